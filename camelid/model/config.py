@@ -1,0 +1,128 @@
+"""What a Llama is: its shape, and the few switches by which members of the family differ.
+
+`ModelConfig` is what a model *is* (read from its files); what a person *chooses* for a run is an `Options`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from camelid.errors import FormatError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary frequencies are changed for contexts longer than those trained at first.
+
+    `linear` divides positions by `factor` (Chen et al. 2023, arXiv:2306.15595); `llama3` divides long wavelengths
+    only (Llama 3.1); `yarn` blends by wavelength and scales attention (Peng et al. 2023, arXiv:2309.00071);
+    `divisors` gives one divisor for each frequency (GGUF's `rope_freqs`, when no named rule explains it).
+    """
+
+    rule: Literal["linear", "llama3", "yarn", "divisors"]
+    factor: float = 1.0
+    original_context: int = 8192
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None  # yarn: None means 0.1 ln(factor) + 1
+    divisors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of a model.
+
+    Raises:
+        FormatError: a size is not positive, or sizes do not fit each other.
+    """
+
+    architecture: str = "llama"  # a row of model.family.ARCHITECTURES
+    dim: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    ffn_dim: int
+    vocab_size: int
+    context: int = 2048  # tokens the model was made for
+    norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    ties_embeddings: bool = False  # the output matrix is the embedding matrix
+    norm: Literal["rms", "layer"] = "rms"  # "layer": LayerNorm without weights (OLMo 1)
+    norms_after: bool = False  # normalise what a block adds, not what it reads (OLMo 2)
+    qk_norm: bool = False  # RMSNorm over all of q and all of k (OLMo 2)
+    clip_qkv: float | None = None  # clamp q, k and v to ±clip_qkv (OLMo 1)
+
+    def __post_init__(self) -> None:
+        sizes = ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "vocab_size", "context")
+        for name in sizes:
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+                raise FormatError(f"model config: {name} must be a positive whole number, got {value!r}")
+        if self.n_heads % self.n_kv_heads:
+            raise FormatError(
+                f"model config: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly"
+            )
+        if self.head_dim % 2:
+            raise FormatError(f"model config: head_dim must be even for rotary embedding, got {self.head_dim}")
+        for name in ("norm_eps", "rope_theta"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise FormatError(f"model config: {name} must be a positive number, got {value!r}")
+
+    @property
+    def q_dim(self) -> int:
+        """Width of all query heads together."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def kv_dim(self) -> int:
+        """Width of all key (or value) heads together."""
+        return self.n_kv_heads * self.head_dim
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights, a tied output matrix counted once."""
+        return sum(math.prod(shape) for shape in tensor_shapes(self).values())
+
+
+def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name → shape of the tensors of one layer. Matrices are (out, in)."""
+    dim, q, kv, ffn = config.dim, config.q_dim, config.kv_dim, config.ffn_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "q_proj": (q, dim),
+        "k_proj": (kv, dim),
+        "v_proj": (kv, dim),
+        "o_proj": (dim, q),
+        "gate_proj": (ffn, dim),
+        "up_proj": (ffn, dim),
+        "down_proj": (dim, ffn),
+    }
+    if config.norm == "rms" and config.norms_after:
+        shapes |= {"post_attention_layernorm": (dim,), "post_feedforward_layernorm": (dim,)}
+    elif config.norm == "rms":
+        shapes |= {"input_layernorm": (dim,), "post_attention_layernorm": (dim,)}
+    if config.qk_norm:
+        shapes |= {"q_norm": (q,), "k_norm": (kv,)}
+    return shapes
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor a model of this shape has, in the order in which a forward pass reads them.
+
+    Names are Hugging Face's words without `model.`, `self_attn.`, `mlp.` and `.weight`: `layers.3.q_proj`.
+    """
+    shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (config.vocab_size, config.dim)}
+    per_layer = layer_shapes(config)
+    for layer in range(config.n_layers):
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in per_layer.items()}
+    if config.norm == "rms":
+        shapes["norm"] = (config.dim,)
+    if not config.ties_embeddings:
+        shapes["lm_head"] = (config.vocab_size, config.dim)
+    return shapes

@@ -1,0 +1,44 @@
+"""What a person chooses for a run: frozen, strict, with one home for each default.
+
+An `Options` class is written beside the code it steers. Flags, help texts and JSON fields are made from its
+fields; an unknown key or a value out of range is an `OptionError` that names the key.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from camelid.errors import OptionError, one_of
+
+
+class Options(BaseModel):
+    """Base of every group of options: immutable, and refuses what it does not know.
+
+    Raises:
+        OptionError: unknown key (with the nearest known one) or a value that its field refuses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise OptionError(_first_problem(type(self), error)) from None
+
+    def with_(self, **changes: Any) -> Self:
+        """A copy with some values changed, checked like a new one."""
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+
+
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+    if first["type"] == "extra_forbidden":
+        return f"{where}: no such option; {one_of(where, kind.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be")
+    given = first["input"]
+    return f"{where}: {message}" + (f", got {given!r}" if isinstance(given, str | int | float | bool) else "")
