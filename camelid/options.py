@@ -32,6 +32,10 @@ class Options(BaseModel):
         """A copy with some values changed, checked like a new one."""
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
+    def over(self, base: Self) -> Self:
+        """`base`, changed by the values that were given here; defaults here change nothing."""
+        return base.with_(**{name: getattr(self, name) for name in self.model_fields_set})
+
 
 def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]

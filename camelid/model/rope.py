@@ -68,15 +68,15 @@ def _plain_frequencies(head_dim: int, theta: float) -> Array:
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     # The power in float64, rounded once, meets other float32 implementations to the last bit nearly everywhere.
     powers: Array = np.power(np.float64(theta), exponents.astype(np.float64)).astype(np.float32)
-    return np.float32(1) / powers
+    return np.reciprocal(powers)
 
 
 def _linear(plain: Array, scaling: RopeScaling, config: ModelConfig | None) -> Array:
-    return plain / np.float32(scaling.factor)
+    return np.divide(plain, np.float32(scaling.factor))
 
 
 def _divisors(plain: Array, scaling: RopeScaling, config: ModelConfig | None) -> Array:
-    return plain / np.asarray(scaling.divisors, np.float32)
+    return np.divide(plain, np.asarray(scaling.divisors, np.float32))
 
 
 def _llama3(plain: Array, scaling: RopeScaling, config: ModelConfig | None) -> Array:

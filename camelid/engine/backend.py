@@ -1,0 +1,108 @@
+"""Who computes: the protocol of a backend, and the choice of one for this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.errors import MissingError, OptionError, one_of
+from camelid.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from camelid.engine.options import EngineOptions
+    from camelid.weights.weights import Weights
+
+Rows = Literal["last", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One sequence's share of a forward pass; set by the scheduler.
+
+    Attributes:
+        ids: new ids.
+        start: position of the first, which is also how many positions the pages hold already.
+        pages: the sequence's pages in order, with room for the new positions.
+        logits: which of the new ids' rows are wanted.
+    """
+
+    ids: tuple[int, ...]
+    start: int
+    pages: tuple[int, ...]
+    logits: Rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass is given."""
+
+    spans: tuple[Span, ...]
+
+
+class Backend(Protocol):
+    """Computes forward passes; owns the weights and the pool of pages.
+
+    A row's result must not depend on the other spans of its batch.
+    """
+
+    name: str
+    config: ModelConfig
+    page_size: int
+    bytes_per_number: int  # of keys and values
+
+    def allocate(self, n_pages: int) -> None:
+        """Make the pool, with room for `n_pages` pages; what was in it is lost."""
+
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        """Write the new positions' keys and values into their pages; logits of the wanted rows, (rows, V), in order."""
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy the keys and values of one page onto another."""
+
+
+BACKENDS = ("numpy", "torch", "cpu")
+
+
+def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
+    """Load a model into the backend `name`; `auto` takes torch where there is a CUDA GPU, else NumPy.
+
+    Raises:
+        OptionError: no such backend.
+        MissingError: the backend is not installed.
+        ResourceError: the model does not fit into memory.
+    """
+    name = automatic() if name == "auto" else name
+    if name not in BACKENDS:
+        raise OptionError(f"backend: {name!r} is none; {one_of(name, (*BACKENDS, 'auto'))}")
+    if name == "cpu":
+        raise MissingError("backend 'cpu': this build has no C++ engine; use numpy or torch")
+    if name == "torch":
+        if not has_torch():
+            raise MissingError("backend 'torch': PyTorch is not installed: pip install 'camelid[train]'")
+        from camelid.engine.backend_torch import TorchBackend
+
+        return TorchBackend.load(weights, options)
+    from camelid.engine.backend_numpy import NumpyBackend
+
+    return NumpyBackend.load(weights, options)
+
+
+def automatic() -> str:
+    """The best backend here, found without importing torch."""
+    return "torch" if has_torch() and has_cuda() else "numpy"
+
+
+def has_torch() -> bool:
+    """Whether PyTorch can be imported."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def has_cuda() -> bool:
+    """Whether an NVIDIA GPU is there and not hidden."""
+    return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")

@@ -1,0 +1,103 @@
+"""Pages of keys and values: who holds which, and which are shared because their beginning is the same.
+
+A page holds the keys and values of `page_size` positions. A page that is full and computed is published under its
+content: the page before it, and its ids. A later request with the same beginning finds it and does not compute it
+again. Pages that nobody holds stay findable until room is needed; the one unused for longest goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+Key = tuple[int, tuple[int, ...]]  # which published content stands before, and the ids of this page
+ROOT = 0  # the content before the first page
+
+
+class Pages:
+    """The book of a pool of pages; the numbers themselves lie with the backend.
+
+    Args:
+        n_pages: size of the pool.
+        page_size: positions in a page.
+        share: publish full pages for others to find.
+    """
+
+    def __init__(self, n_pages: int, page_size: int, share: bool = True) -> None:
+        self.n_pages, self.page_size, self.share = n_pages, page_size, share
+        self._free = list(range(n_pages - 1, -1, -1))  # taken from the end, so that a lone request's pages are in line
+        self._holders = [0] * n_pages
+        self._published: dict[Key, int] = {}
+        self._content: dict[int, tuple[Key, int]] = {}  # page → its key, and the number of its content
+        self._idle: OrderedDict[int, None] = OrderedDict()  # published pages that nobody holds, longest unused first
+        self._n_contents = ROOT
+
+    @property
+    def n_available(self) -> int:
+        """Pages that `take` can still give."""
+        return len(self._free) + len(self._idle)
+
+    def take(self) -> int | None:
+        """An empty page with one holder; None when all are held."""
+        if self._free:
+            page = self._free.pop()
+        elif self._idle:
+            page, _ = self._idle.popitem(last=False)
+            self._forget(page)
+        else:
+            return None
+        self._holders[page] = 1
+        return page
+
+    def hold(self, page: int) -> None:
+        """Add a holder to a page."""
+        self._holders[page] += 1
+        self._idle.pop(page, None)
+
+    def release(self, pages: Sequence[int]) -> None:
+        """Take one holder from each page. Later pages become unfindable first, since they need those before."""
+        for page in reversed(pages):
+            self._holders[page] -= 1
+            assert self._holders[page] >= 0, f"page {page} was released more often than held"
+            if self._holders[page] == 0:
+                if page in self._content:
+                    self._idle[page] = None
+                else:
+                    self._free.append(page)
+
+    def match(self, ids: Sequence[int]) -> tuple[list[int], int]:
+        """Pages with the beginning of `ids`, held for the caller, and the number of the last one's content."""
+        pages: list[int] = []
+        content = ROOT
+        for start in range(0, len(ids) - self.page_size + 1, self.page_size):
+            page = self._published.get((content, tuple(ids[start : start + self.page_size])))
+            if page is None:
+                break
+            self.hold(page)
+            pages.append(page)
+            content = self._content[page][1]
+        return pages, content
+
+    def publish(self, page: int, before: int, ids: Sequence[int]) -> int:
+        """Make a full, computed page findable; returns the number of its content.
+
+        If the same content is published already, that one stays the findable one and its number is returned.
+        """
+        if not self.share:
+            return ROOT
+        key = (before, tuple(ids))
+        known = self._published.get(key)
+        if known is not None:
+            return self._content[known][1]
+        self._n_contents += 1
+        self._published[key] = page
+        self._content[page] = (key, self._n_contents)
+        return self._n_contents
+
+    def is_shared(self, page: int) -> bool:
+        """Whether more than one holds the page."""
+        return self._holders[page] > 1
+
+    def _forget(self, page: int) -> None:
+        key, _ = self._content.pop(page)
+        del self._published[key]

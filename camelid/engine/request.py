@@ -1,0 +1,94 @@
+"""What a caller asks of the engine, and what comes back: requests in, tokens out, ids only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from camelid.options import Options
+
+Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
+
+
+class SamplingParams(Options):
+    """Sampling
+
+    The one home of these defaults: flags, JSON fields and pages are made from the fields.
+    """
+
+    temperature: float = Field(0.7, ge=0, le=100, description="0 is greedy; below 1 sharper, above 1 flatter.")
+    top_k: int = Field(0, ge=0, description="Keep the k likeliest tokens; 0 keeps all.")
+    top_p: float = Field(0.95, gt=0, le=1, description="Keep the smallest set that holds this share; 1 keeps all.")
+    min_p: float = Field(0.0, ge=0, le=1, description="Drop tokens below this share of the likeliest; 0 drops none.")
+    typical: float = Field(1.0, gt=0, le=1, description="Keep the most typical set of this share; 1 keeps all.")
+    repetition_penalty: float = Field(1.0, gt=0, description="Divide the logits of seen tokens; 1 changes nothing.")
+    presence_penalty: float = Field(0.0, ge=-100, le=100, description="Subtract once from tokens already written.")
+    frequency_penalty: float = Field(0.0, ge=-100, le=100, description="Subtract for each time a token was written.")
+    penalty_window: int | None = Field(None, ge=1, description="Penalties look at the last so many tokens; else all.")
+    logit_bias: dict[int, float] = Field({}, description="Add to the logit of an id; -inf bans it.")
+    seed: int | None = Field(None, ge=0, description="Same seed, same text; drawn at random if left out.")
+    n: int = Field(1, ge=1, le=1024, description="Samples from one reading of the prompt.")
+    max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; else up to the context.")
+    min_tokens: int = Field(0, ge=0, description="Do not stop before so many tokens.")
+    ignore_stop: bool = Field(False, description="Go on after the model says that it has ended.")
+    stop: tuple[str, ...] = Field((), description="End before this text; may be given several times.")
+    stop_ids: tuple[int, ...] = Field((), description="End at this id too; may be given several times.")
+    logprobs: int | None = Field(None, ge=0, le=1000, description="Report so many likely alternatives for each token.")
+    order: Order = Field("camelid", description="Order and details of the sampling steps, as other engines have them.")
+
+
+class Constraint(Protocol):
+    """Says which ids may come next; made above the engine, where text is known."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing can follow any more."""
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Which ids may come next, (V,)."""
+
+    def push(self, id: int) -> None:
+        """Take the id that was chosen."""
+
+    def fork(self) -> Constraint:
+        """An independent copy, for another sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A prompt as ids, how to sample, which ids end the answer, and the form it must have."""
+
+    ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    stop_ids: tuple[int, ...] = ()
+    constraint: Constraint | None = None
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A likely id at some place, with its log-probability before any sampling step."""
+
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Token:
+    """One id that the engine has written.
+
+    `logprob` is of the raw distribution, `sampled_logprob` of what the sampling steps left (0 when greedy).
+    """
+
+    request: int
+    sample: int  # which of the request's n samples
+    index: int  # 0 for the first written id
+    id: int
+    logprob: float
+    sampled_logprob: float
+    top: tuple[Alternative, ...]
+    finish_reason: Literal["stop", "length"] | None
+    n_cached: int  # ids of the prompt that were not read again

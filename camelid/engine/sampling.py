@@ -1,0 +1,300 @@
+"""From logits to the next id: an ordered table of steps, then a draw.
+
+A step takes logits and gives logits; what it removes becomes -inf. The order of steps and a few details differ between
+engines, so each order is a row of `ORDERS`; a choice that an order has no step for is an error, not ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.engine.request import SamplingParams
+from camelid.errors import NumericsError, OptionError
+
+Logits = NDArray[np.float64]
+GREEDY = 1e-5  # temperatures below are greedy: dividing by them would leave the numbers
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Ids before the one to be drawn."""
+
+    prompt: Sequence[int]
+    output: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Order:
+    """One engine's way: its steps in order, and where its details differ.
+
+    Attributes:
+        steps: names of `STEPS`, in order.
+        counts_prompt: presence and frequency penalties look at the prompt too.
+        window: penalties look at so many ids, when the request does not say.
+        keeps_ties: top-k keeps every token as likely as the k-th.
+        keeps_boundary: top-p keeps a token when the mass before it is p exactly.
+        typical_keeps_boundary: the same for typical sampling.
+    """
+
+    steps: tuple[str, ...]
+    counts_prompt: bool = False
+    window: int | None = None
+    keeps_ties: bool = False
+    keeps_boundary: bool = False
+    typical_keeps_boundary: bool = False
+
+
+ORDERS: dict[str, Order] = {
+    "camelid": Order(
+        ("bias", "repetition", "presence", "frequency", "temperature", "top_k", "top_p", "min_p", "typical")
+    ),
+    "llama.cpp": Order(
+        ("bias", "repetition", "frequency", "presence", "top_k", "typical", "top_p", "min_p", "temperature"),
+        counts_prompt=True,
+        window=64,
+        typical_keeps_boundary=True,
+    ),
+    "vllm": Order(("bias", "repetition", "frequency", "presence", "temperature", "min_p", "top_k", "top_p")),
+    "hf": Order(
+        ("bias", "repetition", "temperature", "top_k", "top_p", "min_p", "typical"),
+        keeps_ties=True,
+    ),
+    "meta": Order(("temperature", "top_p"), keeps_boundary=True),
+}
+
+
+def _bias(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    for id, value in params.logit_bias.items():
+        logits[id] += value
+    return logits
+
+
+def _recent(ids: Sequence[int], params: SamplingParams, order: Order) -> NDArray[np.int64]:
+    window = params.penalty_window or order.window
+    return np.asarray(ids[-window:] if window else ids, np.int64)
+
+
+def _repetition(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """Keskar et al. 2019 (arXiv:1909.05858): seen ids lose, whichever sign their logit has."""
+    ids = np.unique(_recent([*seen.prompt, *seen.output], params, order))
+    values = logits[ids]
+    logits[ids] = np.where(values > 0, values / params.repetition_penalty, values * params.repetition_penalty)
+    return logits
+
+
+def _counted(params: SamplingParams, seen: Seen, order: Order) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ids = [*seen.prompt, *seen.output] if order.counts_prompt else list(seen.output)
+    unique, counts = np.unique(_recent(ids, params, order), return_counts=True)
+    return unique, counts
+
+
+def _presence(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    ids, _ = _counted(params, seen, order)
+    logits[ids] -= params.presence_penalty
+    return logits
+
+
+def _frequency(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    ids, counts = _counted(params, seen, order)
+    logits[ids] -= counts * params.frequency_penalty
+    return logits
+
+
+def _temperature(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    return logits / params.temperature
+
+
+def _top_k(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    if params.top_k >= len(logits):
+        return logits
+    kth = np.partition(logits, -params.top_k)[-params.top_k]
+    keep = logits >= kth
+    if not order.keeps_ties:
+        surplus = int(keep.sum()) - params.top_k
+        if surplus:
+            keep[np.flatnonzero(logits == kth)[-surplus:]] = False
+    return _only(logits, keep)
+
+
+def _top_p(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """Nucleus sampling (Holtzman et al. 2019, arXiv:1904.09751): the likeliest ids, until their mass reaches p."""
+    ids = _alive(logits)
+    ranked = ids[np.argsort(-logits[ids], kind="stable")]
+    return _keep_mass(logits, ranked, params.top_p, order.keeps_boundary)
+
+
+def _min_p(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """Nguyen et al. 2024 (arXiv:2407.01082): at least a share of the likeliest probability."""
+    return _only(logits, logits >= logits.max() + np.log(params.min_p))
+
+
+def _typical(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """Locally typical sampling (Meister et al. 2022, arXiv:2202.00666): surprise near the entropy comes first."""
+    ids = _alive(logits)
+    logs = logits[ids] - _log_sum(logits[ids])
+    entropy = -(np.exp(logs) * logs).sum()
+    ranked = ids[np.argsort(np.abs(-logs - entropy), kind="stable")]
+    return _keep_mass(logits, ranked, params.typical, order.typical_keeps_boundary)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row of the table: what turns it off, and what it does. `field` is the parameter that steers it."""
+
+    field: str
+    off: object
+    apply: Callable[[Logits, SamplingParams, Seen, Order], Logits]
+
+
+STEPS: dict[str, Step] = {
+    "bias": Step("logit_bias", {}, _bias),
+    "repetition": Step("repetition_penalty", 1.0, _repetition),
+    "presence": Step("presence_penalty", 0.0, _presence),
+    "frequency": Step("frequency_penalty", 0.0, _frequency),
+    "temperature": Step("temperature", 1.0, _temperature),
+    "top_k": Step("top_k", 0, _top_k),
+    "top_p": Step("top_p", 1.0, _top_p),
+    "min_p": Step("min_p", 0.0, _min_p),
+    "typical": Step("typical", 1.0, _typical),
+}
+_BEFORE_GREEDY = ("bias", "repetition", "presence", "frequency")
+
+
+def check(params: SamplingParams, vocab_size: int) -> None:
+    """Refuse choices that would be ignored or cannot be.
+
+    Raises:
+        OptionError: the order has no step for a choice, or a bias names an id outside the vocabulary.
+    """
+    order = ORDERS[params.order]
+    for name, step in STEPS.items():
+        if name not in order.steps and getattr(params, step.field) != step.off:
+            raise OptionError(f"{step.field}: order {params.order!r} has no such step; leave it out or choose another")
+    for id in params.logit_bias:
+        if not 0 <= id < vocab_size:
+            raise OptionError(f"logit_bias: id {id} lies outside the vocabulary of {vocab_size} ids")
+
+
+def active_steps(params: SamplingParams) -> list[str]:
+    """Names of the steps that do something, in order."""
+    steps = [name for name in ORDERS[params.order].steps if getattr(params, STEPS[name].field) != STEPS[name].off]
+    return [name for name in steps if name in _BEFORE_GREEDY] if is_greedy(params) else steps
+
+
+def is_greedy(params: SamplingParams) -> bool:
+    """Whether the likeliest id is taken instead of a drawn one."""
+    return params.temperature < GREEDY
+
+
+def process(logits: NDArray[np.float32], params: SamplingParams, seen: Seen) -> Logits:
+    """Logits after all active steps, float64 (V,).
+
+    Raises:
+        NumericsError: logits are not numbers, or no id is left.
+    """
+    result = checked(logits)
+    for name in active_steps(params):
+        result = STEPS[name].apply(result, params, seen, ORDERS[params.order])
+    return result
+
+
+def checked(logits: NDArray[np.float32]) -> Logits:
+    """A float64 copy of logits that are numbers; -inf (an id that may not come) is fine.
+
+    Raises:
+        NumericsError: NaN or +inf among them, or nothing but -inf.
+    """
+    result = logits.astype(np.float64)
+    highest = result.max()
+    if np.isnan(highest) or highest == np.inf:
+        raise NumericsError("logits are not finite; the weights are damaged or overflow in this dtype: try float32")
+    if highest == -np.inf:
+        raise NumericsError("no id may come next; loosen logit_bias or the constrained form")
+    return result
+
+
+def distribution(
+    logits: NDArray[np.float32], params: SamplingParams, prompt: Sequence[int], output: Sequence[int] = ()
+) -> NDArray[np.float64]:
+    """Probabilities that an id is drawn from, (V,); a single one when greedy. `prompt` and `output` come before it."""
+    processed = process(logits, params, Seen(prompt, output))
+    if is_greedy(params):
+        chosen = np.zeros_like(processed)
+        chosen[processed.argmax()] = 1
+        return chosen
+    return softmax(processed)
+
+
+def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int) -> int:
+    """An id drawn with these probabilities, (V,): the same for the same (seed, sample, index), whatever runs beside."""
+    random = np.random.Generator(np.random.Philox(key=[seed, sample], counter=[index, 0, 0, 0])).random()
+    cumulative = np.cumsum(probabilities)
+    id = int(np.searchsorted(cumulative, random * cumulative[-1], side="right"))
+    return min(id, int(np.flatnonzero(probabilities)[-1]))  # rounding may carry past the last possible id
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did: how many ids it left, and a note in words."""
+
+    name: str
+    n_left: int
+    note: str
+
+
+def explain(
+    logits: NDArray[np.float32], params: SamplingParams, prompt: Sequence[int], output: Sequence[int] = ()
+) -> list[StepReport]:
+    """The active steps one after the other, for people to see."""
+    current = checked(logits)
+    reports = [StepReport("all", len(_alive(current)), "the whole vocabulary")]
+    for name in active_steps(params):
+        before = current.copy()
+        current = STEPS[name].apply(current.copy(), params, Seen(prompt, output), ORDERS[params.order])
+        removed = len(_alive(before)) - len(_alive(current))
+        changed = int((softmax(before)[current > -np.inf] != softmax(current)[current > -np.inf]).sum())
+        value = getattr(params, STEPS[name].field)
+        did = f"removes {removed:,}" if removed else f"changes {changed:,} probabilities"
+        reports.append(StepReport(name, len(_alive(current)), f"{STEPS[name].field} {value}: {did}"))
+    last = "the likeliest is taken" if is_greedy(params) else "one is drawn"
+    return [*reports, StepReport("greedy" if is_greedy(params) else "draw", 1, last)]
+
+
+def softmax(logits: Logits) -> NDArray[np.float64]:
+    """Probabilities of logits, (V,)."""
+    powers = np.exp(logits - logits.max())
+    result: NDArray[np.float64] = powers / powers.sum()
+    return result
+
+
+def _log_sum(logits: Logits) -> float:
+    highest = logits.max()
+    return float(highest + np.log(np.exp(logits - highest).sum()))
+
+
+def raw_logprobs(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-probabilities before any step, (V,)."""
+    wide = logits.astype(np.float64)
+    return wide - _log_sum(wide)
+
+
+def _alive(logits: Logits) -> NDArray[np.int64]:
+    return np.flatnonzero(logits > -np.inf)
+
+
+def _only(logits: Logits, keep: NDArray[np.bool_]) -> Logits:
+    return np.where(keep, logits, -np.inf)
+
+
+def _keep_mass(logits: Logits, ranked: NDArray[np.int64], mass: float, keeps_boundary: bool) -> Logits:
+    """Keep of the ranked ids the first ones, until they hold `mass`; the first one always."""
+    cumulative = np.cumsum(softmax(logits[ranked]))
+    before = np.concatenate([[0.0], cumulative[:-1]])
+    kept = before <= mass if keeps_boundary else before < mass
+    keep = np.zeros(len(logits), np.bool_)
+    keep[ranked[kept]] = True
+    return _only(logits, keep)

@@ -1,0 +1,151 @@
+"""Which requests run in the next forward pass, and on which pages.
+
+Every running sequence that only needs its next token goes first; what is left of the step's budget goes to prompts,
+in chunks, oldest first. When the pool is full the youngest sequence gives its pages back and starts again later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from camelid.engine.backend import Batch, Rows, Span
+from camelid.engine.cache import ROOT, Pages
+from camelid.engine.request import Constraint, Request
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One sample of a request on its way.
+
+    Attributes:
+        ids: prompt and what was written so far.
+        computed: positions whose keys and values lie in `pages`.
+        content: number of the last published page's content.
+        n_published: full pages made findable so far.
+        waits_for: another sample that reads the prompt for both; the pages are shared when it has.
+    """
+
+    number: int
+    request: Request
+    sample: int
+    seed: int
+    limit: int  # ids that prompt and answer may have together
+    constraint: Constraint | None
+    ids: list[int]
+    pages: list[int] = field(default_factory=list)
+    computed: int = 0
+    n_cached: int = 0
+    content: int = ROOT
+    n_published: int = 0
+    waits_for: Sequence | None = None
+    done: bool = False
+
+    @property
+    def output(self) -> list[int]:
+        """What was written so far."""
+        return self.ids[len(self.request.ids) :]
+
+
+class Scheduler:
+    """Waiting and running sequences over one pool of pages.
+
+    Args:
+        pages: the pool's book.
+        max_batch_tokens: ids in one forward pass.
+        max_running: sequences that run at once.
+    """
+
+    def __init__(self, pages: Pages, max_batch_tokens: int, max_running: int) -> None:
+        self.pages, self.max_batch_tokens, self.max_running = pages, max_batch_tokens, max_running
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []  # oldest first
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence."""
+        self.waiting.append(sequence)
+
+    def drop(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is, and give its pages back."""
+        sequence.done = True
+        self.pages.release(sequence.pages)
+        sequence.pages = []
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def next_batch(self) -> tuple[list[Sequence], Batch]:
+        """The sequences of the next forward pass and their spans, with pages for every position."""
+        chosen: dict[Sequence, int] = {}  # sequence → ids of it in this pass
+        for sequence in sorted(self.running, key=lambda one: len(one.ids) - one.computed > 1):
+            if sequence in self.running:  # an earlier one may have pushed it out
+                self._plan(sequence, chosen)
+        while self.waiting and self._budget(chosen) and len(self.running) < self.max_running:
+            sequence = self.waiting[0]
+            if not self._admit(sequence):
+                break
+            self._plan(sequence, chosen)
+        spans = [self._span(sequence, size) for sequence, size in chosen.items()]
+        return list(chosen), Batch(tuple(spans))
+
+    def commit(self, sequence: Sequence, size: int) -> None:
+        """Note that `size` more positions are computed, and make pages that became full findable."""
+        sequence.computed += size
+        width = self.pages.page_size
+        while (sequence.n_published + 1) * width <= sequence.computed:
+            start = sequence.n_published * width
+            page = sequence.pages[sequence.n_published]
+            sequence.content = self.pages.publish(page, sequence.content, sequence.ids[start : start + width])
+            sequence.n_published += 1
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Move the first waiting sequence to the running ones, if its prompt has room."""
+        leader = sequence.waits_for
+        if leader is not None and not leader.done and leader.computed < len(leader.request.ids):
+            return False
+        if self.pages.share:
+            sequence.pages, sequence.content = self.pages.match(sequence.ids[:-1])  # the last id's logits are needed
+        sequence.n_published = len(sequence.pages)
+        sequence.computed = len(sequence.pages) * self.pages.page_size
+        sequence.n_cached = min(sequence.computed, len(sequence.request.ids))
+        missing = len(sequence.ids) // self.pages.page_size + 1 - len(sequence.pages)
+        if self.running and missing > self.pages.n_available:
+            self._give_back(sequence)
+            return False
+        self.running.append(self.waiting.popleft())
+        return True
+
+    def _budget(self, chosen: dict[Sequence, int]) -> int:
+        return self.max_batch_tokens - sum(chosen.values())
+
+    def _plan(self, sequence: Sequence, chosen: dict[Sequence, int]) -> None:
+        """Choose a span of the sequence within the budget, and find pages for it."""
+        size = min(len(sequence.ids) - sequence.computed, self._budget(chosen))
+        while len(sequence.pages) * self.pages.page_size < sequence.computed + size:
+            page = self.pages.take()
+            if page is not None:
+                sequence.pages.append(page)
+                continue
+            victim = self.running[-1]
+            self._preempt(victim)
+            chosen.pop(victim, None)
+            if victim is sequence:
+                return
+        if size > 0:
+            chosen[sequence] = size
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._give_back(sequence)
+        self.waiting.appendleft(sequence)
+
+    def _give_back(self, sequence: Sequence) -> None:
+        self.pages.release(sequence.pages)
+        sequence.pages, sequence.computed, sequence.content, sequence.n_published = [], 0, ROOT, 0
+
+    def _span(self, sequence: Sequence, size: int) -> Span:
+        end = sequence.computed + size
+        logits: Rows = "last" if end == len(sequence.ids) else "none"
+        ids = tuple(sequence.ids[sequence.computed : end])
+        return Span(ids=ids, start=sequence.computed, pages=tuple(sequence.pages), logits=logits)
