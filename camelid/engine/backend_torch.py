@@ -1,0 +1,109 @@
+"""The PyTorch forward pass as a backend: for GPUs, and for bfloat16 on CPUs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from camelid.engine.backend import Batch, Span, has_cuda
+from camelid.engine.memory import check_fits
+from camelid.engine.options import EngineOptions
+from camelid.model.llama_torch import LlamaTorch
+from camelid.weights.weights import Weights
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchBackend:
+    """A model in PyTorch on one device.
+
+    The matrices read all spans of a batch at once; attention is computed for each span alone.
+
+    Args:
+        model: loaded, on its device.
+        page_size: positions in a page.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: LlamaTorch, page_size: int = 16) -> None:
+        self.model, self.config, self.page_size = model.eval(), model.config, page_size
+        self.device, self.dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
+        self.bytes_per_number = self.dtype.itemsize
+        self._pool = torch.empty(0)  # (layers, 2, pages · page size, K, E)
+
+    @classmethod
+    def load(cls, weights: Weights, options: EngineOptions) -> TorchBackend:
+        """The model on the GPU if there is one, else on the CPU.
+
+        Raises:
+            ResourceError: it does not fit into memory.
+        """
+        device = "cuda" if has_cuda() and torch.cuda.is_available() else "cpu"
+        auto = "bfloat16" if device == "cuda" else "float32"
+        dtype = DTYPES[auto if options.dtype == "auto" else options.dtype]
+        if device == "cpu":
+            check_fits(weights, dtype.itemsize, options, "torch")
+        with torch.device("meta"):
+            model = LlamaTorch(weights.config, options.context)
+        return cls(model.load(weights.tensors, dtype, device))
+
+    def allocate(self, n_pages: int) -> None:
+        """Make the pool; what was in it is lost."""
+        positions = n_pages * self.page_size
+        shape = (self.config.n_layers, 2, positions, self.config.n_kv_heads, self.config.head_dim)
+        self._pool = torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> NDArray[np.float32]:
+        """Logits of the wanted rows, (rows, V)."""
+        ids = torch.tensor([id for span in batch.spans for id in span.ids], device=self.device)
+        ends = np.cumsum([len(span.ids) for span in batch.spans])
+        positions = torch.cat([torch.arange(span.start, span.start + len(span.ids)) for span in batch.spans])
+        places = [self._places(span) for span in batch.spans]
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            mixed, start = torch.empty_like(q), 0
+            for span, place, end in zip(batch.spans, places, ends, strict=True):
+                rows = slice(start, end)
+                mixed[rows] = self._attend_span(layer, span, place, q[rows], k[rows], v[rows])
+                start = end
+            return mixed
+
+        hidden = self.model(ids, positions.to(self.device), attend)
+        rows = torch.cat([_wanted(span, int(end)) for span, end in zip(batch.spans, ends, strict=True)])
+        logits: NDArray[np.float32] = self.model.logits(hidden[rows.to(self.device)]).cpu().numpy()
+        return logits
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy a page onto another."""
+        width = self.page_size
+        for_source = self._pool[:, :, source * width : (source + 1) * width]
+        self._pool[:, :, target * width : (target + 1) * width] = for_source
+
+    def _attend_span(self, layer: int, span: Span, places: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """One sequence: store the new keys and values, then mix all values so far; q (T, H, E) → (T, H, E)."""
+        keys, values = self._pool[layer]
+        keys[places[span.start :]], values[places[span.start :]] = k, v
+        q, k, v = (part.transpose(0, 1)[None] for part in (q, keys[places], values[places]))  # (1, heads, ., E)
+        n_new, n_all = len(span.ids), len(places)
+        mask = None
+        if n_new > 1:
+            mask = torch.ones(n_new, n_all, dtype=torch.bool, device=q.device).tril(n_all - n_new)
+        shared = self.config.n_heads != self.config.n_kv_heads
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=shared)[0].transpose(0, 1)
+
+    def _places(self, span: Span) -> Tensor:
+        """Where the sequence's positions lie in the pool, (L,)."""
+        end = span.start + len(span.ids)
+        pages = torch.tensor(span.pages[: -(-end // self.page_size)])
+        places = pages[:, None] * self.page_size + torch.arange(self.page_size)
+        return places.flatten()[:end].to(self.device)
+
+
+def _wanted(span: Span, end: int) -> Tensor:
+    first = {"all": end - len(span.ids), "last": end - 1, "none": end}[span.logits]
+    return torch.arange(first, end)

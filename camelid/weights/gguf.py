@@ -1,0 +1,130 @@
+"""A GGUF file, or the parts of a split one, as Weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from camelid.errors import FormatError, UnsupportedError
+from camelid.model.config import ModelConfig
+from camelid.weights.gguf_config import add_divisors, read_config
+from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
+from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads
+from camelid.weights.quant import Bytes
+from camelid.weights.quants import dequantise_rows
+from camelid.weights.tensor import Tensor
+from camelid.weights.weights import Weights, by_our_names, check_tensors
+
+if TYPE_CHECKING:
+    from camelid.tokens.tokenizer import Tokenizer
+
+ROPE_FREQS = "rope_freqs.weight"
+STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+SAMPLING_KEYS = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
+_Found = dict[str, tuple[GGUFFile, Entry]]
+
+
+def open_gguf(path: Path) -> Weights:
+    """Open a GGUF file; for a split one, whichever part is named.
+
+    Raises:
+        FormatError, UnsupportedError, MissingError: as the message says.
+    """
+    parts = open_parts(path)
+    fields = parts[0].fields
+    kind = fields.get("general.type", "model")
+    if kind != "model":
+        raise UnsupportedError(f"{path}: a GGUF that holds a {str(kind)!r}, not a model")
+    found = _tensors_of(parts)
+    config = _config(path, fields, found)
+    return Weights(
+        path=path,
+        format="gguf",
+        config=config,
+        tensors=_our_tensors(path, config, found),
+        chat_template=_template(path, fields),
+        stop_ids=_stop_ids(path, fields),
+        sampling={ours: float(fields[key]) for ours, key in _sampling_keys() if key in fields},
+        metadata={key: fields[key] for key in fields if not _is_vocabulary(fields, key)},
+        files=tuple(part.path for part in parts),
+        load_tokenizer=_tokenizer_loader(fields),
+        gguf_fields=fields,
+    )
+
+
+def _tensors_of(parts: list[GGUFFile]) -> _Found:
+    found: _Found = {}
+    for part in parts:
+        for name, entry in part.entries.items():
+            if name in found:
+                raise FormatError(f"{part.path}: {name} stands in an earlier part too; fetch the set again")
+            found[name] = part, entry
+    promised = parts[0].fields.get("split.tensors.count", len(found))
+    if promised != len(found):
+        raise FormatError(f"{parts[0].path}: {promised} tensors promised, {len(found)} found; fetch the set again")
+    return found
+
+
+def _config(path: Path, fields: LazyFields, found: _Found) -> ModelConfig:
+    config = read_config(path, fields, {name: entry.shape for name, (_, entry) in found.items()})
+    if ROPE_FREQS in found:
+        file, entry = found.pop(ROPE_FREQS)
+        values = dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
+        config = replace(config, rope_scaling=add_divisors(path, config, values))
+    odd = [name for name in found if name.endswith(".bias") or "_exps." in name or name.startswith("rope_")]
+    if odd:
+        raise UnsupportedError(f"{path}: tensor {odd[0]} belongs to arithmetic that camelid does not do")
+    return config
+
+
+def _our_tensors(path: Path, config: ModelConfig, found: _Found) -> Mapping[str, Tensor]:
+    ours = by_our_names(path, config, found, lambda name: gguf_name(name, config))
+    check_tensors(path, config, {name: entry.shape for name, (_, entry) in ours.items()})
+    return {
+        name: Tensor(name, entry.shape, entry.quant.name, _reader(config, name, file, entry))
+        for name, (file, entry) in ours.items()
+    }
+
+
+def _reader(config: ModelConfig, name: str, file: GGUFFile, entry: Entry) -> Callable[[], Bytes]:
+    heads = rotated_heads(name, config) if gguf_permutes(config) else None
+    if heads is None:
+        return lambda: file.blocks(entry)
+    rows = interleaved_to_halves(entry.shape[0], heads)
+    return lambda: file.blocks(entry)[rows]
+
+
+def _template(path: Path, fields: LazyFields) -> str | None:
+    template = fields.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise FormatError(f"{path}: tokenizer.chat_template is not a text; convert the model again")
+    return template
+
+
+def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
+    ids = dict.fromkeys(fields[key] for key in (f"tokenizer.ggml.{name}" for name in STOP_KEYS) if key in fields)
+    if not all(isinstance(id, int) for id in ids):
+        raise FormatError(f"{path}: an end-of-text id is not a whole number: {list(ids)}; convert the model again")
+    return tuple(ids)
+
+
+def _sampling_keys() -> Iterator[tuple[str, str]]:
+    return ((ours, f"general.sampling.{theirs}") for ours, theirs in SAMPLING_KEYS.items())
+
+
+def _is_vocabulary(fields: LazyFields, key: str) -> bool:
+    return key.startswith("tokenizer.") and (fields.is_array(key) or key == "tokenizer.chat_template")
+
+
+def _tokenizer_loader(fields: Mapping[str, Any]) -> Callable[[], Tokenizer] | None:
+    if "tokenizer.ggml.tokens" not in fields:
+        return None
+
+    def load() -> Tokenizer:
+        from camelid.tokens.tokenizer import Tokenizer
+
+        return Tokenizer.from_gguf(fields)
+
+    return load

@@ -1,0 +1,208 @@
+"""GGUF's fields ↔ ModelConfig. A field of the architecture that is not known here is refused, not passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.errors import FormatError, UnsupportedError, one_of
+from camelid.model.config import ModelConfig, RopeScaling
+from camelid.model.family import ARCHITECTURES, Architecture
+from camelid.model.rope import attention_scale, recognise_divisors
+
+# Fields that change no number when they hold one of these values; None: whatever they hold.
+_HARMLESS: dict[str, tuple[object, ...] | None] = {
+    "rope.scaling.finetuned": None,
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "attention.causal": (True,),
+    "attention.sliding_window": (0,),
+    "use_parallel_residual": (False,),
+    "leading_dense_block_count": (0,),
+    "tensor_data_layout": ("Meta AI original pth", ""),
+    "logit_scale": (1.0, 0.0),
+    "residual_scale": (1.0, 0.0),
+    "embedding_scale": (1.0, 0.0),
+    "attention.scale": (0.0,),
+    "rope.scaling.yarn_ext_factor": (1.0, -1.0),
+    "rope.scaling.yarn_attn_factor": (1.0,),
+    "rope.scaling.yarn_log_multiplier": (0.0,),
+}
+
+
+def read_config(path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
+    """The shape of a model from its fields and its tensors' shapes (by GGUF names), scaling by `rope_freqs` aside.
+
+    Raises:
+        FormatError: a field is missing or of the wrong kind.
+        UnsupportedError: another architecture, or a field with arithmetic that camelid does not do.
+    """
+    architecture = _architecture(path, fields)
+    keys = _Keys(path, fields, architecture.gguf_name)
+    dim, heads = keys.whole("embedding_length"), keys.whole("attention.head_count")
+    if heads <= 0 or (dim % heads and not keys.has("attention.key_length")):
+        raise FormatError(f"{path}: {heads} heads do not divide a width of {dim}; convert the model again")
+    head_dim = keys.whole("attention.key_length", dim // heads)
+    for same in ("attention.value_length", "rope.dimension_count"):
+        if keys.whole(same, head_dim) != head_dim:
+            raise UnsupportedError(f"{path}: {same} is {keys.whole(same)}, not the head's width {head_dim}")
+    vocab = shapes.get("token_embd.weight", (keys.whole("vocab_size", 0),))[0]
+    if keys.whole("vocab_size", vocab) != vocab:
+        raise FormatError(f"{path}: vocab_size is {keys.whole('vocab_size')}, but the embedding has {vocab} rows")
+    config = ModelConfig(
+        architecture=architecture.name,
+        dim=dim,
+        n_layers=keys.whole("block_count"),
+        n_heads=heads,
+        n_kv_heads=keys.whole("attention.head_count_kv", heads),
+        head_dim=head_dim,
+        ffn_dim=keys.whole("feed_forward_length"),
+        vocab_size=vocab,
+        context=keys.whole("context_length"),
+        rope_theta=keys.real("rope.freq_base", 10000.0),
+        rope_scaling=_scaling(keys),
+        ties_embeddings="output.weight" not in shapes,
+        **_switches(architecture, keys),
+    )
+    keys.refuse_others()
+    return config
+
+
+def add_divisors(path: Path, config: ModelConfig, values: NDArray[np.float32]) -> RopeScaling | None:
+    """The scaling that a `rope_freqs` tensor means; None if it divides by 1 only."""
+    if config.rope_scaling is not None:
+        raise UnsupportedError(f"{path}: both rope.scaling fields and a rope_freqs tensor; convert the model again")
+    if values.shape != (config.head_dim // 2,) or not (np.isfinite(values) & (values > 0)).all():
+        raise FormatError(f"{path}: rope_freqs is not {config.head_dim // 2} positive numbers; convert the model again")
+    if (values == 1).all():
+        return None
+    return recognise_divisors(config.head_dim, config.rope_theta, values)
+
+
+def write_config(config: ModelConfig) -> dict[str, Any]:
+    """The fields of a model's shape; Llama 3's scaling and plain divisors go into `rope_freqs` instead."""
+    name = ARCHITECTURES[config.architecture].gguf_name
+    values: dict[str, Any] = {
+        "context_length": config.context,
+        "embedding_length": config.dim,
+        "block_count": config.n_layers,
+        "feed_forward_length": config.ffn_dim,
+        "attention.head_count": config.n_heads,
+        "attention.head_count_kv": config.n_kv_heads,
+        "rope.dimension_count": config.head_dim,
+        "rope.freq_base": config.rope_theta,
+        "vocab_size": config.vocab_size,
+        "attention.layer_norm_epsilon" if config.norm == "layer" else _RMS_EPS: config.norm_eps,
+    }
+    if config.head_dim * config.n_heads != config.dim:
+        values |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
+    if config.clip_qkv is not None:
+        values["attention.clamp_kqv"] = config.clip_qkv
+    scaling = config.rope_scaling
+    if scaling is not None and scaling.rule in ("linear", "yarn"):
+        values |= {"rope.scaling.type": scaling.rule, "rope.scaling.factor": scaling.factor}
+    if scaling is not None and scaling.rule == "yarn":
+        values |= {
+            "rope.scaling.original_context_length": scaling.original_context,
+            "rope.scaling.yarn_beta_fast": scaling.beta_fast,
+            "rope.scaling.yarn_beta_slow": scaling.beta_slow,
+        }
+        if scaling.attention_factor is not None:
+            # Readers multiply what this field says with YaRN's own factor.
+            own = attention_scale(RopeScaling(rule="yarn", factor=scaling.factor))
+            values["rope.scaling.attn_factor"] = scaling.attention_factor / own
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
+_RMS_EPS = "attention.layer_norm_rms_epsilon"
+
+
+class _Keys:
+    """The fields of one architecture; remembers which were asked for."""
+
+    def __init__(self, path: Path, fields: Mapping[str, Any], prefix: str) -> None:
+        self.path, self.fields, self.prefix = path, fields, prefix + "."
+        self.asked: set[str] = set()
+
+    def has(self, key: str) -> bool:
+        return self.prefix + key in self.fields
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(self.prefix + key)
+        value = self.fields.get(self.prefix + key, default)
+        if isinstance(value, list):
+            if not value or any(item != value[0] for item in value):
+                raise UnsupportedError(f"{self.path}: {self.prefix}{key} differs from layer to layer")
+            return value[0]
+        if value is None:
+            raise FormatError(f"{self.path}: field {self.prefix}{key} is missing; convert the model again")
+        return value
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        value = self.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise FormatError(f"{self.path}: {self.prefix}{key} must be a whole number, is {value!r}")
+        return value
+
+    def real(self, key: str, default: float | None = None) -> float:
+        value = self.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise FormatError(f"{self.path}: {self.prefix}{key} must be a number, is {value!r}")
+        return float(value)
+
+    def refuse_others(self) -> None:
+        for key in self.fields:
+            if not key.startswith(self.prefix) or key in self.asked:
+                continue
+            short = key.removeprefix(self.prefix)
+            allowed = _HARMLESS.get(short, ())
+            if allowed is not None and self.fields[key] not in allowed:
+                raise UnsupportedError(f"{self.path}: {key} = {str(self.fields[key])[:60]} is not supported")
+
+
+def _architecture(path: Path, fields: Mapping[str, Any]) -> Architecture:
+    name = fields.get("general.architecture")
+    known = {row.gguf_name: row for row in ARCHITECTURES.values()}
+    if name is None:
+        raise FormatError(f"{path}: field general.architecture is missing; convert the model again")
+    if name not in known:
+        raise UnsupportedError(f"{path}: architecture {str(name)!r} is not supported; {one_of(str(name), known)}")
+    return known[name]
+
+
+def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
+    """How this architecture differs from Llama, and the epsilon of its norms."""
+    if architecture.name == "olmo":
+        clip = keys.real("attention.clamp_kqv", 0.0)
+        eps = keys.real("attention.layer_norm_epsilon", 1e-5)
+        return {"norm": "layer", "norm_eps": eps, "clip_qkv": clip or None}
+    rms = {"norm_eps": keys.real(_RMS_EPS)}
+    return {"norms_after": True, "qk_norm": True, **rms} if architecture.name == "olmo2" else rms
+
+
+def _scaling(keys: _Keys) -> RopeScaling | None:
+    old = keys.real("rope.scale_linear", 1.0)
+    factor = keys.real("rope.scaling.factor", old) or 1.0
+    rule = keys.get("rope.scaling.type", "linear")
+    original = keys.whole("rope.scaling.original_context_length", 0)
+    attention = keys.real("rope.scaling.attn_factor", 1.0)
+    fast, slow = keys.real("rope.scaling.yarn_beta_fast", 32.0), keys.real("rope.scaling.yarn_beta_slow", 1.0)
+    if rule not in ("none", "linear", "yarn"):
+        raise UnsupportedError(f"{keys.path}: rope.scaling.type {str(rule)!r}; supported: none, linear, yarn")
+    if rule == "none" or (rule == "linear" and factor == 1):
+        return None
+    if rule == "linear":
+        return RopeScaling(rule="linear", factor=factor)
+    own = attention_scale(RopeScaling(rule="yarn", factor=factor))
+    return RopeScaling(
+        rule="yarn",
+        factor=factor,
+        original_context=original or keys.whole("context_length"),
+        beta_fast=fast,
+        beta_slow=slow,
+        attention_factor=None if attention == 1 else attention * own,
+    )

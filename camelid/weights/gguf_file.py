@@ -1,0 +1,283 @@
+"""The GGUF container: a header of typed fields, a table of tensors, aligned data. No word about models.
+
+    "GGUF" | version u32 | tensors u64 | fields u64 | fields… | tensor table… | padding | data, aligned
+
+A string is its length (u64) and its bytes. Versions 2 and 3 share this layout; little-endian is read. Everything that
+a file says about itself is checked against the file's size before it is used.
+Source: the GGUF specification in the ggml repository (docs/gguf.md).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camelid.errors import FormatError, MissingError, UnsupportedError
+from camelid.weights.mapped import map_file
+from camelid.weights.quant import Bytes, Quant
+from camelid.weights.quants import BY_GGUF_TYPE, QUANTS
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+ALIGNMENT = 32
+STRING, ARRAY, BOOL = 8, 9, 7
+# Type number → how struct and NumPy write it.
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", BOOL: "?", 10: "Q", 11: "q", 12: "d"}
+_MAX_DIMS = 4
+_AGAIN = "fetch or convert it again"
+_SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True)
+class Strings:
+    """An array of strings in a file: passed over when the header is read, decoded when asked for."""
+
+    data: memoryview
+    start: int
+    count: int
+
+    def decode(self) -> list[str]:
+        """The strings; bytes that are no UTF-8 survive as surrogates, since vocabularies hold pieces of characters."""
+        position, data, length_at, strings = self.start, self.data, _LENGTH.unpack_from, []
+        for _ in range(self.count):
+            (length,) = length_at(data, position)
+            position += 8
+            strings.append(str(data[position : position + length], "utf-8", "surrogateescape"))
+            position += length
+        return strings
+
+
+class LazyFields(Mapping[str, Any]):
+    """The fields of a file as Python values; arrays become lists when they are asked for."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        value = self._values[key]
+        if isinstance(value, Strings):
+            return value.decode()
+        return value.tolist() if isinstance(value, np.ndarray) else value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def is_array(self, key: str) -> bool:
+        """Whether a field holds an array, without decoding it."""
+        return isinstance(self._values[key], Strings | np.ndarray | list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the tensor table: shape as NumPy writes it, and where the bytes begin in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    quant: Quant
+    start: int
+    nbytes: int
+
+
+class GGUFFile:
+    """One opened file.
+
+    Attributes:
+        fields: key → value.
+        entries: tensor name → `Entry`.
+
+    Raises:
+        FormatError: not a GGUF, or damaged.
+        UnsupportedError: another version, big-endian, or a tensor of a kind that is not in `QUANTS`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data = map_file(path)
+        cursor = _Cursor(path, self.data.data)
+        n_tensors, n_fields = _read_start(cursor)
+        self.fields = LazyFields(_read_fields(cursor, n_fields))
+        self.alignment = self._alignment()
+        table = [_read_row(cursor) for _ in range(n_tensors)]
+        data_start = -(-cursor.position // self.alignment) * self.alignment
+        self.entries = _check_table(self, table, data_start)
+
+    def _alignment(self) -> int:
+        alignment = self.fields.get("general.alignment", ALIGNMENT)
+        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 24 or alignment & (alignment - 1):
+            raise FormatError(f"{self.path}: general.alignment is {alignment!r}, not a power of two; {_AGAIN}")
+        return alignment
+
+    def blocks(self, entry: Entry) -> Bytes:
+        """The bytes of a tensor, a view of the mapped file, uint8 (rows, bytes per row); a vector is one row."""
+        rows = math.prod(entry.shape[:-1])
+        return self.data[entry.start : entry.start + entry.nbytes].reshape(rows, -1)
+
+    @cached_property
+    def split_count(self) -> int:
+        """Of how many files this is one."""
+        count = self.fields.get("split.count", 1)
+        return count if isinstance(count, int) else 1
+
+
+def open_parts(path: Path) -> list[GGUFFile]:
+    """The file, or all parts `name-0000i-of-0000N.gguf` of a split one, in order, whichever part was named."""
+    named = _SPLIT.fullmatch(path.name)
+    if named is None:
+        file = GGUFFile(path)
+        if file.split_count > 1:
+            raise FormatError(
+                f"{path}: one part of {file.split_count}, but its name does not end in -00001-of-{file.split_count:05d}"
+                ".gguf, so the others cannot be found; give the parts their names back"
+            )
+        return [file]
+    stem, count = named.group(1), int(named.group(3))
+    paths = [path.with_name(f"{stem}-{part:05d}-of-{count:05d}.gguf") for part in range(1, count + 1)]
+    missing = [part.name for part in paths if not part.exists()]
+    if missing or not paths:
+        raise MissingError(f"{path}: parts are missing: {', '.join(missing[:3])}; put all {count} into one folder")
+    parts = [GGUFFile(part) for part in paths]
+    for number, part in enumerate(parts):
+        if part.split_count != count or part.fields.get("split.no", 0) != number:
+            raise FormatError(f"{part.path}: says it is not part {number + 1} of {count}; fetch the set again")
+    return parts
+
+
+class _Cursor:
+    """A position in a file that moves only within it."""
+
+    def __init__(self, path: Path, data: memoryview) -> None:
+        self.path, self.data, self.position = path, data, 0
+
+    def take(self, count: int, what: str) -> int:
+        """Where the next `count` bytes begin; moves past them."""
+        start = self.position
+        if count > len(self.data) - start:
+            have = len(self.data) - start
+            raise FormatError(f"{self.path}: {what}: {count - have} bytes short at byte {start}; {_AGAIN}")
+        self.position = start + count
+        return start
+
+    def number(self, code: str, what: str) -> Any:
+        layout = "<" + code
+        return struct.unpack_from(layout, self.data, self.take(struct.calcsize(layout), what))[0]
+
+    def text(self, what: str) -> str:
+        length = self.number("Q", what)
+        start = self.take(length, what)
+        return str(self.data[start : start + length], "utf-8", "surrogateescape")
+
+    def skip_strings(self, count: int, what: str) -> Strings:
+        """Pass over `count` strings. A vocabulary has hundreds of thousands, hence the bare loop."""
+        data, position, size, length_at = self.data, self.position, len(self.data), _LENGTH.unpack_from
+        start = position
+        try:
+            for _ in range(count):
+                position += 8 + length_at(data, position)[0]
+        except (struct.error, OverflowError):
+            position = size + 1
+        if position > size:
+            raise FormatError(f"{self.path}: {what}: the file ends within a list of strings; {_AGAIN}")
+        self.position = position
+        return Strings(data, start, count)
+
+
+def _read_start(cursor: _Cursor) -> tuple[int, int]:
+    """Magic and version; returns how many tensors and fields follow."""
+    start = cursor.take(4, "header")
+    if bytes(cursor.data[start : start + 4]) != MAGIC:
+        raise FormatError(f"{cursor.path}: not a GGUF file: it does not begin with 'GGUF'")
+    version = cursor.number("I", "version")
+    if version and version & 0xFFFF == 0:
+        raise UnsupportedError(f"{cursor.path}: big-endian GGUF; convert it on the machine that made it")
+    if version not in VERSIONS:
+        raise UnsupportedError(f"{cursor.path}: GGUF version {version}; versions read: 2, 3; convert it again")
+    n_tensors, n_fields = cursor.number("Q", "tensor count"), cursor.number("Q", "field count")
+    # The smallest row takes 24 bytes, the smallest field 13: a greater count cannot be true.
+    room = len(cursor.data) - cursor.position
+    if n_tensors * 24 > room or n_fields * 13 > room:
+        raise FormatError(f"{cursor.path}: claims {n_tensors} tensors and {n_fields} fields in {room} bytes; {_AGAIN}")
+    return n_tensors, n_fields
+
+
+def _read_fields(cursor: _Cursor, count: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for _ in range(count):
+        key = cursor.text("a field's name")
+        if key in fields:
+            raise FormatError(f"{cursor.path}: field {key!r} stands twice; {_AGAIN}")
+        fields[key] = _read_value(cursor, cursor.number("I", key), key)
+    return fields
+
+
+def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
+    if kind == STRING:
+        return cursor.text(key)
+    if kind == ARRAY:
+        return _read_array(cursor, key)
+    if kind not in SCALARS:
+        raise FormatError(f"{cursor.path}: field {key!r} has unknown type {kind}; {_AGAIN}")
+    value = cursor.number(SCALARS[kind], key)
+    # A float32 is best told by its shortest decimal: 1e-05 rather than 9.99999974e-06; both are the same float32.
+    return float(str(np.float32(value))) if kind == 6 else value
+
+
+def _read_array(cursor: _Cursor, key: str) -> Any:
+    kind, count = cursor.number("I", key), cursor.number("Q", key)
+    if kind == STRING:
+        return cursor.skip_strings(count, key)
+    if kind not in SCALARS:
+        raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
+    item = np.dtype("<" + SCALARS[kind])
+    start = cursor.take(count * item.itemsize, key)
+    return np.frombuffer(cursor.data[start : start + count * item.itemsize], item)
+
+
+def _read_row(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape (slowest dimension first), type number and offset of one tensor."""
+    name = cursor.text("a tensor's name")
+    n_dims = cursor.number("I", name)
+    if not 0 < n_dims <= _MAX_DIMS:
+        raise FormatError(f"{cursor.path}: {name}: {n_dims} dimensions; {_AGAIN}")
+    dims = [cursor.number("Q", name) for _ in range(n_dims)]
+    return name, tuple(reversed(dims)), cursor.number("I", name), cursor.number("Q", name)
+
+
+def _check_table(file: GGUFFile, table: list[tuple[str, tuple[int, ...], int, int]], start: int) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for name, shape, kind, offset in table:
+        where = f"{file.path}: {name}"
+        if name in entries:
+            raise FormatError(f"{where}: stands twice in the table; {_AGAIN}")
+        if kind not in BY_GGUF_TYPE:
+            raise UnsupportedError(f"{where}: stored as ggml type {kind}; types read: {', '.join(QUANTS)}")
+        quant = BY_GGUF_TYPE[kind]
+        if not all(shape) or shape[-1] % quant.block:
+            raise FormatError(f"{where}: shape {shape} does not fit blocks of {quant.block} weights; {_AGAIN}")
+        if offset % file.alignment:
+            raise FormatError(f"{where}: begins at {offset}, not a multiple of {file.alignment}; {_AGAIN}")
+        entry = Entry(name, shape, quant, start + offset, math.prod(shape[:-1]) * quant.row_bytes(shape[-1]))
+        short = entry.start + entry.nbytes - len(file.data)
+        if short > 0:
+            raise FormatError(f"{where}: {short} bytes short; the file is incomplete, {_AGAIN}")
+        entries[name] = entry
+    in_order = sorted(entries.values(), key=lambda entry: entry.start)
+    for entry, following in itertools.pairwise(in_order):
+        if entry.start + entry.nbytes > following.start:
+            raise FormatError(f"{file.path}: {entry.name} and {following.name} overlap; {_AGAIN}")
+    return entries

@@ -1,0 +1,179 @@
+"""A Hugging Face folder as Weights: config.json with safetensors or torch files, one or many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from camelid.errors import FormatError, MissingError, UnsupportedError
+from camelid.model.config import ModelConfig
+from camelid.weights.hf_config import number, read_config
+from camelid.weights.names import hf_name
+from camelid.weights.safetensors_file import Stored, read_safetensors
+from camelid.weights.tensor import Tensor
+from camelid.weights.weights import Weights, by_our_names, check_tensors
+
+if TYPE_CHECKING:
+    from camelid.tokens.tokenizer import Tokenizer
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+_MAX_JSON = 1 << 28
+
+
+def open_hf(folder: Path) -> Weights:
+    """Open a folder with config.json and weights.
+
+    Raises:
+        FormatError, UnsupportedError, MissingError: as the message says.
+    """
+    path = folder / "config.json"
+    values = read_json(path)
+    config = read_config(path, values)
+    found, files = _stored_tensors(folder)
+    generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
+    return Weights(
+        path=folder,
+        format="hf",
+        config=config,
+        tensors=_our_tensors(folder, config, found),
+        chat_template=_template(folder),
+        stop_ids=_stop_ids(folder, values, generation),
+        sampling=_sampling(folder / "generation_config.json", generation),
+        metadata=values,
+        files=(path, *files),
+        load_tokenizer=tokenizer_loader(folder),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        MissingError: no such file. FormatError: no JSON object.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for this file; fetch it again")
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise FormatError(f"{path}: not JSON; fetch it again or correct it") from None
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if not isinstance(values, dict):
+        raise FormatError(f"{path}: not a JSON object; fetch it again or correct it")
+    return values
+
+
+def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
+    """What opens the folder's tokenizer; None if there is no file of one."""
+    if not any((folder / name).exists() for name in TOKENIZER_FILES):
+        return None
+
+    def load() -> Tokenizer:
+        from camelid.tokens.tokenizer import Tokenizer
+
+        return Tokenizer.open(folder)
+
+    return load
+
+
+def _stored_tensors(folder: Path) -> tuple[dict[str, Stored], tuple[Path, ...]]:
+    """All tensors by Hugging Face name, and the files they lie in."""
+    for name in _SINGLE:
+        index = folder / f"{name}.index.json"
+        if (folder / name).exists():
+            return _read_file(folder / name), (folder / name,)
+        if index.exists():
+            return _read_sharded(folder, index)
+    raise MissingError(f"{folder}: config.json but no weights; fetch model.safetensors or its shards into the folder")
+
+
+def _read_sharded(folder: Path, index: Path) -> tuple[dict[str, Stored], tuple[Path, ...]]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise FormatError(f"{index}: weight_map is missing or damaged; fetch it again")
+    names = sorted(set(weight_map.values()))
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise FormatError(f"{index}: {outside[0]!r} is not a file beside it; fetch it again")
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise MissingError(f"{folder}: {missing[0]}{more} missing; fetch all shards into the folder")
+    shards = {name: _read_file(folder / name) for name in names}
+    found: dict[str, Stored] = {}
+    for name, file in weight_map.items():
+        if name not in shards[file]:
+            raise FormatError(f"{folder / file}: lacks {name}, which {index.name} says is there; fetch both again")
+        found[name] = shards[file][name]
+    return found, (index, *(folder / name for name in names))
+
+
+def _read_file(path: Path) -> dict[str, Stored]:
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    from camelid.weights.torch_pickle import read_torch
+
+    return read_torch(path)
+
+
+def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored]) -> Mapping[str, Tensor]:
+    # Old files store the plain frequencies, which follow from the config.
+    stored = {name: tensor for name, tensor in found.items() if not name.endswith(".rotary_emb.inv_freq")}
+    biases = [name for name in stored if name.endswith(".bias")]
+    if biases:
+        raise UnsupportedError(f"{folder}: tensor {biases[0]}: biases are not supported")
+    ours = by_our_names(folder, config, stored, hf_name)
+    if config.ties_embeddings:
+        # transformers uses the embedding for a tied model, whatever lies in lm_head.
+        _check_tied(folder, ours.get("embed_tokens"), ours.pop("lm_head.weight", None))
+    check_tensors(folder, config, {name: tensor.shape for name, tensor in ours.items()})
+    return {name: Tensor(name, tensor.shape, tensor.quant(), tensor.rows) for name, tensor in ours.items()}
+
+
+def _check_tied(folder: Path, embedding: Stored | None, head: Stored | None) -> None:
+    if embedding is None or head is None:
+        return
+    same = head.dtype == embedding.dtype and head.shape == embedding.shape
+    if not same or (head.data != embedding.data).any():
+        raise FormatError(
+            f"{folder}: config.json ties the output to the embedding, but lm_head.weight differs from it; "
+            "set tie_word_embeddings to false if the model was trained so"
+        )
+
+
+def _template(folder: Path) -> str | None:
+    """The chat template: chat_template.jinja, else tokenizer_config.json's (a text, or a list of named ones)."""
+    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if file.exists():
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise FormatError(f"{file}: not UTF-8 text; fetch it again") from None
+    template = read_json(config).get("chat_template") if config.exists() else None
+    if isinstance(template, list):
+        named = {row.get("name"): row.get("template") for row in template if isinstance(row, Mapping)}
+        template = named.get("default", next(iter(named.values()), None))
+    if not isinstance(template, str | None):
+        raise FormatError(f"{config}: chat_template is neither a text nor a list of named ones; correct the file")
+    return template
+
+
+def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
+    """Every eos id that config.json or generation_config.json names."""
+    ids: dict[int, None] = {}
+    for source in sources:
+        value = source.get("eos_token_id")
+        listed = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(type(id) is int for id in listed):
+            raise FormatError(f"{folder}: eos_token_id must be whole numbers, is {str(value)[:40]}; correct the file")
+        ids |= dict.fromkeys(id for id in listed if id >= 0)
+    return tuple(ids)
+
+
+def _sampling(path: Path, generation: Mapping[str, Any]) -> dict[str, float]:
+    return {key: number(path, key, generation[key]) for key in _SAMPLING if generation.get(key) is not None}

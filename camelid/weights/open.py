@@ -1,0 +1,127 @@
+"""open_weights: find out by content what a path holds, and open it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
+from camelid.weights.weights import Weights
+
+__all__ = ["Weights", "open_weights"]
+
+_HF_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_CONFIGS = ("config.json", "params.json")
+_FIRST_BYTES = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"%PDF": "a PDF document",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstd archive; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"lmgg": "a ggml file from before GGUF; convert the original model again",
+    b"fmgg": "a ggmf file from before GGUF; convert the original model again",
+    b"tjgg": "a ggjt file from before GGUF; convert the original model again",
+    b"algg": "a ggla adapter from before GGUF",
+    b"\x89HDF": "an HDF5 file (Keras?)",
+    b"\x08\x03\x12": "an ONNX model",
+    b"\x93NUMPY": "a NumPy array",
+    b"SQLite format": "an SQLite database",
+    b"\x7fELF": "a program",
+    b"#!": "a script",
+    b"<": "a web page or XML: the download failed?",
+    b"\x80\x02": "a Python pickle, or a torch file from before torch 1.6",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+}
+_LONGEST_MESSAGE = 600
+_READS = "camelid opens a GGUF file, a Hugging Face folder (config.json) or a Meta folder (params.json)"
+
+
+def open_weights(path: Path | str) -> Weights:
+    """Open a model; what it is follows from its content, not from its name.
+
+    Args:
+        path: a GGUF file (any part of a split one), a folder with one, a Hugging Face folder, a Meta folder, or a
+            file of weights or config.json in such a folder.
+
+    Raises:
+        MissingError: nothing is there, or a part of it is not.
+        FormatError: it is something else, or damaged.
+        UnsupportedError: a model with arithmetic or storage that camelid does not do.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingError(f"{path}: no such file or folder; check the path, or fetch the model: camelid pull NAME")
+    try:
+        return _open_folder(path) if path.is_dir() else _open_file(path)
+    except CamelidError as error:
+        raise type(error)(_one_line(str(error))) from None
+
+
+def _one_line(message: str) -> str:
+    """A message may quote a damaged file: what cannot be printed is escaped, and what is endless is cut."""
+    if not message.isprintable():
+        message = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 120]} … {message[-100:]}"
+
+
+def _open_folder(folder: Path) -> Weights:
+    if (folder / "config.json").exists() and any((folder / name).exists() for name in _HF_FILES):
+        return _open_hf(folder)
+    if (folder / "params.json").exists():
+        from camelid.weights.meta import open_meta
+
+        return open_meta(folder)
+    ggufs = sorted(folder.glob("*.gguf"))
+    models = [file for file in ggufs if "-of-" not in file.name or "-00001-of-" in file.name]
+    if len(models) == 1:
+        return _open_gguf(models[0])
+    if models:
+        names = ", ".join(file.name for file in models[:5])
+        raise FormatError(f"{folder}: holds {len(models)} models; name one of {names}")
+    if (folder / "config.json").exists():
+        return _open_hf(folder)
+    if (folder / "adapter_config.json").exists():
+        raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
+    raise FormatError(f"{folder}: no model in this folder; {_READS}")
+
+
+def _open_file(path: Path) -> Weights:
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"GGUF"):
+        return _open_gguf(path)
+    if start.startswith(b"version https://git-lfs"):
+        raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
+    is_weights = start.startswith(b"PK\x03\x04") or start[8:9] == b"{"  # torch.save's zip, or safetensors
+    if is_weights or path.name in _HF_FILES or path.name in _CONFIGS:
+        if any((path.parent / name).exists() for name in _CONFIGS):
+            return _open_folder(path.parent)
+        raise FormatError(f"{path}: weights alone; the model's config.json or params.json must lie beside them")
+    raise FormatError(f"{path}: {_looks_like(start)}; {_READS}")
+
+
+def _looks_like(start: bytes) -> str:
+    if not start:
+        return "an empty file"
+    for first, what in _FIRST_BYTES.items():
+        if start.startswith(first):
+            return f"not a model but {what}"
+    return f"not a model: it begins with {start[:8]!r}"
+
+
+def _open_gguf(path: Path) -> Weights:
+    from camelid.weights.gguf import open_gguf
+
+    return open_gguf(path)
+
+
+def _open_hf(folder: Path) -> Weights:
+    from camelid.weights.hf import open_hf
+
+    return open_hf(folder)

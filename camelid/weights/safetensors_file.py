@@ -1,0 +1,141 @@
+"""The safetensors container, read through a mapped file and written one tensor at a time.
+
+    header length u64 | JSON: name → dtype, shape, data_offsets; "__metadata__" | the tensors' bytes, without holes
+
+Source: the format description in the safetensors repository.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from camelid.errors import FormatError, UnsupportedError
+from camelid.weights.mapped import map_file
+from camelid.weights.quant import Bytes
+from camelid.weights.quants import QUANTS, UNQUANTISED
+
+MAX_HEADER = 100_000_000  # the format's own limit
+_ITEM = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2}
+_ITEM |= {"U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8}
+_AGAIN = "fetch or convert it again"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor in a file of any format that keeps plain numbers: dtype as safetensors writes it, and its bytes."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: Bytes  # (nbytes,), a view of the mapped file
+
+    def quant(self) -> str:
+        """The dtype as a key of `QUANTS`.
+
+        Raises:
+            UnsupportedError: weights are stored as something else than F32, F16 or BF16.
+        """
+        if self.dtype not in UNQUANTISED:
+            raise UnsupportedError(
+                f"{self.file}: {self.name} is stored as {self.dtype}; weights must be F32, F16 or BF16: "
+                "save the model again in one of these"
+            )
+        return self.dtype
+
+    def rows(self) -> Bytes:
+        """The bytes as (rows, bytes per row); a vector is one row."""
+        return self.data.reshape(math.prod(self.shape[:-1]), -1)
+
+
+def read_safetensors(path: Path) -> dict[str, Stored]:
+    """The tensors of a file by name.
+
+    Raises:
+        FormatError: the header is damaged, or its offsets do not tile the file without holes.
+    """
+    data = map_file(path)
+    header, start = _read_header(path, data)
+    header.pop("__metadata__", None)
+    spans = {name: _span(path, name, row) for name, row in header.items()}
+    position = 0
+    for name, (_, _, begin, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
+        if begin != position:
+            raise FormatError(f"{path}: {name}: begins at byte {begin}, expected {position}; {_AGAIN}")
+        position = end
+    if start + position != len(data):
+        raise FormatError(
+            f"{path}: the tensors end at byte {start + position}, the file at {len(data)}; it is incomplete, {_AGAIN}"
+        )
+    return {
+        name: Stored(path, name, dtype, shape, data[start + begin : start + end])
+        for name, (dtype, shape, begin, end) in spans.items()
+    }
+
+
+def _read_header(path: Path, data: Bytes) -> tuple[dict[str, Any], int]:
+    if len(data) < 8:
+        raise FormatError(f"{path}: {len(data)} bytes are no safetensors file; {_AGAIN}")
+    (length,) = struct.unpack("<Q", data[:8].tobytes())
+    if length > min(MAX_HEADER, len(data) - 8):
+        raise FormatError(f"{path}: claims a header of {length} bytes; no safetensors file, or incomplete; {_AGAIN}")
+    try:
+        header = json.loads(data[8 : 8 + length].tobytes())
+    except (ValueError, RecursionError):
+        raise FormatError(f"{path}: the header is not JSON; no safetensors file, or damaged; {_AGAIN}") from None
+    if not isinstance(header, dict):
+        raise FormatError(f"{path}: the header is not a JSON object; {_AGAIN}")
+    return header, 8 + length
+
+
+def _span(path: Path, name: str, row: Any) -> tuple[str, tuple[int, ...], int, int]:
+    """dtype, shape, first and last byte of one row of the header."""
+    try:
+        dtype, shape, (begin, end) = row["dtype"], tuple(row["shape"]), row["data_offsets"]
+        whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
+    except (TypeError, KeyError, ValueError):
+        raise FormatError(f"{path}: {name}: its row in the header is damaged; {_AGAIN}") from None
+    if not isinstance(dtype, str) or dtype not in _ITEM:
+        raise UnsupportedError(f"{path}: {name} is stored as {str(dtype)[:40]}; weights must be F32, F16 or BF16")
+    if not whole or not shape or end - begin != math.prod(shape) * _ITEM[dtype] or begin == end:
+        raise FormatError(f"{path}: {name}: shape {shape} and bytes {begin} to {end} do not fit; {_AGAIN}")
+    return dtype, shape, begin, end
+
+
+def write_header(file: BinaryIO, rows: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Write the header of a file whose tensors (name → kind of `UNQUANTISED`, shape) follow in this order."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, (quant, shape) in rows.items():
+        end = position + math.prod(shape) * QUANTS[quant].bytes_per_block
+        header[name] = {"dtype": quant, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+
+
+def plan_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Names in order, cut into shards of at most `limit` bytes; a tensor larger than that has a shard of its own."""
+    shards: list[list[str]] = [[]]
+    room = limit
+    for name, size in sizes.items():
+        if shards[-1] and size > room:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def shard_names(count: int) -> Iterable[str]:
+    """File names of a model in `count` shards, as transformers expects them."""
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model-{shard:05d}-of-{count:05d}.safetensors" for shard in range(1, count + 1)]

@@ -1,0 +1,99 @@
+"""What every writer needs: room on the disk, a name to write under, and the tensors one at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from camelid.errors import OptionError, ResourceError
+from camelid.weights.quant import Bytes
+from camelid.weights.tensor import Tensor
+
+Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, name of the tensor just written
+
+# A folder is replaced only if it holds nothing but what a model folder holds.
+_MODEL_FILES = ("config.json", "params.json", "model.safetensors.index.json")
+
+
+@contextmanager
+def replacing(target: Path, n_bytes: int, overwrite: bool) -> Iterator[Path]:
+    """A free name beside `target` to write a file or folder under; it takes the target's name when all went well.
+
+    Whatever goes wrong, an interrupt included, what was begun is removed and the target is as it was.
+
+    Raises:
+        OptionError: the target exists (and `overwrite` is false), or is a folder without a model.
+        ResourceError: fewer than `n_bytes` are free, or the disk fills up.
+    """
+    _check_target(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    check_space(target.parent, n_bytes)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    _remove(partial)
+    try:
+        yield partial
+        _swap(partial, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"{target}: the disk or quota is full; free {_size(n_bytes)} and repeat") from None
+        raise ResourceError(f"{target}: cannot be written ({error.strerror}); check the folder's permissions") from None
+    finally:
+        _remove(partial)
+
+
+def check_space(folder: Path, n_bytes: int) -> None:
+    """Refuse to begin what cannot fit.
+
+    Raises:
+        ResourceError: fewer than `n_bytes` are free on the disk of `folder`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise ResourceError(
+            f"{folder}: needs {_size(n_bytes)} of disk, {_size(free)} free; free some or write elsewhere"
+        )
+
+
+def each(tensors: Mapping[str, Tensor], names: Iterable[str], progress: Progress | None) -> Iterator[tuple[str, Bytes]]:
+    """Name and rows of each tensor in turn; tells `progress` when the consumer has done with it."""
+    total, done = sum(tensor.nbytes for tensor in tensors.values()), 0
+    for name in names:
+        yield name, tensors[name].blocks()
+        done += tensors[name].nbytes
+        if progress is not None:
+            progress(done, total, name)
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise OptionError(f"{target}: exists already; choose another name or allow overwriting")
+    if target.is_dir() and any(target.iterdir()) and not any((target / name).exists() for name in _MODEL_FILES):
+        raise OptionError(f"{target}: a folder that holds no model will not be replaced; choose another name")
+
+
+def _swap(partial: Path, target: Path) -> None:
+    """Give the finished file or folder its name."""
+    if not target.is_dir():
+        partial.replace(target)
+        return
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
+    target.rename(old)
+    partial.rename(target)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
