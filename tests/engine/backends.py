@@ -1,0 +1,57 @@
+"""Tiny backends for the engine's tests."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from camelid.engine.backend import Backend, Batch
+from camelid.engine.backend_numpy import NumpyBackend
+from camelid.model.config import ModelConfig
+from tests.tiny import tiny_config, tiny_tensors
+
+
+class OracleBackend:
+    """Logits are a fixed function of all ids so far, kept in the pages themselves: a wrong page shows at once."""
+
+    name, bytes_per_number = "oracle", 1
+
+    def __init__(self, config: ModelConfig | None = None, page_size: int = 4) -> None:
+        self.config, self.page_size = config or tiny_config(), page_size
+        self.forwarded = 0
+
+    def allocate(self, n_pages: int) -> None:
+        self._pool = np.full((n_pages, self.page_size), -1)
+
+    def forward(self, batch: Batch) -> np.ndarray:
+        rows = []
+        for span in batch.spans:
+            for offset, id in enumerate(span.ids):
+                page, place = divmod(span.start + offset, self.page_size)
+                self._pool[span.pages[page], place] = id
+            self.forwarded += len(span.ids)
+            seen = self._pool[list(span.pages)].ravel()
+            first = {"all": 0, "last": len(span.ids) - 1, "none": len(span.ids)}[span.logits]
+            rows += [self.row(seen[: span.start + at + 1]) for at in range(first, len(span.ids))]
+        return np.array(rows, np.float32).reshape(-1, self.config.vocab_size)
+
+    def row(self, ids: np.ndarray) -> np.ndarray:
+        assert (ids >= 0).all(), "read a position that was never written"
+        seed = hash(tuple(ids.tolist())) % 2**32
+        return np.random.default_rng(seed).standard_normal(self.config.vocab_size, dtype=np.float32)
+
+    def copy_page(self, source: int, target: int) -> None:
+        self._pool[target] = self._pool[source]
+
+
+def tiny_backend(kind: str = "numpy", seed: int = 0, page_size: int = 16, **changes: object) -> Backend:
+    """A random tiny model on a real backend."""
+    config = tiny_config(**changes)
+    tensors = tiny_tensors(config, seed)
+    if kind == "numpy":
+        return NumpyBackend(config, tensors, page_size)
+    import torch
+
+    from camelid.engine.backend_torch import TorchBackend
+    from camelid.model.llama_torch import LlamaTorch
+
+    return TorchBackend(LlamaTorch(config).load(tensors, torch.float32), page_size)
