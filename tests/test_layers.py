@@ -1,0 +1,96 @@
+"""The architecture as a test: imports point down, torch stays where it may be, and importing does nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "camelid"
+ROWS = [
+    "__main__",
+    "cli __init__",
+    "release",
+    "arena",
+    "serve evals",
+    "chat train",
+    "engine data",
+    "weights",
+    "model tokens",
+    "options pedigree log _lazy",
+    "errors",
+]
+RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules a file imports, inside functions too; not those for type checkers only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the whole name"
+            yield node.module or ""
+
+
+def crossing(path: Path) -> Iterator[str]:
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "camelid" and len(parts) > 1 and parts[1] != room(path):
+            yield parts[1]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    for there in crossing(path):
+        assert RANK[room(path)] > RANK[there], f"{room(path)} may not import {there}: it lies not below"
+
+
+def test_the_rule_can_fail():
+    assert RANK["cli"] > RANK["chat"] > RANK["engine"] > RANK["weights"] > RANK["tokens"] > RANK["errors"]
+    assert "engine" in set(crossing(PACKAGE / "chat" / "llama.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_torch_only_where_it_may_be(path):
+    allowed = path.stem.endswith("_torch") or room(path) == "train"
+    heavy = {name.split(".")[0] for name in imports(path)} & {"torch", "transformers", "sentencepiece", "tiktoken"}
+    assert heavy <= ({"torch"} if allowed else set())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_only_define(path):
+    """At import a module may define and assign; it may not call for effect, loop or open."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and ("TYPE_CHECKING" in ast.unparse(node.test) or "__main__" in ast.unparse(node)):
+            continue
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Assert)
+        if isinstance(node, ast.Try):  # a module that some systems lack
+            assert all(isinstance(inner, ast.Import) for inner in node.body)
+            continue
+        assert is_docstring or isinstance(node, allowed), f"line {node.lineno} does something at import"
+
+
+def test_import_camelid_is_light():
+    code = "import sys, camelid; print(*{'numpy', 'torch', 'pydantic', 'tokenizers', 'rich'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
