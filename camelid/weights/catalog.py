@@ -98,16 +98,17 @@ def find(name: str) -> Entry:
 def near(name: str) -> str:
     """End an error about an unknown name: names like it, or its family's names, or the families."""
     key = name.strip().lower()
-    guesses = difflib.get_close_matches(key, CATALOG, n=3, cutoff=0.7)
+    guesses = difflib.get_close_matches(key, CATALOG, n=3, cutoff=0.7) if ":" in key else []
     if guesses:
         return f"did you mean {' or '.join(map(repr, guesses))}?"
     families = sorted({known.partition(":")[0] for known in CATALOG})
     family = difflib.get_close_matches(key.partition(":")[0], families, n=1, cutoff=0.75)
     if family:
-        return f"{family[0]} has {', '.join(known for known in CATALOG if known.startswith(family[0] + ':'))}"
+        sizes = [known for known in CATALOG if known.startswith(family[0] + ":") and not known.endswith("-meta")]
+        return f"{family[0]} has {', '.join(sizes)}"
     if key.count("/") == 1:
         return f"for a repository of the hub say hf:{name.strip()}"
-    return f"names look like {DEFAULT_MODEL}; families: {', '.join(families)}"
+    return f"names look like {DEFAULT_MODEL}; families: {', '.join(families)} (camelid models lists all)"
 
 
 # name, title in FAMILY, kind, repository

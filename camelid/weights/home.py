@@ -50,10 +50,19 @@ class Name:
         elif self.entry is not None:
             base = self.entry.name.replace(":", "-")
         else:
-            base = Path(self.base).expanduser().resolve().name.removesuffix(".gguf")
+            base = local_path(self.base).resolve().name.removesuffix(".gguf")
         base += f"@{self.revision}" if self.revision else ""
         base += f"--{self.file.removesuffix('.gguf')}" if self.file else ""
         return _plain(base)
+
+    @property
+    def on_record(self) -> str:
+        """The name as a manifest keeps it: without secrets, and absolute if it is a path."""
+        if self.is_url:
+            return public(self.base)
+        if self.entry is None and not self.is_hub:
+            return str(local_path(self.base).resolve())
+        return str(self)
 
     def __str__(self) -> str:
         return self.base + (f"@{self.revision}" if self.revision else "") + (f":{self.file}" if self.file else "")
@@ -84,7 +93,7 @@ def resolve(name_or_path: str | Path) -> Path:
         OptionError: neither a path that exists nor a name.
         FormatError: the model's manifest is damaged.
     """
-    path = Path(name_or_path).expanduser()
+    path = local_path(name_or_path)
     if _exists(path):
         return path
     text = str(name_or_path)
@@ -96,19 +105,35 @@ def resolve(name_or_path: str | Path) -> Path:
     folder = _folder_here(name)
     if not is_complete(folder):
         raise MissingError(f"{text}: not on this machine{_begun(folder)}; fetch it once: camelid pull {text}")
+    if folder.name == name.folder:
+        check_name(folder, name)
     return model_path(folder)
 
 
 def is_local(entry: Entry) -> bool:
-    """Whether a row of the catalog has been pulled wholly."""
-    return is_complete(models() / Name(entry.name, entry).folder)
+    """Whether a row of the catalog has been pulled wholly; a model with a damaged manifest has not."""
+    try:
+        return is_complete(models() / Name(entry.name, entry).folder)
+    except FormatError:
+        return False
+
+
+def check_name(folder: Path, name: Name) -> None:
+    """Refuse a model that came under another name, such as a file of the same name from another host.
+
+    Raises:
+        OptionError: the manifest has another name.
+    """
+    came = read_manifest(folder).get("name")
+    if came != name.on_record:
+        raise OptionError(f"{folder}: holds a model pulled as {came}; move that folder away first")
 
 
 def parse_name(text: str, revision: str | None = None, file: str | None = None) -> Name:
     """Read a model's name; `revision` and `file` given apart win over those in the text.
 
     Raises:
-        OptionError: hf: with something else than owner/repo behind it.
+        OptionError: hf: with something else than owner/repo behind it, or no URL after all.
     """
     name = _parse(text.strip())
     return replace(name, revision=revision or name.revision, file=file or name.file)
@@ -129,15 +154,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What manifest.json of a pulled model says: source, revision, files with bytes and SHA-256, licence, date.
 
     Raises:
-        FormatError: it is not JSON of that shape.
+        FormatError: it cannot be read, or is not JSON of that shape.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if all({"name", "bytes", "sha256"} <= set(file) for file in manifest["files"]) and manifest["files"]:
             return dict(manifest)
-    except (ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         pass
-    raise FormatError(f"{folder / MANIFEST}: damaged; delete it and pull the model again")
+    raise FormatError(f"{folder / MANIFEST}: damaged or not readable; delete it and pull the model again")
 
 
 def model_path(folder: Path) -> Path:
@@ -148,7 +173,10 @@ def model_path(folder: Path) -> Path:
 
 def _parse(text: str) -> Name:
     if text.lower().startswith(("https://", "http://")):
-        return _from_url(text)
+        try:
+            return _from_url(text)
+        except ValueError as error:
+            raise OptionError(f"{text}: not a usable URL ({error})") from None
     if text.lower() in CATALOG:
         return Name(text.lower(), CATALOG[text.lower()])
     if text.startswith("hf:"):
@@ -181,6 +209,20 @@ def _from_url(url: str) -> Name:
 def hub_endpoint() -> str:
     """The Hugging Face hub, or the mirror that $HF_ENDPOINT names."""
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def public(url: str) -> str:
+    """A URL without login, query and fragment, which may hold secrets."""
+    parts = urllib.parse.urlsplit(url)
+    return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def local_path(text: str | Path) -> Path:
+    """A path, its ~ replaced; a ~ of nobody stays."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _folder_here(name: Name) -> Path:

@@ -20,6 +20,10 @@ from camelid.errors import ResourceError, VerifyError
 
 Report = Callable[[str, int, int | None], None]  # what is being done, bytes done, bytes in all if known
 
+# What pulls leave in a staging folder on their way.
+OWN_NAMES = ("commit",)
+OWN_SUFFIXES = (".part", ".bad", ".version")
+
 _CHUNK = 1 << 20
 
 
@@ -30,6 +34,16 @@ class Record:
     name: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What a source brought: files now in the staging folder, and where they come from."""
+
+    files: list[Record]
+    source: str
+    revision: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +85,9 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             reason = "the disk or quota is full; free some and pull again, it goes on from here"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EIO):
-            reason = f"cannot be written ({error.strerror}); check its permissions, or set CAMELID_HOME elsewhere"
         else:
-            raise
+            why = error.strerror or str(error)
+            reason = f"cannot be written ({why}); check its permissions, or set CAMELID_HOME elsewhere"
         raise ResourceError(f"{folder}: {reason}") from None
 
 
@@ -124,7 +137,7 @@ def record(path: Path, report: Report) -> Record:
 
 
 def _hashes(path: Path, size: int, report: Report) -> tuple[str, str]:
-    """SHA-256 of a file, and its id in git: SHA-1 over "blob", its size, a zero byte, its content (git's object format)."""
+    """SHA-256 of a file, and its id in git's object format: SHA-1 over "blob", its size, a zero byte, its content."""
     sha256 = hashlib.sha256()
     git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     done = 0

