@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid import __version__
+from camelid.errors import FormatError, MissingError
 
 NAME = "run.json"
 LIBRARIES = ("numpy", "tokenizers", "torch")
@@ -54,6 +55,25 @@ def write_pedigree(
     return target
 
 
+def read_pedigree(made: Path) -> dict[str, Any]:
+    """The record of a folder or file.
+
+    Raises:
+        MissingError: it has none.
+        FormatError: it cannot be read.
+    """
+    path = pedigree_path(made)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{made}: no {path.name} says how it was made; make it again with camelid") from None
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: not a readable record ({error}); restore it, or make {made.name} again") from None
+    if not isinstance(record, dict) or not {"command", "inputs", "camelid"} <= set(record):
+        raise FormatError(f"{path}: not a record of camelid's; restore it, or make {made.name} again")
+    return record
+
+
 def pedigree_path(made: Path) -> Path:
     """Where the record of a folder or file lies."""
     return made / NAME if made.is_dir() else made.with_name(f"{made.name}.{NAME}")
@@ -68,21 +88,22 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the checkout this code runs from, with `+` if it was changed; None for an installed package."""
-    here = Path(__file__).parent
+    root = Path(__file__).resolve().parent.parent
+    top, _, commit = (_git(root, "rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
+    if not commit or Path(top).resolve() != root:  # installed inside somebody's own repository
+        return None
+    changed = _git(root, "status", "--porcelain", "--", "camelid")
+    return commit + ("+" if changed != "" else "")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, stripped; None if it fails or is not installed."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        commit = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no", "."],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+" if changed else "")
+    return done.stdout.strip()
 
 
 def _versions() -> dict[str, str]:

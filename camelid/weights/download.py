@@ -48,13 +48,13 @@ class Again(Exception):  # noqa: N818 - not an error yet
 class Place:
     """Where a file can be had, and how a final refusal by its status is explained.
 
-    `tag` is the ETag or date of the version begun with, for files whose hash is not known.
+    `version` is the size and tag (`version_of`) that every answer must have, for files whose hash is not known.
     """
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     size: int | None = None
-    tag: str | None = None
+    version: tuple[int | None, str | None] | None = None
     explain: Explain | None = None
 
 
@@ -153,9 +153,9 @@ def total_size(answer: http.client.HTTPResponse) -> int | None:
     return int(total) if total.isdecimal() else None
 
 
-def version_tag(answer: http.client.HTTPResponse) -> str | None:
-    """What tells one version of a file from another: its ETag, else its date."""
-    return answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+def version_of(answer: http.client.HTTPResponse) -> tuple[int | None, str | None]:
+    """What tells one version of a file from another: its size, and its ETag or else its date."""
+    return total_size(answer), answer.headers.get("ETag") or answer.headers.get("Last-Modified")
 
 
 def _attempt(place: Place, target: Path, report: Report) -> None:
@@ -169,8 +169,8 @@ def _attempt(place: Place, target: Path, report: Report) -> None:
         report(target.name, have, place.size)
         return
     with open_url(place, f"{have}-" if have else None) as answer:
-        if have and place.tag is not None and version_tag(answer) != place.tag:
-            part.unlink()
+        if place.version is not None and version_of(answer) != place.version:
+            part.unlink(missing_ok=True)
             raise Again("the file on the server has changed")
         _skip(answer, have)
         whole = place.size if place.size is not None else total_size(answer)

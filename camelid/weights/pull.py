@@ -106,8 +106,7 @@ def _stage(folder: Path, staging: Path) -> None:
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
         for path in folder.iterdir() if folder.exists() else ():
-            if not (staging / path.name).exists():
-                path.replace(staging / path.name)
+            path.replace(staging / path.name)  # checked once, so better than what may be there
         if folder.exists():
             shutil.rmtree(folder)
         (staging / MANIFEST).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import urllib.parse
 from pathlib import Path
 
 from camelid.errors import OptionError, ResourceError, VerifyError
-from camelid.weights.download import Place, ask, download, open_url, total_size, version_tag
+from camelid.weights.download import Place, ask, download, open_url, version_of
 from camelid.weights.home import public
 from camelid.weights.parts import Proof, Record, Report, check_room, disk_errors, finish, part_of
 
@@ -31,14 +31,15 @@ def fetch_url(url: str, staging: Path, report: Report) -> list[Record]:
             f"{public(url)}: one part of a split model; put all its parts in a folder and pull the folder"
         )
     target = staging / name
-    size, tag = _look(url)
-    _drop_if_changed(target, f"{size} {tag}")
+    version = _look(url)
+    size = version[0]
+    _drop_if_changed(target, f"{version}")
     if target.exists():
         target.replace(part_of(target))
     with disk_errors(staging):
         have = part_of(target).stat().st_size if part_of(target).exists() else 0
         check_room(staging, max(0, (size or 0) - have))
-        download(Place(url, size=size, tag=tag), target, report)
+        download(Place(url, size=size, version=version), target, report)
     _check_magic(target, url)
     return [finish(target, Proof(size, _sha256(parts.fragment, url)), report)]
 
@@ -48,7 +49,7 @@ def _look(url: str) -> tuple[int | None, str | None]:
 
     def attempt() -> tuple[int | None, str | None]:
         with open_url(Place(url), "0-0") as answer:
-            return total_size(answer), version_tag(answer)
+            return version_of(answer)
 
     give_up = f"{public(url)}: %s; check the network and the URL, and pull again"
     return ask(attempt, lambda reason: ResourceError(give_up % reason))

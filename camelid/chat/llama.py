@@ -1,0 +1,307 @@
+"""Text in, text out: a loaded model that generates, converses, fills in, and tells what it finds likely."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.chat.results import Delta, Generation, Likelihood, NextTable, NextToken, Perplexity, Usage
+from camelid.engine.beam import Beam, beam_search
+from camelid.engine.engine import Engine
+from camelid.engine.request import Request, SamplingParams, Token
+from camelid.engine.sampling import distribution
+from camelid.errors import OptionError
+from camelid.tokens.chat_format import ChatFormat, Message, choose_format
+from camelid.tokens.infill import encode_infill, infill_stop_ids
+from camelid.tokens.stream import TextStream
+from camelid.tokens.tokenizer import Tokenizer
+from camelid.weights.open import Weights
+
+if TYPE_CHECKING:
+    from camelid.chat.constrain import Constrainer, Constraint, Form
+
+Prompt = str | Sequence[int]
+
+
+class Llama:
+    """A model with its tokenizer and engine.
+
+    Every method takes sampling choices as a `SamplingParams`, or as keywords that change the model's own defaults
+    (`llama.generate("Once", temperature=0, max_tokens=20)`). A prompt is text, or ids to be used as they are.
+    """
+
+    def __init__(self, weights: Weights, engine: Engine, chat_format: str | None = None) -> None:
+        self.weights, self.engine, self.config = weights, engine, weights.config
+        self.tokenizer = weights.tokenizer
+        self._chat_format_name = chat_format
+        self._constrainers: dict[tuple[int, ...], Constrainer] = {}
+
+    @property
+    def context(self) -> int:
+        """Most ids that prompt and answer may have together."""
+        return self.engine.context
+
+    @cached_property
+    def chat_format(self) -> ChatFormat:
+        """How conversations become ids: the format asked for, or the model's own template.
+
+        Raises:
+            OptionError: the model brings no template and no format was named.
+        """
+        return choose_format(self.tokenizer, self.weights.chat_template, self._chat_format_name)
+
+    @cached_property
+    def params(self) -> SamplingParams:
+        """The sampling defaults: the model's own recommendation where its files hold one."""
+        return SamplingParams(**self.weights.sampling)
+
+    @overload
+    def generate(
+        self, prompt: Prompt, params: SamplingParams | None = ..., *, stream: Literal[True], **changes: Any
+    ) -> Iterator[Delta]: ...
+    @overload
+    def generate(
+        self, prompt: Prompt, params: SamplingParams | None = ..., *, stream: Literal[False] = ..., **changes: Any
+    ) -> Generation: ...
+    def generate(
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        stream: bool = False,
+        form: Form | None = None,
+        **changes: Any,
+    ) -> Generation | Iterator[Delta]:
+        """Continue a prompt. `form` constrains the output; `stream=True` gives pieces as they come.
+
+        Raises:
+            OptionError: the prompt does not fit the context, or an option is wrong.
+        """
+        ids = self.prompt_ids(prompt)
+        deltas = self._run(ids, self._params(params, changes), self.weights.stop_ids, form)
+        return deltas if stream else _collect(deltas)
+
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        params: SamplingParams | None = ...,
+        *,
+        stream: Literal[True],
+        **changes: Any,
+    ) -> Iterator[Delta]: ...
+    @overload
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        params: SamplingParams | None = ...,
+        *,
+        stream: Literal[False] = ...,
+        **changes: Any,
+    ) -> Generation: ...
+    def chat(
+        self,
+        messages: str | Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        stream: bool = False,
+        form: Form | None = None,
+        **changes: Any,
+    ) -> Generation | Iterator[Delta]:
+        """Answer a conversation (or one question, as text) in the model's chat format."""
+        messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
+        ids = self.chat_format.encode(self.tokenizer, messages)
+        stops = tuple(sorted({*self.weights.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
+        deltas = self._run(ids, self._params(params, changes), stops, form, starts_text=True)
+        return deltas if stream else _collect(deltas)
+
+    def beams(
+        self, prompt: Prompt, width: int, *, length_penalty: float = 1.0, max_tokens: int | None = None
+    ) -> Generation:
+        """The likeliest continuation that beam search finds; the other beams are its `others`.
+
+        Raises:
+            ResourceError: the cache has no room for so many beams.
+        """
+        ids, started = self.prompt_ids(prompt), time.perf_counter()
+        found = beam_search(
+            self.engine,
+            ids,
+            width,
+            max_tokens=max_tokens,
+            length_penalty=length_penalty,
+            stop_ids=self.weights.stop_ids,
+        )
+        seconds = time.perf_counter() - started
+        results = [_from_beam(beam, self.tokenizer, len(ids), seconds) for beam in found]
+        return results[0].with_others(tuple(results[1:]))
+
+    def infill(
+        self,
+        prefix: str,
+        suffix: str,
+        params: SamplingParams | None = None,
+        *,
+        order: Literal["psm", "spm"] = "psm",
+        **changes: Any,
+    ) -> Generation:
+        """What stands between `prefix` and `suffix`, for models trained to fill in (Code Llama).
+
+        Raises:
+            OptionError: the model's vocabulary has no fill-in tokens.
+        """
+        ids = encode_infill(self.tokenizer, prefix, suffix, order=order)
+        stops = tuple(sorted({*self.weights.stop_ids, *infill_stop_ids(self.tokenizer)}))
+        return _collect(self._run(ids, self._params(params, changes), stops))
+
+    def next(self, prompt: Prompt, n: int = 10, params: SamplingParams | None = None) -> NextTable:
+        """The likeliest next tokens: over the raw distribution, or over what sampling with `params` leaves."""
+        ids = self.prompt_ids(prompt)
+        logits = self.engine.last_logits(ids)
+        raw = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical=1.0)
+        probabilities = distribution(logits, params or raw, ids)
+        order = np.argsort(-probabilities, kind="stable")[:n]
+        cumulative = np.cumsum(probabilities[order])
+        with np.errstate(divide="ignore"):
+            logs = np.log(probabilities[order])
+        rows = tuple(
+            NextToken(rank, int(id), self.tokenizer.piece(int(id)), float(probabilities[id]), float(total), float(log))
+            for rank, (id, total, log) in enumerate(zip(order, cumulative, logs, strict=True), start=1)
+        )
+        return NextTable(tuple(ids), rows, float(probabilities.sum()))
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Scores of every next token after each id, float32 (len(ids), vocab_size)."""
+        return self.engine.logits(list(ids))
+
+    def loglikelihood(self, context: Prompt, continuation: str) -> Likelihood:
+        """How likely `continuation` is after `context`: the sum of log-probabilities, and whether greedy would say it.
+
+        The cut follows the whole text's tokens, as evaluation harnesses do: spaces that end the context count to the
+        continuation, since a token often starts with its space.
+        """
+        if isinstance(context, str):
+            kept = context.rstrip()
+            continuation = context[len(kept) :] + continuation
+            start = len(self.prompt_ids(kept))
+            ids = self.prompt_ids(kept + continuation)
+        else:
+            start, ids = len(context), [*context, *self.tokenizer.encode_segment(continuation)]
+        if not 0 < start < len(ids):
+            raise OptionError("loglikelihood: both the context and the continuation must have at least one token")
+        logprobs, greedy = self.engine.score(ids)
+        return Likelihood(float(logprobs[start - 1 :].sum()), bool(greedy[start - 1 :].all()), len(ids) - start)
+
+    def perplexity(self, text: str) -> Perplexity:
+        """How surprised the model is by a text, read in windows of the whole context.
+
+        Each token counts once. A window's first token is seen only as context, so the first token of the text has
+        no probability unless a BOS stands before it.
+        """
+        ids = self.prompt_ids(text)
+        if len(ids) < 2:
+            raise OptionError("perplexity: the text must have at least two tokens")
+        total, counted, window = 0.0, 0, self.context
+        for start in range(0, len(ids) - 1, window - 1):
+            logprobs, _ = self.engine.score(ids[start : start + window])
+            total, counted = total - float(logprobs.sum()), counted + len(logprobs)
+        return Perplexity(total, counted, len(text.encode()))
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
+        """Ids of a plain prompt: text gets the BOS that the model expects; ids stay as they are.
+
+        Raises:
+            OptionError: the prompt is empty, or an id lies outside the vocabulary.
+        """
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt, bos=self.tokenizer.adds_bos)
+        else:
+            ids = [int(id) for id in prompt]
+        if not ids:
+            raise OptionError("prompt: is empty; give at least one character")
+        wrong = [id for id in ids if not 0 <= id < self.config.vocab_size]
+        if wrong:
+            raise OptionError(f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids")
+        return ids
+
+    def _constrain(self, form: Form, stop_ids: tuple[int, ...]) -> Constraint:
+        from camelid.chat.constrain import Constrainer
+
+        if stop_ids not in self._constrainers:
+            self._constrainers[stop_ids] = Constrainer(self.tokenizer, stop_ids, self.config.vocab_size)
+        return self._constrainers[stop_ids].start(form)
+
+    def _params(self, params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
+        params = params if params is not None else self.params
+        return params.with_(**changes) if changes else params
+
+    def _run(
+        self,
+        ids: list[int],
+        params: SamplingParams,
+        stop_ids: tuple[int, ...],
+        form: Form | None = None,
+        starts_text: bool = False,
+    ) -> Iterator[Delta]:
+        constraint = self._constrain(form, stop_ids) if form is not None else None
+        request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids, constraint=constraint)
+        self.engine.check(request)  # before the first piece is asked for, so that a mistake shows at once
+        return self._stream(request, starts_text)
+
+    def _stream(self, request: Request, starts_text: bool) -> Iterator[Delta]:
+        params, started = request.params, time.perf_counter()
+        texts = [TextStream(self.tokenizer, params.stop, starts_text=starts_text) for _ in range(params.n)]
+        open_samples = set(range(params.n))
+        ends = {*request.stop_ids, *params.stop_ids}
+        for token in self.engine.stream(request):
+            if token.sample not in open_samples:
+                continue  # its text has met a stop string; its siblings still run
+            delta = _delta(token, texts[token.sample], ends, time.perf_counter() - started, len(request.ids))
+            if delta.finish_reason:
+                open_samples.discard(token.sample)
+            yield delta
+            if not open_samples:
+                return
+
+
+def _from_beam(beam: Beam, tokenizer: Tokenizer, n_prompt: int, seconds: float) -> Generation:
+    usage = Usage(n_prompt, len(beam.ids), 0)
+    text = b"".join(tokenizer.token_bytes(id) for id in beam.ids).decode("utf-8", "replace")
+    return Generation(text, beam.ids, beam.finish_reason, usage, (), seconds, seconds)
+
+
+def _delta(token: Token, text: TextStream, ends: set[int], seconds: float, n_prompt: int) -> Delta:
+    ended = token.finish_reason == "stop" and token.id in ends
+    piece = "" if ended else text.push(token.id)
+    reason = "stop" if text.stopped else token.finish_reason
+    if reason:
+        piece += text.finish()
+    return Delta(piece, token, token.sample, reason, seconds, n_prompt, ended)
+
+
+def _collect(deltas: Iterator[Delta]) -> Generation:
+    parts: dict[int, list[Delta]] = {}
+    for delta in deltas:
+        parts.setdefault(delta.sample, []).append(delta)
+    samples = [_sample(parts[index]) for index in sorted(parts)]
+    return samples[0] if len(samples) == 1 else samples[0].with_others(tuple(samples[1:]))
+
+
+def _sample(deltas: list[Delta]) -> Generation:
+    last = deltas[-1]
+    tokens = tuple(delta.token for delta in deltas if not delta.ended)
+    usage = Usage(last.n_prompt, len(deltas), deltas[0].token.n_cached)
+    return Generation(
+        text="".join(delta.text for delta in deltas),
+        ids=tuple(token.id for token in tokens),
+        finish_reason=last.finish_reason or "abort",
+        usage=usage,
+        tokens=tokens,
+        seconds_to_first=deltas[0].seconds,
+        seconds=last.seconds,
+    )

@@ -1,0 +1,39 @@
+"""From a name or a path to a Llama that is ready."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from camelid.chat.llama import Llama
+from camelid.engine.backend import choose
+from camelid.engine.engine import Engine, EngineOptions
+from camelid.weights.catalog import DEFAULT_MODEL
+from camelid.weights.home import resolve
+from camelid.weights.open import open_weights
+
+
+def load(
+    model: str | Path = DEFAULT_MODEL,
+    *,
+    backend: str = "auto",
+    chat_format: str | None = None,
+    options: EngineOptions | None = None,
+) -> Llama:
+    """Open a model: a folder or file in any format that camelid reads, or a name that `camelid pull` has fetched.
+
+    Nothing is fetched here, and a path means no request to anyone.
+
+    Args:
+        model: path or name; the small default model if left out.
+        backend: `numpy`, `torch`, `cpu` (C++), or `auto` for the best one this machine has.
+        chat_format: a row of `camelid.tokens.FORMATS`, for models that bring no template of their own.
+        options: context length, cache size and batching.
+
+    Raises:
+        MissingError: the name is known but not fetched yet, or the backend is not installed.
+        FormatError, UnsupportedError: the files are damaged, foreign, or of a kind camelid does not read.
+        ResourceError: the model does not fit into memory.
+    """
+    options = options if options is not None else EngineOptions()
+    weights = open_weights(resolve(model))
+    return Llama(weights, Engine(choose(weights, backend, options), options), chat_format)

@@ -1,0 +1,103 @@
+"""What the methods of `Llama` give back: small frozen records with names."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from camelid.engine.request import Token
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts of ids: read, written (a stop id included), and of those read the ones found in the cache."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """One piece of a running answer: the text that has become certain with one token, often none."""
+
+    text: str
+    token: Token
+    sample: int
+    finish_reason: str | None
+    seconds: float  # since the request was made
+    n_prompt: int
+    ended: bool  # the token is the stop id itself, not part of the answer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished answer. With n > 1 the further samples are `others`."""
+
+    text: str
+    ids: tuple[int, ...]
+    finish_reason: str  # stop, length or abort
+    usage: Usage
+    tokens: tuple[Token, ...]
+    seconds_to_first: float
+    seconds: float
+    others: tuple[Generation, ...] = ()
+
+    def with_others(self, others: tuple[Generation, ...]) -> Generation:
+        """The same answer with its sibling samples."""
+        return replace(self, others=others)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of writing, the first token's wait left out; 0 when there is nothing to measure."""
+        writing = self.seconds - self.seconds_to_first
+        return (self.usage.completion_tokens - 1) / writing if writing > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """A row of the table of likely next tokens."""
+
+    rank: int
+    id: int
+    text: str
+    probability: float
+    cumulative: float
+    logprob: float
+
+
+@dataclass(frozen=True)
+class NextTable:
+    """The likeliest next tokens after a prompt; `sum` is over the whole vocabulary and is 1 within 1e-6."""
+
+    prompt_ids: tuple[int, ...]
+    tokens: tuple[NextToken, ...]
+    sum: float
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-probability of a continuation in nats, whether greedy decoding would write it, and its length in tokens."""
+
+    logprob: float
+    is_greedy: bool
+    n_tokens: int
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Negative log-likelihood of a text in nats, over how many tokens, and the text's length in bytes."""
+
+    nll: float
+    n_tokens: int
+    n_bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-likelihood of a token."""
+        return math.exp(self.nll / self.n_tokens)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Negative log-likelihood in bits over bytes: comparable between tokenizers."""
+        return self.nll / math.log(2) / self.n_bytes

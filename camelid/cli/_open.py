@@ -1,0 +1,111 @@
+"""What verbs that use a model share: their flags for it, and opening it with a word about what happens."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from camelid.errors import OptionError
+
+if TYPE_CHECKING:
+    from camelid.chat.llama import Llama
+    from camelid.engine.engine import EngineOptions
+
+Model = Annotated[str | None, typer.Argument(help="Folder, .gguf file or name; the small default model if left out.")]
+Backend = Annotated[str, typer.Option(help="numpy, torch, cpu (C++), or auto: the best one here.")]
+ChatFormat = Annotated[str | None, typer.Option(help="Chat format, for models that bring no template of their own.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+stderr = Console(stderr=True, highlight=False)
+
+
+def open_llama(model: str | None, backend: str, options: EngineOptions, chat_format: str | None = None) -> Llama:
+    """Load a model; with none named, the default one, which is fetched once, saying so."""
+    from camelid.chat.load import load
+
+    if model is None:
+        model = str(fetch_default())
+    with stderr.status(f"loading {model}"):
+        return load(model, backend=backend, options=options, chat_format=chat_format)
+
+
+def fetch_default() -> Path:
+    """Where the default model lies; fetched first if it is not there yet."""
+    from camelid.errors import MissingError
+    from camelid.weights.catalog import DEFAULT_MODEL
+    from camelid.weights.home import resolve
+
+    try:
+        return resolve(DEFAULT_MODEL)
+    except MissingError:
+        stderr.print(f"No model was named: fetching the default, [bold]{DEFAULT_MODEL}[/], once.")
+        return fetch(DEFAULT_MODEL)
+
+
+def fetch(name: str, **choices: Any) -> Path:
+    """Pull a model with a progress bar on standard error."""
+    from camelid.weights.pull import pull
+
+    with progress_bar() as show:
+        return pull(name, progress=show, **choices)
+
+
+class progress_bar:  # noqa: N801 - used as a function
+    """A context that gives a callback (name, done, total) drawn as bars on standard error."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=stderr, transient=False)
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Callable[[str, int, int | None], None]:
+        self._progress.start()
+        return self._show
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def _show(self, name: str, done: int, total: int | None) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total)
+        self._progress.update(self._tasks[name], completed=done, total=total)
+
+
+def model_and_text(words: list[str] | None, what: str) -> tuple[str | None, str]:
+    """`[MODEL] TEXT`: one word is the text, two are the model and the text; a lone pipe is the text."""
+    words = list(words or [])
+    if len(words) > 2:
+        raise OptionError(f"{what}: put it in quotes; got {len(words)} words where [MODEL] {what.upper()} was wanted")
+    if len(words) == 2:
+        return words[0], piped() if words[1] == "-" else words[1]
+    if words and words[0] != "-":
+        return None, words[0]
+    if sys.stdin.isatty():
+        raise OptionError(f"{what}: give it in quotes, or through a pipe")
+    return None, piped()
+
+
+def piped() -> str:
+    """All of standard input as text.
+
+    Raises:
+        OptionError: it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OptionError(
+            f"standard input: not UTF-8 at byte {error.start}; convert it, for example with iconv"
+        ) from None
+
+
+def print_json(value: Any) -> None:
+    """One JSON object, on one line."""
+    print(json.dumps(value, ensure_ascii=False))

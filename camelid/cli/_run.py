@@ -1,0 +1,101 @@
+"""From a verb's function to its flags: typer reads the parameters, and options classes become parameters."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from camelid.errors import OptionError
+from camelid.options import Options
+
+
+def run_verb(verb: str, arguments: list[str]) -> int:
+    """Run one verb; returns the exit status.
+
+    Raises:
+        CamelidError: what the verb raises; OptionError for a flag that is wrong.
+    """
+    module = importlib.import_module(f"camelid.cli.{verb}")
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app.command(help=module.__doc__)(module.run)
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(arguments, prog_name=f"camelid {verb}", standalone_mode=False)
+    except typer.TyperException as error:  # an unknown flag, a missing argument, a value of the wrong kind
+        message: str = error.format_message() if hasattr(error, "format_message") else str(error)
+        raise OptionError(f"{message.rstrip('.')}; see: camelid {verb} --help") from None
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return result if isinstance(result, int) else 0
+
+
+def takes(parameter: str, kind: type[Options], without: tuple[str, ...] = ()) -> Callable[[Any], Any]:
+    """Make the fields of `kind` flags of a verb; its `parameter` gets the options made from them.
+
+    A flag that is not given keeps the field's default, so a default has one home. Fields in `without` get no flag.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        names = [name for name in kind.model_fields if name not in without]
+        flags = [_flag(kind, name) for name in names]
+        own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != parameter]
+
+        @functools.wraps(function)
+        def verb(**values: Any) -> Any:
+            given = {name: values.pop(name) for name in names}
+            options = kind(**{name: _value(kind, name, value) for name, value in given.items() if value is not None})
+            return function(**values, **{parameter: options})
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + flags
+        signature = inspect.Signature(parameters)
+        verb.__signature__ = signature  # type: ignore[attr-defined]
+        verb.__annotations__ = {p.name: p.annotation for p in parameters}
+        return verb
+
+    return decorate
+
+
+def _flag(kind: type[Options], name: str) -> inspect.Parameter:
+    field = kind.model_fields[name]
+    annotation = _plain(field.annotation)
+    default = field.get_default(call_default_factory=True)
+    shown: Any = str(default) if default not in (None, (), {}) else False
+    many = get_origin(annotation) is list or isinstance(default, tuple)
+    panel = (kind.__doc__ or "").partition("\n")[0]
+    option = typer.Option(help=field.description, show_default=shown, rich_help_panel=panel)
+    if isinstance(default, dict):
+        annotation = list[str]
+        option.metavar = "ID=VALUE"
+    elif many:
+        annotation = list[str]
+    parameter_type: Any = Annotated[annotation | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=parameter_type)
+
+
+def _plain(annotation: Any) -> Any:
+    """A field's type without None and without pydantic's constraints."""
+    if get_origin(annotation) is Annotated:
+        return _plain(get_args(annotation)[0])
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = [part for part in get_args(annotation) if part is not type(None)]
+        return _plain(rest[0])
+    if get_origin(annotation) is Literal or isinstance(annotation, type):
+        return annotation
+    return str
+
+
+def _value(kind: type[Options], name: str, value: Any) -> Any:
+    default = kind.model_fields[name].get_default(call_default_factory=True)
+    if isinstance(default, dict):
+        pairs = [str(item).partition("=") for item in value]
+        if not all(mark for _, mark, _ in pairs):
+            raise OptionError(f"--{name.replace('_', '-')}: wants ID=VALUE, got {value[0]!r}")
+        return {key: number for key, _, number in pairs}
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,50 @@
+"""Talk with a model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from camelid.cli._open import Backend, ChatFormat, Model, open_llama, piped
+from camelid.cli._run import takes
+from camelid.engine.engine import EngineOptions
+from camelid.engine.request import SamplingParams
+
+
+@takes("engine", EngineOptions)
+@takes("params", SamplingParams, without=("n", "logprobs"))
+def run(
+    model: Model = None,
+    *,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
+    chat_format: ChatFormat = None,
+    backend: Backend = "auto",
+    params: SamplingParams,
+    engine: EngineOptions,
+) -> None:
+    """In a terminal: several lines, history, /commands. From a pipe: all of it is one message, the answer plain."""
+    from camelid.chat.conversation import Conversation
+    from camelid.chat.terminal import answer_pipe, talk
+    from camelid.weights.home import home
+
+    text = None if sys.stdin.isatty() else piped()
+    llama = open_llama(model, backend, engine, chat_format)
+    llama.chat_format  # noqa: B018 - a model that cannot chat is refused before anything is asked
+    conversation = Conversation(llama, params.over(llama.params), system)
+    if resume is not None:
+        conversation.read(resume)
+    if text is not None:
+        answer_pipe(conversation, text.strip())
+        return
+    console = Console(highlight=False)
+    title = llama.weights.metadata.get("general.name") or llama.weights.path.name
+    console.print(
+        f"\n[bold]{escape(str(title))}[/] [dim]on {llama.engine.backend.name}, {llama.context} tokens of context[/]"
+    )
+    talk(conversation, home() / "chat_history", console)

@@ -1,0 +1,96 @@
+"""Say what this machine offers, what camelid would use, and why."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from camelid.cli._open import Json, print_json
+
+EXTRAS = {"torch": "train"}
+
+
+def run(*, json: Json = False) -> None:
+    """Nothing is changed and nobody is asked."""
+    found = _findings()
+    if json:
+        print_json(found)
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in found.items():
+        shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(f"[dim]{name.replace('_', ' ')}[/]", escape(shown))
+    Console(highlight=False).print(table)
+
+
+def _findings() -> dict[str, Any]:
+    from camelid import __version__
+    from camelid.engine.backend import automatic, has_cuda, has_torch
+    from camelid.engine.memory import available_bytes, threads
+    from camelid.weights.catalog import DEFAULT_MODEL, find
+    from camelid.weights.home import home, is_local
+
+    count, reason = threads()
+    place = home()
+    torch = f"{version('torch')}" if has_torch() else f"not installed: pip install 'camelid[{EXTRAS['torch']}]'"
+    return {
+        "camelid": __version__,
+        "python": f"{platform.python_version()} at {sys.executable}",
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "instructions": _instructions(),
+        "threads": count,
+        "threads_set_by": reason,
+        "memory_available_bytes": available_bytes(),
+        "gpu": "NVIDIA" if has_cuda() else "none",
+        "torch": torch,
+        "backend": automatic(),
+        "backend_reason": "a CUDA GPU and torch are here" if automatic() == "torch" else "no CUDA GPU with torch here",
+        "home": str(place),
+        "home_free_bytes": shutil.disk_usage(_existing(place)).free,
+        "default_model": f"{DEFAULT_MODEL}, {'here' if is_local(find(DEFAULT_MODEL)) else 'not fetched yet'}",
+        "libraries": _libraries(),
+    }
+
+
+def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or "unknown processor"
+
+
+def _instructions() -> str:
+    """The instruction sets that matter to engines, of those this processor has."""
+    flags = set(_cpuinfo("flags").split())
+    wanted = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp")
+    return " ".join(name for name in wanted if name in flags) or "baseline"
+
+
+def _cpuinfo(name: str) -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    except OSError:
+        pass
+    return ""
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _libraries() -> dict[str, str]:
+    found = {}
+    for name in ("numpy", "tokenizers", "llguidance", "huggingface-hub", "jinja2", "pydantic", "typer", "rich"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found

@@ -1,0 +1,68 @@
+"""List the models that have a name: sizes, sources, what is gated, what is on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from camelid.cli._open import Json, print_json
+
+
+def run(
+    family: Annotated[str | None, typer.Argument(help="Only names that begin so, as llama2.")] = None,
+    *,
+    local: Annotated[bool, typer.Option("--local", help="Only those on this machine.")] = False,
+    json: Json = False,
+) -> None:
+    """Any other repository of the hub can be pulled as hf:owner/repo."""
+    rows = [row for row in _rows() if row["name"].startswith(family or "") and (row["local"] or not local)]
+    if json:
+        print_json({"models": rows})
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("name", "model", "kind", "format", "parameters", "download", "access", "here"):
+        table.add_column(name, justify="right" if name in ("parameters", "download") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            f"[bold]{row['name']}[/]",
+            row["title"],
+            row["kind"],
+            row["format"],
+            _billions(row["parameters"]),
+            f"{row['bytes'] / 1e9:,.1f} GB",
+            "[yellow]licence + token[/]" if row["gated"] else "open",
+            "[green]yes[/]" if row["local"] else "",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("\n[dim]camelid pull NAME fetches one; hf:owner/repo, a URL or a local path work too[/]")
+
+
+def _rows() -> list[dict[str, Any]]:
+    from camelid.model.family import FAMILY
+    from camelid.weights.catalog import CATALOG, Hub
+    from camelid.weights.home import is_local
+
+    return [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "kind": entry.kind,
+            "format": entry.source.format if isinstance(entry.source, Hub) else "gguf",
+            "source": str(entry.source),
+            "parameters": FAMILY[entry.title].config.n_parameters,
+            "bytes": entry.size,
+            "gated": entry.gated,
+            "licence": entry.licence,
+            "note": entry.note,
+            "local": is_local(entry),
+        }
+        for entry in CATALOG.values()
+    ]
+
+
+def _billions(count: int) -> str:
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.0f}M"

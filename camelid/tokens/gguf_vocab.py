@@ -1,0 +1,156 @@
+"""GGUF's `tokenizer.ggml.*` fields ↔ Vocabulary."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Mapping
+from typing import Any
+
+from camelid.errors import FormatError, UnsupportedError, one_of
+from camelid.tokens.pretokenizers import name_of, splitter_named
+from camelid.tokens.sentencepiece_file import scores_of, sentencepiece_vocabulary
+from camelid.tokens.vocabulary import BYTE, NORMAL, UNKNOWN, USER, Kind, Vocabulary, protected
+
+PREFIX = "tokenizer.ggml."
+_KINDS: dict[str, Kind] = {"llama": "sentencepiece", "gpt2": "bpe"}
+_ROLES = {"bos_id": "bos", "eos_id": "eos", "unk_id": "unknown", "pad_id": "padding"}
+_EXTRA = ("eot", "eom", "seperator", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep", "cls", "mask")
+_ADVICE = "convert the model again"
+_BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+_COMPOSING = frozenset("<>=" + string.ascii_letters)
+
+
+def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
+    """The vocabulary of a GGUF file from its key/values.
+
+    Raises:
+        FormatError: a field is missing or of the wrong kind.
+        UnsupportedError: another kind of tokenizer, or a pre-tokenizer that is not known here.
+    """
+    model = fields.get(PREFIX + "model")
+    if model not in _KINDS:
+        raise UnsupportedError(f"{PREFIX}model: {model!r} is not done; {one_of(str(model), _KINDS)}")
+    kind = _KINDS[model]
+    pieces = _column(fields, "tokens", str)
+    roles = {name: _id(fields, key, len(pieces)) for name, key in _ROLES.items()}
+    extra = {f"{key}_token_id": id for key in _EXTRA if (id := _id(fields, key, len(pieces))) is not None}
+    types = _column(fields, "token_type", int, len(pieces)) if PREFIX + "token_type" in fields else None
+    if types is None:
+        types = [NORMAL] * len(pieces)
+    if not all(NORMAL <= one <= BYTE for one in types):
+        raise FormatError(f"{PREFIX}token_type: a type outside {NORMAL} to {BYTE}; {_ADVICE}")
+    shared: dict[str, Any] = {"extra": extra, "adds_eos": bool(fields.get(PREFIX + "add_eos_token", False))}
+    if kind == "sentencepiece":
+        return _read_sentencepiece(fields, pieces, types, roles, shared)
+    shared |= {"kind": kind, "pieces": pieces, **roles}
+    shared["types"] = protected(types, pieces, [*roles.values(), *extra.values()])
+    pre = fields.get(PREFIX + "pre", "default")
+    splitter = splitter_named(pre)
+    adds_bos = bool(fields.get(PREFIX + "add_bos_token", splitter == splitter_named("llama-bpe")))
+    return Vocabulary(merges=_merges(fields), splitter=splitter, adds_bos=adds_bos, **shared)
+
+
+def _read_sentencepiece(
+    fields: Mapping[str, Any],
+    pieces: list[str],
+    types: list[int],
+    roles: dict[str, int | None],
+    shared: dict[str, Any],
+) -> Vocabulary:
+    """The `llama` kind; files that leave out ids or types mean Llama 2's."""
+    for key in ("remove_extra_whitespaces", "precompiled_charsmap"):
+        if fields.get(PREFIX + key):
+            raise UnsupportedError(
+                f"{PREFIX}{key}: changes text before cutting it; Llamas do not, and that is not done"
+            )
+    for role, (id, piece) in {"unk_id": (0, "<unk>"), "bos_id": (1, "<s>"), "eos_id": (2, "</s>")}.items():
+        if roles[role] is None and pieces[id : id + 1] == [piece]:
+            roles[role] = id
+    if PREFIX + "token_type" not in fields:
+        types = [BYTE if _BYTE_PIECE.fullmatch(piece) else NORMAL for piece in pieces]
+    if roles["unk_id"] is not None and UNKNOWN not in types:
+        types[roles["unk_id"]] = UNKNOWN
+    return sentencepiece_vocabulary(
+        PREFIX + "tokens",
+        pieces,
+        [float(score) for score in _column(fields, "scores", (float, int), len(pieces))],
+        types,
+        byte_fallback=False,
+        space_prefix=bool(fields.get(PREFIX + "add_space_prefix", True)),
+        adds_bos=bool(fields.get(PREFIX + "add_bos_token", True)),
+        **roles,
+        **shared,
+    )
+
+
+def write_gguf_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The fields that hold a vocabulary.
+
+    Raises:
+        UnsupportedError: GGUF has no name for how this tokenizer cuts text.
+    """
+    fields: dict[str, Any] = {"model": {kind: name for name, kind in _KINDS.items()}[vocabulary.kind]}
+    if vocabulary.kind == "bpe":
+        fields["pre"] = name_of(vocabulary.splitter)
+        if fields["pre"] is None:
+            raise UnsupportedError("tokenizer: GGUF has no name for the way it cuts text; keep its tokenizer.json")
+        spaced = next((pair for pair in vocabulary.merges if " " in pair[0] + pair[1]), None)
+        if spaced:
+            raise UnsupportedError(f"tokenizer: GGUF cannot hold the merge {spaced!r}, with a space in it")
+        _refuse_flags(vocabulary)
+        fields["merges"] = [f"{left} {right}" for left, right in vocabulary.merges]
+    else:
+        fields["pre"] = "default"
+        fields["scores"] = list(scores_of(vocabulary))
+    fields["tokens"], fields["token_type"] = list(vocabulary.pieces), list(vocabulary.types)
+    for name, key in _ROLES.items():
+        if getattr(vocabulary, name) is not None:
+            fields[f"{key}_token_id"] = getattr(vocabulary, name)
+    fields |= vocabulary.extra
+    fields["add_bos_token"], fields["add_space_prefix"] = vocabulary.adds_bos, vocabulary.space_prefix
+    if vocabulary.adds_eos:
+        fields["add_eos_token"] = True
+    return {PREFIX + key: value for key, value in fields.items()}
+
+
+def _refuse_flags(vocabulary: Vocabulary) -> None:
+    """Added tokens with rules about what is around them, which GGUF cannot say."""
+    composes = vocabulary.splitter.normalizer is not None
+    for id, flags in vocabulary.flags.items():
+        piece = vocabulary.pieces[id]
+        # Where a normaliser runs first, only a last character that composes with a following one could differ.
+        normal = flags.get("normalized") and composes and not (piece.isascii() and piece[-1:] not in _COMPOSING)
+        if vocabulary.types[id] == USER and (normal or {"lstrip", "rstrip", "single_word"} & flags.keys()):
+            raise UnsupportedError(
+                f"tokenizer: GGUF cannot hold the rules of added token {piece!r}; keep tokenizer.json"
+            )
+
+
+def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+    merges = []
+    for line in _column(fields, "merges", str):
+        # A piece may begin with a space in careless files; the cut is then the first space after it.
+        left, space, right = line.partition(" ") if not line.startswith(" ") else (" ", *line[1:].partition(" ")[1:])
+        if not (left and space and right):
+            raise FormatError(f"{PREFIX}merges: {line!r} is not two pieces; {_ADVICE}")
+        merges.append((left, right))
+    return merges
+
+
+def _column(fields: Mapping[str, Any], key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
+    values = fields.get(PREFIX + key)
+    if not isinstance(values, list | tuple) or not all(isinstance(value, kind) for value in values):
+        raise FormatError(f"{PREFIX}{key}: missing or of the wrong kind; {_ADVICE}")
+    if length is not None and len(values) != length:
+        raise FormatError(f"{PREFIX}{key}: {len(values)} values for {length} pieces; {_ADVICE}")
+    return list(values)
+
+
+def _id(fields: Mapping[str, Any], key: str, size: int) -> int | None:
+    id = fields.get(f"{PREFIX}{key}_token_id")
+    if id is None or id in (-1, 0xFFFFFFFF):
+        return None
+    if not isinstance(id, int) or not 0 <= id < size:
+        raise FormatError(f"{PREFIX}{key}_token_id: {id!r} is not one of {size} pieces; {_ADVICE}")
+    return id
