@@ -2,7 +2,9 @@
 # make test   set up and run every test
 # make lint   style and types
 
-PYTHON ?= python3
+# The first Python here that is new enough; `make PYTHON=… chat` takes another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
@@ -13,7 +15,7 @@ chat: $(VENV)/.core
 	@$(BIN)/camelid chat
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 $(TESTS)
+	$(BIN)/python -m pytest -n 2 -rs $(TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -25,6 +27,7 @@ clean:
 
 # A stamp is made when its step is complete, so a set-up that was interrupted is done again.
 $(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "camelid needs Python 3.11 or newer; install it, or say: make PYTHON=/path/to/it" >&2; false; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 

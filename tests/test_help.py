@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -14,7 +15,8 @@ VERBS = {"chat", "generate", "infill", "next", "tokens", "info", "models", "pull
 
 
 def camelid(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "camelid", *arguments], capture_output=True, text=True, check=False)
+    command, wide = [sys.executable, "-m", "camelid", *arguments], {**os.environ, "COLUMNS": "120"}
+    return subprocess.run(command, env=wide, capture_output=True, text=True, check=False)
 
 
 def test_help_costs_under_a_third_of_a_second_of_cpu():

@@ -35,7 +35,7 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
         "bytes": stored,
         "bits_per_weight": round(8 * stored / config.n_parameters, 2),
         "cache_bytes_per_token": 2 * 2 * config.n_layers * config.kv_dim,  # keys and values of 16 bits
-        "stop_ids": list(weights.stop_ids),
+        "stop_ids": sorted({*weights.stop_ids, *_own_end(weights)}),
         "chat_format": chat_format_name(weights),
         "sampling": dict(weights.sampling),
         "tokenizer": _tokenizer(weights),
@@ -51,6 +51,12 @@ def chat_format_name(weights: Weights) -> str | None:
         return choose_format(weights.tokenizer, weights.chat_template, None).name
     except CamelidError as error:
         return f"unusable: {error}"
+
+
+def _own_end(weights: Weights) -> list[int]:
+    """The tokenizer's id that ends a text, if there is a tokenizer and it has one."""
+    eos = weights.tokenizer.eos_id if weights.has_tokenizer else None
+    return [] if eos is None else [eos]
 
 
 def _tokenizer(weights: Weights) -> dict[str, Any] | None:

@@ -56,6 +56,12 @@ class Llama:
         return choose_format(self.tokenizer, self.weights.chat_template, self._chat_format_name)
 
     @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a text: those the model's files name, and the tokenizer's own."""
+        eos = self.tokenizer.eos_id
+        return tuple(sorted({*self.weights.stop_ids, *([] if eos is None else [eos])}))
+
+    @cached_property
     def params(self) -> SamplingParams:
         """The sampling defaults: the model's own recommendation where its files hold one."""
         return SamplingParams(**self.weights.sampling)
@@ -83,7 +89,7 @@ class Llama:
             OptionError: the prompt does not fit the context, or an option is wrong.
         """
         ids = self.prompt_ids(prompt)
-        deltas = self._run(ids, self._params(params, changes), self.weights.stop_ids, form)
+        deltas = self._run(ids, self._params(params, changes), self.stop_ids, form)
         return deltas if stream else _collect(deltas)
 
     @overload
@@ -116,7 +122,7 @@ class Llama:
         """Answer a conversation (or one question, as text) in the model's chat format."""
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
         ids = self.chat_format.encode(self.tokenizer, messages)
-        stops = tuple(sorted({*self.weights.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
+        stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
         deltas = self._run(ids, self._params(params, changes), stops, form, starts_text=True)
         return deltas if stream else _collect(deltas)
 
@@ -135,7 +141,7 @@ class Llama:
             width,
             max_tokens=max_tokens,
             length_penalty=length_penalty,
-            stop_ids=self.weights.stop_ids,
+            stop_ids=self.stop_ids,
         )
         seconds = time.perf_counter() - started
         results = [_from_beam(beam, self.tokenizer, len(ids), seconds) for beam in found]
@@ -156,7 +162,7 @@ class Llama:
             OptionError: the model's vocabulary has no fill-in tokens.
         """
         ids = encode_infill(self.tokenizer, prefix, suffix, order=order)
-        stops = tuple(sorted({*self.weights.stop_ids, *infill_stop_ids(self.tokenizer)}))
+        stops = tuple(sorted({*self.stop_ids, *infill_stop_ids(self.tokenizer)}))
         return _collect(self._run(ids, self._params(params, changes), stops))
 
     def next(self, prompt: Prompt, n: int = 10, params: SamplingParams | None = None) -> NextTable:

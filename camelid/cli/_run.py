@@ -24,16 +24,19 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     """
     module = importlib.import_module(f"camelid.cli.{verb}")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    app.command(help=module.__doc__)(module.run)
+    app.command(help=f"{module.__doc__}\n\n{module.run.__doc__}")(module.run)
     command = typer.main.get_command(app)
     try:
-        result = command.main(arguments, prog_name=f"camelid {verb}", standalone_mode=False)
+        with command.make_context(f"camelid {verb}", list(arguments)) as context:
+            command.invoke(context)
     except typer.TyperException as error:  # an unknown flag, a missing argument, a value of the wrong kind
         message: str = error.format_message() if hasattr(error, "format_message") else str(error)
         raise OptionError(f"{message.rstrip('.')}; see: camelid {verb} --help") from None
+    except typer.Exit as end:  # after --help
+        return int(end.exit_code)
     except typer.Abort:
         raise KeyboardInterrupt from None
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 def takes(parameter: str, kind: type[Options], without: tuple[str, ...] = ()) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ from camelid.cli._open import Backend, ChatFormat, Model, open_llama, piped
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
+from camelid.errors import OptionError
 
 
 @takes("engine", EngineOptions)
@@ -33,14 +34,16 @@ def run(
     from camelid.chat.terminal import answer_pipe, talk
     from camelid.weights.home import home
 
-    text = None if sys.stdin.isatty() else piped()
+    text = None if sys.stdin.isatty() else piped().strip()
+    if text == "":
+        raise OptionError("standard input: is empty; pipe a message in, or start this in a terminal")
     llama = open_llama(model, backend, engine, chat_format)
     llama.chat_format  # noqa: B018 - a model that cannot chat is refused before anything is asked
     conversation = Conversation(llama, params.over(llama.params), system)
     if resume is not None:
         conversation.read(resume)
     if text is not None:
-        answer_pipe(conversation, text.strip())
+        answer_pipe(conversation, text)
         return
     console = Console(highlight=False)
     title = llama.weights.metadata.get("general.name") or llama.weights.path.name

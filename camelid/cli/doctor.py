@@ -26,6 +26,8 @@ def run(*, json: Json = False) -> None:
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in found.items():
+        if name.endswith("_bytes"):
+            name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
         shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(f"[dim]{name.replace('_', ' ')}[/]", escape(shown))
     Console(highlight=False).print(table)

@@ -44,7 +44,7 @@ def _show(found: dict[str, Any]) -> None:
         "vocabulary": f"{shape['vocab_size']:,}" + (", tied to the output" if shape["ties_embeddings"] else ""),
         "context": f"{shape['context']:,} tokens; cache {found['cache_bytes_per_token']:,} bytes a token at 16 bits",
         "rotary base": f"{shape['rope_theta']:g}" + (f", {scaling['rule']} × {scaling['factor']:g}" if scaling else ""),
-        "numbers": ", ".join(f"{count} tensors {kind}" for kind, count in found["quants"].items()),
+        "numbers": ", ".join(f"{count} × {kind}" for kind, count in found["quants"].items()),
         "size": f"{found['bytes']:,} bytes, {found['bits_per_weight']} bits a weight",
         "tokenizer": f"{tokenizer['kind']}, {tokenizer['size']:,} ids, fingerprint {tokenizer['fingerprint'][:16]}"
         if tokenizer

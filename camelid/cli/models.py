@@ -1,4 +1,4 @@
-"""List the models that have a name: sizes, sources, what is gated, what is on this machine."""
+"""List the models that have a name: what is gated, what is here."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ def run(
     if json:
         print_json({"models": rows})
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("name", "model", "kind", "format", "parameters", "download", "access", "here"):
-        table.add_column(name, justify="right" if name in ("parameters", "download") else "left", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("name", "model", "size", "GB", "access", "here"):
+        table.add_column(name, justify="right" if name in ("size", "GB") else "left", no_wrap=True)
     for row in rows:
         table.add_row(
             f"[bold]{row['name']}[/]",
             row["title"],
-            row["kind"],
-            row["format"],
             _billions(row["parameters"]),
-            f"{row['bytes'] / 1e9:,.1f} GB",
-            "[yellow]licence + token[/]" if row["gated"] else "open",
+            f"{row['bytes'] / 1e9:,.1f}",
+            "[yellow]gated[/]" if row["gated"] else "open",
             "[green]yes[/]" if row["local"] else "",
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print("\n[dim]camelid pull NAME fetches one; hf:owner/repo, a URL or a local path work too[/]")
+    console.print(
+        "\n[dim]-meta names Meta's own format; gated: accept the licence on the model's page and have a token\n"
+        "camelid pull NAME fetches one; hf:owner/repo, a URL or a local path work too[/]"
+    )
 
 
 def _rows() -> list[dict[str, Any]]:

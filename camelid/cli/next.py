@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from camelid.chat.explain import Explanation
     from camelid.chat.results import NextTable
 
-BAR = 24
+BAR = 20
 ABOVE_SAMPLING = ("n", "max_tokens", "min_tokens", "stop", "stop_ids", "ignore_stop", "logprobs", "seed")
 
 
@@ -88,7 +88,7 @@ def _show_stages(console: Console, explained: Explanation) -> None:
         console.print(
             f"  {position:>4}  {token.id:>6}  [bold]{escape(visible(token.text)):<16}[/] [dim]({first}, …)[/]"
         )
-    console.print(f"\n  each a row of the embedding matrix, {explained.dim} wide; attention turns it by its position\n")
+    console.print(f"\n  each a row of the embedding matrix, {explained.dim} wide; its position enters in attention\n")
     console.print(f"[bold]2  {len(explained.layers)} layers; what each would say if it were the last (logit lens)[/]\n")
     lens = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("layer", "likeliest", "probability", "looks most at"):

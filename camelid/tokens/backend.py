@@ -47,7 +47,7 @@ def build_backend(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     try:
         backend = tokenizers.Tokenizer.from_str(json.dumps(shell))
     except Exception as error:  # the library has no class of its own for this
-        raise FormatError(f"tokenizer.json: normalizer or pre_tokenizer: {error}; fetch it again") from None
+        raise FormatError(f"{vocabulary.source}: normalizer or pre_tokenizer: {error}; fetch it again") from None
     backend.model = model
     added = [
         AddedToken(vocabulary.pieces[id], special=False, **{"normalized": False, **vocabulary.flags.get(id, {})})
@@ -80,5 +80,5 @@ def _known_merges(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str
             kept.append((left, right))
         elif not set(unknown) <= control:
             part = next(part for part in unknown if part not in control)
-            raise FormatError(f"tokenizer: merge {left!r} {right!r}: no piece {part!r}; fetch the file again")
+            raise FormatError(f"{vocabulary.source}: merge {left!r} {right!r}: no piece {part!r}; fetch the file again")
     return kept

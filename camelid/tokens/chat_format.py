@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from camelid.errors import OptionError, one_of
+from camelid.tokens import chat_jinja
 from camelid.tokens.guard_format import encode_guard
 from camelid.tokens.jinja_template import Template
 from camelid.tokens.message import Message
+from camelid.tokens.template_ids import TURN_ENDS, template_ids
 from camelid.tokens.tokenizer import Tokenizer
 
 __all__ = ["FORMATS", "ChatFormat", "Message", "choose_format", "template_format"]
@@ -28,7 +29,7 @@ class ChatFormat:
     Attributes:
         name: key of `FORMATS`, or `template`.
         render: tokenizer and messages to ids.
-        ends: control tokens that end an answer.
+        ends: control tokens that end an answer; those that a tokenizer lacks do not count.
         needs: control tokens without which the format cannot be written.
         jinja: the same format as a template, for files that other programs open; None where there is none.
     """
@@ -44,27 +45,28 @@ class ChatFormat:
 
         Raises:
             OptionError: the tokenizer lacks the format's control tokens, or the conversation does not fit the format.
+            FormatError: the model's own template runs too long or makes too much text.
         """
         if not messages:
             raise OptionError("messages: there are none; give at least one")
-        for token in self.needs:
-            if token not in tokenizer.special_ids:
-                fitting = [name for name, row in FORMATS.items() if all(n in tokenizer.special_ids for n in row.needs)]
-                raise OptionError(
-                    f"chat format {self.name!r} needs the token {token}, which this model does not have; "
-                    f"its vocabulary fits: {', '.join(fitting) or 'none'}"
-                )
+        missing = next((token for token in self.needs if token not in tokenizer.special_ids), None)
+        if missing is not None:
+            raise OptionError(
+                f"chat format {self.name!r} needs the token {missing}, which this model does not have; "
+                f"formats that fit its vocabulary: {', '.join(_fitting(tokenizer)) or 'none'}"
+            )
         return self.render(tokenizer, messages)
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer in this format, of those that the tokenizer has."""
-        found = [tokenizer.special_ids[token] for token in self.ends if token in tokenizer.special_ids]
-        if self.ends == _SENTENCEPIECE_END and tokenizer.eos_id is not None:
-            found.append(tokenizer.eos_id)
-        return tuple(dict.fromkeys(found))
+        found = (tokenizer.special_ids.get(token) for token in self.ends)
+        return tuple(dict.fromkeys(id for id in found if id is not None))
 
 
-_SENTENCEPIECE_END = ("</s>",)
+def _fitting(tokenizer: Tokenizer) -> list[str]:
+    return [name for name, row in FORMATS.items() if all(token in tokenizer.special_ids for token in row.needs)]
+
+
 _LLAMA2_MARKS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
 
 
@@ -79,8 +81,9 @@ def _alternating(messages: Sequence[Message], name: str) -> tuple[str | None, li
     wanted = ("user", "assistant")
     for place, message in enumerate(turns):
         if message.role != wanted[place % 2]:
+            number = place + 1 + (system is not None)
             raise OptionError(
-                f"chat format {name!r}: message {place + 1} must be the {wanted[place % 2]}'s, got {message.role!r}; "
+                f"chat format {name!r}: message {number} must be the {wanted[place % 2]}'s, got {message.role!r}; "
                 "it goes system (if any), user, assistant, user …"
             )
     if len(turns) % 2 == 0:
@@ -88,24 +91,33 @@ def _alternating(messages: Sequence[Message], name: str) -> tuple[str | None, li
     return system, [message.content for message in turns]
 
 
-def _need_bos(tokenizer: Tokenizer, name: str) -> int:
-    if tokenizer.bos_id is None:
-        raise OptionError(f"chat format {name!r} needs a token that begins a text, which this model does not have")
-    return tokenizer.bos_id
+def _check_roles(messages: Sequence[Message], name: str, roles: tuple[str, ...]) -> None:
+    """Roles must be known, and the last turn must not be the assistant's.
+
+    Raises:
+        OptionError: they are not.
+    """
+    for number, message in enumerate(messages, start=1):
+        if message.role not in roles:
+            raise OptionError(f"chat format {name!r}: message {number}: role {message.role!r}; {_choices(roles)}")
+    if messages[-1].role == "assistant":
+        raise OptionError(f"chat format {name!r}: the last message is the assistant's; add one to answer")
 
 
-def _llama2(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+def _choices(roles: tuple[str, ...]) -> str:
+    return f"choices: {', '.join(roles)}"
+
+
+def _llama2(tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llama2") -> Ids:
     """Llama 2 chat: BOS and EOS around every finished pair, the system text inside the first question."""
-    system, turns = _alternating(messages, "llama2")
-    for message in messages:
+    system, turns = _alternating(messages, name)
+    for number, message in enumerate(messages, start=1):
         for mark in _LLAMA2_MARKS:
             if mark in message.content:
-                raise OptionError(f"chat format 'llama2': a message holds {mark}, which would break out; take it out")
+                raise OptionError(f"chat format {name!r}: message {number} holds {mark}, which marks turns; remove it")
     if system is not None:
         turns = [f"<<SYS>>\n{system}\n<</SYS>>\n\n{turns[0]}", *turns[1:]]
-    bos, eos = _need_bos(tokenizer, "llama2"), tokenizer.eos_id
-    if eos is None:
-        raise OptionError("chat format 'llama2' needs a token that ends a text, which this model does not have")
+    bos, eos = tokenizer.special_ids["<s>"], tokenizer.special_ids["</s>"]
     ids: Ids = []
     for question, answer in zip(turns[:-1:2], turns[1::2], strict=True):
         ids += [bos, *tokenizer.encode(f"[INST] {question.strip()} [/INST] {answer.strip()} "), eos]
@@ -115,8 +127,8 @@ def _llama2(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
 def _codellama70b(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
     """Code Llama Instruct 70B: pieces are encoded one by one, as Meta's code does; joined, ids would differ."""
     system, turns = _alternating(messages, "codellama70b")
-    step = tokenizer.special_ids["<step>"]
-    ids: Ids = [_need_bos(tokenizer, "codellama70b")]
+    bos, step = tokenizer.special_ids["<s>"], tokenizer.special_ids["<step>"]
+    ids: Ids = [bos]
     roles = ["system"] + ["user", "assistant"] * len(turns)
     for role, content in zip(roles, [system or "", *turns], strict=False):
         ids += tokenizer.encode(f" Source: {role}" + ("\nDestination: user" if role == "assistant" else ""))
@@ -126,24 +138,28 @@ def _codellama70b(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
     return [*ids, *tokenizer.encode(" Source: assistant\nDestination: user"), *tokenizer.encode("\n\n ")]
 
 
-def _llama3(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
-    """Llama 3: a header with the role, a blank line, the content, an end; tools answer as `ipython`."""
+def _llama3(tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llama3") -> Ids:
+    """Llama 3: a header with the role, a blank line, the content, an end; tools answer as `ipython` (3.1 and later)."""
+    tools = ("tool", "ipython") if name == "llama3.1" else ()
+    _check_roles(messages, name, ("system", "user", "assistant", *tools))
     special = tokenizer.special_ids
     ids: Ids = [special["<|begin_of_text|>"]]
-
-    def header(role: str) -> Ids:
-        name = "ipython" if role == "tool" else role
-        opened = [special["<|start_header_id|>"], *tokenizer.encode_segment(name), special["<|end_header_id|>"]]
-        return [*opened, *tokenizer.encode_segment("\n\n")]
-
     for message in messages:
-        # Meta's code encodes the blank line with the content's beginning apart; so do we.
-        ids += [*header(message.role), *tokenizer.encode_segment(message.content.strip()), special["<|eot_id|>"]]
-    return ids + header("assistant")
+        role = "ipython" if message.role in tools else message.role
+        content = tokenizer.encode_segment(message.content.strip())  # apart from the blank line, as Meta's code does
+        ids += [*_llama3_header(tokenizer, role), *content, special["<|eot_id|>"]]
+    return ids + _llama3_header(tokenizer, "assistant")
+
+
+def _llama3_header(tokenizer: Tokenizer, role: str) -> Ids:
+    special = tokenizer.special_ids
+    opened = [special["<|start_header_id|>"], *tokenizer.encode_segment(role), special["<|end_header_id|>"]]
+    return opened + tokenizer.encode_segment("\n\n")
 
 
 def _chatml(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
-    """ChatML: `<|im_start|>` role, line, content, `<|im_end|>`, line."""
+    """ChatML: `<|im_start|>` role, line, content, `<|im_end|>`, line. No BOS before it."""
+    _check_roles(messages, "chatml", ("system", "user", "assistant", "tool"))
     start, end = tokenizer.special_ids["<|im_start|>"], tokenizer.special_ids["<|im_end|>"]
     ids: Ids = []
     for message in messages:
@@ -152,57 +168,32 @@ def _chatml(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
     return [*ids, start, *tokenizer.encode_segment("assistant\n")]
 
 
+_LLAMA2_NEEDS, _LLAMA2_ENDS = ("<s>", "</s>"), ("</s>",)
 _LLAMA3_NEEDS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 _LLAMA3_ENDS = ("<|end_of_text|>", "<|eot_id|>")
-_CHATML_NEEDS = ("<|im_start|>", "<|im_end|>")
+_LLAMA31_NEEDS, _LLAMA31_ENDS = (*_LLAMA3_NEEDS, "<|eom_id|>"), (*_LLAMA3_ENDS, "<|eom_id|>")
+_CHATML_NEEDS, _CHATML_ENDS = ("<|im_start|>", "<|im_end|>"), ("<|im_end|>",)
 
-_LLAMA3_JINJA = (
-    "{{ bos_token }}{% for message in messages %}"
-    "{% set role = 'ipython' if message['role'] == 'tool' else message['role'] %}"
-    "{{ '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n'"
-    " + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
-)
-_CHATML_JINJA = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
-_LLAMA2_JINJA = (
-    "{% if messages[0]['role'] == 'system' %}"
-    "{% set system = '<<SYS>>\\n' + messages[0]['content'] + '\\n<</SYS>>\\n\\n' %}{% set turns = messages[1:] %}"
-    "{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
-    "{% for message in turns %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('roles must go user, assistant, user …') }}{% endif %}"
-    "{% set content = system + message['content'] if loop.first else message['content'] %}"
-    "{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + content | trim + ' [/INST]' }}"
-    "{% else %}{{ ' ' + content | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
-)
-
-
-def _guard(generation: str) -> Callable[[Tokenizer, Sequence[Message]], Ids]:
-    return partial(encode_guard, generation)
-
-
+# Code Llama Instruct 7B, 13B and 34B speak as Llama 2 does.
 FORMATS: dict[str, ChatFormat] = {
     row.name: row
     for row in (
-        ChatFormat("llama2", _llama2, _SENTENCEPIECE_END, jinja=_LLAMA2_JINJA),
-        ChatFormat("codellama", _llama2, _SENTENCEPIECE_END, jinja=_LLAMA2_JINJA),
-        ChatFormat("codellama70b", _codellama70b, ("<step>",), ("<step>",)),
-        ChatFormat("llama3", _llama3, _LLAMA3_ENDS, _LLAMA3_NEEDS, _LLAMA3_JINJA),
-        ChatFormat("llama3.1", _llama3, (*_LLAMA3_ENDS, "<|eom_id|>"), (*_LLAMA3_NEEDS, "<|eom_id|>"), _LLAMA3_JINJA),
-        ChatFormat("chatml", _chatml, ("<|im_end|>",), _CHATML_NEEDS, _CHATML_JINJA),
-        ChatFormat("guard1", _guard("guard1"), _SENTENCEPIECE_END),
-        ChatFormat("guard2", _guard("guard2"), _LLAMA3_ENDS, _LLAMA3_NEEDS),
-        ChatFormat("guard3", _guard("guard3"), (*_LLAMA3_ENDS, "<|eom_id|>"), _LLAMA3_NEEDS),
-        ChatFormat("guard3-1b", _guard("guard3-1b"), (*_LLAMA3_ENDS, "<|eom_id|>"), _LLAMA3_NEEDS),
+        ChatFormat("llama2", _llama2, _LLAMA2_ENDS, _LLAMA2_NEEDS, chat_jinja.LLAMA2),
+        ChatFormat("codellama", partial(_llama2, name="codellama"), _LLAMA2_ENDS, _LLAMA2_NEEDS, chat_jinja.LLAMA2),
+        ChatFormat("codellama70b", _codellama70b, ("<step>", "</s>"), ("<s>", "<step>")),
+        ChatFormat("llama3", _llama3, _LLAMA3_ENDS, _LLAMA3_NEEDS, chat_jinja.LLAMA3),
+        ChatFormat("llama3.1", partial(_llama3, name="llama3.1"), _LLAMA31_ENDS, _LLAMA31_NEEDS, chat_jinja.LLAMA31),
+        ChatFormat("chatml", _chatml, _CHATML_ENDS, _CHATML_NEEDS, chat_jinja.CHATML),
+        ChatFormat("guard1", partial(encode_guard, "guard1"), _LLAMA2_ENDS, _LLAMA2_NEEDS),
+        ChatFormat("guard2", partial(encode_guard, "guard2"), _LLAMA3_ENDS, _LLAMA3_NEEDS),
+        ChatFormat("guard3", partial(encode_guard, "guard3"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
+        ChatFormat("guard3-1b", partial(encode_guard, "guard3-1b"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
     )
 }
 
 
 def choose_format(tokenizer: Tokenizer, template: str | None, name: str | None) -> ChatFormat:
-    """The format named, else the model's own template.
+    """The format named, else the model's own template. There is no default: a wrong format gives wrong answers.
 
     Raises:
         OptionError: no such format, or neither a name nor a template is given.
@@ -214,8 +205,8 @@ def choose_format(tokenizer: Tokenizer, template: str | None, name: str | None) 
         return FORMATS[name]
     if template is None:
         raise OptionError(
-            f"chat format: this model brings no template; if it was tuned to chat, name its format with --chat-format: "
-            f"{', '.join(FORMATS)}"
+            "chat format: this model brings no template; if it was tuned to chat, name its format; "
+            f"choices: {', '.join(FORMATS)}; its vocabulary fits: {', '.join(_fitting(tokenizer)) or 'none'}"
         )
     return template_format(tokenizer, template)
 
@@ -229,50 +220,9 @@ def template_format(tokenizer: Tokenizer, template: str) -> ChatFormat:
     compiled = Template(template)
 
     def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
-        return _render_template(compiled, tokenizer, messages)
+        return template_ids(compiled, tokenizer, messages)
 
-    ends = tuple(token for token in ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<step>") if token in template)
-    if tokenizer.eos_id is not None:
-        ends = (*ends, tokenizer.piece(tokenizer.eos_id))
-    return ChatFormat("template", render, ends, jinja=template)
-
-
-# Noncharacters of Unicode: never in real text, and never in a control token.
-_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-
-
-def _render_template(template: Template, tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
-    """Render to text, then cut at control tokens; what looks like one in a message is broken by a mark meanwhile."""
-    special = sorted(tokenizer.special_ids, key=len, reverse=True)
-    control = re.compile("|".join(re.escape(text) for text in special) or "(?!)")
-    written = "".join(message.role + message.content for message in messages)
-    mark = next((mark for mark in _MARKS if mark not in written), None)
-    if mark is None:
-        raise OptionError("messages: hold every noncharacter of Unicode; take one of U+FDD0 to U+FDEF out")
-
-    def broken(text: str) -> str:
-        return control.sub(lambda found: found[0][0] + mark + found[0][1:], text)
-
-    names = {
-        role: _piece(tokenizer, id) for role, id in (("bos_token", tokenizer.bos_id), ("eos_token", tokenizer.eos_id))
-    }
-    rows = [{"role": broken(message.role), "content": broken(message.content)} for message in messages]
-    text = template.render(rows, **names)
-    ids: Ids = []
-    at = 0
-    for found in [*control.finditer(text), None]:
-        segment = text[at : found.start() if found else len(text)].replace(mark, "")
-        if segment:
-            ids += tokenizer.encode_segment(segment) if ids else tokenizer.encode(segment)
-        if found:
-            ids.append(tokenizer.special_ids[found[0]])
-            at = found.end()
-    if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_id:
-        raise OptionError(
-            "chat template: begins the text twice; the model's files are wrong, name a chat format instead"
-        )
-    return ids
-
-
-def _piece(tokenizer: Tokenizer, id: int | None) -> str:
-    return "" if id is None else tokenizer.piece(id)
+    ends = [token for token in TURN_ENDS if token in template]
+    eos = tokenizer.eos_id
+    ends += [text for text, id in tokenizer.special_ids.items() if id == eos]
+    return ChatFormat("template", render, tuple(ends), jinja=template)

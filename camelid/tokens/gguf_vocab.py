@@ -43,7 +43,7 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
     shared: dict[str, Any] = {"extra": extra, "adds_eos": bool(fields.get(PREFIX + "add_eos_token", False))}
     if kind == "sentencepiece":
         return _read_sentencepiece(fields, pieces, types, roles, shared)
-    shared |= {"kind": kind, "pieces": pieces, **roles}
+    shared |= {"kind": kind, "source": PREFIX + "merges", "pieces": pieces, **roles}
     shared["types"] = protected(types, pieces, [*roles.values(), *extra.values()])
     pre = fields.get(PREFIX + "pre", "default")
     splitter = splitter_named(pre)

@@ -22,10 +22,11 @@ _GUARD1 = (
     "Regulated or Controlled Substances",
     "Self-Harm",
 )
-_CRIMES = ("Violent Crimes", "Non-Violent Crimes", "Sex Crimes", "Child Exploitation")
-_ADVICE = ("Specialized Advice", "Privacy", "Intellectual Property", "Indiscriminate Weapons", "Hate", "Self-Harm")
-_GUARD2 = (*_CRIMES, *_ADVICE, "Sexual Content")
-_GUARD3_1B = (*_CRIMES, "Defamation", *_ADVICE, "Sexual Content", "Elections")
+_CRIMES = ("Violent Crimes", "Non-Violent Crimes", "Sex-Related Crimes", "Child Sexual Exploitation")
+_RIGHTS = ("Specialized Advice", "Privacy", "Intellectual Property", "Indiscriminate Weapons", "Hate")
+_BODY = ("Suicide & Self-Harm", "Sexual Content")
+_GUARD2 = (*_CRIMES, *_RIGHTS, *_BODY)
+_GUARD3_1B = (*_CRIMES, "Defamation", *_RIGHTS, *_BODY, "Elections")
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def merges_in_order(pieces: Iterable[str], ranks: Mapping[str, int]) -> list[tup
     return [pair for pair in pairs if pair is not None]
 
 
-def merges_by_score(scored: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
+def merges_by_score(scored: Sequence[tuple[str, float]], source: str = "tokenizer") -> list[tuple[str, str]]:
     """Merges, best first, for SentencePiece's pieces with scores.
 
     Raises:
@@ -65,9 +65,7 @@ def merges_by_score(scored: Sequence[tuple[str, float]]) -> list[tuple[str, str]
     merges = merges_in_order((piece for piece, _ in best_first), ranks)
     for one, two in pairwise(left + right for left, right in merges):
         if ranks[one] == ranks[two]:
-            raise UnsupportedError(
-                f"tokenizer: pieces {one!r} and {two!r} have the same score; convert the model again"
-            )
+            raise UnsupportedError(f"{source}: pieces {one!r} and {two!r} have the same score; convert the model again")
     return merges
 
 

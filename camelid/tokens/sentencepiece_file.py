@@ -104,7 +104,7 @@ def sentencepiece_vocabulary(
     scored = [
         (piece, score) for piece, score, kind in zip(pieces, scores, types, strict=True) if kind in (NORMAL, UNUSED)
     ]
-    merges = merges_by_score(scored)
+    merges = merges_by_score(scored, where)
     known = {piece for piece, _ in scored}
     strange = next((pair for pair in merges if not known.issuperset(pair)), None)
     if strange is not None:
@@ -117,6 +117,7 @@ def sentencepiece_vocabulary(
         types=protected(types, pieces, ids),
         merges=merges,
         scores=scores,
+        source=where,
         **rest,
     )
 

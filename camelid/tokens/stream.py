@@ -39,9 +39,9 @@ class TextStream:
 
     def push(self, id: int) -> str:
         """Text that has become certain with this id; often none."""
-        data = self._tokenizer.token_bytes(id, first=self._first)
-        if data or self._tokenizer.piece(id) not in self._tokenizer.special_ids:
-            self._first = False
+        data = self._tokenizer.token_bytes(id)
+        if data and self._first:  # not a control token, so the text begins here
+            data, self._first = self._tokenizer.token_bytes(id, first=True), False
         return self._take(self._decoder.decode(data))
 
     def finish(self) -> str:

@@ -59,6 +59,7 @@ def read_tiktoken(path: Path, data: bytes) -> Vocabulary:
         eos_id=ids["<|end_of_text|>"],
         pad_id=ids["<|finetune_right_pad_id|>"],
         adds_bos=True,
+        source=str(path),
         extra={"eot_token_id": ids["<|eot_id|>"], "eom_token_id": ids["<|eom_id|>"]},
     )
 

@@ -140,13 +140,15 @@ class Tokenizer:
         return data
 
     def piece(self, id: int) -> str:
-        """An id in printable form: its text, with ▁ or its bytes' stand-ins where the vocabulary has them.
+        r"""An id as readable text, for tables: what it adds to a running text, with bytes that are no whole character
+        as `\xNN`; control tokens by their name.
 
         Raises:
             OptionError: the id is not in the vocabulary.
         """
-        self._check_id(id)
-        return self._vocabulary.pieces[id]
+        if self._is_control(id):
+            return self._vocabulary.pieces[id]
+        return self.token_bytes(id).decode("utf-8", "backslashreplace")
 
     def id_of(self, piece: str) -> int | None:
         """The id of exactly this piece, control tokens included; None if there is none."""

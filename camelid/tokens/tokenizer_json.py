@@ -141,6 +141,7 @@ class _Reader:
             space_prefix=prefix,
             doubles_space=doubles,
             adds_bos=adds_bos,
+            source=str(self.path),
             adds_eos=adds_eos,
             flags={id: flag for id, flag in flags.items() if flag},
             bos_id=roles["bos"],

@@ -48,6 +48,7 @@ class Vocabulary:
         doubles_space: that space is put there even if the text starts with one, as SentencePiece does.
         flags: for added tokens of a tokenizer.json: id → lstrip, rstrip, single_word, normalized where they are true.
         extra: further ids by GGUF's name, for example `eot_token_id`.
+        source: the file, for messages.
     """
 
     kind: Kind
@@ -66,6 +67,7 @@ class Vocabulary:
     adds_eos: bool = False
     flags: Mapping[int, Mapping[str, bool]] = field(default_factory=dict)
     extra: Mapping[str, int] = field(default_factory=dict)
+    source: str = "tokenizer"
 
 
 def protected(types: Sequence[int], pieces: Sequence[str], ids: Sequence[int | None]) -> list[int]:

@@ -150,7 +150,7 @@ def _theirs(folder: Path, name: str) -> Any:
     ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=_TEXT)
 def test_plain_text_is_cut_as_transformers_cuts_it(folder: Path, name: str, text: str) -> None:
     ours = _ours(folder, name)
@@ -195,7 +195,7 @@ def test_any_ids_decode_as_transformers_does(folder: Path, name: str, data: st.D
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=_TEXT, more=_TEXT)
 def test_bos_comes_once(folder: Path, name: str, text: str, more: str) -> None:
     ours = _ours(folder, name)
@@ -210,8 +210,8 @@ def test_bos_comes_once(folder: Path, name: str, text: str, more: str) -> None:
 def test_segments_have_no_space_of_their_own(folder: Path) -> None:
     for name in ("llama2", "llama2_legacy"):
         ours = _ours(folder, name)
-        assert ours.piece(ours.encode("the")[0]).startswith("▁")
-        assert not ours.piece(ours.encode_segment("the")[0]).startswith("▁")
+        assert ours.piece(ours.encode("the")[0]).startswith(" ")
+        assert not ours.piece(ours.encode_segment("the")[0]).startswith(" ")
         assert ours.encode("</s>the</s>the", special=True)[-len(ours.encode_segment("the")) :] == ours.encode_segment(
             "the"
         )
@@ -304,7 +304,7 @@ def test_wrong_files_are_one_line(tmp_path: Path, change: dict[str, Any], kind: 
     with pytest.raises(kind, match=word) as caught:
         Tokenizer.open(tmp_path)
     assert "\n" not in str(caught.value)
-    assert "tokenizer" in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "tokenizer.json"))
 
 
 def test_nothing_there(tmp_path: Path) -> None:

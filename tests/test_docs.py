@@ -1,0 +1,103 @@
+"""Every command in README and docs runs; every file they name is there; examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from camelid.cli import verbs
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+NETWORK = "needs the network"
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """(page, command) of every line in a block marked `sh`."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            found += [(page.name, line) for line in block.splitlines() if line.strip()]
+    return found
+
+
+COMMANDS = sorted({line for _, line in shell_lines() if NETWORK not in line and not line.startswith("make ")})
+
+
+@pytest.fixture(scope="module")
+def environment(smollm2_path, tmp_path_factory):
+    """A place with the default model, and `camelid` on the path."""
+    home = tmp_path_factory.mktemp("home")
+    changed = {**os.environ, "CAMELID_HOME": str(home), "COLUMNS": "100"}
+    changed["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run([sys.executable, "-m", "camelid", "pull", "smollm2:135m-instruct"], env=changed, check=True)
+    return changed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_documented_command_runs(command, environment, tmp_path):
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=environment,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    if command.split("#")[0].split() == ["camelid", "chat"]:  # an empty pipe asks nothing, and says so
+        assert "empty" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_commands_that_need_more_than_this_machine_name_real_verbs_and_targets():
+    rest = [line for _, line in shell_lines() if NETWORK in line or line.startswith("make ")]
+    assert rest
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in rest:
+        program, word = shlex.split(line, comments=True)[:2]
+        assert (program == "make" and f"\n{word}:" in makefile) or (program == "camelid" and word in verbs())
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_an_example_runs_and_is_short(example, environment):
+    path = ROOT / "examples" / example
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
+    done = subprocess.run(
+        [sys.executable, str(path)], env=environment, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_readme_python_runs(environment):
+    for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S):
+        done = subprocess.run(
+            [sys.executable, "-c", block], env=environment, capture_output=True, text=True, timeout=180, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Paris" in done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_paths_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    for path in re.findall(r"`((?:camelid|tests|docs|examples|benchmarks)/[\w/.]+\.\w+)`", text):
+        assert (ROOT / path).exists() or "NAME" in path, f"{page.name} names {path}"
+
+
+def test_the_project_stands_alone():
+    """No page names a place on somebody's machine."""
+    for page in PAGES:
+        assert not re.search(r"(?<![\w.])/(home|root|work|tmp)/", page.read_text(encoding="utf-8")), page.name
