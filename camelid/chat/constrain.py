@@ -25,6 +25,8 @@ _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator
 class Form:
     """What the output must be: one of `json_schema`, `regex`, `grammar` (Lark, as llguidance reads it).
 
+    A regular expression is Rust's kind: it must match the whole text, and `\\d` is any digit of Unicode.
+
     Raises:
         OptionError: none or several are given, or the form itself is wrong or not supported.
     """

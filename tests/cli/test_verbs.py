@@ -129,7 +129,7 @@ def test_convert_there_and_back_gives_the_same_answer(run, tmp_path):
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(run, arguments, words):
-    done = run(*arguments, status=2)
+    done = run(*arguments, stdin="Hello?", status=2)
     assert done.stdout == ""
     assert words in done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
