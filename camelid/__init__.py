@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from camelid.chat.llama import Llama, load
+    from camelid.chat.llama import Llama
+    from camelid.chat.load import load
     from camelid.engine.request import SamplingParams
     from camelid.errors import CamelidError
     from camelid.tokens.chat_format import Message

@@ -21,7 +21,16 @@ SESSION = "camelid-pictures"
 PROGRAM = f"{Path(sys.executable).parent}/camelid"
 PICTURES = {
     "next": (90, 20, ['camelid next "The best thing about AI is its ability to"'], "probability"),
-    "chat": (90, 26, ["camelid chat --temperature 0", "What is the capital of France?", "Write a Python one-liner that sums a list."], ""),
+    "chat": (
+        90,
+        26,
+        [
+            "camelid chat --temperature 0",
+            "What is the capital of France?",
+            "Write a Python one-liner that sums a list.",
+        ],
+        "",
+    ),
 }
 
 
@@ -42,7 +51,7 @@ def settle(seconds: float = 2.0, limit: float = 90.0) -> None:
 def record(name: str, width: int, height: int, lines: list[str]) -> None:
     tmux("new-session", "-d", "-s", SESSION, "-x", str(width), "-y", str(height), "env", "PS1=$ ", "bash", "--norc")
     try:
-        tmux("send-keys", "-t", SESSION, f"camelid() {{ {PROGRAM} \"$@\"; }}; clear", "Enter")
+        tmux("send-keys", "-t", SESSION, f'camelid() {{ {PROGRAM} "$@"; }}; clear', "Enter")
         settle(1)
         for line in lines:
             tmux("send-keys", "-t", SESSION, "-l", line)

@@ -44,7 +44,10 @@ def random_walk(constrainer, tokenizer, form, seed, limit=400):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 10**6), pattern=st.sampled_from([r"[a-z]{3}", r"(yes|no)", r"[0-9]{4}-[0-9]{2}", r"[äöü€😀]{2,4}x?"]))
+@given(
+    seed=st.integers(0, 10**6),
+    pattern=st.sampled_from([r"[a-z]{3}", r"(yes|no)", r"[0-9]{4}-[0-9]{2}", r"[äöü€😀]{2,4}x?"]),
+)
 def test_any_allowed_path_matches_the_expression(constrainer, llama, seed, pattern):
     text = random_walk(constrainer, llama.tokenizer, Form(regex=pattern), seed)
     assert text is None or re.fullmatch(pattern, text)
@@ -96,7 +99,9 @@ def test_the_model_itself_keeps_to_the_form(llama, temperature):
         "additionalProperties": False,
     }
     for seed in range(3):
-        answer = llama.chat("Name a city.", form=Form(json_schema=schema), temperature=temperature, seed=seed, max_tokens=60)
+        answer = llama.chat(
+            "Name a city.", form=Form(json_schema=schema), temperature=temperature, seed=seed, max_tokens=60
+        )
         assert answer.finish_reason == "stop"
         jsonschema.validate(json.loads(answer.text), schema)
 
