@@ -56,6 +56,9 @@ class Backend(Protocol):
     page_size: int
     bytes_per_number: int  # of keys and values
 
+    def free_bytes(self) -> int:
+        """Memory that is left where keys and values are going to lie."""
+
     def allocate(self, n_pages: int) -> None:
         """Make the pool, with room for `n_pages` pages; what was in it is lost."""
 
@@ -95,12 +98,19 @@ def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
 
 def automatic() -> str:
     """The best backend here, found without importing torch."""
-    return "torch" if has_torch() and has_cuda() else "numpy"
+    return "torch" if has_torch_for_cuda() and has_cuda() else "numpy"
 
 
 def has_torch() -> bool:
     """Whether PyTorch can be imported."""
     return importlib.util.find_spec("torch") is not None
+
+
+def has_torch_for_cuda() -> bool:
+    """Whether PyTorch is installed with its CUDA half; a CPU build would be slower than NumPy."""
+    found = importlib.util.find_spec("torch")
+    folders = [Path(folder) / "lib" for folder in (found.submodule_search_locations if found else None) or ()]
+    return any((folder / name).exists() for folder in folders for name in ("libtorch_cuda.so", "torch_cuda.dll"))
 
 
 def has_cuda() -> bool:

@@ -5,14 +5,15 @@ Spans are computed one after the other, so no row depends on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine.backend import Batch, Span
-from camelid.engine.memory import check_fits
+from camelid.engine.memory import available_bytes, check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError
 from camelid.model import reference
@@ -50,11 +51,15 @@ class NumpyBackend:
         """
         if options.dtype not in ("auto", "float32"):
             raise OptionError(f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch")
-        check_fits(weights, 4, options, "numpy")
+        check_fits(weights, 4, options, "numpy", available_bytes())
         names = list(weights.tensors)
         with ThreadPoolExecutor(LOADERS) as pool:
             arrays = pool.map(lambda name: weights.tensors[name].array(), names)
             return cls(weights.config, dict(zip(names, arrays, strict=True)))
+
+    def free_bytes(self) -> int:
+        """Memory left on the machine."""
+        return available_bytes()
 
     def allocate(self, n_pages: int) -> None:
         """Make the pool; the system gives the memory when a page is first written."""
@@ -78,23 +83,40 @@ class NumpyBackend:
         """Run the reference forward pass on one span; its new keys and values go to the pool."""
         end = span.start + len(span.ids)
         cos, sin = rope_table(self.config, np.arange(span.start, end))
-        places = self._places(span, end)
-        cache = [(keys[places], values[places]) for keys, values in self._pool]
-        hidden = reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)
-        if not isinstance(places, slice):  # pages that do not lie in line were copied; bring the new rows home
-            new = places[span.start :]
-            for (keys, values), (all_keys, all_values) in zip(cache, self._pool, strict=True):
-                all_keys[new], all_values[new] = keys[span.start :], values[span.start :]
-        return hidden
+        cache = _Layers(self._pool, self.page_size, span, end)
+        return reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)
 
-    def _places(self, span: Span, end: int) -> slice | NDArray[np.int64]:
-        """Where the positions up to `end` lie in the pool: a slice, so no copy, when the pages are in line."""
-        pages = np.asarray(span.pages[: -(-end // self.page_size)])
-        if (np.diff(pages) == 1).all():
-            first = int(pages[0]) * self.page_size
-            return slice(first, first + end)
-        places = pages[:, None] * self.page_size + np.arange(self.page_size)
-        return places.reshape(-1)[:end]
+
+class _Layers(Sequence[tuple[Array, Array]]):
+    """A sequence's keys and values layer by layer, (L, K, E): views when its pages lie in line, else copies.
+
+    Walking over it writes a copied layer's new rows home when the next layer is asked for.
+    """
+
+    def __init__(self, pool: list[tuple[Array, Array]], page_size: int, span: Span, end: int) -> None:
+        self._pool, self._start, self._end = pool, span.start, end
+        pages = np.asarray(span.pages[: -(-end // page_size)])
+        self._in_line = bool((np.diff(pages) == 1).all())
+        self._first = int(pages[0]) * page_size
+        self._places = (pages[:, None] * page_size + np.arange(page_size)).reshape(-1)[:end]
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def __getitem__(self, layer: Any) -> Any:
+        keys, values = self._pool[layer]
+        if self._in_line:
+            rows = slice(self._first, self._first + self._end)
+            return keys[rows], values[rows]
+        return keys[self._places], values[self._places]
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        for layer, (all_keys, all_values) in enumerate(self._pool):
+            keys, values = self[layer]
+            yield keys, values
+            if not self._in_line:
+                new = self._places[self._start :]
+                all_keys[new], all_values[new] = keys[self._start :], values[self._start :]
 
 
 def _wanted(span: Span) -> slice:

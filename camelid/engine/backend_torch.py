@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camelid.engine.backend import Batch, Span, has_cuda
-from camelid.engine.memory import check_fits
+from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
+from camelid.errors import ResourceError
 from camelid.model.llama_torch import LlamaTorch
 from camelid.weights.weights import Weights
 
@@ -46,10 +47,15 @@ class TorchBackend:
         auto = "bfloat16" if device == "cuda" else "float32"
         dtype = DTYPES[auto if options.dtype == "auto" else options.dtype]
         if device == "cpu":
-            check_fits(weights, dtype.itemsize, options, "torch")
+            torch.set_num_threads(threads()[0])
+        check_fits(weights, dtype.itemsize, options, "torch", _free_bytes(device))
         with torch.device("meta"):
             model = LlamaTorch(weights.config, options.context)
         return cls(model.load(weights.tensors, dtype, device))
+
+    def free_bytes(self) -> int:
+        """Memory left on the model's device."""
+        return _free_bytes(self.device.type)
 
     def allocate(self, n_pages: int) -> None:
         """Make the pool; what was in it is lost."""
@@ -73,9 +79,14 @@ class TorchBackend:
                 start = end
             return mixed
 
-        hidden = self.model(ids, positions.to(self.device), attend)
         rows = torch.cat([_wanted(span, int(end)) for span, end in zip(batch.spans, ends, strict=True)])
-        logits: NDArray[np.float32] = self.model.logits(hidden[rows.to(self.device)]).cpu().numpy()
+        try:
+            hidden = self.model(ids, positions.to(self.device), attend)
+            logits: NDArray[np.float32] = self.model.logits(hidden[rows.to(self.device)]).cpu().numpy()
+        except torch.OutOfMemoryError:
+            raise ResourceError(
+                f"the GPU has no memory for a pass of {len(ids)} tokens; lower --max-batch-tokens or --cache-tokens"
+            ) from None
         return logits
 
     def copy_page(self, source: int, target: int) -> None:
@@ -102,6 +113,10 @@ class TorchBackend:
         pages = torch.tensor(span.pages[: -(-end // self.page_size)])
         places = pages[:, None] * self.page_size + torch.arange(self.page_size)
         return places.flatten()[:end].to(self.device)
+
+
+def _free_bytes(device: str) -> int:
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_bytes()
 
 
 def _wanted(span: Span, end: int) -> Tensor:

@@ -2,7 +2,9 @@
 
 A page holds the keys and values of `page_size` positions. A page that is full and computed is published under its
 content: the page before it, and its ids. A later request with the same beginning finds it and does not compute it
-again. Pages that nobody holds stay findable until room is needed; the one unused for longest goes first.
+again. Pages that nobody holds stay findable until room is needed; those unused for longest go first.
+
+A sequence is given pages that lie in line where it can be: then a backend may read them as one array.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import numpy as np
+
 Key = tuple[int, tuple[int, ...]]  # which published content stands before, and the ids of this page
 ROOT = 0  # the content before the first page
+EVICTED_SHARE = 16  # of the pool: so much of it loses its old content at once when room is needed
 
 
 class Pages:
@@ -25,7 +30,8 @@ class Pages:
 
     def __init__(self, n_pages: int, page_size: int, share: bool = True) -> None:
         self.n_pages, self.page_size, self.share = n_pages, page_size, share
-        self._free = list(range(n_pages - 1, -1, -1))  # taken from the end, so that a lone request's pages are in line
+        self._is_free = np.ones(n_pages, np.bool_)
+        self._n_free = n_pages
         self._holders = [0] * n_pages
         self._published: dict[Key, int] = {}
         self._content: dict[int, tuple[Key, int]] = {}  # page → its key, and the number of its content
@@ -35,17 +41,17 @@ class Pages:
     @property
     def n_available(self) -> int:
         """Pages that `take` can still give."""
-        return len(self._free) + len(self._idle)
+        return self._n_free + len(self._idle)
 
-    def take(self) -> int | None:
-        """An empty page with one holder; None when all are held."""
-        if self._free:
-            page = self._free.pop()
-        elif self._idle:
-            page, _ = self._idle.popitem(last=False)
-            self._forget(page)
-        else:
+    def take(self, after: int | None = None) -> int | None:
+        """An empty page with one holder, if possible the one behind `after`; None when all are held."""
+        if not self._n_free:
+            self._evict()
+        if not self._n_free:
             return None
+        page = self._place() if after is None or not self._is_free[after + 1 : after + 2].any() else after + 1
+        self._is_free[page] = False
+        self._n_free -= 1
         self._holders[page] = 1
         return page
 
@@ -63,7 +69,7 @@ class Pages:
                 if page in self._content:
                     self._idle[page] = None
                 else:
-                    self._free.append(page)
+                    self._set_free(page)
 
     def match(self, ids: Sequence[int]) -> tuple[list[int], int]:
         """Pages with the beginning of `ids`, held for the caller, and the number of the last one's content."""
@@ -97,6 +103,25 @@ class Pages:
     def is_shared(self, page: int) -> bool:
         """Whether more than one holds the page."""
         return self._holders[page] > 1
+
+    def _evict(self) -> None:
+        """Empty idle pages, several at a time, so that there is a choice of places."""
+        for _ in range(min(len(self._idle), max(1, self.n_pages // EVICTED_SHARE))):
+            page, _ = self._idle.popitem(last=False)
+            self._forget(page)
+            self._set_free(page)
+
+    def _place(self) -> int:
+        """Where a sequence can grow: in the longest run of free pages, at its middle if a neighbour may grow into it."""
+        edges = np.flatnonzero(np.diff(self._is_free, prepend=False, append=False))
+        starts, ends = edges[::2], edges[1::2]
+        longest = int(np.argmax(ends - starts))
+        start, end = int(starts[longest]), int(ends[longest])
+        return (start + end) // 2 if start and self._holders[start - 1] else start
+
+    def _set_free(self, page: int) -> None:
+        self._is_free[page] = True
+        self._n_free += 1
 
     def _forget(self, page: int) -> None:
         key, _ = self._content.pop(page)

@@ -5,6 +5,7 @@ Not for several threads: one thread owns an engine.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,12 @@ from camelid.engine.options import EngineOptions
 from camelid.engine.request import Alternative, Request, Token
 from camelid.engine.scheduler import Scheduler
 from camelid.engine.scheduler import Sequence as Running
-from camelid.errors import OptionError, ResourceError
+from camelid.errors import CamelidError, OptionError, ResourceError
 
 __all__ = ["Engine", "EngineOptions"]
 
 Logits = NDArray[np.float32]
+MOST_LOGITS = 2**25  # held at a time when every position's are wanted: 128 MiB
 
 
 class Engine:
@@ -39,15 +41,23 @@ class Engine:
     def __init__(self, backend: Backend, options: EngineOptions | None = None) -> None:
         self.backend, self.options = backend, options or EngineOptions()
         config, width = backend.config, backend.page_size
-        self.context = fitting_context(config, self.options, backend.bytes_per_number)
-        positions = cache_tokens(config, self.options, self.context, backend.bytes_per_number)
+        free = backend.free_bytes()
+        self.context = fitting_context(config, self.options, backend.bytes_per_number, free)
+        positions = cache_tokens(config, self.options, self.context, backend.bytes_per_number, free)
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
         self._scheduler = Scheduler(self.pages, self.options.max_batch_tokens, self.options.max_running)
+        self.failed: dict[int, CamelidError] = {}  # requests that could not go on, and why; taken out by who made them
         self._open: dict[int, list[Running]] = {}  # request → its samples that still run
-        self._inbox: dict[int, deque[Token]] = {}  # tokens of streamed requests that came while others were served
+        self._streams: dict[int, deque[Token | CamelidError]] = {}  # streamed request → what its stream has not given
+        self._written: list[Token] = []  # of requests that are not streamed, until the next `step` returns them
         self._n_requests = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether some request still runs or waits."""
+        return bool(self._open)
 
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be run as it is asked.
@@ -55,7 +65,7 @@ class Engine:
         Raises:
             OptionError: the prompt is empty, outside the vocabulary or too long, or a sampling choice cannot be.
         """
-        vocab_size, n_ids = self.backend.config.vocab_size, len(request.ids)
+        vocab_size, n_ids, params = self.backend.config.vocab_size, len(request.ids), request.params
         if not n_ids:
             raise OptionError("prompt: has no tokens; give at least one")
         if n_ids >= self.context:
@@ -66,7 +76,10 @@ class Engine:
         for id in request.ids:
             if not 0 <= id < vocab_size:
                 raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids")
-        sampling.check(request.params, vocab_size)
+        sampling.check(params, vocab_size)
+        if request.constraint is not None and (params.min_tokens or params.ignore_stop):
+            name = "min_tokens" if params.min_tokens else "ignore_stop"
+            raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.
@@ -90,33 +103,61 @@ class Engine:
         return number
 
     def step(self) -> list[Token]:
-        """Run one forward pass; returns the tokens it gave, at most one for each sample."""
-        sequences, batch = self._scheduler.next_batch()
-        if not sequences:
-            return []
-        rows = iter(self.backend.forward(batch))
-        tokens = []
-        for sequence, span in zip(sequences, batch.spans, strict=True):
-            self._scheduler.commit(sequence, len(span.ids))
-            if span.logits == "last":
-                tokens.append(self._sample(sequence, next(rows)))
-        return tokens
+        """Run one forward pass; returns what it gave to requests that are not streamed, a token a sample at most.
+
+        Raises:
+            CamelidError: a request failed in an earlier step, and nobody has taken its error out of `failed`.
+        """
+        if self.failed:
+            raise self.failed.pop(next(iter(self.failed)))
+        self._advance()
+        written, self._written = self._written, []
+        return written
 
     def stream(self, request: Request) -> Iterator[Token]:
         """Tokens of one request as they come; other requests are served beside. Leaving early cancels it."""
         number = self.add(request)
-        inbox = self._inbox[number] = deque()
+        inbox = self._streams[number] = deque()
         try:
-            while self._open.get(number) or inbox:
-                while inbox:
-                    yield inbox.popleft()
-                if self._open.get(number):
-                    for token in self.step():
-                        if token.request in self._inbox:
-                            self._inbox[token.request].append(token)
+            while inbox or number in self._open:
+                if not inbox:
+                    self._advance()
+                    continue
+                item = inbox.popleft()
+                if isinstance(item, CamelidError):
+                    raise item
+                yield item
         finally:
             self.cancel(number)
-            del self._inbox[number]
+            del self._streams[number]
+
+    def _advance(self) -> None:
+        """Schedule → forward → sample → commit."""
+        sequences, batch = self._scheduler.next_batch()
+        if not sequences:
+            return
+        rows = iter(self.backend.forward(batch))
+        for sequence, span in zip(sequences, batch.spans, strict=True):
+            row = next(rows) if span.logits == "last" else None
+            if sequence.done:  # its request failed with a sibling a moment ago
+                continue
+            self._scheduler.commit(sequence, len(span.ids))
+            if row is not None:
+                self._deliver(sequence, row)
+
+    def _deliver(self, sequence: Running, logits: Logits) -> None:
+        """Choose the next id and hand it to whoever waits for it; a failure ends its own request only."""
+        stream = self._streams.get(sequence.number)
+        try:
+            token = self._sample(sequence, logits)
+        except CamelidError as error:
+            self.cancel(sequence.number)
+            if stream is not None:
+                stream.append(error)
+            else:
+                self.failed[sequence.number] = error
+            return
+        (self._written if stream is None else stream).append(token)
 
     def cancel(self, number: int) -> None:
         """End a request, if it still runs, and give back its pages."""
@@ -140,7 +181,7 @@ class Engine:
         logprobs, greedy = [], []
         for start, rows in self._read(ids, "all"):
             for row, id in zip(rows, ids[start + 1 : start + 1 + len(rows)], strict=False):
-                logprobs.append(float(sampling.raw_logprobs(row)[id]))
+                logprobs.append(sampling.raw_logprob(row, id))
                 greedy.append(int(row.argmax()) == id)
         return np.array(logprobs), np.array(greedy)
 
@@ -148,13 +189,18 @@ class Engine:
         """Forward `ids` in chunks, outside the schedule: the chunk's start and its logits."""
         if not 0 < len(ids) <= self.context:
             raise OptionError(f"ids: there are {len(ids)}, the context is {self.context}; give at least one, or fewer")
-        pages = [self.pages.take() for _ in range(-(-len(ids) // self.pages.page_size))]
-        taken = [page for page in pages if page is not None]
+        taken: list[int] = []
         try:
-            if len(taken) < len(pages):
-                raise ResourceError("cache: no room beside the running requests; raise --cache-tokens or wait")
-            for start in range(0, len(ids), self.options.max_batch_tokens):
-                part = tuple(ids[start : start + self.options.max_batch_tokens])
+            while len(taken) * self.pages.page_size < len(ids):
+                page = self.pages.take(taken[-1] if taken else None)
+                if page is None:
+                    raise ResourceError("cache: no room beside the running requests; raise --cache-tokens or wait")
+                taken.append(page)
+            chunk = self.options.max_batch_tokens
+            if wanted == "all":
+                chunk = min(chunk, max(1, MOST_LOGITS // self.backend.config.vocab_size))
+            for start in range(0, len(ids), chunk):
+                part = tuple(ids[start : start + chunk])
                 last = start + len(part) == len(ids)
                 rows: Rows = wanted if wanted == "all" or last else "none"
                 logits = self.backend.forward(Batch((Span(part, start, tuple(taken), rows),)))
@@ -168,10 +214,14 @@ class Engine:
         """Choose the next id of a sequence and note what follows from it."""
         request, params, output = sequence.request, sequence.request.params, sequence.output
         allowed = self._allowed(sequence, logits)
-        id, sampled = _choose(allowed, sequence, output)
-        sequence.ids.append(id)
+        probabilities = sampling.distribution(allowed, params, request.ids, output)
+        if sampling.is_greedy(params):
+            id = int(probabilities.argmax())
+        else:
+            id = sampling.draw(probabilities, sequence.seed, sequence.sample, len(output))
         if sequence.constraint is not None:
             sequence.constraint.push(id)
+        sequence.ids.append(id)
         raw = sampling.raw_logprobs(logits)
         token = Token(
             request=sequence.number,
@@ -179,36 +229,34 @@ class Engine:
             index=len(output),
             id=id,
             logprob=float(raw[id]),
-            sampled_logprob=sampled,
-            top=_likeliest(raw, params.logprobs),
+            rank=int((raw > raw[id]).sum()) + 1,
+            sampled_logprob=math.log(probabilities[id]),
+            top=_likeliest(raw, probabilities, params.logprobs),
             finish_reason=_finish_reason(sequence, request, id),
-            n_cached=sequence.n_cached,
+            n_cached=sequence.n_cached or 0,
         )
         if token.finish_reason:
-            self._open[sequence.number].remove(sequence)
-            self._scheduler.drop(sequence)
+            self._close(sequence)
         return token
 
+    def _close(self, sequence: Running) -> None:
+        self._scheduler.drop(sequence)
+        self._open[sequence.number].remove(sequence)
+        if not self._open[sequence.number]:
+            del self._open[sequence.number]
+
     def _allowed(self, sequence: Running, logits: Logits) -> Logits:
-        """Logits with what the form forbids, and stops that come too early, at -inf."""
-        params = sequence.request.params
+        """Logits with what the form forbids, and stops that must not come or come too early, at -inf."""
+        request, params = sequence.request, sequence.request.params
         if sequence.constraint is not None:
             return np.where(sequence.constraint.mask(), logits, np.float32(-np.inf))
-        if params.ignore_stop or len(sequence.output) < params.min_tokens:
-            banned = _stops(sequence.request) if not params.ignore_stop else set(sequence.request.stop_ids)
+        banned = set(request.stop_ids) if params.ignore_stop else set()
+        if len(sequence.output) < params.min_tokens:
+            banned |= _stops(request)
+        if banned:
             logits = logits.copy()
-            logits[list(banned)] = -np.inf
+            logits[[id for id in banned if 0 <= id < len(logits)]] = -np.inf
         return logits
-
-
-def _choose(logits: Logits, sequence: Running, output: list[int]) -> tuple[int, float]:
-    params = sequence.request.params
-    if sampling.is_greedy(params):
-        processed = sampling.process(logits, params, sampling.Seen(sequence.request.ids, output))
-        return int(processed.argmax()), 0.0
-    probabilities = sampling.distribution(logits, params, sequence.request.ids, output)
-    id = sampling.draw(probabilities, sequence.seed, sequence.sample, len(output))
-    return id, float(np.log(probabilities[id]))
 
 
 def _stops(request: Request) -> set[int]:
@@ -223,10 +271,11 @@ def _finish_reason(sequence: Running, request: Request, id: int) -> Literal["sto
     return "length" if len(sequence.ids) >= sequence.limit else None
 
 
-def _likeliest(raw: NDArray[np.float64], n: int | None) -> tuple[Alternative, ...]:
+def _likeliest(raw: NDArray[np.float64], probabilities: NDArray[np.float64], n: int | None) -> tuple[Alternative, ...]:
+    """The n likeliest ids, the lower id first where they are equal."""
     if not n:
         return ()
     n = min(n, len(raw))
-    ids = np.argpartition(-raw, n - 1)[:n]
-    ranked = sorted(ids.tolist(), key=lambda id: (-raw[id], id))
-    return tuple(Alternative(id, float(raw[id])) for id in ranked)
+    ids = np.flatnonzero(raw >= np.partition(raw, -n)[-n])
+    ranked = ids[np.argsort(-raw[ids], kind="stable")][:n].tolist()
+    return tuple(Alternative(id, float(raw[id]), math.log(p) if (p := probabilities[id]) else None) for id in ranked)

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from camelid.engine.options import EngineOptions
-from camelid.errors import ResourceError
+from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.weights.weights import Weights
 
 log = logging.getLogger(__name__)
 
+ROOT = Path("/")  # where /proc and /sys are found; tests bring their own
 GB = 10**9
 SCRATCH = 0.3 * GB  # Python, NumPy, and the intermediates of a chunk
 CACHE_SHARE = 0.25  # of the free memory may become key/value cache beyond one context
 
 
-def available_bytes() -> int:
-    """Memory that a new process may take: the system's free memory, or what the control group leaves."""
-    free = [_meminfo("MemAvailable")]
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        most, now = _number(limit), _number(used)
-        if most is not None and now is not None:
-            free.append(most - now)
-    return min(free)
+def available_bytes(root: Path = ROOT) -> int:
+    """Memory that this process may still take: the system's, or what a control group or `ulimit -v` leaves."""
+    free = [_meminfo(root)]
+    for group in _groups("memory", root):
+        most = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
+        used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
+        if most is not None and used is not None:
+            free.append(most - used + _page_cache(group))
+    if root == ROOT:
+        free.append(_address_space())
+    return max(0, min(free))
 
 
 def cache_bytes_per_token(config: ModelConfig, bytes_per_number: int) -> int:
@@ -36,8 +39,8 @@ def cache_bytes_per_token(config: ModelConfig, bytes_per_number: int) -> int:
     return 2 * config.n_layers * config.kv_dim * bytes_per_number
 
 
-def check_fits(weights: Weights, bytes_per_weight: int, options: EngineOptions, backend: str) -> None:
-    """Refuse a model that cannot fit, before it is loaded.
+def check_fits(weights: Weights, bytes_per_weight: int, options: EngineOptions, backend: str, free: int) -> None:
+    """Refuse a model that cannot fit into `free` bytes, before it is loaded.
 
     Raises:
         ResourceError: says what is needed, what is free, and which settings would fit.
@@ -45,51 +48,65 @@ def check_fits(weights: Weights, bytes_per_weight: int, options: EngineOptions, 
     config = weights.config
     needed = config.n_parameters * bytes_per_weight + SCRATCH
     context = options.context or min(config.context, 2048)
-    cache = context * cache_bytes_per_token(config, bytes_per_weight)
-    free = available_bytes()
+    positions = max(context, options.cache_tokens or 0)
+    cache = positions * cache_bytes_per_token(config, bytes_per_weight)
     if needed + cache <= free:
         return
     raise ResourceError(
         f"{weights.path}: needs {(needed + cache) / GB:.1f} GB of memory on the {backend} backend "
-        f"({needed / GB:.1f} for weights, {cache / GB:.1f} for {context} tokens of cache), {free / GB:.1f} GB free; "
-        f"{_advice(config, bytes_per_weight, free - needed)}"
+        f"({needed / GB:.1f} for weights, {cache / GB:.1f} for {positions} tokens of cache), {free / GB:.1f} GB free; "
+        f"{_advice(config, bytes_per_weight, free - needed, options)}"
     )
 
 
-def _advice(config: ModelConfig, bytes_per_weight: int, left: float) -> str:
-    room = int(left // cache_bytes_per_token(config, bytes_per_weight))
+def _advice(config: ModelConfig, bytes_per_weight: int, left: float, options: EngineOptions) -> str:
+    room = int(left // cache_bytes_per_token(config, bytes_per_weight)) // 64 * 64
     if room >= 128:
-        return f"--context {room // 64 * 64} would fit"
+        flags = f"--context {room}" + (f" --cache-tokens {room}" if options.cache_tokens is not None else "")
+        return f"{flags} would fit"
     if bytes_per_weight > 2:
         return "try --backend torch --dtype bfloat16, which needs half, or a smaller model"
     return "choose a smaller model, or a machine with more memory"
 
 
-def fitting_context(config: ModelConfig, options: EngineOptions, bytes_per_number: int) -> int:
-    """The context asked for, else the model's own, reduced (and said so) only if memory demands it."""
-    if options.context is not None:
-        return options.context
-    room = int(0.8 * available_bytes() // cache_bytes_per_token(config, bytes_per_number))
+def fitting_context(config: ModelConfig, options: EngineOptions, bytes_per_number: int, free: int) -> int:
+    """The context asked for, else the model's own, reduced (and said so) only if `free` bytes demand it."""
+    asked = options.context
+    if asked is not None:
+        if asked > config.context:
+            log.warning("context %d: beyond %d, which the model was made for, text gets worse", asked, config.context)
+        return asked
+    room = int(0.8 * free // cache_bytes_per_token(config, bytes_per_number))
     if room >= config.context:
         return config.context
     log.warning("context reduced from %d to %d tokens: memory for the cache ends there", config.context, room)
     return max(room, 1)
 
 
-def cache_tokens(config: ModelConfig, options: EngineOptions, context: int, bytes_per_number: int) -> int:
-    """Positions the pool has room for: what was asked for, else a context and more while memory is plenty."""
-    if options.cache_tokens is not None:
-        return max(options.cache_tokens, context)
-    plenty = int(available_bytes() * CACHE_SHARE // cache_bytes_per_token(config, bytes_per_number))
-    return max(context, min(plenty, 8 * context))
+def cache_tokens(config: ModelConfig, options: EngineOptions, context: int, bytes_per_number: int, free: int) -> int:
+    """Positions the pool has room for: what was asked for, else a context and more while `free` bytes are plenty.
+
+    Raises:
+        OptionError: less than a context was asked for, so that a long request could never end.
+    """
+    if options.cache_tokens is None:
+        plenty = int(free * CACHE_SHARE // cache_bytes_per_token(config, bytes_per_number))
+        return max(context, min(plenty, 8 * context))
+    if options.cache_tokens < context:
+        raise OptionError(
+            f"cache_tokens: {options.cache_tokens} is less than the context, {context}; raise it or give "
+            f"--context {options.cache_tokens}"
+        )
+    return options.cache_tokens
 
 
-def threads() -> tuple[int, str]:
+def threads(root: Path = ROOT) -> tuple[int, str]:
     """How many threads this process may use, and what sets the limit: affinity, control group or SLURM."""
-    limits = {"processor affinity": float(len(os.sched_getaffinity(0)))}
-    quota = _cgroup_cpus()
-    if quota is not None:
-        limits["control group quota"] = quota
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = {"processor affinity": float(affinity)}
+    quotas = [quota for group in _groups("cpu", root) if (quota := _cpus(group)) is not None]
+    if quotas:
+        limits["control group quota"] = min(quotas)
     slurm = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     if slurm and slurm.isdigit():
         limits["SLURM"] = float(slurm)
@@ -97,28 +114,57 @@ def threads() -> tuple[int, str]:
     return max(1, int(limits[reason])), reason
 
 
-def _cgroup_cpus() -> float | None:
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+def _groups(controller: str, root: Path) -> Iterator[Path]:
+    """Folders of the control groups that hold this process, innermost first: each one's limit counts (v1 and v2)."""
+    mount = root / "sys/fs/cgroup"
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = mount / controller if controllers else mount
+        folder = top / path.lstrip("/")
+        yield from (group for group in (folder, *folder.parents) if group.is_relative_to(top))
+
+
+def _page_cache(group: Path) -> int:
+    """Bytes of files that are counted as used but given back when asked, such as a model that was just read."""
+    stat = dict(line.split() for line in _lines(group / "memory.stat"))
+    return int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
+
+
+def _cpus(group: Path) -> float | None:
+    for line in _lines(group / "cpu.max"):
+        quota, period = line.split()
         return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    most, period_us = _number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    most, period_us = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
     return most / period_us if most is not None and most > 0 and period_us else None
 
 
-def _meminfo(name: str) -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+def _meminfo(root: Path) -> int:
+    for line in _lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _number(path: str) -> int | None:
+def _address_space() -> int:
+    """What `ulimit -v` leaves."""
     try:
-        return int(Path(path).read_text())
-    except (OSError, ValueError):
-        return None
+        import resource
+    except ImportError:  # Windows
+        return sys.maxsize
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    taken = next((int(line.split()[0]) for line in _lines(ROOT / "proc/self/statm")), 0)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most - taken * resource.getpagesize()
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> int | None:
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0] != "max" else None

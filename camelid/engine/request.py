@@ -21,20 +21,23 @@ class SamplingParams(Options):
     """
 
     temperature: float = Field(0.7, ge=0, le=100, description="0 is greedy; below 1 sharper, above 1 flatter.")
+    top_n_sigma: float = Field(0.0, ge=0, description="Keep logits up to so many deviations below the top; 0: all.")
     top_k: int = Field(0, ge=0, description="Keep the k likeliest tokens; 0 keeps all.")
     top_p: float = Field(0.95, gt=0, le=1, description="Keep the smallest set that holds this share; 1 keeps all.")
     min_p: float = Field(0.0, ge=0, le=1, description="Drop tokens below this share of the likeliest; 0 drops none.")
     typical: float = Field(1.0, gt=0, le=1, description="Keep the most typical set of this share; 1 keeps all.")
-    repetition_penalty: float = Field(1.0, gt=0, description="Divide the logits of seen tokens; 1 changes nothing.")
+    epsilon: float = Field(0.0, ge=0, lt=1, description="Drop tokens below this probability; 0 drops none.")
+    eta: float = Field(0.0, ge=0, lt=1, description="The same, but lower where the next token is open; 0 drops none.")
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100, description="Divide logits of seen tokens; 1: leave them.")
     presence_penalty: float = Field(0.0, ge=-100, le=100, description="Subtract once from tokens already written.")
     frequency_penalty: float = Field(0.0, ge=-100, le=100, description="Subtract for each time a token was written.")
     penalty_window: int | None = Field(None, ge=1, description="Penalties look at the last so many tokens; else all.")
     logit_bias: dict[int, float] = Field({}, description="Add to the logit of an id; -inf bans it.")
-    seed: int | None = Field(None, ge=0, description="Same seed, same text; drawn at random if left out.")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Same seed, same text; drawn at random if left out.")
     n: int = Field(1, ge=1, le=1024, description="Samples from one reading of the prompt.")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; else up to the context.")
     min_tokens: int = Field(0, ge=0, description="Do not stop before so many tokens.")
-    ignore_stop: bool = Field(False, description="Go on after the model says that it has ended.")
+    ignore_stop: bool = Field(False, description="Ban the ids by which the model ends its text.")
     stop: tuple[str, ...] = Field((), description="End before this text; may be given several times.")
     stop_ids: tuple[int, ...] = Field((), description="End at this id too; may be given several times.")
     logprobs: int | None = Field(None, ge=0, le=1000, description="Report so many likely alternatives for each token.")
@@ -70,17 +73,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Alternative:
-    """A likely id at some place, with its log-probability before any sampling step."""
+    """A likely id at some place: its log-probability before any sampling step, and after all (None: removed)."""
 
     id: int
     logprob: float
+    sampled_logprob: float | None
 
 
 @dataclass(frozen=True)
 class Token:
     """One id that the engine has written.
 
-    `logprob` is of the raw distribution, `sampled_logprob` of what the sampling steps left (0 when greedy).
+    `logprob` and `rank` (1 is the likeliest) are of the raw distribution, `sampled_logprob` of what the form and the
+    sampling steps left (0 when greedy).
     """
 
     request: int
@@ -88,6 +93,7 @@ class Token:
     index: int  # 0 for the first written id
     id: int
     logprob: float
+    rank: int
     sampled_logprob: float
     top: tuple[Alternative, ...]
     finish_reason: Literal["stop", "length"] | None

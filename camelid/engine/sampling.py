@@ -6,6 +6,7 @@ engines, so each order is a row of `ORDERS`; a choice that an order has no step 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Order:
         steps: names of `STEPS`, in order.
         counts_prompt: presence and frequency penalties look at the prompt too.
         window: penalties look at so many ids, when the request does not say.
-        keeps_ties: top-k keeps every token as likely as the k-th.
+        keeps_ties: top-k keeps every token as likely as the k-th, typical sampling every one as typical as its last.
         keeps_boundary: top-p keeps a token when the mass before it is p exactly.
         typical_keeps_boundary: the same for typical sampling.
     """
@@ -50,17 +51,26 @@ class Order:
 
 ORDERS: dict[str, Order] = {
     "camelid": Order(
-        ("bias", "repetition", "presence", "frequency", "temperature", "top_k", "top_p", "min_p", "typical")
+        (
+            *("bias", "repetition", "presence", "frequency", "temperature"),
+            *("top_n_sigma", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"),
+        )
     ),
     "llama.cpp": Order(
-        ("bias", "repetition", "frequency", "presence", "top_k", "typical", "top_p", "min_p", "temperature"),
+        (
+            *("bias", "repetition", "frequency", "presence"),
+            *("top_n_sigma", "top_k", "typical", "top_p", "min_p", "temperature"),
+        ),
         counts_prompt=True,
         window=64,
         typical_keeps_boundary=True,
     ),
-    "vllm": Order(("bias", "repetition", "frequency", "presence", "temperature", "min_p", "top_k", "top_p")),
+    "vllm": Order(
+        ("bias", "repetition", "frequency", "presence", "temperature", "min_p", "top_k", "top_p"),
+        keeps_ties=True,
+    ),
     "hf": Order(
-        ("bias", "repetition", "temperature", "top_k", "top_p", "min_p", "typical"),
+        ("bias", "repetition", "temperature", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"),
         keeps_ties=True,
     ),
     "meta": Order(("temperature", "top_p"), keeps_boundary=True),
@@ -120,11 +130,20 @@ def _top_k(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> 
     return _only(logits, keep)
 
 
+def _top_n_sigma(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """Tang et al. 2024 (arXiv:2411.07641): not further below the highest logit than n standard deviations."""
+    deviation = logits[_alive(logits)].std()
+    return _only(logits, logits >= logits.max() - params.top_n_sigma * deviation)
+
+
 def _top_p(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
     """Nucleus sampling (Holtzman et al. 2019, arXiv:1904.09751): the likeliest ids, until their mass reaches p."""
-    ids = _alive(logits)
+    probabilities = softmax(logits)
+    # Ids below (1 - p) / 2V hold less than (1 - p) / 2 together, so the others exceed p: only those need sorting.
+    ids = np.flatnonzero(probabilities > (1 - params.top_p) / (2 * len(logits)))
     ranked = ids[np.argsort(-logits[ids], kind="stable")]
-    return _keep_mass(logits, ranked, params.top_p, order.keeps_boundary)
+    n = _reaching(probabilities[ranked], params.top_p, order.keeps_boundary)
+    return _keep(logits, ranked[:n])
 
 
 def _min_p(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
@@ -136,9 +155,23 @@ def _typical(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -
     """Locally typical sampling (Meister et al. 2022, arXiv:2202.00666): surprise near the entropy comes first."""
     ids = _alive(logits)
     logs = logits[ids] - _log_sum(logits[ids])
-    entropy = -(np.exp(logs) * logs).sum()
-    ranked = ids[np.argsort(np.abs(-logs - entropy), kind="stable")]
-    return _keep_mass(logits, ranked, params.typical, order.typical_keeps_boundary)
+    distances = np.abs(-logs - _entropy(logs))
+    ranked = np.argsort(distances, kind="stable")
+    n = _reaching(np.exp(logs[ranked]), params.typical, order.typical_keeps_boundary)
+    if order.keeps_ties:
+        n = int(np.searchsorted(distances[ranked], distances[ranked[n - 1]], side="right"))
+    return _keep(logits, ids[ranked[:n]])
+
+
+def _epsilon(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """Hewitt et al. 2022 (arXiv:2210.15191): at least a fixed probability; the likeliest always stays."""
+    return _at_least(logits, params.epsilon)
+
+
+def _eta(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
+    """The same paper: less is enough where the distribution is flat."""
+    entropy = _entropy(logits[_alive(logits)] - _log_sum(logits))
+    return _at_least(logits, min(params.eta, params.eta**0.5 * float(np.exp(-entropy))))
 
 
 @dataclass(frozen=True)
@@ -156,10 +189,13 @@ STEPS: dict[str, Step] = {
     "presence": Step("presence_penalty", 0.0, _presence),
     "frequency": Step("frequency_penalty", 0.0, _frequency),
     "temperature": Step("temperature", 1.0, _temperature),
+    "top_n_sigma": Step("top_n_sigma", 0.0, _top_n_sigma),
     "top_k": Step("top_k", 0, _top_k),
     "top_p": Step("top_p", 1.0, _top_p),
     "min_p": Step("min_p", 0.0, _min_p),
     "typical": Step("typical", 1.0, _typical),
+    "epsilon": Step("epsilon", 0.0, _epsilon),
+    "eta": Step("eta", 0.0, _eta),
 }
 _BEFORE_GREEDY = ("bias", "repetition", "presence", "frequency")
 
@@ -168,15 +204,22 @@ def check(params: SamplingParams, vocab_size: int) -> None:
     """Refuse choices that would be ignored or cannot be.
 
     Raises:
-        OptionError: the order has no step for a choice, or a bias names an id outside the vocabulary.
+        OptionError: the order has no step for a choice, choices contradict each other, or an id is not in the
+            vocabulary.
     """
     order = ORDERS[params.order]
     for name, step in STEPS.items():
         if name not in order.steps and getattr(params, step.field) != step.off:
             raise OptionError(f"{step.field}: order {params.order!r} has no such step; leave it out or choose another")
-    for id in params.logit_bias:
-        if not 0 <= id < vocab_size:
-            raise OptionError(f"logit_bias: id {id} lies outside the vocabulary of {vocab_size} ids")
+    for id, value in params.logit_bias.items():
+        if math.isnan(value) or value == math.inf:
+            raise OptionError(f"logit_bias: for id {id} must be a number or -inf, got {value}")
+    for field, ids in (("logit_bias", params.logit_bias), ("stop_ids", params.stop_ids)):
+        for id in ids:
+            if not 0 <= id < vocab_size:
+                raise OptionError(f"{field}: id {id} lies outside the vocabulary of {vocab_size} ids")
+    if params.max_tokens is not None and params.min_tokens > params.max_tokens:
+        raise OptionError(f"min_tokens: {params.min_tokens} is more than max_tokens, {params.max_tokens}; lower it")
 
 
 def active_steps(params: SamplingParams) -> list[str]:
@@ -199,7 +242,7 @@ def process(logits: NDArray[np.float32], params: SamplingParams, seen: Seen) -> 
     result = checked(logits)
     for name in active_steps(params):
         result = STEPS[name].apply(result, params, seen, ORDERS[params.order])
-    return result
+    return _checked(result)
 
 
 def checked(logits: NDArray[np.float32]) -> Logits:
@@ -208,13 +251,16 @@ def checked(logits: NDArray[np.float32]) -> Logits:
     Raises:
         NumericsError: NaN or +inf among them, or nothing but -inf.
     """
-    result = logits.astype(np.float64)
-    highest = result.max()
+    return _checked(logits.astype(np.float64))
+
+
+def _checked(logits: Logits) -> Logits:
+    highest = logits.max()
     if np.isnan(highest) or highest == np.inf:
         raise NumericsError("logits are not finite; the weights are damaged or overflow in this dtype: try float32")
     if highest == -np.inf:
         raise NumericsError("no id may come next; loosen logit_bias or the constrained form")
-    return result
+    return logits
 
 
 def distribution(
@@ -282,6 +328,16 @@ def raw_logprobs(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return wide - _log_sum(wide)
 
 
+def raw_logprob(logits: NDArray[np.float32], id: int) -> float:
+    """Log-probability of one id before any step.
+
+    Raises:
+        NumericsError: logits are not numbers.
+    """
+    wide = checked(logits)
+    return float(wide[id] - _log_sum(wide))
+
+
 def _alive(logits: Logits) -> NDArray[np.int64]:
     return np.flatnonzero(logits > -np.inf)
 
@@ -290,11 +346,24 @@ def _only(logits: Logits, keep: NDArray[np.bool_]) -> Logits:
     return np.where(keep, logits, -np.inf)
 
 
-def _keep_mass(logits: Logits, ranked: NDArray[np.int64], mass: float, keeps_boundary: bool) -> Logits:
-    """Keep of the ranked ids the first ones, until they hold `mass`; the first one always."""
-    cumulative = np.cumsum(softmax(logits[ranked]))
-    before = np.concatenate([[0.0], cumulative[:-1]])
-    kept = before <= mass if keeps_boundary else before < mass
-    keep = np.zeros(len(logits), np.bool_)
-    keep[ranked[kept]] = True
+def _at_least(logits: Logits, probability: float) -> Logits:
+    keep = softmax(logits) >= probability
+    keep[logits == logits.max()] = True
     return _only(logits, keep)
+
+
+def _keep(logits: Logits, ids: NDArray[np.int64]) -> Logits:
+    keep = np.zeros(len(logits), np.bool_)
+    keep[ids] = True
+    return _only(logits, keep)
+
+
+def _reaching(masses: NDArray[np.float64], mass: float, keeps_boundary: bool) -> int:
+    """How many of the ranked masses are kept until they hold `mass`; the first one always."""
+    before = np.concatenate([[0.0], np.cumsum(masses)[:-1]])
+    return int((before <= mass if keeps_boundary else before < mass).sum())
+
+
+def _entropy(logs: Logits) -> float:
+    """Entropy in nats of finite log-probabilities."""
+    return float(-(np.exp(logs) * logs).sum())

@@ -21,6 +21,7 @@ class Sequence:
     Attributes:
         ids: prompt and what was written so far.
         computed: positions whose keys and values lie in `pages`.
+        n_cached: ids found in pages when it first came to run; not its own, found after a push-out.
         content: number of the last published page's content.
         n_published: full pages made findable so far.
         waits_for: another sample that reads the prompt for both; the pages are shared when it has.
@@ -35,7 +36,7 @@ class Sequence:
     ids: list[int]
     pages: list[int] = field(default_factory=list)
     computed: int = 0
-    n_cached: int = 0
+    n_cached: int | None = None
     content: int = ROOT
     n_published: int = 0
     waits_for: Sequence | None = None
@@ -108,7 +109,8 @@ class Scheduler:
             sequence.pages, sequence.content = self.pages.match(sequence.ids[:-1])  # the last id's logits are needed
         sequence.n_published = len(sequence.pages)
         sequence.computed = len(sequence.pages) * self.pages.page_size
-        sequence.n_cached = min(sequence.computed, len(sequence.request.ids))
+        if sequence.n_cached is None:
+            sequence.n_cached = sequence.computed
         missing = len(sequence.ids) // self.pages.page_size + 1 - len(sequence.pages)
         if self.running and missing > self.pages.n_available:
             self._give_back(sequence)
@@ -121,9 +123,10 @@ class Scheduler:
 
     def _plan(self, sequence: Sequence, chosen: dict[Sequence, int]) -> None:
         """Choose a span of the sequence within the budget, and find pages for it."""
+        sequence.computed = min(sequence.computed, len(sequence.ids) - 1)  # less only after an interrupted step
         size = min(len(sequence.ids) - sequence.computed, self._budget(chosen))
         while len(sequence.pages) * self.pages.page_size < sequence.computed + size:
-            page = self.pages.take()
+            page = self.pages.take(sequence.pages[-1] if sequence.pages else None)
             if page is not None:
                 sequence.pages.append(page)
                 continue

@@ -49,7 +49,7 @@ class ChatFormat:
         """
         if not messages:
             raise OptionError("messages: there are none; give at least one")
-        missing = next((token for token in self.needs if token not in tokenizer.special_ids), None)
+        missing = next((token for token in self.needs if _id(tokenizer, token) is None), None)
         if missing is not None:
             raise OptionError(
                 f"chat format {self.name!r} needs the token {missing}, which this model does not have; "
@@ -59,15 +59,36 @@ class ChatFormat:
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer in this format, of those that the tokenizer has."""
-        found = (tokenizer.special_ids.get(token) for token in self.ends)
+        found = (_id(tokenizer, token) for token in self.ends)
         return tuple(dict.fromkeys(id for id in found if id is not None))
 
 
 def _fitting(tokenizer: Tokenizer) -> list[str]:
-    return [name for name, row in FORMATS.items() if all(token in tokenizer.special_ids for token in row.needs)]
+    return [name for name, row in FORMATS.items() if all(_id(tokenizer, token) is not None for token in row.needs)]
 
 
+_STEP = "<step>"
 _LLAMA2_MARKS = ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>")
+_CODE_MARKS = (*_LLAMA2_MARKS, _STEP)
+
+
+def _id(tokenizer: Tokenizer, token: str) -> int | None:
+    """The id of a control token. `<step>` counts whatever its type in the file: Meta's code finds it by its piece, and
+    messages that hold it are refused."""
+    found = tokenizer.special_ids.get(token)
+    return tokenizer.id_of(token) if found is None and token == _STEP else found
+
+
+def _refuse_marks(messages: Sequence[Message], name: str, marks: tuple[str, ...]) -> None:
+    """Marks that are ordinary text to the tokenizer would end a turn, so Meta's code refuses messages with them.
+
+    Raises:
+        OptionError: a message holds one.
+    """
+    for number, message in enumerate(messages, start=1):
+        for mark in marks:
+            if mark in message.content:
+                raise OptionError(f"chat format {name!r}: message {number} holds {mark}, which marks turns; remove it")
 
 
 def _alternating(messages: Sequence[Message], name: str) -> tuple[str | None, list[str]]:
@@ -108,13 +129,12 @@ def _choices(roles: tuple[str, ...]) -> str:
     return f"choices: {', '.join(roles)}"
 
 
-def _llama2(tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llama2") -> Ids:
+def _llama2(
+    tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llama2", marks: tuple[str, ...] = _LLAMA2_MARKS
+) -> Ids:
     """Llama 2 chat: BOS and EOS around every finished pair, the system text inside the first question."""
     system, turns = _alternating(messages, name)
-    for number, message in enumerate(messages, start=1):
-        for mark in _LLAMA2_MARKS:
-            if mark in message.content:
-                raise OptionError(f"chat format {name!r}: message {number} holds {mark}, which marks turns; remove it")
+    _refuse_marks(messages, name, marks)
     if system is not None:
         turns = [f"<<SYS>>\n{system}\n<</SYS>>\n\n{turns[0]}", *turns[1:]]
     bos, eos = tokenizer.special_ids["<s>"], tokenizer.special_ids["</s>"]
@@ -127,7 +147,9 @@ def _llama2(tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llam
 def _codellama70b(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
     """Code Llama Instruct 70B: pieces are encoded one by one, as Meta's code does; joined, ids would differ."""
     system, turns = _alternating(messages, "codellama70b")
-    bos, step = tokenizer.special_ids["<s>"], tokenizer.special_ids["<step>"]
+    _refuse_marks(messages, "codellama70b", _CODE_MARKS)
+    bos, step = tokenizer.special_ids["<s>"], _id(tokenizer, _STEP)
+    assert step is not None  # the format needs it
     ids: Ids = [bos]
     roles = ["system"] + ["user", "assistant"] * len(turns)
     for role, content in zip(roles, [system or "", *turns], strict=False):
@@ -174,18 +196,19 @@ _LLAMA3_ENDS = ("<|end_of_text|>", "<|eot_id|>")
 _LLAMA31_NEEDS, _LLAMA31_ENDS = (*_LLAMA3_NEEDS, "<|eom_id|>"), (*_LLAMA3_ENDS, "<|eom_id|>")
 _CHATML_NEEDS, _CHATML_ENDS = ("<|im_start|>", "<|im_end|>"), ("<|im_end|>",)
 
-# Code Llama Instruct 7B, 13B and 34B speak as Llama 2 does.
+# Code Llama Instruct 7B, 13B and 34B speak as Llama 2 does, and refuse the 70B's mark as well.
+_codellama = partial(_llama2, name="codellama", marks=_CODE_MARKS)
 FORMATS: dict[str, ChatFormat] = {
     row.name: row
     for row in (
         ChatFormat("llama2", _llama2, _LLAMA2_ENDS, _LLAMA2_NEEDS, chat_jinja.LLAMA2),
-        ChatFormat("codellama", partial(_llama2, name="codellama"), _LLAMA2_ENDS, _LLAMA2_NEEDS, chat_jinja.LLAMA2),
-        ChatFormat("codellama70b", _codellama70b, ("<step>", "</s>"), ("<s>", "<step>")),
+        ChatFormat("codellama", _codellama, _LLAMA2_ENDS, _LLAMA2_NEEDS, chat_jinja.LLAMA2),
+        ChatFormat("codellama70b", _codellama70b, (_STEP, "</s>"), ("<s>", _STEP)),
         ChatFormat("llama3", _llama3, _LLAMA3_ENDS, _LLAMA3_NEEDS, chat_jinja.LLAMA3),
         ChatFormat("llama3.1", partial(_llama3, name="llama3.1"), _LLAMA31_ENDS, _LLAMA31_NEEDS, chat_jinja.LLAMA31),
         ChatFormat("chatml", _chatml, _CHATML_ENDS, _CHATML_NEEDS, chat_jinja.CHATML),
         ChatFormat("guard1", partial(encode_guard, "guard1"), _LLAMA2_ENDS, _LLAMA2_NEEDS),
-        ChatFormat("guard2", partial(encode_guard, "guard2"), _LLAMA3_ENDS, _LLAMA3_NEEDS),
+        ChatFormat("guard2", partial(encode_guard, "guard2"), _LLAMA3_ENDS, _LLAMA3_NEEDS[:1]),
         ChatFormat("guard3", partial(encode_guard, "guard3"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
         ChatFormat("guard3-1b", partial(encode_guard, "guard3-1b"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
     )

@@ -26,17 +26,22 @@ def template_ids(template: Template, tokenizer: Tokenizer, messages: Sequence[Me
     """The ids of a conversation by a model's own template; BOS only where the template writes it.
 
     Raises:
-        OptionError: the template refuses the conversation, begins it with BOS twice, or makes a control token of what
-            was typed.
+        OptionError: the template refuses the conversation, begins it with BOS twice, makes a control token of what
+            was typed, or looks into words that had to be broken.
         FormatError: the template runs too long or makes too much text.
     """
     control = tuple(sorted(filter(None, tokenizer.special_ids), key=len, reverse=True))
     whole, starts, firsts = _patterns(control)
     mark = _free_mark(template.source, messages)
     names = {f"{role}_token": _text(tokenizer, getattr(tokenizer, f"{role}_id")) for role in _ROLES}
-    text = template.render(_broken(messages, starts, mark), **names)
-    careful = _broken(messages, firsts, mark)
-    if careful != _broken(messages, starts, mark):
+    plain, marked, careful = (_broken(messages, found, mark) for found in (None, starts, firsts))
+    text = template.render(marked, **names)
+    if marked != plain and text.replace(mark, "") != template.render(plain, **names):
+        # It counts, cuts, searches or escapes such words, so with marks in them it says something else than without.
+        raise OptionError(
+            "chat template: looks into words of a message that read like a control token; change their angle brackets"
+        )
+    if careful != marked:
         # A template can take words out of a message; what is left then must not have become a control token.
         made = whole.findall(text)
         if made != whole.findall(template.render(careful, **names)):
@@ -59,9 +64,9 @@ def _patterns(control: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str
     return whole, begins, firsts
 
 
-def _broken(messages: Sequence[Message], starts: re.Pattern[str], mark: str) -> list[dict[str, str]]:
+def _broken(messages: Sequence[Message], starts: re.Pattern[str] | None, mark: str) -> list[dict[str, str]]:
     def broken(text: str) -> str:
-        return starts.sub(lambda found: found[0][0] + mark + found[0][1:], text)
+        return text if starts is None else starts.sub(lambda found: found[0][0] + mark + found[0][1:], text)
 
     return [{"role": broken(message.role), "content": broken(message.content)} for message in messages]
 

@@ -19,6 +19,9 @@ class OracleBackend:
         self.config, self.page_size = config or tiny_config(), page_size
         self.forwarded = 0
 
+    def free_bytes(self) -> int:
+        return 10**9
+
     def allocate(self, n_pages: int) -> None:
         self._pool = np.full((n_pages, self.page_size), -1)
 

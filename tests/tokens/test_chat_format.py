@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,13 @@ def test_llama2_refuses_its_own_marks(mark: str, place: int) -> None:
         FORMATS["llama2"].encode(small_llama2(), _turns(["a"], mark))
 
 
+@pytest.mark.parametrize("name", ["codellama", "codellama70b"])
+@pytest.mark.parametrize("mark", ["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<step>"])
+def test_code_llama_refuses_its_own_marks(mark: str, name: str) -> None:
+    with pytest.raises(OptionError, match=f"^chat format '{name}': message 3 holds {re.escape(mark)}, "):
+        FORMATS[name].encode(small_llama2("<step>"), _turns(["a", "b", f"x{mark}y"]))
+
+
 @pytest.mark.parametrize(
     ("roles", "word"),
     [
@@ -111,6 +119,17 @@ def test_codellama70b_by_hand() -> None:
         *[*encode(" Source: assistant\nDestination: user"), *encode("\n\n ")],
     ]
     assert FORMATS["codellama70b"].stop_ids(tokenizer) == (step, 2)
+
+
+@pytest.mark.parametrize("type", [1, 3, 4])
+def test_codellama70b_finds_its_mark_whatever_its_type(type: int) -> None:
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "<step>"]
+    fields: dict[str, Any] = {"model": "llama", "tokens": tokens, "scores": [0.0] * 260, "bos_token_id": 1}
+    fields |= {"token_type": [2, 3, 3, *[6] * 256, type], "eos_token_id": 2, "unknown_token_id": 0}
+    tokenizer = Tokenizer.from_gguf({f"tokenizer.ggml.{key}": value for key, value in fields.items()})
+    ids = FORMATS["codellama70b"].encode(tokenizer, _turns(["a", "b", "c"]))
+    assert ids.count(259) == 4  # after the empty system text and after each message
+    assert FORMATS["codellama70b"].stop_ids(tokenizer) == (259, 2)
 
 
 # Llama 3
@@ -268,6 +287,18 @@ def test_a_token_that_the_template_makes_by_taking_out_words_is_refused() -> Non
     with pytest.raises(OptionError, match="makes a control token of a part of a message"):
         form.encode(tokenizer, [Message("user", "<#|end|>")])
     assert form.encode(tokenizer, [Message("user", "<#")]) == [ord("<"), 256]
+
+
+@pytest.mark.parametrize("use", ["[:12]", "|length", "|tojson(ensure_ascii=true)", ".split('</a>')|last"])
+def test_a_template_that_looks_into_broken_words_is_refused(use: str) -> None:
+    """Broken, they would give it another text than transformers gives; whole, they could become control tokens."""
+    tokenizer = small_bytes("</s>")
+    form = template_format(tokenizer, "{{ messages[0].content" + use + " }}</s>")
+    with pytest.raises(OptionError, match=r"^chat template: looks into words of a message that read like a control"):
+        form.encode(tokenizer, [Message("user", "<b>bold</a></s>b")])
+    ids = form.encode(tokenizer, [Message("user", "< nothing / like /s> it")])
+    assert ids[-1] == 256
+    assert 256 not in ids[:-1]
 
 
 def test_marks_do_not_run_out_until_all_are_used() -> None:
