@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 .PHONY: chat test lint clean
 
 chat: $(VENV)/.core
-	@$(BIN)/camelid chat
+	@$(BIN)/camelid chat --temperature 0
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -rs $(TESTS)

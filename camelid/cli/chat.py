@@ -46,8 +46,7 @@ def run(
         answer_pipe(conversation, text)
         return
     console = Console(highlight=False)
-    title = llama.weights.metadata.get("general.name") or llama.weights.path.name
     console.print(
-        f"\n[bold]{escape(str(title))}[/] [dim]on {llama.engine.backend.name}, {llama.context} tokens of context[/]"
+        f"\n[bold]{escape(llama.weights.path.name)}[/] [dim]on {llama.engine.backend.name}, {llama.context} tokens of context[/]"
     )
     talk(conversation, home() / "chat_history", console)

@@ -159,10 +159,10 @@ class _Search:
 
     def _make_room(self, beam: _Live) -> None:
         while len(beam.pages) * self.engine.pages.page_size < len(beam.ids):
-            beam.pages.append(self._take())
+            beam.pages.append(self._take(beam.pages[-1] if beam.pages else None))
 
-    def _take(self) -> int:
-        page = self.engine.pages.take()
+    def _take(self, after: int | None = None) -> int:
+        page = self.engine.pages.take(after)
         if page is None:
             raise ResourceError("cache: no room for so many beams; raise --cache-tokens or take fewer")
         return page

@@ -112,7 +112,7 @@ class Pages:
             self._set_free(page)
 
     def _place(self) -> int:
-        """Where a sequence can grow: in the longest run of free pages, at its middle if a neighbour may grow into it."""
+        """Where a sequence can grow: in the longest free run, at its middle if a neighbour may grow into its start."""
         edges = np.flatnonzero(np.diff(self._is_free, prepend=False, append=False))
         starts, ends = edges[::2], edges[1::2]
         longest = int(np.argmax(ends - starts))

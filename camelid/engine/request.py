@@ -17,13 +17,13 @@ Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
 class SamplingParams(Options):
     """Sampling
 
-    The one home of these defaults: flags, JSON fields and pages are made from the fields.
+    The one home of these defaults (temperature and top-p are those of Meta's own code): flags, JSON fields and pages are made from the fields.
     """
 
-    temperature: float = Field(0.7, ge=0, le=100, description="0 is greedy; below 1 sharper, above 1 flatter.")
+    temperature: float = Field(0.6, ge=0, le=100, description="0 is greedy; below 1 sharper, above 1 flatter.")
     top_n_sigma: float = Field(0.0, ge=0, description="Keep logits up to so many deviations below the top; 0: all.")
     top_k: int = Field(0, ge=0, description="Keep the k likeliest tokens; 0 keeps all.")
-    top_p: float = Field(0.95, gt=0, le=1, description="Keep the smallest set that holds this share; 1 keeps all.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Keep the smallest set that holds this share; 1 keeps all.")
     min_p: float = Field(0.0, ge=0, le=1, description="Drop tokens below this share of the likeliest; 0 drops none.")
     typical: float = Field(1.0, gt=0, le=1, description="Keep the most typical set of this share; 1 keeps all.")
     epsilon: float = Field(0.0, ge=0, lt=1, description="Drop tokens below this probability; 0 drops none.")
