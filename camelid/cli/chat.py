@@ -46,7 +46,6 @@ def run(
         answer_pipe(conversation, text)
         return
     console = Console(highlight=False)
-    console.print(
-        f"\n[bold]{escape(llama.weights.path.name)}[/] [dim]on {llama.engine.backend.name}, {llama.context} tokens of context[/]"
-    )
+    where = f"on {llama.engine.backend.name}, {llama.context} tokens of context"
+    console.print(f"\n[bold]{escape(llama.weights.path.name)}[/] [dim]{where}[/]")
     talk(conversation, home() / "chat_history", console)

@@ -17,7 +17,8 @@ Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
 class SamplingParams(Options):
     """Sampling
 
-    The one home of these defaults (temperature and top-p are those of Meta's own code): flags, JSON fields and pages are made from the fields.
+    The one home of these defaults: flags, JSON fields and pages are made from the fields. Temperature and top-p are
+    those of Meta's own code.
     """
 
     temperature: float = Field(0.6, ge=0, le=100, description="0 is greedy; below 1 sharper, above 1 flatter.")
