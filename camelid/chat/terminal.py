@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,12 +55,12 @@ def _one_turn(conversation: Conversation, line: str, console: Console) -> None:
 
 def show_answer(deltas: Iterator[Delta], console: Console) -> None:
     """Draw an answer as Markdown while it comes: finished blocks stay, only the open one is drawn again."""
-    open_block, last, started = "", None, time.perf_counter()
+    open_block, first, last = "", None, None
     waiting = Spinner("dots", style="dim")
     with Live(waiting, console=console, refresh_per_second=12, transient=True) as live:
         try:
             for delta in deltas:
-                last = delta
+                first, last = first or delta, delta
                 closed, open_block = split_blocks(open_block + delta.text)
                 if closed.strip():
                     console.print(Markdown(closed))
@@ -72,8 +71,8 @@ def show_answer(deltas: Iterator[Delta], console: Console) -> None:
             open_block += " …"
         live.update("")
     console.print(Markdown(open_block))
-    if last is not None:
-        console.print(f"[dim]{_footnote(last, time.perf_counter() - started)}[/]\n")
+    if first is not None and last is not None:
+        console.print(f"[dim]{_footnote(first, last)}[/]\n")
 
 
 def split_blocks(text: str) -> tuple[str, str]:
@@ -88,10 +87,11 @@ def split_blocks(text: str) -> tuple[str, str]:
     return text[:cut], text[cut:]
 
 
-def _footnote(last: Delta, seconds: float) -> str:
+def _footnote(first: Delta, last: Delta) -> str:
+    """Counts, and the speed of writing: the wait for the first token is reading, not writing."""
     token = last.token
-    written = token.index + 1
-    speed = f", {written / seconds:.0f} tokens/s" if seconds > 0 else ""
+    written, seconds = token.index + 1, last.seconds - first.seconds
+    speed = f", {(written - 1) / seconds:.0f} tokens/s" if seconds > 0 else ""
     cached = f" ({token.n_cached} from the cache)" if token.n_cached else ""
     end = "" if last.finish_reason in ("stop", None) else f", ended by {last.finish_reason}"
     return f"{last.n_prompt} tokens read{cached}, {written} written{speed}{end}"

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Request, SamplingParams
-from camelid.errors import NumericsError, OptionError
+from camelid.engine.sampling import distribution
+from camelid.errors import NumericsError, OptionError, ResourceError
 from tests.engine.backends import OracleBackend, tiny_backend
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
@@ -169,3 +170,232 @@ def test_broken_weights_are_told():
     backend.tensors["norm"][:] = np.nan
     with pytest.raises(NumericsError, match="not finite"):
         list(Engine(backend).stream(request([1, 2])))
+
+
+class Pattern:
+    """A form: these ids in turn, each from its set; None allows nothing."""
+
+    def __init__(self, sets: list[set[int] | None], at: int = 0) -> None:
+        self.sets, self.at = sets, at
+
+    @property
+    def finished(self) -> bool:
+        return self.at == len(self.sets)
+
+    def mask(self) -> np.ndarray:
+        return np.isin(np.arange(320), list(self.sets[self.at] or ()))
+
+    def push(self, id: int) -> None:
+        assert id in (self.sets[self.at] or ())
+        self.at += 1
+
+    def fork(self) -> Pattern:
+        return Pattern(self.sets, self.at)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_form_is_kept_by_every_sample(temperature):
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    sets = [{4, 5, 6}, {7}, {1, 2, 3}]
+    params = GREEDY.with_(temperature=temperature, n=5, seed=3)
+    tokens = list(engine.stream(Request(ids=(1, 2), params=params, stop_ids=(7,), constraint=Pattern([*sets]))))
+    assert len(tokens) == 10  # the stop id 7 ends each
+    assert all(token.id in sets[token.index] for token in tokens)
+    tokens = list(engine.stream(Request(ids=(1, 2), params=params, constraint=Pattern([*sets]))))
+    assert [token.finish_reason for token in tokens if token.index == 2] == ["stop"] * 5
+
+
+@pytest.mark.parametrize("changes", [{"min_tokens": 2}, {"ignore_stop": True}])
+def test_a_form_and_a_rule_about_stopping_contradict_each_other(changes):
+    with pytest.raises(OptionError, match=f"{next(iter(changes))}: the constrained form"):
+        Engine(OracleBackend()).add(Request(ids=(1,), params=GREEDY.with_(**changes), constraint=Pattern([{1}])))
+
+
+def failing(**changes):
+    """A request whose third id cannot be."""
+    return Request(ids=(1, 2), params=GREEDY.with_(**changes), constraint=Pattern([{1}, {2}, None]))
+
+
+def test_a_failure_ends_its_own_request_only():
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    fine = [engine.add(request([3, 4], seed=1, temperature=1.0)), engine.add(request([5, 6]))]
+    broken = engine.add(failing(n=3))
+    got: dict[int, list[int]] = {number: [] for number in (*fine, broken)}
+    while engine.is_busy:
+        for token in engine.step():
+            got[token.request].append(token.id)
+        if broken in engine.failed:
+            assert "no id may come" in str(engine.failed.pop(broken))
+    assert [len(got[number]) for number in fine] == [12, 12]
+    assert got[fine[1]] == [id for _, _, id, _ in alone(OracleBackend(), request([5, 6]), context=32)]
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_a_failure_that_nobody_looks_at_is_raised_by_the_next_step():
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    engine.add(failing())
+    written = [len(engine.step()) for _ in range(3)]
+    assert written == [1, 1, 0]
+    with pytest.raises(NumericsError, match="no id may come"):
+        engine.step()
+    assert engine.step() == []
+
+
+def test_a_stream_raises_its_own_failure_and_no_other():
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    fine, broken = engine.stream(request([3, 4])), engine.stream(failing())
+    ids = [next(fine).id]
+    got = [next(broken).id]
+    ids += [token.id for token in fine]
+    with pytest.raises(NumericsError):
+        got += [token.id for token in broken]
+    assert ids == [id for _, _, id, _ in alone(OracleBackend(), request([3, 4]), context=32)]
+
+
+def test_tokens_of_other_requests_wait_for_their_readers():
+    """Streams and steps are mixed; each request's tokens come complete and to the one who asked."""
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    number = engine.add(request([1, 2]))
+    first, second = engine.stream(request([3, 4])), engine.stream(request([5, 6]))
+    streamed = {3: [next(first).id], 5: [next(second).id]}
+    stepped = [token for _ in range(4) for token in engine.step()]
+    streamed[5] += [token.id for token in second]
+    streamed[3] += [token.id for token in first]
+    while engine.is_busy:
+        stepped += engine.step()
+    stepped += engine.step()
+    assert {token.request for token in stepped} == {number}
+    for begin, ids in ((1, [token.id for token in stepped]), (3, streamed[3]), (5, streamed[5])):
+        assert ids == [id for _, _, id, _ in alone(OracleBackend(), request([begin, begin + 1]), context=32)]
+
+
+def test_an_interrupt_in_the_middle_of_a_step_harms_nobody():
+    class Interrupting(OracleBackend):
+        calls = 0
+
+        def row(self, ids: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            if self.calls == 8:
+                raise KeyboardInterrupt
+            return super().row(ids)
+
+    engine = Engine(Interrupting(), EngineOptions(context=32))
+    kept, left = engine.stream(request([1, 2])), engine.stream(request([3, 4]))
+    ids = [next(kept).id]
+    with pytest.raises(KeyboardInterrupt):
+        list(left)
+    ids += [token.id for token in kept]
+    assert ids == [id for _, _, id, _ in alone(OracleBackend(), request([1, 2]), context=32)]
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_an_interrupt_while_a_token_is_chosen_harms_nobody(monkeypatch):
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    number = engine.add(request([1, 2]))
+    ids = [token.id for _ in range(3) for token in engine.step()]
+    choose, waiting = distribution, [KeyboardInterrupt]
+
+    def interrupted(*arguments):
+        if waiting:
+            raise waiting.pop()
+        return choose(*arguments)
+
+    monkeypatch.setattr("camelid.engine.sampling.distribution", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    while engine.is_busy:
+        ids += [token.id for token in engine.step() if token.request == number]
+    assert ids == [id for _, _, id, _ in alone(OracleBackend(), request([1, 2]), context=32)]
+
+
+def test_samples_read_the_prompt_once_and_differ():
+    backend = OracleBackend()
+    engine = Engine(backend, EngineOptions(context=64))
+    ids = list(range(21))  # five pages of four, and one id
+    tokens = list(engine.stream(request(ids, n=4, temperature=1.0, top_p=1.0, seed=9)))
+    texts = {sample: [t.id for t in tokens if t.sample == sample] for sample in range(4)}
+    assert len({tuple(text) for text in texts.values()}) == 4
+    assert backend.forwarded == 21 + 3 * 1 + 4 * 11
+    again = list(engine.stream(request(ids, n=2, temperature=1.0, top_p=1.0, seed=9)))
+    assert {sample: [t.id for t in again if t.sample == sample] for sample in range(2)} == {0: texts[0], 1: texts[1]}
+
+
+def test_cancelling_gives_pages_back_at_any_time():
+    engine = Engine(OracleBackend(), EngineOptions(context=64, max_batch_tokens=7, max_running=2))
+    numbers = [engine.add(request(range(start, start + 20), n=2)) for start in range(5)]
+    for number in numbers:
+        engine.step()
+        engine.cancel(number)
+        engine.cancel(number)  # a second time does nothing
+    assert not engine.is_busy
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_pages_found_after_a_push_out_are_not_called_cached():
+    engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48, prefix_cache=True))
+    for begin in (0, 100):
+        engine.add(request(range(begin, begin + 20), max_tokens=28))
+    tokens = []
+    while engine.is_busy:
+        tokens += engine.step()
+    assert len(tokens) == 2 * 28
+    assert {token.n_cached for token in tokens} == {0}
+
+
+def test_alternatives_tell_what_sampling_left():
+    backend = OracleBackend()
+    engine = Engine(backend, EngineOptions(context=32))
+    params = {"temperature": 0.5, "top_k": 3, "top_p": 1.0, "seed": 1, "logprobs": 5}
+    token = next(iter(engine.stream(request([4, 5], **params))))
+    probabilities = distribution(backend.row(np.array([4, 5])), GREEDY.with_(**params), [4, 5])
+    assert [one.sampled_logprob is None for one in token.top] == [False] * 3 + [True] * 2
+    for one in token.top[:3]:
+        assert one.sampled_logprob == pytest.approx(np.log(probabilities[one.id]))
+    assert token.id == token.top[token.rank - 1].id
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_stopping_is_as_in_transformers_generate(kind):
+    """With a stop id and the repetition penalty, whose rules differ between engines."""
+    import torch
+
+    config = tiny_config(vocab_size=24)
+    oracle = hf_model(config, tiny_tensors(config, 0))
+    ended = 0
+    for begin in range(8):
+        ids = [begin, 9, 20]
+        found = oracle.generate(
+            torch.tensor([ids]),
+            do_sample=False,
+            max_new_tokens=20,
+            repetition_penalty=1.3,
+            eos_token_id=7,
+            pad_token_id=7,
+        )
+        params = GREEDY.with_(repetition_penalty=1.3, order="hf", max_tokens=20)
+        engine = Engine(tiny_backend(kind, vocab_size=24), EngineOptions(context=64))
+        tokens = list(engine.stream(Request(ids=tuple(ids), params=params, stop_ids=(7,))))
+        assert [token.id for token in tokens] == found[0, 3:].tolist()
+        ended += tokens[-1].finish_reason == "stop"
+    assert 0 < ended < 8
+
+
+def test_a_cache_smaller_than_the_context_is_refused():
+    with pytest.raises(OptionError, match="cache_tokens: 32 is less than the context, 64"):
+        Engine(OracleBackend(), EngineOptions(context=64, cache_tokens=32))
+
+
+def test_reading_beside_a_full_cache_is_refused():
+    engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
+    stream = engine.stream(request(range(40), max_tokens=8))
+    next(stream)
+    with pytest.raises(ResourceError, match="no room"):
+        engine.score(list(range(40)))
+    assert len(list(stream)) == 7
+
+
+def test_stop_ids_outside_the_vocabulary_do_no_harm():
+    """Some models name stop ids that they cannot write."""
+    engine = Engine(OracleBackend(), EngineOptions(context=32))
+    patient = Request(ids=(1, 2), params=GREEDY.with_(min_tokens=4), stop_ids=(5000,))
+    assert len(list(engine.stream(patient))) == 12

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers.generation import logits_process as oracle
 
 from camelid.engine.request import SamplingParams
-from camelid.engine.sampling import ORDERS, STEPS, check, distribution, draw, explain, raw_logprobs
+from camelid.engine.sampling import (
+    ORDERS,
+    STEPS,
+    Seen,
+    check,
+    distribution,
+    draw,
+    explain,
+    process,
+    raw_logprobs,
+)
 from camelid.errors import NumericsError, OptionError
 
 P = np.array([0.5, 0.25, 0.15, 0.07, 0.03])
@@ -102,6 +114,7 @@ def test_a_choice_that_an_order_has_no_step_for_is_refused():
         check(given_off(logit_bias={10: 1.0}), 10)
 
 
+in_its_time = settings(deadline=None)  # the machine may be busy
 finite = st.lists(st.floats(-30, 30, width=32), min_size=1, max_size=40).map(lambda x: np.array(x, np.float32))
 choices = st.fixed_dictionaries(
     {},
@@ -116,6 +129,7 @@ choices = st.fixed_dictionaries(
 )
 
 
+@in_its_time
 @given(finite, choices, st.data())
 def test_what_is_left_is_a_distribution(logits, changes, data):
     seen = data.draw(st.lists(st.integers(0, len(logits) - 1), max_size=5))
@@ -126,6 +140,7 @@ def test_what_is_left_is_a_distribution(logits, changes, data):
     assert draw(probabilities, 1, 0, 0) in np.flatnonzero(probabilities)
 
 
+@in_its_time
 @given(finite)
 def test_choices_at_their_off_value_change_nothing(logits):
     plain = np.exp(raw_logprobs(logits))
@@ -133,6 +148,7 @@ def test_choices_at_their_off_value_change_nothing(logits):
         np.testing.assert_allclose(distribution(logits, given_off(order=order), [0], [0]), plain, rtol=1e-9)
 
 
+@in_its_time
 @given(finite, st.sampled_from(["top_k", "top_p", "min_p", "typical"]), st.floats(0.02, 0.98))
 def test_truncation_keeps_the_ratios_of_what_it_keeps(logits, name, value):
     changes = {name: max(1, round(value * 10)) if name == "top_k" else value}
@@ -140,7 +156,7 @@ def test_truncation_keeps_the_ratios_of_what_it_keeps(logits, name, value):
     kept = cut > 0
     np.testing.assert_allclose(cut[kept] * plain[kept].sum(), plain[kept], rtol=1e-6, atol=1e-12)
     if name != "typical":
-        assert kept[plain.argmax()]
+        assert kept[logits.argmax()]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -174,3 +190,109 @@ def test_explain_follows_the_steps():
 
 def test_every_step_is_in_an_order_and_every_order_knows_its_steps():
     assert {name for order in ORDERS.values() for name in order.steps} == set(STEPS)
+
+
+def test_new_cut_offs_by_hand():
+    """H = 1.26906, so eta's bound is min(e, sqrt(e) · 0.28110); the logits' population deviation is 0.97932."""
+    assert survivors(given_off(epsilon=0.1)) == [0, 1, 2]
+    assert survivors(given_off(epsilon=0.9)) == [0]
+    assert survivors(given_off(eta=0.1)) == [0, 1, 2]  # 0.0889
+    assert survivors(given_off(eta=0.05)) == [0, 1, 2, 3]  # 0.05, not 0.0629
+    assert survivors(given_off(top_n_sigma=1.0)) == [0, 1]  # ln 0.25 lies 0.693 below, ln 0.15 lies 1.204 below
+    assert survivors(given_off(top_n_sigma=2.0, order="llama.cpp")) == [0, 1, 2]  # ln 0.07 lies 1.966 below
+
+
+def test_vllm_keeps_ties_with_the_kth():
+    assert survivors(given_off(top_k=2, order="vllm"), np.array([3.0, 2.0, 2.0, 1.0], np.float32)) == [0, 1, 2]
+
+
+@in_its_time
+@given(finite, choices, st.floats(0.001, 0.5), st.floats(0.001, 0.5), st.data())
+def test_the_hf_order_is_that_of_transformers(logits, changes, epsilon, eta, data):
+    """Logits are made coarse: ties are frequent, and sums meet a bound exactly or not nearly."""
+    changes = {"epsilon": epsilon, "eta": eta, **changes, "temperature": data.draw(st.sampled_from([0.5, 1.0, 2.0]))}
+    logits = np.round(logits)
+    seen = data.draw(st.lists(st.integers(0, len(logits) - 1), min_size=1, max_size=5))
+    makers = {
+        "repetition_penalty": oracle.RepetitionPenaltyLogitsProcessor,
+        "temperature": oracle.TemperatureLogitsWarper,
+        "top_k": lambda k: oracle.TopKLogitsWarper(k) if k else lambda ids, scores: scores,
+        "top_p": oracle.TopPLogitsWarper,
+        "min_p": oracle.MinPLogitsWarper,
+        "typical": lambda mass: oracle.TypicalLogitsWarper(mass) if mass < 1 else lambda ids, scores: scores,
+        "epsilon": oracle.EpsilonLogitsWarper,
+        "eta": oracle.EtaLogitsWarper,
+    }
+    scores = torch.from_numpy(logits.astype(np.float64))[None]
+    for name, make in makers.items():
+        if name in changes:
+            scores = make(changes[name])(torch.tensor([seen]), scores)
+    expected = scores.softmax(-1)[0].numpy()
+    found = distribution(logits, given_off(**changes, order="hf"), seen[:2], seen[2:])
+    np.testing.assert_allclose(np.sort(found), np.sort(expected), atol=1e-9)  # which of equal ids goes is not defined
+
+
+@in_its_time
+@given(finite, st.floats(0.001, 0.999), st.booleans())
+def test_top_p_is_its_slow_twin(logits, p, meta):
+    kept, before = set(), 0.0
+    probabilities = np.exp(raw_logprobs(logits))
+    for id in sorted(range(len(logits)), key=lambda id: (-logits[id], id)):
+        if before <= p if meta else before < p:
+            kept.add(id)
+        before += probabilities[id]
+    found = survivors(given_off(top_p=p, order="meta" if meta else "camelid"), logits)
+    assert set(found) == {id for id in kept if probabilities[id] > 0}
+
+
+@in_its_time
+@given(finite, st.data())
+def test_penalties_are_their_slow_twins(logits, data):
+    ids = st.lists(st.integers(0, len(logits) - 1), max_size=80)
+    prompt, output = data.draw(ids), data.draw(ids)
+    repetition, presence, frequency = 1.5, 0.3, 0.7
+    for order, counted, window in (("camelid", output, 0), ("vllm", output, 0), ("llama.cpp", [*prompt, *output], 64)):
+        expected = logits.astype(np.float64)
+        for id in range(len(logits)):
+            if id in [*prompt, *output][-window:]:
+                expected[id] *= repetition if expected[id] <= 0 else 1 / repetition
+            count = counted[-window:].count(id)
+            expected[id] -= frequency * count + (presence if count else 0)
+        params = given_off(
+            repetition_penalty=repetition, presence_penalty=presence, frequency_penalty=frequency, order=order
+        )
+        processed = process(logits, params, Seen(prompt, output))
+        np.testing.assert_allclose(processed, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"logit_bias": {1: float("nan")}}, "logit_bias: for id 1"),
+        ({"logit_bias": {1: float("inf")}}, "logit_bias: for id 1"),
+        ({"stop_ids": (10,)}, "stop_ids: id 10"),
+        ({"stop_ids": (-1,)}, "stop_ids: id -1"),
+        ({"min_tokens": 5, "max_tokens": 4}, "min_tokens: 5"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(OptionError, match=words):
+        check(given_off(**changes), 10)
+
+
+def test_a_bias_that_bans_everything_is_an_error():
+    for temperature in (0.0, 1.0):
+        params = given_off(temperature=temperature, logit_bias={id: float("-inf") for id in range(5)})
+        with pytest.raises(NumericsError, match="no id may come"):
+            distribution(LOGITS, params, [])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_the_generator_cannot_take_are_refused(seed):
+    with pytest.raises(OptionError, match="seed"):
+        SamplingParams(seed=seed)
+    assert 0 <= draw(P, 2**63 - 1, 1023, 10**6) < 5
+
+
+def test_greedy_takes_the_lower_of_equal_ids():
+    assert survivors(given_off(temperature=0.0), np.array([1.0, 3.0, 3.0, 2.0], np.float32)) == [1]

@@ -1,0 +1,110 @@
+"""The choice of a backend, and what each promises beside its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from camelid.engine import backend as room
+from camelid.engine.backend import Batch, Span
+from camelid.engine.options import EngineOptions
+from camelid.errors import MissingError, OptionError, ResourceError
+from camelid.weights.tensor import Tensor
+from tests.engine.backends import tiny_backend
+from tests.tiny import tiny_config, tiny_tensors
+
+
+def weights() -> SimpleNamespace:
+    """As much of an opened model as a backend looks at."""
+    arrays = tiny_tensors(tiny_config())
+    tensors = {
+        name: Tensor(name, array.shape, "F32", lambda array=array: array.reshape(-1, array.shape[-1]).view(np.uint8))
+        for name, array in arrays.items()
+    }
+    return SimpleNamespace(path=Path("tiny"), config=tiny_config(), tensors=tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "words"),
+    [
+        ("numpyy", {}, OptionError, "did you mean 'numpy'"),
+        ("cpu", {}, MissingError, "no C\\+\\+ engine"),
+        ("numpy", {"dtype": "bfloat16"}, OptionError, "--backend torch"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(name, options, error, words):
+    with pytest.raises(error, match=words):
+        room.choose(weights(), name, EngineOptions(**options))
+
+
+def test_without_torch_the_install_line_is_given(monkeypatch):
+    monkeypatch.setattr(room, "has_torch", lambda: False)
+    with pytest.raises(MissingError, match=r"pip install 'camelid\[train\]'"):
+        room.choose(weights(), "torch", EngineOptions())
+
+
+@pytest.mark.parametrize(
+    ("torch", "gpu", "expected"), [(True, True, "torch"), (False, True, "numpy"), (True, False, "numpy")]
+)
+def test_automatic_takes_torch_for_a_gpu_only(monkeypatch, torch, gpu, expected):
+    monkeypatch.setattr(room, "has_torch_for_cuda", lambda: torch)
+    monkeypatch.setattr(room, "has_cuda", lambda: gpu)
+    assert room.automatic() == expected
+
+
+def test_a_hidden_gpu_is_none(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    assert room.has_cuda()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not room.has_cuda()
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_loaded_model_computes_and_one_too_large_is_refused(monkeypatch, name):
+    loaded = room.choose(weights(), name, EngineOptions())
+    loaded.allocate(4)
+    span = Span((1, 2, 3), 0, (2,), "all")
+    ready = tiny_backend(name)
+    ready.allocate(4)
+    np.testing.assert_array_equal(loaded.forward(Batch((span,))), ready.forward(Batch((span,))))
+    monkeypatch.setattr(f"camelid.engine.backend_{name}.available_bytes", lambda: 10**8)
+    with pytest.raises(ResourceError, match="tiny: needs 0.3 GB"):
+        room.choose(weights(), name, EngineOptions())
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("pages", [(0, 1, 2), (3, 1, 5)])
+def test_where_pages_lie_changes_no_bit(name, pages):
+    """In line, pages are read in place; scattered, they are copied."""
+    ids = tuple(np.random.default_rng(0).integers(0, 320, 11).tolist())
+
+    def rows(pages: tuple[int, ...]) -> np.ndarray:
+        model = tiny_backend(name, page_size=4)
+        model.allocate(6)
+        parts = [model.forward(Batch((Span(ids[start:end], start, pages, "all"),))) for start, end in ((0, 7), (7, 11))]
+        return np.concatenate(parts)
+
+    np.testing.assert_array_equal(rows(pages), rows((1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+def test_a_copied_page_holds_the_same(name):
+    model = tiny_backend(name, page_size=4)
+    model.allocate(6)
+    model.forward(Batch((Span((1, 2, 3, 4, 5), 0, (0, 1), "none"),)))
+    model.copy_page(1, 4)
+    own = model.forward(Batch((Span((6,), 5, (0, 1), "last"),)))
+    copied = model.forward(Batch((Span((6,), 5, (0, 4), "last"),)))
+    np.testing.assert_array_equal(own, copied)
+
+
+def test_only_wanted_rows_come_back_in_order():
+    model = tiny_backend("numpy")
+    model.allocate(4)
+    whole = model.forward(Batch((Span((1, 2, 3), 0, (0,), "all"), Span((4, 5), 0, (1,), "all"))))
+    asked = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
+    np.testing.assert_array_equal(model.forward(Batch(asked)), whole[[4, 0, 1, 2]][:4])
+    assert model.forward(Batch((Span((1,), 0, (3,), "none"),))).shape == (0, 320)
