@@ -24,8 +24,8 @@ def request(ids, **changes):
 
 def alone(backend, req, **options):
     """What the request gives with nothing else, no shared pages, the prompt in one piece."""
-    engine = Engine(backend, EngineOptions(prefix_cache=False, **options))
-    return [(t.sample, t.index, t.id, t.finish_reason) for t in engine.stream(req)]
+    stream = Engine(backend, EngineOptions(prefix_cache=False, **options)).stream(req)
+    return [(t.sample, t.index, t.id, t.finish_reason) for t in stream]
 
 
 prompts = st.lists(st.integers(0, 3), min_size=1, max_size=30)  # few ids, so that beginnings are shared often
@@ -387,8 +387,7 @@ def test_a_cache_smaller_than_the_context_is_refused():
 
 def test_reading_beside_a_full_cache_is_refused():
     engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
-    stream = engine.stream(request(range(40), max_tokens=8))
-    next(stream)
+    next(stream := engine.stream(request(range(40), max_tokens=8)))
     with pytest.raises(ResourceError, match="no room"):
         engine.score(list(range(40)))
     assert len(list(stream)) == 7
