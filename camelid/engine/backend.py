@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from camelid.model.config import ModelConfig
 if TYPE_CHECKING:
     from camelid.engine.options import EngineOptions
     from camelid.weights.weights import Weights
+
+log = logging.getLogger(__name__)
 
 Rows = Literal["last", "all", "none"]
 
@@ -73,7 +76,7 @@ BACKENDS = ("numpy", "torch", "cpu")
 
 
 def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
-    """Load a model into the backend `name`; `auto` takes torch where there is a CUDA GPU, else NumPy.
+    """Load a model into the backend `name`; `auto` takes torch where there is a CUDA GPU, else the C++ engine.
 
     Raises:
         OptionError: no such backend.
@@ -84,7 +87,13 @@ def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
     if name not in BACKENDS:
         raise OptionError(f"backend: {name!r} is none; {one_of(name, (*BACKENDS, 'auto'))}")
     if name == "cpu":
-        raise MissingError("backend 'cpu': this build has no C++ engine; use numpy or torch")
+        if not has_cpu():
+            raise MissingError(
+                "backend 'cpu': its C++ part is not built; get a compiler, then pip install --force-reinstall camelid"
+            )
+        from camelid.engine.backend_cpu import CpuBackend
+
+        return CpuBackend.load(weights, options)
     if name == "torch":
         if not has_torch():
             raise MissingError("backend 'torch': PyTorch is not installed: pip install 'camelid[train]'")
@@ -98,7 +107,19 @@ def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
 
 def automatic() -> str:
     """The best backend here, found without importing torch."""
-    return "torch" if has_torch_for_cuda() and has_cuda() else "numpy"
+    if has_torch_for_cuda() and has_cuda():
+        return "torch"
+    if has_cpu():
+        return "cpu"
+    log.warning(
+        "the C++ engine is not built, NumPy computes, much slower; with a compiler: pip install --force camelid"
+    )
+    return "numpy"
+
+
+def has_cpu() -> bool:
+    """Whether the C++ engine was built when camelid was installed."""
+    return importlib.util.find_spec("camelid.engine._cpu") is not None
 
 
 def has_torch() -> bool:

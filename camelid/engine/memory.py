@@ -39,8 +39,17 @@ def cache_bytes_per_token(config: ModelConfig, bytes_per_number: int) -> int:
     return 2 * config.n_layers * config.kv_dim * bytes_per_number
 
 
-def check_fits(weights: Weights, bytes_per_weight: int, options: EngineOptions, backend: str, free: int) -> None:
+def check_fits(
+    weights: Weights,
+    bytes_per_weight: float,
+    options: EngineOptions,
+    backend: str,
+    free: int,
+    bytes_per_number: int | None = None,
+) -> None:
     """Refuse a model that cannot fit into `free` bytes, before it is loaded.
+
+    `bytes_per_number` is of keys and values, where they are not stored as weights are.
 
     Raises:
         ResourceError: says what is needed, what is free, and which settings would fit.
@@ -49,23 +58,24 @@ def check_fits(weights: Weights, bytes_per_weight: int, options: EngineOptions, 
     needed = config.n_parameters * bytes_per_weight + SCRATCH
     context = options.context or min(config.context, 2048)
     positions = max(context, options.cache_tokens or 0)
-    cache = positions * cache_bytes_per_token(config, bytes_per_weight)
+    bytes_per_number = bytes_per_number or int(bytes_per_weight)
+    cache = positions * cache_bytes_per_token(config, bytes_per_number)
     if needed + cache <= free:
         return
     raise ResourceError(
         f"{weights.path}: needs {(needed + cache) / GB:.1f} GB of memory on the {backend} backend "
         f"({needed / GB:.1f} for weights, {cache / GB:.1f} for {positions} tokens of cache), {free / GB:.1f} GB free; "
-        f"{_advice(config, bytes_per_weight, free - needed, options)}"
+        f"{_advice(config, bytes_per_number, free - needed, options)}"
     )
 
 
-def _advice(config: ModelConfig, bytes_per_weight: int, left: float, options: EngineOptions) -> str:
-    room = int(left // cache_bytes_per_token(config, bytes_per_weight)) // 64 * 64
+def _advice(config: ModelConfig, bytes_per_number: int, left: float, options: EngineOptions) -> str:
+    room = int(left // cache_bytes_per_token(config, bytes_per_number)) // 64 * 64
     if room >= 128:
         flags = f"--context {room}" + (f" --cache-tokens {room}" if options.cache_tokens is not None else "")
         return f"{flags} would fit"
-    if bytes_per_weight > 2:
-        return "try --backend torch --dtype bfloat16, which needs half, or a smaller model"
+    if bytes_per_number > 2:
+        return "try --backend cpu, which leaves quantised weights as they are, or a smaller model"
     return "choose a smaller model, or a machine with more memory"
 
 

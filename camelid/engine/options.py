@@ -16,7 +16,8 @@ class EngineOptions(Options):
     max_batch_tokens: int = Field(512, ge=1, description="Tokens in one forward pass; long prompts are cut into these.")
     max_running: int = Field(64, ge=1, description="Requests that run at once; more wait.")
     cache_tokens: int | None = Field(None, ge=1, description="Positions that the key/value cache has room for.")
+    threads: int | None = Field(None, ge=1, le=1024, description="Threads; else as many as this process may use.")
     prefix_cache: bool = Field(True, description="Do not read again what was read before.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Numbers of the torch backend; auto is float32 on CPUs and bfloat16 on GPUs."
+        "auto", description="Numbers to compute in; auto: as the weights ask on cpu, bfloat16 on GPUs, else float32."
     )

@@ -31,7 +31,7 @@ def weights() -> SimpleNamespace:
     ("name", "options", "error", "words"),
     [
         ("numpyy", {}, OptionError, "did you mean 'numpy'"),
-        ("cpu", {}, MissingError, "no C\\+\\+ engine"),
+        ("cpu", {"dtype": "bfloat16"}, OptionError, "--backend torch"),
         ("numpy", {"dtype": "bfloat16"}, OptionError, "--backend torch"),
     ],
 )
@@ -47,12 +47,21 @@ def test_without_torch_the_install_line_is_given(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("torch", "gpu", "expected"), [(True, True, "torch"), (False, True, "numpy"), (True, False, "numpy")]
+    ("torch", "gpu", "expected"), [(True, True, "torch"), (False, True, "cpu"), (True, False, "cpu")]
 )
 def test_automatic_takes_torch_for_a_gpu_only(monkeypatch, torch, gpu, expected):
     monkeypatch.setattr(room, "has_torch_for_cuda", lambda: torch)
     monkeypatch.setattr(room, "has_cuda", lambda: gpu)
     assert room.automatic() == expected
+
+
+def test_without_a_compiler_numpy_computes_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(room, "has_cuda", lambda: False)
+    monkeypatch.setattr(room, "has_cpu", lambda: False)
+    assert room.automatic() == "numpy"
+    assert "the C++ engine is not built" in caplog.text
+    with pytest.raises(MissingError, match="part is not built"):
+        room.choose(weights(), "cpu", EngineOptions())
 
 
 def test_a_hidden_gpu_is_none(monkeypatch):
@@ -71,7 +80,7 @@ def test_a_loaded_model_computes_and_one_too_large_is_refused(monkeypatch, name)
     ready.allocate(4)
     np.testing.assert_array_equal(loaded.forward(Batch((span,))), ready.forward(Batch((span,))))
     monkeypatch.setattr(f"camelid.engine.backend_{name}.available_bytes", lambda: 10**8)
-    with pytest.raises(ResourceError, match="tiny: needs 0.3 GB"):
+    with pytest.raises(ResourceError, match=r"tiny: needs 0\.3 GB"):
         room.choose(weights(), name, EngineOptions())
 
 
@@ -106,5 +115,6 @@ def test_only_wanted_rows_come_back_in_order():
     model.allocate(4)
     whole = model.forward(Batch((Span((1, 2, 3), 0, (0,), "all"), Span((4, 5), 0, (1,), "all"))))
     asked = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
-    np.testing.assert_array_equal(model.forward(Batch(asked)), whole[[4, 0, 1, 2]][:4])
+    # One row and several may go through different BLAS kernels, which round differently.
+    np.testing.assert_allclose(model.forward(Batch(asked)), whole[[4, 0, 1, 2]], rtol=1e-4, atol=1e-5)
     assert model.forward(Batch((Span((1,), 0, (3,), "none"),))).shape == (0, 320)

@@ -120,7 +120,7 @@ def test_a_refusal_names_settings_that_fit():
     both = refusal(free, context=512, cache_tokens=2000)
     assert "--context 960 --cache-tokens 960 would fit" in both
     memory.check_fits(MODEL, 4, EngineOptions(context=960, cache_tokens=960), "numpy", int(free))
-    assert "--dtype bfloat16" in refusal(weights)
+    assert "--backend cpu" in refusal(weights)
     assert "smaller model" in refusal(0, bytes_per_weight=2)
 
 

@@ -1,0 +1,72 @@
+"""The C++ engine's module; `csrc/bind.cpp` is where these come from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+def instruction_sets() -> list[str]:
+    """Instruction sets of this build that this machine runs, best first."""
+
+def read_bandwidth(isa: str, threads: int, megabytes: int) -> float:
+    """Bytes a second that the threads read together, the best of several passes."""
+
+def multiply_peak(isa: str, what: int, threads: int) -> float:
+    """Operations a second in registers: 0 float32, 1 bfloat16 (0 where there is none), 2 eight-bit integers."""
+
+class Model:
+    """Packed weights, threads and a pool of pages."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        layers: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        ffn_dim: int,
+        vocab: int,
+        eps: float,
+        layer_norm: bool,
+        norms_after: bool,
+        qk_norm: bool,
+        clip_qkv: float,
+        isa: str,
+        threads: int,
+    ) -> None: ...
+    def plan(self, layer: int, slot: int, quant: str, exact: bool, rows: int, columns: int) -> None:
+        """Say what a matrix will be; layer −1 is the output matrix. `exact`: F16 stays F16."""
+
+    def reserve(self) -> None:
+        """Take memory for all that was planned."""
+
+    def fill(self, layer: int, slot: int, blocks: NDArray[np.uint8]) -> int:
+        """Pack a matrix from its file's rows; returns how many weights were rounded."""
+
+    def set_norm(self, layer: int, slot: int, weight: NDArray[np.float32]) -> None: ...
+    def allocate(self, pages: int) -> None: ...
+    def copy_page(self, source: int, target: int) -> None: ...
+    def read_weights(self) -> int:
+        """Read every byte of the packed weights once: the least time that a token can take here."""
+
+    def forward(
+        self,
+        embedded: NDArray[np.float32],
+        lengths: NDArray[np.int32],
+        starts: NDArray[np.int32],
+        n_pages: NDArray[np.int32],
+        pages: NDArray[np.int32],
+        wanted: NDArray[np.int32],
+        cos: NDArray[np.float32],
+        sin: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> None:
+        """Run spans of new ids, (T, D) embedded, and write the wanted rows' logits, (wanted, V)."""
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...

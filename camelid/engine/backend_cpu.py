@@ -1,0 +1,238 @@
+"""The C++ engine as a backend: quantised weights used as they are, every core, one call for a whole forward pass."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.engine import _cpu
+from camelid.engine.backend import Batch, Span
+from camelid.engine.memory import available_bytes, check_fits, threads
+from camelid.engine.options import EngineOptions
+from camelid.errors import OptionError, one_of
+from camelid.model.rope import rope_table
+from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
+from camelid.weights.tensor import Tensor
+from camelid.weights.weights import Weights
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[np.float32]
+PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F32", "BF16", "F16")
+MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # in C++'s order
+NORMS = ("input_layernorm", "post_attention_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm")
+OUTPUT = -1  # the layer number of what comes after all layers
+
+
+class CpuBackend:
+    """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
+
+    Weights of quantised kinds meet activations of fifteen bits (one scale for 32), whole numbers both; BF16 and F32
+    meet float32. F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor
+    multiplies those; `dtype="float32"` leaves it as it is. Keys and values are float16.
+
+    A row's result has the same bits whatever else is in the batch, however many threads there are.
+
+    Args:
+        weights: opened.
+        options: `threads` and `dtype` count here.
+        isa: an instruction set of `instruction_sets()`, else the best.
+
+    Raises:
+        OptionError: no such instruction set here.
+        ResourceError: the model does not fit into memory.
+    """
+
+    name = "cpu"
+    page_size = 16
+    bytes_per_number = 2
+
+    def __init__(self, weights: Weights, options: EngineOptions, isa: str | None = None) -> None:
+        if options.dtype not in ("auto", "float32"):
+            raise OptionError(f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch")
+        self.config = config = weights.config
+        check_fits(weights, bytes_per_weight(weights), options, "cpu", available_bytes(), self.bytes_per_number)
+        self._exact = options.dtype == "float32"
+        self._model = _cpu.Model(
+            dim=config.dim,
+            layers=config.n_layers,
+            heads=config.n_heads,
+            kv_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
+            ffn_dim=config.ffn_dim,
+            vocab=config.vocab_size,
+            eps=config.norm_eps,
+            layer_norm=config.norm == "layer",
+            norms_after=config.norms_after,
+            qk_norm=config.qk_norm,
+            clip_qkv=config.clip_qkv or 0.0,
+            isa=chosen_isa(isa),
+            threads=options.threads or threads()[0],
+        )
+        self._load(weights)
+        self._embedding = weights.tensors["embed_tokens"]
+        self._embedding_rows = self._embedding.blocks()
+        self._cos, self._sin = rope_table(config, np.arange(512))
+
+    @classmethod
+    def load(cls, weights: Weights, options: EngineOptions) -> CpuBackend:
+        """The model with the best instruction set here."""
+        return cls(weights, options)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use."""
+        return self._model.isa
+
+    @property
+    def threads(self) -> int:
+        """Threads in use."""
+        return self._model.threads
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights that a decoded token reads."""
+        return self._model.weight_bytes
+
+    def free_bytes(self) -> int:
+        """Memory left on the machine."""
+        return available_bytes()
+
+    def allocate(self, n_pages: int) -> None:
+        """Make the pool; the system gives the memory when a page is first written."""
+        self._model.allocate(n_pages)
+
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy a page onto another."""
+        self._model.copy_page(source, target)
+
+    def forward(self, batch: Batch) -> Array:
+        """Logits of the wanted rows, (rows, V)."""
+        spans = batch.spans
+        ends = [span.start + len(span.ids) for span in spans]
+        self._grow_tables(max(ends))
+        embedded = self._embed([id for span in spans for id in span.ids])
+        pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
+        wanted = _wanted_rows(spans)
+        logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
+        self._model.forward(
+            embedded,
+            _ints([len(span.ids) for span in spans]),
+            _ints([span.start for span in spans]),
+            _ints([len(own) for own in pages]),
+            _ints([page for own in pages for page in own]),
+            _ints(wanted),
+            self._cos,
+            self._sin,
+            logits,
+        )
+        return logits
+
+    def _embed(self, ids: list[int]) -> Array:
+        rows = np.ascontiguousarray(self._embedding_rows[ids])
+        return dequantise_rows(QUANTS[self._embedding.quant], rows)
+
+    def _grow_tables(self, n_positions: int) -> None:
+        if n_positions > len(self._cos):
+            self._cos, self._sin = rope_table(self.config, np.arange(max(n_positions, 2 * len(self._cos))))
+
+    def _load(self, weights: Weights) -> None:
+        """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""
+        tensors = weights.tensors
+        head = tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
+        matrices = [
+            (layer, slot, tensors[f"layers.{layer}.{name}"])
+            for layer in range(self.config.n_layers)
+            for slot, name in enumerate(MATRICES)
+        ] + [(OUTPUT, 0, head)]
+        for layer, slot, tensor in matrices:
+            rows, columns = tensor.shape
+            self._model.plan(layer, slot, packed_quant(tensor), self._exact, rows, columns)
+        self._model.reserve()
+        others = sorted({tensor.quant for _, _, tensor in matrices if tensor.quant not in PACKED})
+        if others:
+            log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(others))
+        rounded = 0
+        for layer, slot, tensor in matrices:
+            blocks = _packable(tensor)
+            rounded += self._model.fill(layer, slot, blocks)
+            _leave(blocks)
+        if rounded:
+            log.warning(
+                "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
+            )
+        for layer in range(self.config.n_layers):
+            for slot, name in enumerate(NORMS):
+                self._set_norm(weights, layer, slot, f"layers.{layer}.{name}")
+        self._set_norm(weights, OUTPUT, 0, "norm")
+
+    def _set_norm(self, weights: Weights, layer: int, slot: int, name: str) -> None:
+        if name in weights.tensors:
+            self._model.set_norm(layer, slot, weights.tensors[name].array())
+
+
+def instruction_sets() -> list[str]:
+    """Instruction sets of this build that this machine runs, best first."""
+    return list(_cpu.instruction_sets())
+
+
+def chosen_isa(isa: str | None) -> str:
+    """The one asked for here or in the variable CAMELID_ISA, else the best.
+
+    Raises:
+        OptionError: it is none of this machine's.
+    """
+    name = isa or os.environ.get("CAMELID_ISA") or ""
+    if name and name not in instruction_sets():
+        raise OptionError(f"CAMELID_ISA: {name!r} does not run here; {one_of(name, instruction_sets())}")
+    return name
+
+
+def packed_quant(tensor: Tensor) -> str:
+    """How the engine holds a tensor: as it is, or as Q8_0."""
+    return tensor.quant if tensor.quant in PACKED else "Q8_0"
+
+
+def bytes_per_weight(weights: Weights) -> float:
+    """Bytes that the packed model takes for a weight."""
+    tensors = weights.tensors.values()
+    packed = sum(t.n_rows * QUANTS[packed_quant(t)].row_bytes(t.shape[-1]) for t in tensors)
+    return packed / weights.config.n_parameters
+
+
+def _packable(tensor: Tensor) -> NDArray[np.uint8]:
+    blocks = tensor.blocks()
+    if tensor.quant not in PACKED:
+        blocks = quantise_rows(QUANTS["Q8_0"], dequantise_rows(QUANTS[tensor.quant], blocks))
+    return np.ascontiguousarray(blocks)
+
+
+def _leave(blocks: NDArray[np.uint8]) -> None:
+    """Let the system forget mapped pages that were read, so that the model does not lie in memory twice."""
+    base: object = blocks
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.base if isinstance(base, np.ndarray) else base.obj
+    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
+        whole = np.frombuffer(base, np.uint8)
+        first = blocks.ctypes.data - whole.ctypes.data
+        start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
+        stop = (first + blocks.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if stop > start:
+            base.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
+
+def _wanted_rows(spans: tuple[Span, ...]) -> list[int]:
+    wanted: list[int] = []
+    end = 0
+    for span in spans:
+        start, end = end, end + len(span.ids)
+        wanted.extend({"all": range(start, end), "last": range(end - 1, end), "none": range(0)}[span.logits])
+    return wanted
+
+
+def _ints(values: list[int]) -> NDArray[np.int32]:
+    return np.asarray(values, np.int32)

@@ -1,0 +1,275 @@
+#include "forward.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "pack.h"
+
+namespace camelid {
+namespace {
+
+constexpr int PRIVATE_TOKENS = 2;  // so few are prepared by every thread for itself, which saves a barrier
+
+int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
+
+RowLayout layout_of(int width, int forms) {
+    RowLayout at{};
+    size_t end = 0;
+    auto place = [&](size_t bytes) {
+        const size_t start = end;
+        end = (end + bytes + 63) / 64 * 64;
+        return start;
+    };
+    if (forms & FORM_BYTES) {
+        const size_t blocks = (size_t)width / 32;
+        at.bytes = place(64 * blocks), at.scale = place(4 * blocks), at.scaled_sum = place(4 * blocks);
+        at.minus32 = place(4 * blocks), at.minus16 = place(8 * blocks);
+    }
+    if (forms & FORM_BRAIN) at.brain = place(2 * (size_t)(width + 1));
+    if (forms & FORM_FLOATS) at.floats = place(4 * (size_t)width);
+    at.stride = end + 64;  // not a power of two: rows shall not fall on each other in the cache
+    return at;
+}
+
+int form_of(Kind kind) { return kind == Kind::F16_AS_BF16 ? FORM_BRAIN : is_float(kind) ? FORM_FLOATS : FORM_BYTES; }
+
+}  // namespace
+
+Model::Model(const Shape& shape, const Kernels& kernels, int threads)
+    : shape_(shape), k_(kernels), pool_(threads), layers_((size_t)shape.layers), scratch_((size_t)pool_.size()) {
+    heads_ = {shape.head_dim, padded(shape.head_dim), shape.heads / shape.kv_heads};
+    dim_ = padded(shape.dim), ffn_ = padded(shape.ffn_dim), vocab_ = padded(shape.vocab);
+    q_ = padded(shape.heads * shape.head_dim), kv_ = padded(shape.kv_heads * shape.head_dim);
+    page_halves_ = (size_t)LANES * (size_t)(heads_.width + heads_.padded);
+    ones_.grow((size_t)dim_);
+    std::fill(ones_.data(), ones_.data() + shape.dim, 1.0f);
+}
+
+// --- weights ---------------------------------------------------------------------------------------------------
+
+void Model::plan(int layer, int slot, Kind kind, int rows, int columns) {
+    (layer < 0 ? head_ : layers_[(size_t)layer].matrix[slot]) = shape_of(kind, rows, columns);
+}
+
+void Model::reserve() {
+    reserved_ = 0;
+    auto each = [&](auto&& visit) {
+        for (auto& layer : layers_)
+            for (auto& matrix : layer.matrix) visit(matrix);
+        visit(head_);
+    };
+    each([&](Matrix& matrix) { reserved_ += matrix.groups * matrix.group_bytes; });
+    weights_ = Arena(reserved_ + 4096, true);
+    uint8_t* next = weights_.data();
+    each([&](Matrix& matrix) { matrix.data = next, next += matrix.groups * matrix.group_bytes; });
+}
+
+bool Model::fits(int layer, int slot, size_t rows, size_t row_bytes) const {
+    if (layer >= shape_.layers || slot < 0 || slot >= N_SLOTS) return false;
+    const Matrix& matrix = at(layer, slot);
+    return matrix.data && (size_t)matrix.rows == rows && row_bytes == row_bytes_of(matrix.kind, matrix.columns);
+}
+
+size_t Model::fill(int layer, int slot, const uint8_t* blocks, size_t row_bytes) {
+    const Matrix& matrix = at(layer, slot);
+    const int step = std::max(1, matrix.groups / (pool_.size() * 4));
+    std::atomic<size_t> rounded{0};
+    pool_.run([&](int thread) {
+        for (int i = thread; i * step < matrix.groups; i = pool_.ticket())
+            rounded += pack(matrix, blocks, row_bytes, i * step, std::min(matrix.groups, (i + 1) * step));
+    });
+    return rounded;
+}
+
+void Model::set_norm(int layer, int slot, const float* weight, int width) {
+    Buffer<float>& norm = layer < 0 ? final_norm_ : layers_[(size_t)layer].norm[slot];
+    std::copy(weight, weight + width, norm.grow((size_t)padded(width)));
+}
+
+const float* Model::norm_of(int layer, int slot) const {
+    const float* weight = layer < 0 ? final_norm_.data() : layers_[(size_t)layer].norm[slot].data();
+    return weight ? weight : ones_.data();
+}
+
+uint64_t Model::read_weights() {
+    std::atomic<uint64_t> sink{0};
+    const size_t share = reserved_ / (size_t)pool_.size() / 1024 * 1024;
+    pool_.run([&](int thread) { sink += k_.read(weights_.data() + (size_t)thread * share, share); });
+    return sink;
+}
+
+// --- pages -----------------------------------------------------------------------------------------------------
+
+void Model::allocate(int pages) {
+    n_pages_ = pages;
+    const size_t halves = page_halves_ * (size_t)pages * (size_t)(shape_.layers * shape_.kv_heads);
+    pages_ = Arena();
+    pages_ = Arena(halves * 2, false);
+}
+
+uint16_t* Model::keys(int layer, int head, int page) const {
+    const size_t index = ((size_t)layer * shape_.kv_heads + head) * (size_t)n_pages_ + (size_t)page;
+    return (uint16_t*)pages_.data() + index * page_halves_;
+}
+
+void Model::copy_page(int source, int target) {
+    for (int layer = 0; layer < shape_.layers; layer++)
+        for (int head = 0; head < shape_.kv_heads; head++)
+            std::memcpy(keys(layer, head, target), keys(layer, head, source), 2 * page_halves_);
+}
+
+// --- the pass --------------------------------------------------------------------------------------------------
+
+void Model::forward(const Batch& batch) {
+    batch_ = &batch;
+    make_room(batch);
+    plan_attention();
+    pool_.run([&](int thread) {
+        for (int layer = 0; layer < shape_.layers; layer++) {
+            attention_block(layer, thread);
+            feed_forward_block(layer, thread);
+        }
+        output(thread);
+    });
+}
+
+void Model::make_room(const Batch& batch) {
+    const size_t tokens = (size_t)batch.tokens;
+    x_.grow(tokens * dim_);
+    for (size_t t = 0; t < tokens; t++)
+        std::copy_n(batch.embedded + t * shape_.dim, shape_.dim, x_.data() + t * dim_);
+    qkv_.grow(tokens * (q_ + 2 * kv_)), mixed_.grow(tokens * q_), hidden_.grow(tokens * ffn_);
+    if (shape_.norms_after) added_.grow(tokens * dim_);
+    if (vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
+    const int widest = std::max({dim_, q_, ffn_});
+    const int all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
+    const size_t stride = layout_of(widest, all).stride;
+    rows_.grow(tokens * stride);
+    const int rows = std::max(ITEM_ROWS, heads_.group);
+    for (Scratch& s : scratch_) {
+        s.rows.grow(PRIVATE_TOKENS * stride), s.normed.grow((size_t)widest);
+        s.tile.grow(std::max<size_t>({tokens * 4 * LANES, 8192, (size_t)widest}));
+        s.weights.grow((size_t)(widest + 32) * 64 * 2), s.scales.grow((size_t)widest * 2 + 64);
+        s.minima.grow((size_t)widest + 64);
+        s.queries.grow((size_t)rows * heads_.padded), s.scores.grow((size_t)rows * STRETCH), s.limits.grow((size_t)rows);
+        s.peak.grow((size_t)rows), s.mass.grow((size_t)rows), s.mixed.grow((size_t)rows * heads_.padded);
+        s.sum_peak.grow((size_t)rows), s.sum_mass.grow((size_t)rows), s.sum_mixed.grow((size_t)rows * heads_.padded);
+    }
+}
+
+// row(t, thread's scratch) gives the numbers of token t; they are prepared for the matrices of the next phase.
+template <class Row> Model::Rows Model::prepare(int thread, int tokens, int width, int forms, Row&& row) {
+    const RowLayout layout = layout_of(width, forms);
+    Scratch& scratch = scratch_[(size_t)thread];
+    const bool own = tokens <= PRIVATE_TOKENS;
+    uint8_t* base = own ? scratch.rows.data() : rows_.data();
+    for (int t = own ? 0 : thread; t < tokens; t += own ? 1 : pool_.size())
+        k_.prepare(row(t, scratch), width, forms, layout, base + (size_t)t * layout.stride);
+    if (!own) pool_.barrier();
+    return {base, layout};
+}
+
+void Model::attention_block(int layer, int thread) {
+    const Batch& batch = *batch_;
+    const int tokens = batch.tokens, stride = q_ + 2 * kv_;
+    Layer& l = layers_[(size_t)layer];
+    const Matrix &q = l.matrix[Q_PROJ], &k = l.matrix[K_PROJ], &v = l.matrix[V_PROJ], &o = l.matrix[O_PROJ];
+
+    const Rows h = prepare(thread, tokens, shape_.dim, form_of(q.kind) | form_of(k.kind) | form_of(v.kind),
+                           [&](int t, Scratch& s) -> const float* {
+                               const float* x = x_.data() + (size_t)t * dim_;
+                               if (shape_.norms_after) return x;
+                               k_.norm(x, norm_of(layer, NORM_INPUT), shape_.dim, shape_.eps, shape_.layer_norm, s.normed.data());
+                               return s.normed.data();
+                           });
+    const Job projections[] = {{&q, nullptr, qkv_.data(), (size_t)stride, false},
+                               {&k, nullptr, qkv_.data() + q_, (size_t)stride, false},
+                               {&v, nullptr, qkv_.data() + q_ + kv_, (size_t)stride, false}};
+    multiply(thread, projections, 3, h, tokens);
+    prefetch(o, thread);
+    pool_.barrier();
+    if (shape_.qk_norm || shape_.clip_qkv > 0) adjust_qkv(layer, thread);
+    attend(layer, thread);
+    pool_.barrier();
+
+    const Rows mixed = prepare(thread, tokens, shape_.heads * shape_.head_dim, form_of(o.kind),
+                               [&](int t, Scratch& s) { return mixed_row(t, s); });
+    const bool after = shape_.norms_after;
+    const Job out{&o, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
+    multiply(thread, &out, 1, mixed, tokens);
+    prefetch(l.matrix[GATE_PROJ], thread);
+    pool_.barrier();
+    if (after) add_normed(layer, NORM_ATTENTION, thread);
+}
+
+void Model::feed_forward_block(int layer, int thread) {
+    const int tokens = batch_->tokens;
+    Layer& l = layers_[(size_t)layer];
+    const Matrix &gate = l.matrix[GATE_PROJ], &up = l.matrix[UP_PROJ], &down = l.matrix[DOWN_PROJ];
+
+    const Rows h = prepare(thread, tokens, shape_.dim, form_of(gate.kind) | form_of(up.kind),
+                           [&](int t, Scratch& s) -> const float* {
+                               const float* x = x_.data() + (size_t)t * dim_;
+                               if (shape_.norms_after) return x;
+                               k_.norm(x, norm_of(layer, NORM_ATTENTION), shape_.dim, shape_.eps, shape_.layer_norm, s.normed.data());
+                               return s.normed.data();
+                           });
+    const Job gated{&gate, &up, hidden_.data(), (size_t)ffn_, false};
+    multiply(thread, &gated, 1, h, tokens);
+    prefetch(down, thread);
+    pool_.barrier();
+
+    const Rows hidden = prepare(thread, tokens, shape_.ffn_dim, form_of(down.kind),
+                                [&](int t, Scratch&) { return hidden_.data() + (size_t)t * ffn_; });
+    const bool after = shape_.norms_after;
+    const Job out{&down, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
+    multiply(thread, &out, 1, hidden, tokens);
+    prefetch(layer + 1 < shape_.layers ? layers_[(size_t)layer + 1].matrix[Q_PROJ] : head_, thread);
+    pool_.barrier();
+    if (after) add_normed(layer, NORM_FEED_FORWARD, thread);
+}
+
+void Model::output(int thread) {
+    const Batch& batch = *batch_;
+    const int rows = (int)batch.wanted.size();
+    if (!rows) return;
+    const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), [&](int t, Scratch& s) {
+        k_.norm(x_.data() + (size_t)batch.wanted[(size_t)t] * dim_, norm_of(-1, 0), shape_.dim, shape_.eps,
+                shape_.layer_norm, s.normed.data());
+        return (const float*)s.normed.data();
+    });
+    const bool direct = vocab_ == shape_.vocab;
+    const Job logits{&head_, nullptr, direct ? batch.logits : wide_.data(), (size_t)vocab_, false};
+    multiply(thread, &logits, 1, h, rows);
+    if (direct) return;
+    pool_.barrier();
+    for (int t = thread; t < rows; t += pool_.size())
+        std::copy_n(wide_.data() + (size_t)t * vocab_, shape_.vocab, batch.logits + (size_t)t * shape_.vocab);
+}
+
+// OLMo's switches on what the projections gave: norms over all of q and k, and the clamp.
+void Model::adjust_qkv(int layer, int thread) {
+    const int stride = q_ + 2 * kv_;
+    for (int t = thread; t < batch_->tokens; t += pool_.size()) {
+        float* row = qkv_.data() + (size_t)t * stride;
+        if (shape_.qk_norm) {
+            k_.norm(row, norm_of(layer, NORM_Q), shape_.heads * shape_.head_dim, shape_.eps, false, row);
+            k_.norm(row + q_, norm_of(layer, NORM_K), shape_.kv_heads * shape_.head_dim, shape_.eps, false, row + q_);
+        }
+        if (shape_.clip_qkv > 0)
+            for (int i = 0; i < stride; i++) row[i] = std::clamp(row[i], -shape_.clip_qkv, shape_.clip_qkv);
+    }
+    pool_.barrier();
+}
+
+void Model::add_normed(int layer, int slot, int thread) {
+    float* normed = scratch_[(size_t)thread].normed.data();
+    for (int t = thread; t < batch_->tokens; t += pool_.size()) {
+        k_.norm(added_.data() + (size_t)t * dim_, norm_of(layer, slot), shape_.dim, shape_.eps, shape_.layer_norm, normed);
+        float* x = x_.data() + (size_t)t * dim_;
+        for (int i = 0; i < shape_.dim; i++) x[i] += normed[i];
+    }
+    pool_.barrier();
+}
+
+}  // namespace camelid

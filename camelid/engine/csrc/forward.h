@@ -1,0 +1,139 @@
+// The forward pass of model/reference.py on packed weights, for all spans of a batch in one call.
+//
+// T new ids, D width, H query heads, K key/value heads, E width of a head, F feed-forward width, V vocabulary.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels.h"
+#include "pool.h"
+
+namespace camelid {
+
+constexpr int STRETCH = 256;    // positions whose attention is summed together, counted from position 0
+constexpr int ITEM_ROWS = 48;   // queries that read a stretch together
+
+struct Shape {
+    int dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab;
+    float eps;
+    bool layer_norm;   // LayerNorm without weights instead of RMSNorm (OLMo 1)
+    bool norms_after;  // normalise what a block adds, not what it reads (OLMo 2)
+    bool qk_norm;      // RMSNorm over all of q and all of k (OLMo 2)
+    float clip_qkv;    // clamp q, k and v; 0: leave them (OLMo 1)
+};
+
+enum Slot : int { Q_PROJ, K_PROJ, V_PROJ, O_PROJ, GATE_PROJ, UP_PROJ, DOWN_PROJ, N_SLOTS };
+enum NormSlot : int { NORM_INPUT, NORM_ATTENTION, NORM_FEED_FORWARD, NORM_Q, NORM_K, N_NORMS };
+
+struct Span {
+    int first, length;  // its rows among all new ids
+    int start;          // position of the first
+    const int32_t* pages;
+    int n_pages;
+};
+
+struct Batch {
+    const float* embedded;  // (T, D)
+    int tokens;
+    std::vector<Span> spans;
+    std::vector<int> wanted;  // rows whose logits are asked for
+    const float *cos, *sin;   // (positions, E / 2)
+    float* logits;            // (wanted, V)
+};
+
+class Model {
+public:
+    Model(const Shape& shape, const Kernels& kernels, int threads);
+
+    // Say what every matrix will be, `layer` −1 for the output matrix; then reserve; then fill each.
+    void plan(int layer, int slot, Kind kind, int rows, int columns);
+    void reserve();
+    size_t fill(int layer, int slot, const uint8_t* blocks, size_t row_bytes);
+    void set_norm(int layer, int slot, const float* weight, int width);  // layer −1: the final norm
+
+    uint64_t read_weights();  // every byte once on all threads: the least time a decoded token can take here
+    void allocate(int pages);
+    void copy_page(int source, int target);
+    void forward(const Batch& batch);
+
+    const Kernels& kernels() const { return k_; }
+    bool has_page(int page) const { return page >= 0 && page < n_pages_; }
+    bool fits(int layer, int slot, size_t rows, size_t row_bytes) const;  // blocks a matrix can be filled from
+    int threads() const { return pool_.size(); }
+    const Shape& shape() const { return shape_; }
+    size_t weight_bytes() const { return reserved_; }  // that a token's forward pass reads
+
+private:
+    struct Layer {
+        Matrix matrix[N_SLOTS];
+        Buffer<float> norm[N_NORMS];
+    };
+    struct Job {  // out = a · x; silu(a · x) · (up · x) where there is `up`
+        const Matrix *a, *up;
+        float* out;
+        size_t stride;
+        bool adds;
+    };
+    struct Item {  // a piece of attention: tokens of a span on one key/value head, over a range of stretches
+        int span, head, first, last, begin, end;
+        bool splits;
+    };
+    struct Scratch {  // of one thread
+        Buffer<uint8_t> rows, weights;
+        Buffer<float> normed, tile, scales, minima, queries, scores, peak, mass, mixed, sum_peak, sum_mass, sum_mixed;
+        Buffer<int> limits;
+    };
+    struct Rows {  // prepared activations
+        const uint8_t* base;
+        RowLayout layout;
+    };
+
+    void run_layer(int layer, int thread);
+    void attention_block(int layer, int thread);
+    void feed_forward_block(int layer, int thread);
+    void output(int thread);
+    template <class Row> Rows prepare(int thread, int tokens, int width, int forms, Row&& row);
+    void multiply(int thread, const Job* jobs, int n_jobs, const Rows& in, int tokens);
+    void multiply_one(int thread, const Job* jobs, int n_jobs, const Rows& in);
+    void multiply_groups(int thread, const Job& job, const Rows& in, int first, int n);
+    void multiply_panel(int thread, const Job& job, int panel, const Rows& in, int first, int tokens);
+    void prefetch(const Matrix& matrix, int thread);
+    void adjust_qkv(int layer, int thread);
+    void add_normed(int layer, int slot, int thread);
+    void write_keys(int layer, int token, int head);
+    void attend(int layer, int thread);
+    void attend_item(int layer, int thread, const Item& item);
+    void gather_queries(const Item& item, Scratch& scratch);
+    const float* mixed_row(int token, Scratch& scratch);
+    void plan_attention();
+    void make_room(const Batch& batch);
+    uint16_t* keys(int layer, int head, int page) const;
+    const Matrix& at(int layer, int slot) const { return layer < 0 ? head_ : layers_[layer].matrix[slot]; }
+    const float* norm_of(int layer, int slot) const;
+
+    Shape shape_;
+    const Kernels& k_;
+    Pool pool_;
+    Heads heads_;
+    int dim_, q_, kv_, ffn_, vocab_;  // widths padded to whole registers
+    std::vector<Layer> layers_;
+    Matrix head_{};
+    Buffer<float> final_norm_, ones_;
+    Arena weights_, pages_;
+    size_t reserved_ = 0;
+    int n_pages_ = 0;
+    size_t page_halves_ = 0;
+
+    const Batch* batch_ = nullptr;
+    std::vector<int> token_span_;
+    std::vector<Item> items_;
+    std::vector<int> parts_at_, n_parts_;  // of each token: where its stretches' results lie, and how many
+    bool writes_with_attention_ = false;
+    Buffer<float> x_, qkv_, mixed_, hidden_, added_, parts_, wide_;
+    Buffer<uint8_t> rows_;
+    std::vector<Scratch> scratch_;
+};
+
+}  // namespace camelid

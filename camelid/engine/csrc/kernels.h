@@ -1,0 +1,116 @@
+// What an instruction set does for the forward pass: the table of its kernels, and the shapes of what they work on.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace camelid {
+
+constexpr int LANES = 16;  // output rows side by side in a packed matrix; positions in a page
+
+// How a packed matrix stores its weights. A new kind is a row in `TRAITS` and a function in pack.cpp.
+enum class Kind : int { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, F32, BF16, F16, F16_AS_BF16 };
+
+// Scales of a block of 32: one half; two halves (scale, minimum); two bytes of 6 bits times two halves of 256 weights;
+// two signed bytes (one for 16 weights each) times a half of 256 weights.
+enum class Scales { NONE, ONE, TWO, SUPER, SUPER16 };
+
+struct Traits {
+    int bits;        // of a weight
+    int middle;      // the integer that means zero
+    Scales scales;
+    int block_bytes;  // of a group's payload for 32 columns (for 1 column where scales are NONE)
+    int scale_bytes;  // of a group's scales for 32 columns
+    int super_bytes;  // of a group's scales for 256 columns
+};
+
+constexpr Traits TRAITS[] = {
+    {4, 8, Scales::ONE, 256, 32, 0},      {4, 0, Scales::TWO, 256, 64, 0},   {5, 16, Scales::ONE, 320, 32, 0},
+    {5, 0, Scales::TWO, 320, 64, 0},      {8, 0, Scales::ONE, 512, 32, 0},   {4, 0, Scales::SUPER, 256, 32, 64},
+    {5, 0, Scales::SUPER, 320, 32, 64},   {6, 32, Scales::SUPER16, 384, 32, 32},
+    {32, 0, Scales::NONE, 64, 0, 0},      {16, 0, Scales::NONE, 32, 0, 0},   {16, 0, Scales::NONE, 32, 0, 0},
+    {16, 0, Scales::NONE, 32, 0, 0},
+};
+constexpr const Traits& traits(Kind kind) { return TRAITS[(int)kind]; }
+constexpr bool is_float(Kind kind) { return traits(kind).scales == Scales::NONE; }
+
+// Where block b of 32 columns begins in a group: blocks follow each other, payload and scales together, and the scales
+// of 256 columns stand before their eight blocks. A product reads a matrix from its first byte to its last.
+constexpr size_t super_at(const Traits& t, int b) {
+    return (size_t)(b / 8) * (size_t)(8 * (t.block_bytes + t.scale_bytes) + t.super_bytes);
+}
+constexpr size_t block_at(const Traits& t, int b) {
+    if (!t.super_bytes) return (size_t)b * (size_t)(t.block_bytes + t.scale_bytes);
+    return super_at(t, b) + (size_t)t.super_bytes + (size_t)(b % 8) * (size_t)(t.block_bytes + t.scale_bytes);
+}
+
+// A matrix (rows, columns) packed by groups of 16 rows: lane i of every register belongs to the group's row i.
+struct Matrix {
+    Kind kind;
+    int rows, columns, groups;
+    size_t group_bytes;
+    uint8_t* data;
+    const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
+};
+
+// One token's activations in the three forms that matrices multiply, written side by side from `base`.
+// Bytes: x = scale · (128 · high + low) for blocks of 32, with the sums that weights with a zero point or minima need.
+struct RowLayout {
+    size_t bytes, scale, scaled_sum, minus32, minus16, brain, floats, stride;
+};
+enum Form : int { FORM_BYTES = 1, FORM_BRAIN = 2, FORM_FLOATS = 4 };
+
+// Groups of a matrix unpacked for many tokens: weights as bytes (or bfloat16 pairs, or floats), scales as floats.
+struct Panel {
+    uint8_t* weights;
+    float* scales;
+    float* minima;
+};
+
+// Keys of a page: (width, 16 positions); values: (16 positions, padded width); both in halves.
+struct Heads {
+    int width, padded;  // of a head; padded to whole registers
+    int group;          // query heads that share keys and values
+};
+
+struct Kernels {
+    const char* name;
+    bool has_bf16;
+    int tile_groups;  // groups that one panel holds
+
+    // x (padded, zeros behind `width`) → x / rms(x) · weight, or (x − mean) / deviation where `centred`.
+    void (*norm)(const float* x, const float* weight, int width, float eps, bool centred, float* out);
+    // The forms of x that `forms` asks for; x is padded with zeros to whole registers.
+    void (*prepare)(const float* x, int width, int forms, const RowLayout& layout, uint8_t* row);
+    // out[16 · (g − first)] = rows of groups first … last − 1 times one token.
+    void (*multiply_one)(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out);
+    // Unpack group `g` as the panel's `slot`.
+    void (*unpack)(const Matrix& a, int g, const Panel& panel, int slot);
+    // out[t · stride + 16 · slot + lane] = panel times each token; added to what is there where `adds`.
+    void (*multiply)(Kind kind, int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows,
+                     int tokens, float* out, size_t stride, bool adds);
+    void (*silu)(const float* gate, const float* up, int n, float* out);  // n: whole registers
+    // Rotary embedding of one head, times `scale`; pairs (i, i + width / 2).
+    void (*rotate)(const float* x, const float* cos, const float* sin, int width, float scale, float* out);
+    void (*write_key)(const float* key, int width, uint16_t* page, int place);
+    void (*write_value)(const float* value, const Heads& heads, uint16_t* page, int place);
+    // Attention of `rows` queries over positions [begin, begin + n) of the pages, each row up to its own limit:
+    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone.
+    void (*attend)(const Heads& heads, const float* queries, int rows, const int* limits, const uint16_t* const* keys,
+                   const uint16_t* const* values, int begin, int n, float* scores, float* peak, float* mass,
+                   float* mixed);
+    // Fold a stretch into what came before it.
+    void (*merge)(int padded, float& peak, float& mass, float* mixed, float next_peak, float next_mass,
+                  const float* next_mixed);
+    void (*prefetch)(const uint8_t* p, size_t bytes);
+    uint64_t (*read)(const uint8_t* p, size_t bytes);  // every byte, for the memory's limit; whole lines of 1024
+    double (*busy)(int what, long rounds);  // operations done: 0 fp32, 1 bf16, 2 int8; 0 where there is no instruction
+};
+
+const Kernels* scalar_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avxvnni_kernels();
+const Kernels* avx512_kernels();
+const Kernels* avx512bf16_kernels();
+const Kernels* neon_kernels();
+
+}  // namespace camelid

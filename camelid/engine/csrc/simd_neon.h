@@ -1,0 +1,103 @@
+// Sixteen lanes as four registers of NEON with dot products (ARMv8.2 and later: Apple M1, Graviton 2, Grace …).
+#pragma once
+#include <arm_neon.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace camelid::CAMELID_ISA {
+
+struct F {
+    float32x4_t v[4];
+};
+struct I {
+    int32x4_t v[4];
+};
+
+constexpr int TILE_GROUPS = 1, TILE_TOKENS = 3, TILE_FLOAT_TOKENS = 4;
+constexpr int ZERO8 = 0;  // bytes of weights stay signed
+constexpr bool HAS_BF16 = false;
+
+template <class Of> inline F floats(Of of) { return {{of(0), of(1), of(2), of(3)}}; }
+template <class Of> inline I ints(Of of) { return {{of(0), of(1), of(2), of(3)}}; }
+
+inline F set1(float x) { return floats([&](int) { return vdupq_n_f32(x); }); }
+inline F zero() { return set1(0); }
+inline F load(const float* p) { return floats([&](int i) { return vld1q_f32(p + 4 * i); }); }
+inline void store(float* p, F x) {
+    for (int i = 0; i < 4; i++) vst1q_f32(p + 4 * i, x.v[i]);
+}
+inline F load_f16(const uint16_t* p) {
+    return floats([&](int i) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i))); });
+}
+inline void store_f16(uint16_t* p, F x) {
+    for (int i = 0; i < 4; i++) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
+}
+inline F load_bf16(const uint16_t* p) {
+    return floats([&](int i) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)); });
+}
+inline F add(F a, F b) { return floats([&](int i) { return vaddq_f32(a.v[i], b.v[i]); }); }
+inline F sub(F a, F b) { return floats([&](int i) { return vsubq_f32(a.v[i], b.v[i]); }); }
+inline F mul(F a, F b) { return floats([&](int i) { return vmulq_f32(a.v[i], b.v[i]); }); }
+inline F div(F a, F b) { return floats([&](int i) { return vdivq_f32(a.v[i], b.v[i]); }); }
+inline F max(F a, F b) { return floats([&](int i) { return vmaxq_f32(a.v[i], b.v[i]); }); }
+inline F min(F a, F b) { return floats([&](int i) { return vminq_f32(a.v[i], b.v[i]); }); }
+inline F abs(F a) { return floats([&](int i) { return vabsq_f32(a.v[i]); }); }
+inline F fma(F a, F b, F c) { return floats([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); }); }
+inline F round(F a) { return floats([&](int i) { return vrndnq_f32(a.v[i]); }); }
+inline float sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]))); }
+inline float top(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
+
+inline I iset1(int32_t x) { return ints([&](int) { return vdupq_n_s32(x); }); }
+inline I izero() { return iset1(0); }
+inline I iload(const void* p) { return ints([&](int i) { return vreinterpretq_s32_u8(vld1q_u8((const uint8_t*)p + 16 * i)); }); }
+inline void istore(void* p, I x) {
+    for (int i = 0; i < 4; i++) vst1q_u8((uint8_t*)p + 16 * i, vreinterpretq_u8_s32(x.v[i]));
+}
+inline I ispread(const void* p) {
+    int32_t x;
+    std::memcpy(&x, p, 4);
+    return iset1(x);
+}
+inline I iand(I a, I b) { return ints([&](int i) { return vandq_s32(a.v[i], b.v[i]); }); }
+inline I ior(I a, I b) { return ints([&](int i) { return vorrq_s32(a.v[i], b.v[i]); }); }
+inline I ixor(I a, I b) { return ints([&](int i) { return veorq_s32(a.v[i], b.v[i]); }); }
+inline I iadd(I a, I b) { return ints([&](int i) { return vaddq_s32(a.v[i], b.v[i]); }); }
+inline I imul(I a, I b) { return ints([&](int i) { return vmulq_s32(a.v[i], b.v[i]); }); }
+template <int N> inline I shr(I a) {
+    if constexpr (N == 0) return a;
+    else return ints([&](int i) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), N)); });
+}
+template <int N> inline I shl(I a) { return ints([&](int i) { return vshlq_n_s32(a.v[i], N); }); }
+inline F to_float(I a) { return floats([&](int i) { return vcvtq_f32_s32(a.v[i]); }); }
+inline I to_int(F a) { return ints([&](int i) { return vcvtnq_s32_f32(a.v[i]); }); }  // nearest, ties to even
+inline F pow2(F n) {
+    const I bits = shl<23>(iadd(to_int(n), iset1(127)));
+    return floats([&](int i) { return vreinterpretq_f32_s32(bits.v[i]); });
+}
+inline F load_u8(const uint8_t* p) {
+    float values[16];
+    for (int i = 0; i < 16; i++) values[i] = (float)p[i];
+    return load(values);
+}
+inline F load_s8(const uint8_t* p) {
+    float values[16];
+    for (int i = 0; i < 16; i++) values[i] = (float)(int8_t)p[i];
+    return load(values);
+}
+inline void store_s8(int8_t* p, I a) {
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++) p[4 * i + j] = (int8_t)a.v[i][j];
+}
+inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
+
+// acc + Σ of four products in each lane: weights (signed if of 8 BITS) times signed bytes.
+template <int BITS> inline I dot4(I acc, I weights, I bytes) {
+    return ints([&](int i) {
+        return vdotq_s32(acc.v[i], vreinterpretq_s8_s32(weights.v[i]), vreinterpretq_s8_s32(bytes.v[i]));
+    });
+}
+
+inline void prefetch(const void* p) { asm volatile("prfm pldl1keep, [%0]" ::"r"(p)); }
+
+}  // namespace camelid::CAMELID_ISA

@@ -1,0 +1,281 @@
+"""The C++ engine against the NumPy reference on the same weights, and against itself: neighbours, threads, chunks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from camelid.engine import _cpu
+from camelid.engine.backend import Batch, Span
+from camelid.engine.backend_cpu import PACKED, CpuBackend, instruction_sets
+from camelid.engine.backend_numpy import NumpyBackend
+from camelid.engine.options import EngineOptions
+from camelid.errors import OptionError, ResourceError
+from camelid.model.config import ModelConfig
+from camelid.weights.quants import QUANTS
+from camelid.weights.tensor import Tensor
+from tests.tiny import tiny_config, tiny_tensors
+
+EXACT = ("F32", "BF16")
+WRITABLE = tuple(name for name in PACKED if QUANTS[name].encode)
+SHAPES = {
+    "grouped": {},
+    "one key head each": {"n_kv_heads": 4},
+    "tied": {"ties_embeddings": True, "vocab_size": 333},
+    "layer norm, clamp": {"norm": "layer", "clip_qkv": 1.0},
+    "norms after, qk norm": {"norms_after": True, "qk_norm": True},
+}
+LARGE = {"dim": 256, "ffn_dim": 512, "n_heads": 8, "head_dim": 32}  # as the kinds with blocks of 256 need
+ODD = {"dim": 37, "ffn_dim": 53, "n_heads": 3, "n_kv_heads": 1, "head_dim": 10, "vocab_size": 101}
+
+
+def weights(config: ModelConfig, quant: str, seed: int = 0) -> SimpleNamespace:
+    """A random model whose matrices are stored as `quant`."""
+    tensors = {
+        name: Tensor.from_array(name, array, "F32" if array.ndim == 1 else quant)
+        for name, array in tiny_tensors(config, seed).items()
+    }
+    return SimpleNamespace(path=Path("tiny"), config=config, tensors=tensors)
+
+
+def cpu(opened: SimpleNamespace, threads: int = 1, isa: str | None = None, n_pages: int = 64, **options) -> CpuBackend:
+    backend = CpuBackend(opened, EngineOptions(threads=threads, **options), isa)
+    backend.allocate(n_pages)
+    return backend
+
+
+def ids_of(n: int, config: ModelConfig, seed: int = 0) -> tuple[int, ...]:
+    return tuple(np.random.default_rng(seed).integers(0, config.vocab_size, n).tolist())
+
+
+def all_rows(backend, ids: tuple[int, ...], start: int = 0, first_page: int = 0) -> np.ndarray:
+    pages = tuple(range(first_page, first_page + -(-(start + len(ids)) // 16)))
+    return backend.forward(Batch((Span(ids, start, pages, "all"),)))
+
+
+def divergence(reference: np.ndarray, rows: np.ndarray) -> float:
+    """Mean Kullback–Leibler distance of next-token distributions, in nats."""
+    logs = [x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)
+            for x in (reference.astype(np.float64), rows.astype(np.float64))]  # fmt: skip
+    return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean())
+
+
+def reference_rows(opened: SimpleNamespace, ids: tuple[int, ...]) -> np.ndarray:
+    backend = NumpyBackend.load(opened, EngineOptions())
+    backend.allocate(64)
+    return all_rows(backend, ids)
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+@pytest.mark.parametrize("quant", WRITABLE)
+def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, isa):
+    config = tiny_config(**LARGE)
+    opened, ids = weights(config, quant), ids_of(70, config)
+    expected = reference_rows(opened, ids)
+    # F16 meets bfloat16 on processors that multiply it; everything else is far nearer than the bound of 1e-3.
+    bound = 1e-5 if quant in EXACT else 1e-4 if quant == "F16" else 1e-6
+    for threads in (1, 2):
+        assert divergence(expected, all_rows(cpu(opened, threads, isa), ids)) < bound
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("quant", ["F32", "Q8_0"])
+def test_every_shape_agrees(shape, quant, isa):
+    config = tiny_config(**SHAPES[shape])
+    opened, ids = weights(config, quant), ids_of(40, config)
+    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2, isa), ids)) < 1e-5
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+@pytest.mark.parametrize("quant", ["F32", "BF16", "F16"])
+def test_sizes_that_fill_no_register_agree(quant, isa):
+    config = tiny_config(**ODD)
+    opened, ids = weights(config, quant), ids_of(33, config)
+    expected = reference_rows(opened, ids)
+    for options in ({}, {"dtype": "float32"}):
+        rows = all_rows(cpu(opened, 2, isa, **options), ids)
+        exact = quant in EXACT or bool(options)
+        assert divergence(expected, rows) < (1e-5 if exact else 1e-3)
+        if exact:
+            np.testing.assert_allclose(rows, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_shapes_agree(seed):
+    rng = np.random.default_rng(seed)
+    kv_heads, group, head_dim = int(rng.integers(1, 4)), int(rng.integers(1, 6)), 2 * int(rng.integers(1, 40))
+    config = tiny_config(
+        dim=32 * int(rng.integers(1, 5)),
+        ffn_dim=32 * int(rng.integers(1, 7)),
+        n_kv_heads=kv_heads,
+        n_heads=kv_heads * group,
+        head_dim=head_dim,
+        vocab_size=int(rng.integers(20, 400)),
+        n_layers=int(rng.integers(1, 4)),
+    )
+    quant = "Q4_1" if config.q_dim % 32 == 0 else "BF16"
+    opened, ids = weights(config, quant, seed), ids_of(int(rng.integers(1, 120)), config, seed)
+    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2), ids)) < 1e-5
+
+
+@pytest.mark.parametrize("quant", ["Q4_1", "Q8_0", "BF16", "F16"])
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_a_row_has_the_same_bits_alone_in_chunks_in_a_crowd_and_with_more_threads(quant, isa):
+    config = tiny_config()
+    opened, ids = weights(config, quant), ids_of(45, config)
+    whole = all_rows(cpu(opened, 1, isa), ids)
+    many = cpu(opened, 2, isa)
+    np.testing.assert_array_equal(all_rows(many, ids), whole)
+    alone = cpu(opened, 1, isa)
+    np.testing.assert_array_equal(np.concatenate([all_rows(alone, ids[i : i + 1], i) for i in range(45)]), whole)
+    chunked = cpu(opened, 2, isa)
+    parts = [all_rows(chunked, ids[a:b], a) for a, b in ((0, 3), (3, 20), (20, 22), (22, 45))]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    crowd = cpu(opened, 2, isa)
+    others = [Span(ids_of(n, config, n), 0, (10 + n,), "all") for n in (1, 5, 16)]
+    mine = Span(ids, 0, (0, 1, 2), "all")
+    rows = crowd.forward(Batch((others[0], mine, *others[1:])))
+    np.testing.assert_array_equal(rows[1:46], whole)
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_kinds_may_be_mixed_in_a_layer(isa):
+    """As Q4_K_M files have them, and gate and up of different kinds too."""
+    config = tiny_config(**LARGE)
+    opened, ids = weights(config, "Q4_K"), ids_of(20, config)
+    for name, quant in {"v_proj": "Q6_K", "gate_proj": "F32", "down_proj": "Q8_0", "k_proj": "BF16"}.items():
+        for layer in range(config.n_layers):
+            old = opened.tensors[f"layers.{layer}.{name}"]
+            opened.tensors[old.name] = Tensor.from_array(old.name, old.array(), quant)
+    whole = all_rows(cpu(opened, 2, isa), ids)
+    assert divergence(reference_rows(opened, ids), whole) < 1e-6
+    alone = cpu(opened, 1, isa)
+    np.testing.assert_array_equal(np.concatenate([all_rows(alone, ids[i : i + 1], i) for i in range(20)]), whole)
+
+
+def test_long_contexts_are_read_in_stretches_and_keep_their_bits():
+    """Several stretches of positions: split over threads when one token is read, in line when many are."""
+    config = tiny_config(context=2048)
+    opened, ids = weights(config, "Q8_0"), ids_of(900, config)
+    expected, whole = reference_rows(opened, ids), all_rows(cpu(opened, 1), ids)
+    assert divergence(expected, whole) < 1e-5
+    stepped = cpu(opened, 2)
+    all_rows(stepped, ids[:890])
+    pages = tuple(range(57))
+    rows = [stepped.forward(Batch((Span(ids[i : i + 1], i, pages, "last"),))) for i in range(890, 900)]
+    np.testing.assert_array_equal(np.concatenate(rows), whole[890:])
+    again = cpu(opened, 2)
+    all_rows(again, ids[:890])
+    together = again.forward(Batch((Span(ids[890:894], 890, pages, "all"), Span(ids[:3], 0, (60,), "all"))))
+    np.testing.assert_array_equal(together[:4], whole[890:894])
+
+
+def test_pages_may_lie_anywhere_and_a_copy_holds_the_same():
+    config = tiny_config()
+    opened, ids = weights(config, "Q4_0"), ids_of(40, config)
+    whole = all_rows(cpu(opened), ids)
+    backend = cpu(opened)
+    scattered = (7, 2, 11)
+    first = backend.forward(Batch((Span(ids[:33], 0, scattered, "all"),)))
+    backend.copy_page(11, 4)
+    rest = backend.forward(Batch((Span(ids[33:], 33, (7, 2, 4), "all"),)))
+    np.testing.assert_array_equal(np.concatenate([first, rest]), whole)
+
+
+def test_only_wanted_rows_come_back_in_order():
+    backend = cpu(weights(tiny_config(), "Q8_0"))
+    whole = backend.forward(Batch((Span((1, 2, 3), 0, (0,), "all"), Span((4, 5), 0, (1,), "all"))))
+    asked = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
+    np.testing.assert_array_equal(backend.forward(Batch(asked)), whole[[4, 0, 1, 2]])
+    assert backend.forward(Batch((Span((1,), 0, (3,), "none"),))).shape == (0, 320)
+
+
+def test_other_kinds_are_requantised_and_that_is_said(caplog):
+    config = tiny_config(**LARGE)
+    opened, ids = weights(config, "F32"), ids_of(20, config)
+    name = "layers.0.up_proj"
+    blocks = np.random.default_rng(0).integers(0, 256, (512, QUANTS["Q2_K"].row_bytes(256)), np.uint8)
+    blocks[:, 80:84] = np.array([0.002, 0.002], np.float16).view(np.uint8)  # its scales
+    opened.tensors[name] = Tensor(name, (512, 256), "Q2_K", lambda: blocks)
+    rows = all_rows(cpu(opened), ids)
+    assert "turns Q2_K into Q8_0" in caplog.text
+    assert divergence(reference_rows(opened, ids), rows) < 1e-3
+
+
+@pytest.mark.skipif("avx512bf16" not in instruction_sets(), reason="this processor has no BF16 products")
+def test_halves_that_lose_bits_as_bfloat16_are_counted(caplog):
+    config = tiny_config()
+    opened = weights(config, "F16")
+    cpu(opened)
+    assert "weights were rounded; --dtype float32 keeps them" in caplog.text
+    caplog.clear()
+    opened.tensors = {n: Tensor.from_array(n, np.round(8 * t.array()) / 8, "F16") for n, t in opened.tensors.items()}
+    cpu(opened)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("quant", ["Q8_0", "BF16", "F16"])
+def test_damaged_weights_give_numbers_that_the_engine_can_refuse(quant):
+    """A NaN must not be hidden by whole numbers."""
+    config = tiny_config()
+    opened = weights(config, quant)
+    name = "layers.0.input_layernorm"
+    bad = opened.tensors[name].array()
+    bad[3] = np.nan
+    opened.tensors[name] = Tensor.from_array(name, bad)
+    assert np.isnan(all_rows(cpu(opened), (1, 2))).any(axis=1).all()
+
+
+def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
+    opened = weights(tiny_config(), "F32")
+    monkeypatch.setenv("CAMELID_ISA", "avx1024")
+    with pytest.raises(OptionError, match="CAMELID_ISA: 'avx1024' does not run here"):
+        CpuBackend(opened, EngineOptions())
+    monkeypatch.setenv("CAMELID_ISA", "scalar")
+    assert CpuBackend(opened, EngineOptions()).isa == "scalar"
+    monkeypatch.setattr("camelid.engine.backend_cpu.available_bytes", lambda: 10**6)
+    with pytest.raises(ResourceError, match="tiny: needs"):
+        CpuBackend(opened, EngineOptions())
+
+
+def test_the_binding_refuses_what_would_leave_its_arrays():
+    backend = cpu(weights(tiny_config(), "F32"), n_pages=4)
+    for span in (Span((1,), 0, (4,), "last"), Span((1,) * 17, 0, (0,), "last"), Span((1,), 0, (-1,), "last")):
+        with pytest.raises(ValueError, match=r"page|room"):
+            backend.forward(Batch((span,)))
+    with pytest.raises(ValueError, match="no such page"):
+        backend.copy_page(0, 4)
+
+
+def test_threads_sleep_and_wake():
+    """Two engines in one process, used in turns with pauses, and one that is dropped while its threads wait."""
+    import time
+
+    opened, ids = weights(tiny_config(), "Q8_0"), ids_of(20, tiny_config())
+    first, second = cpu(opened, 3), cpu(opened, 2)
+    whole = all_rows(first, ids)
+    for _ in range(3):
+        time.sleep(0.01)
+        np.testing.assert_array_equal(all_rows(second, ids), whole)
+        np.testing.assert_array_equal(all_rows(first, ids), whole)
+    del first
+    np.testing.assert_array_equal(all_rows(second, ids), whole)
+
+
+def test_the_machines_limits_are_positive():
+    isa = instruction_sets()[0]
+    assert _cpu.read_bandwidth(isa, 1, 32) > 1e8
+    assert all(_cpu.multiply_peak(isa, what, 1) > 1e8 for what in (0, 2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="objdump reads ELF")
+def test_the_module_starts_without_numpy_torch_or_their_threads():
+    code = "import camelid.engine._cpu as c, sys; print(c.instruction_sets()); assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, capture_output=True)
