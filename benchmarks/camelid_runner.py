@@ -15,8 +15,8 @@ class CamelidRunner:
 
     name = "camelid"
 
-    def __init__(self, path: str, threads: int, length: int, sequences: int = 1) -> None:
-        self.backend = CpuBackend(open_weights(Path(path)), EngineOptions(threads=threads))
+    def __init__(self, path: str, threads: int, length: int, sequences: int = 1, bits: int = 15) -> None:
+        self.backend = CpuBackend(open_weights(Path(path)), EngineOptions(threads=threads, activation_bits=bits))
         per = -(-length // self.backend.page_size)
         self.backend.allocate(per * sequences)
         self.pages = [tuple(range(i * per, (i + 1) * per)) for i in range(sequences)]

@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--decode", type=int, default=64)
     parser.add_argument("--context", type=int, nargs="*", default=[0, 1024])
     parser.add_argument("--batch", type=int, nargs="*", default=[])
+    parser.add_argument("--activation-bits", type=int, default=15, choices=[15, 8], help="camelid's")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     choices = parser.parse_args()
@@ -57,7 +58,7 @@ class Comparison:
         """Everything, a line of JSON each."""
         choices = self.choices
         length = max([choices.prefill, *choices.context]) + choices.decode + 64
-        ours = CamelidRunner(choices.model, choices.threads, length)
+        ours = CamelidRunner(choices.model, choices.threads, length, bits=choices.activation_bits)
         theirs = LlamaCppRunner(choices.model, choices.threads, length)
         self.weight_bytes = ours.backend.weight_bytes
         self.isa = ours.backend.isa
@@ -133,6 +134,7 @@ class Comparison:
             "test": test,
             "size": size,
             "threads": threads,
+            "activation_bits": self.choices.activation_bits,
             "isa": self.isa,
             "ratio": round(ours / theirs, 2),
             **{name: summary(values) for name, values in speeds.items()},

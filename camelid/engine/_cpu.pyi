@@ -34,6 +34,7 @@ class Model:
         clip_qkv: float,
         isa: str,
         threads: int,
+        fine: bool,
     ) -> None: ...
     def plan(self, layer: int, slot: int, quant: str, exact: bool, rows: int, columns: int) -> None:
         """Say what a matrix will be; layer −1 is the output matrix. `exact`: F16 stays F16."""

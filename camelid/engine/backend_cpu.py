@@ -31,8 +31,8 @@ OUTPUT = -1  # the layer number of what comes after all layers
 class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
-    Weights of quantised kinds meet activations of fifteen bits (one scale for 32), whole numbers both; BF16 and F32
-    meet float32. F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor
+    Weights of quantised kinds meet activations of fifteen bits (one scale for 32), whole numbers both, or of eight;
+    BF16 and F32 meet float32. F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor
     multiplies those; `dtype="float32"` leaves it as it is. Keys and values are float16.
 
     A row's result has the same bits whatever else is in the batch, however many threads there are.
@@ -72,6 +72,7 @@ class CpuBackend:
             clip_qkv=config.clip_qkv or 0.0,
             isa=chosen_isa(isa),
             threads=options.threads or threads()[0],
+            fine=options.activation_bits == 15,
         )
         self._load(weights)
         self._embedding = weights.tensors["embed_tokens"]

@@ -21,3 +21,6 @@ class EngineOptions(Options):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Numbers to compute in; auto: as the weights ask on cpu, bfloat16 on GPUs, else float32."
     )
+    activation_bits: Literal[15, 8] = Field(
+        15, description="Of what meets quantised weights on cpu: 15 is as good as exact, 8 reads prompts faster."
+    )

@@ -84,11 +84,13 @@ void Model::attend_item(int layer, int thread, const Item& item) {
     std::fill_n(s.sum_mass.data(), rows, 0.0f);
     for (int stretch = item.begin; stretch < item.end; stretch++) {
         const int begin = stretch * STRETCH, n = std::min(STRETCH, end - begin);
-        const uint16_t *key_pages[STRETCH / LANES], *value_pages[STRETCH / LANES];
-        for (int p = 0; p * LANES < n; p++) {
+        const uint16_t *key_pages[STRETCH / LANES + 2], *value_pages[STRETCH / LANES];
+        const int pages = (n + LANES - 1) / LANES;
+        for (int p = 0; p < pages; p++) {
             key_pages[p] = keys(layer, item.head, span.pages[begin / LANES + p]);
             value_pages[p] = key_pages[p] + (size_t)LANES * heads_.width;
         }
+        key_pages[pages] = value_pages[0], key_pages[pages + 1] = value_pages[pages > 1];  // what is read after the keys
         k_.attend(heads_, s.queries.data(), rows, s.limits.data(), key_pages, value_pages, begin, n, s.scores.data(),
                   s.peak.data(), s.mass.data(), s.mixed.data());
         for (int r = 0; r < rows; r++) {

@@ -5,7 +5,8 @@ namespace camelid::CAMELID_ISA {
 
 constexpr int STRIDE = 16;  // pages of a stretch: scores of a row take 16 · 16 floats
 
-// Scores of T queries against P pages of keys (lane: position).
+// Scores of T queries against P pages of keys (lane: position). The pages after them are fetched beside: one is too short
+// for the processor to see that many are read in line.
 template <int T, int P>
 inline void score(const Heads& heads, const float* queries, const uint16_t* const* keys, float* scores) {
     F acc[T][P];
@@ -13,6 +14,8 @@ inline void score(const Heads& heads, const float* queries, const uint16_t* cons
         for (int p = 0; p < P; p++) acc[t][p] = zero();
     for (int e = 0; e < heads.width; e++) {
         F k[P];
+        for (int p = 0; p < P; p++)
+            if (e % 2 == 0) prefetch(keys[P + p] + LANES * e);
         for (int p = 0; p < P; p++) k[p] = load_f16(keys[p] + LANES * e);
 #pragma GCC unroll 12
         for (int t = 0; t < T; t++) {
@@ -50,9 +53,11 @@ inline void mix(const Heads& heads, const float* powers, const uint16_t* const* 
         for (int v = 0; v < V; v++) acc[t][v] = zero();
     for (int base = 0; base < n; base += LANES) {
         const uint16_t* page = values[base / LANES] + column;
+        const uint16_t* next = base + LANES < n ? values[base / LANES + 1] + column : page;
         const int last = n - base < LANES ? n - base : LANES;
         for (int j = 0; j < last; j++) {
             F value[V];
+            for (int v = 0; v < V; v += 2) prefetch(next + j * heads.padded + LANES * v);
             for (int v = 0; v < V; v++) value[v] = load_f16(page + j * heads.padded + LANES * v);
 #pragma GCC unroll 12
             for (int t = 0; t < T; t++) {

@@ -59,7 +59,7 @@ void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_p
     }
     require(first == batch.tokens, "embedded: rows");
     for (size_t i = 0; i < wanted.size(); i++) {
-        require(wanted(i) >= 0 && wanted(i) < batch.tokens, "wanted: no such row");
+        require(wanted(i) > (i ? wanted(i - 1) : -1) && wanted(i) < batch.tokens, "wanted: no such row, or not in order");
         batch.wanted.push_back(wanted(i));
     }
     require(logits.shape(0) == wanted.size() && (int)logits.shape(1) == shape.vocab, "logits: shape");
@@ -88,15 +88,16 @@ NB_MODULE(_cpu, m) {
     nb::class_<Model>(m, "Model")
         .def("__init__",
              [](Model* self, int dim, int layers, int heads, int kv_heads, int head_dim, int ffn_dim, int vocab, float eps,
-                bool layer_norm, bool norms_after, bool qk_norm, float clip_qkv, const std::string& isa, int threads) {
+                bool layer_norm, bool norms_after, bool qk_norm, float clip_qkv, const std::string& isa, int threads, bool fine) {
                  require(head_dim <= 1024, "head_dim: above 1024");
                  const Shape shape{dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab,
                                    eps, layer_norm, norms_after, qk_norm, clip_qkv};
-                 new (self) Model(shape, kernels_called(isa), threads);
+                 new (self) Model(shape, kernels_called(isa), threads, fine);
              },
              nb::kw_only(), nb::arg("dim"), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
              nb::arg("ffn_dim"), nb::arg("vocab"), nb::arg("eps"), nb::arg("layer_norm"), nb::arg("norms_after"),
-             nb::arg("qk_norm"), nb::arg("clip_qkv"), nb::arg("isa"), nb::arg("threads"))
+             nb::arg("qk_norm"), nb::arg("clip_qkv"), nb::arg("isa"), nb::arg("threads"),
+             nb::arg("fine"))
         .def("plan", [](Model& self, int layer, int slot, const std::string& quant, bool exact, int rows, int columns) {
             require(layer < self.shape().layers && slot >= 0 && slot < N_SLOTS && rows > 0 && columns > 0, "plan");
             self.plan(layer, slot, kind_of(self, quant, exact), rows, columns);

@@ -12,8 +12,9 @@ constexpr int PRIVATE_TOKENS = 2;  // so few are prepared by every thread for it
 
 int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
-RowLayout layout_of(int width, int forms) {
+RowLayout layout_of(int width, int forms, bool fine) {
     RowLayout at{};
+    at.fine = fine;
     size_t end = 0;
     auto place = [&](size_t bytes) {
         const size_t start = end;
@@ -35,8 +36,8 @@ int form_of(Kind kind) { return kind == Kind::F16_AS_BF16 ? FORM_BRAIN : is_floa
 
 }  // namespace
 
-Model::Model(const Shape& shape, const Kernels& kernels, int threads)
-    : shape_(shape), k_(kernels), pool_(threads), layers_((size_t)shape.layers), scratch_((size_t)pool_.size()) {
+Model::Model(const Shape& shape, const Kernels& kernels, int threads, bool fine)
+    : shape_(shape), k_(kernels), fine_(fine), pool_(threads), layers_((size_t)shape.layers), scratch_((size_t)pool_.size()) {
     heads_ = {shape.head_dim, padded(shape.head_dim), shape.heads / shape.kv_heads};
     dim_ = padded(shape.dim), ffn_ = padded(shape.ffn_dim), vocab_ = padded(shape.vocab);
     q_ = padded(shape.heads * shape.head_dim), kv_ = padded(shape.kv_heads * shape.head_dim);
@@ -104,18 +105,17 @@ void Model::allocate(int pages) {
     n_pages_ = pages;
     const size_t halves = page_halves_ * (size_t)pages * (size_t)(shape_.layers * shape_.kv_heads);
     pages_ = Arena();
-    pages_ = Arena(halves * 2, false);
+    pages_ = Arena(halves * 2 + 8192, true);  // reading ahead may touch what lies behind
 }
 
 uint16_t* Model::keys(int layer, int head, int page) const {
-    const size_t index = ((size_t)layer * shape_.kv_heads + head) * (size_t)n_pages_ + (size_t)page;
+    // A page of all layers lies in one piece, so that large pages of memory are used from end to end.
+    const size_t index = ((size_t)page * shape_.layers + (size_t)layer) * (size_t)shape_.kv_heads + (size_t)head;
     return (uint16_t*)pages_.data() + index * page_halves_;
 }
 
 void Model::copy_page(int source, int target) {
-    for (int layer = 0; layer < shape_.layers; layer++)
-        for (int head = 0; head < shape_.kv_heads; head++)
-            std::memcpy(keys(layer, head, target), keys(layer, head, source), 2 * page_halves_);
+    std::memcpy(keys(0, 0, target), keys(0, 0, source), 2 * page_halves_ * (size_t)(shape_.layers * shape_.kv_heads));
 }
 
 // --- the pass --------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ void Model::make_room(const Batch& batch) {
     if (vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
     const int widest = std::max({dim_, q_, ffn_});
     const int all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
-    const size_t stride = layout_of(widest, all).stride;
+    const size_t stride = layout_of(widest, all, fine_).stride;
     rows_.grow(tokens * stride);
     const int rows = std::max(ITEM_ROWS, heads_.group);
     for (Scratch& s : scratch_) {
@@ -159,7 +159,7 @@ void Model::make_room(const Batch& batch) {
 
 // row(t, thread's scratch) gives the numbers of token t; they are prepared for the matrices of the next phase.
 template <class Row> Model::Rows Model::prepare(int thread, int tokens, int width, int forms, Row&& row) {
-    const RowLayout layout = layout_of(width, forms);
+    const RowLayout layout = layout_of(width, forms, fine_);
     Scratch& scratch = scratch_[(size_t)thread];
     const bool own = tokens <= PRIVATE_TOKENS;
     uint8_t* base = own ? scratch.rows.data() : rows_.data();
@@ -192,18 +192,24 @@ void Model::attention_block(int layer, int thread) {
     attend(layer, thread);
     pool_.barrier();
 
-    const Rows mixed = prepare(thread, tokens, shape_.heads * shape_.head_dim, form_of(o.kind),
-                               [&](int t, Scratch& s) { return mixed_row(t, s); });
+    // In the last layer only the wanted rows go on.
+    const bool last = layer + 1 == shape_.layers;
+    const int left = last ? (int)batch.wanted.size() : tokens;
+    if (!left) return;
+    if (last && left < tokens) keep_wanted(thread);
+    const Rows mixed = prepare(thread, left, shape_.heads * shape_.head_dim, form_of(o.kind),
+                               [&](int t, Scratch& s) { return mixed_row(last ? batch.wanted[(size_t)t] : t, s); });
     const bool after = shape_.norms_after;
     const Job out{&o, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
-    multiply(thread, &out, 1, mixed, tokens);
+    multiply(thread, &out, 1, mixed, left);
     prefetch(l.matrix[GATE_PROJ], thread);
     pool_.barrier();
-    if (after) add_normed(layer, NORM_ATTENTION, thread);
+    if (after) add_normed(layer, NORM_ATTENTION, left, thread);
 }
 
 void Model::feed_forward_block(int layer, int thread) {
-    const int tokens = batch_->tokens;
+    const int tokens = layer + 1 == shape_.layers ? (int)batch_->wanted.size() : batch_->tokens;
+    if (!tokens) return;
     Layer& l = layers_[(size_t)layer];
     const Matrix &gate = l.matrix[GATE_PROJ], &up = l.matrix[UP_PROJ], &down = l.matrix[DOWN_PROJ];
 
@@ -226,7 +232,7 @@ void Model::feed_forward_block(int layer, int thread) {
     multiply(thread, &out, 1, hidden, tokens);
     prefetch(layer + 1 < shape_.layers ? layers_[(size_t)layer + 1].matrix[Q_PROJ] : head_, thread);
     pool_.barrier();
-    if (after) add_normed(layer, NORM_FEED_FORWARD, thread);
+    if (after) add_normed(layer, NORM_FEED_FORWARD, tokens, thread);
 }
 
 void Model::output(int thread) {
@@ -234,7 +240,7 @@ void Model::output(int thread) {
     const int rows = (int)batch.wanted.size();
     if (!rows) return;
     const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), [&](int t, Scratch& s) {
-        k_.norm(x_.data() + (size_t)batch.wanted[(size_t)t] * dim_, norm_of(-1, 0), shape_.dim, shape_.eps,
+        k_.norm(x_.data() + (size_t)t * dim_, norm_of(-1, 0), shape_.dim, shape_.eps,
                 shape_.layer_norm, s.normed.data());
         return (const float*)s.normed.data();
     });
@@ -245,6 +251,14 @@ void Model::output(int thread) {
     pool_.barrier();
     for (int t = thread; t < rows; t += pool_.size())
         std::copy_n(wide_.data() + (size_t)t * vocab_, shape_.vocab, batch.logits + (size_t)t * shape_.vocab);
+}
+
+// Brings the stream's wanted rows to the front, in order.
+void Model::keep_wanted(int thread) {
+    if (thread == 0)
+        for (size_t i = 0; i < batch_->wanted.size(); i++)
+            std::copy_n(x_.data() + (size_t)batch_->wanted[i] * dim_, dim_, x_.data() + i * dim_);
+    pool_.barrier();
 }
 
 // OLMo's switches on what the projections gave: norms over all of q and k, and the clamp.
@@ -262,9 +276,9 @@ void Model::adjust_qkv(int layer, int thread) {
     pool_.barrier();
 }
 
-void Model::add_normed(int layer, int slot, int thread) {
+void Model::add_normed(int layer, int slot, int tokens, int thread) {
     float* normed = scratch_[(size_t)thread].normed.data();
-    for (int t = thread; t < batch_->tokens; t += pool_.size()) {
+    for (int t = thread; t < tokens; t += pool_.size()) {
         k_.norm(added_.data() + (size_t)t * dim_, norm_of(layer, slot), shape_.dim, shape_.eps, shape_.layer_norm, normed);
         float* x = x_.data() + (size_t)t * dim_;
         for (int i = 0; i < shape_.dim; i++) x[i] += normed[i];

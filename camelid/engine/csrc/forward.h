@@ -38,14 +38,15 @@ struct Batch {
     const float* embedded;  // (T, D)
     int tokens;
     std::vector<Span> spans;
-    std::vector<int> wanted;  // rows whose logits are asked for
+    std::vector<int> wanted;  // rows whose logits are asked for, in order
     const float *cos, *sin;   // (positions, E / 2)
     float* logits;            // (wanted, V)
 };
 
 class Model {
 public:
-    Model(const Shape& shape, const Kernels& kernels, int threads);
+    // `fine`: activations have fourteen bits and a sign where they meet quantised weights, else seven.
+    Model(const Shape& shape, const Kernels& kernels, int threads, bool fine);
 
     // Say what every matrix will be, `layer` −1 for the output matrix; then reserve; then fill each.
     void plan(int layer, int slot, Kind kind, int rows, int columns);
@@ -101,7 +102,8 @@ private:
     void multiply_panel(int thread, const Job& job, int panel, const Rows& in, int first, int tokens);
     void prefetch(const Matrix& matrix, int thread);
     void adjust_qkv(int layer, int thread);
-    void add_normed(int layer, int slot, int thread);
+    void add_normed(int layer, int slot, int tokens, int thread);
+    void keep_wanted(int thread);
     void write_keys(int layer, int token, int head);
     void attend(int layer, int thread);
     void attend_item(int layer, int thread, const Item& item);
@@ -115,6 +117,7 @@ private:
 
     Shape shape_;
     const Kernels& k_;
+    const bool fine_;
     Pool pool_;
     Heads heads_;
     int dim_, q_, kv_, ffn_, vocab_;  // widths padded to whole registers

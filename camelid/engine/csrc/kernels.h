@@ -53,8 +53,10 @@ struct Matrix {
 };
 
 // One token's activations in the three forms that matrices multiply, written side by side from `base`.
-// Bytes: x = scale · (128 · high + low) for blocks of 32, with the sums that weights with a zero point or minima need.
+// Bytes: x = scale · (128 · high + low) for blocks of 32, with the sums that weights with a zero point or minima need;
+// where rows are not `fine` there is no low byte, and x = scale · high.
 struct RowLayout {
+    bool fine;
     size_t bytes, scale, scaled_sum, minus32, minus16, brain, floats, stride;
 };
 enum Form : int { FORM_BYTES = 1, FORM_BRAIN = 2, FORM_FLOATS = 4 };
@@ -94,7 +96,8 @@ struct Kernels {
     void (*write_key)(const float* key, int width, uint16_t* page, int place);
     void (*write_value)(const float* value, const Heads& heads, uint16_t* page, int place);
     // Attention of `rows` queries over positions [begin, begin + n) of the pages, each row up to its own limit:
-    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone.
+    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone. Two more pages stand behind the keys: what is
+    // read after them.
     void (*attend)(const Heads& heads, const float* queries, int rows, const int* limits, const uint16_t* const* keys,
                    const uint16_t* const* values, int begin, int n, float* scores, float* peak, float* mass,
                    float* mixed);

@@ -75,7 +75,7 @@ struct ByteRow {  // where the parts of a token's eight-bit form lie
     const int32_t* minus(int quads) const { return (const int32_t*)(row + (quads == 8 ? at.minus32 : at.minus16)); }
 };
 
-template <Kind K>
+template <Kind K, bool FINE>
 void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
     constexpr Traits T = traits(K);
     constexpr int Q = QUADS<K>;
@@ -95,7 +95,7 @@ void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const uint8_t*
             open_scales<K>(block + T.block_bytes, super, scale, minimum);
             for (int part = 0; part < 8 / Q; part++) {
                 I even = izero(), odd = izero();
-                for (int low = 0; low < 2; low++) {
+                for (int low = 0; low < (FINE ? 2 : 1); low++) {
                     const uint8_t* p = x.block(b) + 32 * low + 4 * part * Q;
                     if (low) even = shl<HIGH_BITS>(even), odd = shl<HIGH_BITS>(odd);
                     for (int q = 0; q < Q; q += 2) {
@@ -161,6 +161,12 @@ inline void multiply_one_brain([[maybe_unused]] const Matrix& a, [[maybe_unused]
     for (; g + 2 <= last; g += 2) multiply_one_brain<2>(a, pairs, g, out + LANES * (g - first));
     for (; g < last; g++) multiply_one_brain<1>(a, pairs, g, out + LANES * (g - first));
 #endif
+}
+
+template <Kind K>
+void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
+    if (layout.fine) return multiply_one_bytes<K, true>(a, layout, row, first, last, out);
+    multiply_one_bytes<K, false>(a, layout, row, first, last, out);
 }
 
 void multiply_one(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
@@ -237,7 +243,7 @@ template <int T> inline __attribute__((always_inline)) void finish(F acc[T][R], 
 }
 
 // BITS 6 stands for all below 8; Q registers share a scale.
-template <int T, int BITS, int Q, bool MINIMA>
+template <int T, int BITS, int Q, bool MINIMA, bool FINE>
 void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& layout, const uint8_t* rows, float* out,
                 size_t stride, bool adds) {
     F acc[T][R];
@@ -254,7 +260,7 @@ void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& la
         for (int t = 0; t < T; t++)
             for (int r = 0; r < R; r++) dots[t][r] = izero();
 #pragma GCC unroll 2
-        for (int low = 0; low < 2; low++) {
+        for (int low = 0; low < (FINE ? 2 : 1); low++) {
 #pragma GCC unroll 8
             for (int q = 0; q < Q; q++) {
                 I w[R];
@@ -265,11 +271,15 @@ void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& la
                     for (int r = 0; r < R; r++) dots[t][r] = dot4<BITS>(dots[t][r], w[r], x);
                 }
             }
-            for (int t = 0; t < T; t++) {
-                const I start = low && !MINIMA ? imul(ispread(minus + t * s), zero_point) : izero();
-                for (int r = 0; r < R; r++) dots[t][r] = low ? iadd(dots[t][r], start) : shl<HIGH_BITS>(dots[t][r]);
-            }
+            if (FINE && !low)
+                for (int t = 0; t < T; t++)
+                    for (int r = 0; r < R; r++) dots[t][r] = shl<HIGH_BITS>(dots[t][r]);
         }
+        if constexpr (!MINIMA)
+            for (int t = 0; t < T; t++) {
+                const I start = imul(ispread(minus + t * s), zero_point);
+                for (int r = 0; r < R; r++) dots[t][r] = iadd(dots[t][r], start);
+            }
         weights += 64 * Q * R;
         F scale[R];
         for (int r = 0; r < R; r++) scale[r] = load(panel.scales + LANES * (part * R + r));
@@ -350,8 +360,9 @@ void multiply(Kind kind, int columns, const Panel& panel, const RowLayout& layou
     const bool minima = traits(kind).scales == Scales::TWO || traits(kind).scales == Scales::SUPER;
     auto bytes = [&](auto bits, auto quads, auto has_minima) {
         in_tiles<TILE_TOKENS>(tokens, 0, [&](auto t, int done) {
-            tile_bytes<t(), bits(), quads(), has_minima()>(columns, panel, middle, layout, rows + done * layout.stride,
-                                                          out + done * stride, stride, adds);
+            const auto tile = layout.fine ? tile_bytes<t(), bits(), quads(), has_minima(), true>
+                                          : tile_bytes<t(), bits(), quads(), has_minima(), false>;
+            tile(columns, panel, middle, layout, rows + done * layout.stride, out + done * stride, stride, adds);
         });
     };
     using std::integral_constant;
