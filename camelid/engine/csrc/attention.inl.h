@@ -10,21 +10,21 @@ constexpr int STRIDE = 16;  // pages of a stretch: scores of a row take 16 · 16
 template <int T, int P>
 inline void score(const Heads& heads, const float* queries, const uint16_t* const* keys, float* scores) {
     F acc[T][P];
-    for (int t = 0; t < T; t++)
-        for (int p = 0; p < P; p++) acc[t][p] = zero();
+    each<T>([&](auto t) INLINE { each<P>([&](auto p) INLINE { acc[t][p] = zero(); }); });
     for (int e = 0; e < heads.width; e++) {
         F k[P];
-        for (int p = 0; p < P; p++)
+        each<P>([&](auto p) INLINE {
+            k[p] = load_f16(keys[p] + LANES * e);
             if (e % 2 == 0) prefetch(keys[P + p] + LANES * e);
-        for (int p = 0; p < P; p++) k[p] = load_f16(keys[p] + LANES * e);
-#pragma GCC unroll 12
-        for (int t = 0; t < T; t++) {
+        });
+        each<T>([&](auto t) INLINE {
             const F q = set1(queries[t * heads.padded + e]);
-            for (int p = 0; p < P; p++) acc[t][p] = fma(q, k[p], acc[t][p]);
-        }
+            each<P>([&](auto p) INLINE { acc[t][p] = fma(q, k[p], acc[t][p]); });
+        });
     }
-    for (int t = 0; t < T; t++)
-        for (int p = 0; p < P; p++) store(scores + t * STRIDE * LANES + p * LANES, acc[t][p]);
+    each<T>([&](auto t) INLINE {
+        each<P>([&](auto p) INLINE { store(scores + t * STRIDE * LANES + p * LANES, acc[t][p]); });
+    });
 }
 
 // Turns a row's n scores into powers of their distance from the peak; what lies beyond becomes 0.
@@ -49,25 +49,26 @@ inline void soften(float* scores, int n, int all, float& peak, float& mass) {
 template <int T, int V>
 inline void mix(const Heads& heads, const float* powers, const uint16_t* const* values, int n, int column, float* mixed) {
     F acc[T][V];
-    for (int t = 0; t < T; t++)
-        for (int v = 0; v < V; v++) acc[t][v] = zero();
+    each<T>([&](auto t) INLINE { each<V>([&](auto v) INLINE { acc[t][v] = zero(); }); });
     for (int base = 0; base < n; base += LANES) {
         const uint16_t* page = values[base / LANES] + column;
         const uint16_t* next = base + LANES < n ? values[base / LANES + 1] + column : page;
         const int last = n - base < LANES ? n - base : LANES;
         for (int j = 0; j < last; j++) {
             F value[V];
-            for (int v = 0; v < V; v += 2) prefetch(next + j * heads.padded + LANES * v);
-            for (int v = 0; v < V; v++) value[v] = load_f16(page + j * heads.padded + LANES * v);
-#pragma GCC unroll 12
-            for (int t = 0; t < T; t++) {
+            each<V>([&](auto v) INLINE {
+                value[v] = load_f16(page + j * heads.padded + LANES * v);
+                if constexpr (v % 2 == 0) prefetch(next + j * heads.padded + LANES * v);
+            });
+            each<T>([&](auto t) INLINE {
                 const F power = set1(powers[t * STRIDE * LANES + base + j]);
-                for (int v = 0; v < V; v++) acc[t][v] = fma(power, value[v], acc[t][v]);
-            }
+                each<V>([&](auto v) INLINE { acc[t][v] = fma(power, value[v], acc[t][v]); });
+            });
         }
     }
-    for (int t = 0; t < T; t++)
-        for (int v = 0; v < V; v++) store(mixed + t * heads.padded + column + LANES * v, acc[t][v]);
+    each<T>([&](auto t) INLINE {
+        each<V>([&](auto v) INLINE { store(mixed + t * heads.padded + column + LANES * v, acc[t][v]); });
+    });
 }
 
 template <int T>

@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <type_traits>
+#include <utility>
 
 #include "half.h"
 #include "kernels.h"

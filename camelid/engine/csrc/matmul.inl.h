@@ -6,6 +6,16 @@
 
 namespace camelid::CAMELID_ISA {
 
+// f(0) … f(N − 1), each with its number known to the compiler, so that arrays of sums become registers.
+template <class Each, int... N>
+inline __attribute__((always_inline)) void each_of(std::integer_sequence<int, N...>, Each&& f) {
+    (f(std::integral_constant<int, N>{}), ...);
+}
+template <int N, class Each> inline __attribute__((always_inline)) void each(Each&& f) {
+    each_of(std::make_integer_sequence<int, N>{}, f);
+}
+#define INLINE __attribute__((always_inline))
+
 constexpr int HIGH_BITS = 7;  // an activation is 128 · high byte + low byte
 
 template <Kind K> constexpr bool HAS_MINIMA = traits(K).scales == Scales::TWO || traits(K).scales == Scales::SUPER;
@@ -234,21 +244,29 @@ void unpack(const Matrix& a, int g, const Panel& panel, int slot) {
     }
 }
 
-template <int T> inline __attribute__((always_inline)) void finish(F acc[T][R], float* out, size_t stride, bool adds) {
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++) {
+template <int T> using Sums = F[T][R];
+
+template <int T> inline __attribute__((always_inline)) void finish(Sums<T>& acc, float* out, size_t stride, bool adds) {
+    each<T>([&](auto t) INLINE {
+        each<R>([&](auto r) INLINE {
             float* p = out + t * stride + LANES * r;
             store(p, adds ? add(load(p), acc[t][r]) : acc[t][r]);
-        }
+        });
+    });
+}
+
+inline float float_at(const uint8_t* p) {
+    float x;
+    std::memcpy(&x, p, 4);
+    return x;
 }
 
 // BITS 6 stands for all below 8; Q registers share a scale.
 template <int T, int BITS, int Q, bool MINIMA, bool FINE>
 void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& layout, const uint8_t* rows, float* out,
                 size_t stride, bool adds) {
-    F acc[T][R];
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++) acc[t][r] = zero();
+    Sums<T> acc;
+    each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
     const uint8_t* weights = panel.weights;
     const I zero_point = iset1(middle);
     const size_t s = layout.stride;
@@ -257,50 +275,39 @@ void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& la
         const uint8_t* bytes = rows + layout.bytes + 64 * (size_t)b + 4 * (part * Q % 8);
         const uint8_t* minus = rows + (Q == 8 ? layout.minus32 : layout.minus16) + 4 * (size_t)part;
         I dots[T][R];
-        for (int t = 0; t < T; t++)
-            for (int r = 0; r < R; r++) dots[t][r] = izero();
-#pragma GCC unroll 2
-        for (int low = 0; low < (FINE ? 2 : 1); low++) {
-#pragma GCC unroll 8
-            for (int q = 0; q < Q; q++) {
+        each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = izero(); }); });
+        each<FINE ? 2 : 1>([&](auto low) INLINE {
+            each<Q>([&](auto q) INLINE {
                 I w[R];
-                for (int r = 0; r < R; r++) w[r] = iload(weights + 64 * (q * R + r));
-#pragma GCC unroll 12
-                for (int t = 0; t < T; t++) {
+                each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * (q * R + r)); });
+                each<T>([&](auto t) INLINE {
                     const I x = ispread(bytes + t * s + 32 * low + 4 * q);
-                    for (int r = 0; r < R; r++) dots[t][r] = dot4<BITS>(dots[t][r], w[r], x);
-                }
-            }
-            if (FINE && !low)
-                for (int t = 0; t < T; t++)
-                    for (int r = 0; r < R; r++) dots[t][r] = shl<HIGH_BITS>(dots[t][r]);
-        }
-        if constexpr (!MINIMA)
-            for (int t = 0; t < T; t++) {
-                const I start = imul(ispread(minus + t * s), zero_point);
-                for (int r = 0; r < R; r++) dots[t][r] = iadd(dots[t][r], start);
-            }
+                    each<R>([&](auto r) INLINE { dots[t][r] = dot4<BITS>(dots[t][r], w[r], x); });
+                });
+            });
+            asm volatile("" : "+r"(weights));  // loaded anew for the low bytes: held, they push the sums out of registers
+            if constexpr (FINE && low == 0)
+                each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = shl<HIGH_BITS>(dots[t][r]); }); });
+        });
         weights += 64 * Q * R;
+        if constexpr (!MINIMA)
+            each<T>([&](auto t) INLINE {
+                const I start = imul(ispread(minus + t * s), zero_point);
+                each<R>([&](auto r) INLINE { dots[t][r] = iadd(dots[t][r], start); });
+            });
         F scale[R];
-        for (int r = 0; r < R; r++) scale[r] = load(panel.scales + LANES * (part * R + r));
+        each<R>([&](auto r) INLINE { scale[r] = load(panel.scales + LANES * (part * R + r)); });
         const uint8_t* d = rows + layout.scale + 4 * (size_t)b;
-#pragma GCC unroll 12
-        for (int t = 0; t < T; t++) {
-            float x;
-            std::memcpy(&x, d + t * s, 4);
-            for (int r = 0; r < R; r++) acc[t][r] = fma(mul(to_float(dots[t][r]), scale[r]), set1(x), acc[t][r]);
-        }
+        each<T>([&](auto t) INLINE {
+            const F x = set1(float_at(d + t * s));
+            each<R>([&](auto r) INLINE { acc[t][r] = fma(mul(to_float(dots[t][r]), scale[r]), x, acc[t][r]); });
+        });
         if constexpr (MINIMA) {
             const uint8_t* sums = rows + layout.scaled_sum + 4 * (size_t)b;
-            for (int r = 0; r < R; r++) {
+            each<R>([&](auto r) INLINE {
                 const F minimum = load(panel.minima + LANES * (b * R + r));
-#pragma GCC unroll 12
-                for (int t = 0; t < T; t++) {
-                    float x;
-                    std::memcpy(&x, sums + t * s, 4);
-                    acc[t][r] = fma(minimum, set1(x), acc[t][r]);
-                }
-            }
+                each<T>([&](auto t) INLINE { acc[t][r] = fma(minimum, set1(float_at(sums + t * s)), acc[t][r]); });
+            });
         }
     }
     finish<T>(acc, out, stride, adds);
@@ -309,20 +316,17 @@ void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& la
 template <int T>
 void tile_floats(int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows, float* out,
                  size_t stride, bool adds) {
-    F acc[T][R];
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++) acc[t][r] = zero();
+    Sums<T> acc;
+    each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
     const float* weights = (const float*)panel.weights;
     const uint8_t* x = rows + layout.floats;
     for (int k = 0; k < columns; k++, weights += LANES * R, x += 4) {
         F w[R];
-        for (int r = 0; r < R; r++) w[r] = load(weights + LANES * r);
-#pragma GCC unroll 12
-        for (int t = 0; t < T; t++) {
-            float value;
-            std::memcpy(&value, x + t * layout.stride, 4);
-            for (int r = 0; r < R; r++) acc[t][r] = fma(w[r], set1(value), acc[t][r]);
-        }
+        each<R>([&](auto r) INLINE { w[r] = load(weights + LANES * r); });
+        each<T>([&](auto t) INLINE {
+            const F value = set1(float_at(x + t * layout.stride));
+            each<R>([&](auto r) INLINE { acc[t][r] = fma(w[r], value, acc[t][r]); });
+        });
     }
     finish<T>(acc, out, stride, adds);
 }
@@ -331,18 +335,16 @@ void tile_floats(int columns, const Panel& panel, const RowLayout& layout, const
 template <int T>
 void tile_brain(int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows, float* out,
                 size_t stride, bool adds) {
-    F acc[T][R];
-    for (int t = 0; t < T; t++)
-        for (int r = 0; r < R; r++) acc[t][r] = zero();
+    Sums<T> acc;
+    each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
     const uint8_t *weights = panel.weights, *pairs = rows + layout.brain;
     for (int k = 0; k < columns; k += 2, weights += 64 * R, pairs += 4) {
         I w[R];
-        for (int r = 0; r < R; r++) w[r] = iload(weights + 64 * r);
-#pragma GCC unroll 12
-        for (int t = 0; t < T; t++) {
+        each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * r); });
+        each<T>([&](auto t) INLINE {
             const I x = ispread(pairs + t * layout.stride);
-            for (int r = 0; r < R; r++) acc[t][r] = dot2(acc[t][r], w[r], x);
-        }
+            each<R>([&](auto r) INLINE { acc[t][r] = dot2(acc[t][r], w[r], x); });
+        });
     }
     finish<T>(acc, out, stride, adds);
 }
