@@ -144,24 +144,23 @@ class CpuBackend:
     def _load(self, weights: Weights) -> None:
         """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""
         tensors = weights.tensors
-        head = tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
-        matrices = [
-            (layer, slot, tensors[f"layers.{layer}.{name}"])
-            for layer in range(self.config.n_layers)
-            for slot, name in enumerate(MATRICES)
-        ] + [(OUTPUT, 0, head)]
-        for layer, slot, tensor in matrices:
-            rows, columns = tensor.shape
-            self._model.plan(layer, slot, packed_quant(tensor), self._exact, rows, columns)
+        layers = {
+            layer: [tensors[f"layers.{layer}.{name}"] for name in MATRICES] for layer in range(self.config.n_layers)
+        }
+        layers[OUTPUT] = [tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]]
+        for layer, matrices in layers.items():
+            for slot, tensor in enumerate(matrices):
+                self._model.plan(layer, slot, packed_quant(tensor), self._exact, *tensor.shape)
         self._model.reserve()
-        others = sorted({tensor.quant for _, _, tensor in matrices if tensor.quant not in PACKED})
+        others = sorted({tensor.quant for matrices in layers.values() for tensor in matrices} - set(PACKED))
         if others:
             log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(others))
         rounded = 0
-        for layer, slot, tensor in matrices:
-            blocks = _packable(tensor)
-            rounded += self._model.fill(layer, slot, blocks)
-            _leave(blocks)
+        for layer, matrices in layers.items():
+            blocks = [_packable(tensor) for tensor in matrices]
+            rounded += self._model.fill(layer, blocks)
+            for part in blocks:
+                _leave(part)
         if rounded:
             log.warning(
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded

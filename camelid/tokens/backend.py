@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import tokenizers
 from tokenizers import AddedToken
@@ -24,22 +25,23 @@ def build_backend(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
     """
     sentencepiece = vocabulary.kind == "sentencepiece"
     ids = mergeable_ids(vocabulary)
-    merges = vocabulary.merges
-    if not all(left in ids and right in ids and left + right in ids for left, right in merges):
-        merges = _known_merges(vocabulary, ids)
     has_bytes = sentencepiece and all(f"<0x{byte:02X}>" in ids for byte in range(256))
     unknown = None
     if sentencepiece and not has_bytes and vocabulary.unk_id is not None:
         unknown = vocabulary.pieces[vocabulary.unk_id]
         ids[unknown] = vocabulary.unk_id
-    model = BPE(
+    make = partial(
+        BPE,
         vocab=ids,
-        merges=list(merges),
         unk_token=unknown,
         fuse_unk=unknown is not None,
         byte_fallback=has_bytes,
         ignore_merges=vocabulary.splitter.ignore_merges,
     )
+    try:
+        model = make(merges=list(vocabulary.merges))
+    except Exception:  # a merge of pieces that are no text; the library has no class of its own for this
+        model = make(merges=_known_merges(vocabulary, ids))
     if sentencepiece:
         return tokenizers.Tokenizer(model)
     splitter = vocabulary.splitter

@@ -128,19 +128,22 @@ def _refuse_flags(vocabulary: Vocabulary) -> None:
 
 
 def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
-    merges = []
-    for line in _column(fields, "merges", str):
-        # A piece may begin with a space in careless files; the cut is then the first space after it.
-        left, space, right = line.partition(" ") if not line.startswith(" ") else (" ", *line[1:].partition(" ")[1:])
-        if not (left and space and right):
-            raise FormatError(f"{PREFIX}merges: {line!r} is not two pieces; {_ADVICE}")
-        merges.append((left, right))
+    lines = _column(fields, "merges", str)
+    merges = [_merge(line) if line[:1] == " " else line.partition(" ")[::2] for line in lines]
+    if not all(map(all, merges)):
+        line = next(line for line, merge in zip(lines, merges, strict=True) if not all(merge))
+        raise FormatError(f"{PREFIX}merges: {line!r} is not two pieces; {_ADVICE}")
     return merges
+
+
+def _merge(line: str) -> tuple[str, str]:
+    """A line whose first piece begins with a space, in careless files: the cut is the first space after it."""
+    return " ", line[1:].partition(" ")[2]
 
 
 def _column(fields: Mapping[str, Any], key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
     values = fields.get(PREFIX + key)
-    if not isinstance(values, list | tuple) or not all(isinstance(value, kind) for value in values):
+    if not isinstance(values, list | tuple) or not all(issubclass(one, kind) for one in set(map(type, values))):
         raise FormatError(f"{PREFIX}{key}: missing or of the wrong kind; {_ADVICE}")
     if length is not None and len(values) != length:
         raise FormatError(f"{PREFIX}{key}: {len(values)} values for {length} pieces; {_ADVICE}")

@@ -44,17 +44,21 @@ class Strings:
 
     data: memoryview
     start: int
+    end: int
     count: int
 
     def decode(self) -> list[str]:
         """The strings; bytes that are no UTF-8 survive as surrogates, since vocabularies hold pieces of characters."""
-        position, data, length_at, strings = self.start, self.data, _LENGTH.unpack_from, []
+        position, data, length_at, parts = 0, bytes(self.data[self.start : self.end]), _LENGTH.unpack_from, []
         for _ in range(self.count):
-            (length,) = length_at(data, position)
-            position += 8
-            strings.append(str(data[position : position + length], "utf-8", "surrogateescape"))
-            position += length
-        return strings
+            start = position + 8
+            position = start + length_at(data, position)[0]
+            parts.append(data[start:position])
+        # Decoding together is several times faster than one by one; a string that holds a zero shows in the count.
+        strings = b"\0".join(parts).decode("utf-8", "surrogateescape").split("\0")
+        if len(strings) == self.count:
+            return strings
+        return [part.decode("utf-8", "surrogateescape") for part in parts]
 
 
 class LazyFields(Mapping[str, Any]):
@@ -194,7 +198,7 @@ class _Cursor:
         if position > size:
             raise FormatError(f"{self.path}: {what}: the file ends within a list of strings; {_AGAIN}")
         self.position = position
-        return Strings(data, start, count)
+        return Strings(data, start, position, count)
 
 
 def _read_start(cursor: _Cursor) -> tuple[int, int]:

@@ -103,10 +103,14 @@ NB_MODULE(_cpu, m) {
             self.plan(layer, slot, kind_of(self, quant, exact), rows, columns);
         })
         .def("reserve", &Model::reserve)
-        .def("fill", [](Model& self, int layer, int slot, Bytes blocks) {
-            require(self.fits(layer, slot, blocks.shape(0), blocks.shape(1)), "fill: shape");
+        .def("fill", [](Model& self, int layer, const std::vector<Bytes>& matrices) {
+            for (int slot = 0; slot < (int)matrices.size(); slot++)
+                require(self.fits(layer, slot, matrices[slot].shape(0), matrices[slot].shape(1)), "fill: shape");
             nb::gil_scoped_release release;
-            return self.fill(layer, slot, blocks.data(), blocks.shape(1));
+            size_t rounded = 0;
+            for (int slot = 0; slot < (int)matrices.size(); slot++)
+                rounded += self.fill(layer, slot, matrices[slot].data(), matrices[slot].shape(1));
+            return rounded;
         })
         .def("set_norm", [](Model& self, int layer, int slot, Floats1 weight) {
             self.set_norm(layer, slot, weight.data(), (int)weight.shape(0));
