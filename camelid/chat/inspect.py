@@ -39,7 +39,8 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
         "chat_format": chat_format_name(weights),
         "sampling": dict(weights.sampling),
         "tokenizer": _tokenizer(weights),
-        "files": [_file(path, hashes) for path in weights.files],
+        "files": [{"name": file.name, "bytes": file.stat().st_size} for file in weights.files],
+        "hashes": {file.name: _hash(file) for file in weights.files} if hashes else {},
     }
 
 
@@ -74,9 +75,6 @@ def _tokenizer(weights: Weights) -> dict[str, Any] | None:
     }
 
 
-def _file(path: Path, hashes: bool) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": path.name, "bytes": path.stat().st_size}
-    if hashes:
-        with path.open("rb") as file:
-            entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return entry
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

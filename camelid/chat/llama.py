@@ -147,15 +147,30 @@ class Llama:
         results = [_from_beam(beam, self.tokenizer, len(ids), seconds) for beam in found]
         return results[0].with_others(tuple(results[1:]))
 
+    @overload
+    def infill(
+        self, prefix: str, suffix: str, params: SamplingParams | None = ..., *, stream: Literal[True], **changes: Any
+    ) -> Iterator[Delta]: ...
+    @overload
+    def infill(
+        self,
+        prefix: str,
+        suffix: str,
+        params: SamplingParams | None = ...,
+        *,
+        stream: Literal[False] = ...,
+        **changes: Any,
+    ) -> Generation: ...
     def infill(
         self,
         prefix: str,
         suffix: str,
         params: SamplingParams | None = None,
         *,
+        stream: bool = False,
         order: Literal["psm", "spm"] = "psm",
         **changes: Any,
-    ) -> Generation:
+    ) -> Generation | Iterator[Delta]:
         """What stands between `prefix` and `suffix`, for models trained to fill in (Code Llama).
 
         Raises:
@@ -163,7 +178,8 @@ class Llama:
         """
         ids = encode_infill(self.tokenizer, prefix, suffix, order=order)
         stops = tuple(sorted({*self.stop_ids, *infill_stop_ids(self.tokenizer)}))
-        return _collect(self._run(ids, self._params(params, changes), stops))
+        deltas = self._run(ids, self._params(params, changes), stops)
+        return deltas if stream else _collect(deltas)
 
     def next(self, prompt: Prompt, n: int = 10, params: SamplingParams | None = None) -> NextTable:
         """The likeliest next tokens: over the raw distribution, or over what sampling with `params` leaves."""

@@ -57,6 +57,6 @@ def _show(found: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(f"[dim]{name}[/]", escape(str(value)))
     for file in found["files"]:
-        digest = f"  sha256 {file['sha256']}" if "sha256" in file else ""
+        digest = f"  sha256 {found['hashes'][file['name']]}" if file["name"] in found["hashes"] else ""
         table.add_row("[dim]file[/]", f"{escape(file['name'])}  {file['bytes']:,} bytes{digest}")
     Console(highlight=False).print(table)

@@ -83,7 +83,8 @@ def test_info(run):
     assert done["parameters"] == 134_515_008
     assert done["quants"] == {"Q4_1": 210, "F32": 61, "Q8_0": 1}
     assert done["stop_ids"] == [2]
-    assert len(done["files"][0]["sha256"]) == 64
+    assert [len(digest) for digest in done["hashes"].values()] == [64]
+    assert done["hashes"].keys() == {file["name"] for file in done["files"]}
     assert "SmolLM2 135M" in run("info").stdout
 
 
@@ -91,6 +92,8 @@ def test_bench(run):
     done = json.loads(run("bench", "--prompt", "16", "--tokens", "2", "--repeats", "1", "--json").stdout)
     assert done["prefill_tokens_per_second"] > 0
     assert done["decode_tokens_per_second"] > 0
+    assert 0 < done["decode_share_of_bandwidth"] < 2
+    assert done["bytes_per_token"] > 90_000_000
 
 
 def test_models_and_doctor(run):
