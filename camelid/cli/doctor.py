@@ -16,6 +16,11 @@ from rich.table import Table
 from camelid.cli._open import Json, print_json
 
 EXTRAS = {"torch": "train"}
+REASONS = {
+    "torch": "a CUDA GPU and torch are here",
+    "cpu": "no CUDA GPU with torch here",
+    "numpy": "no CUDA GPU with torch here, and the C++ engine is not built",
+}
 
 
 def run(*, json: Json = False) -> None:
@@ -54,7 +59,8 @@ def _findings() -> dict[str, Any]:
         "gpu": "NVIDIA" if has_cuda() else "none",
         "torch": torch,
         "backend": automatic(),
-        "backend_reason": "a CUDA GPU and torch are here" if automatic() == "torch" else "no CUDA GPU with torch here",
+        "backend_reason": REASONS[automatic()],
+        "engine_instructions": " ".join(_instruction_sets()) or "the C++ engine is not built",
         "home": str(place),
         "home_free_bytes": shutil.disk_usage(_existing(place)).free,
         "default_model": f"{DEFAULT_MODEL}, {'here' if is_local(find(DEFAULT_MODEL)) else 'not fetched yet'}",
@@ -71,6 +77,17 @@ def _instructions() -> str:
     flags = set(_cpuinfo("flags").split())
     wanted = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp")
     return " ".join(name for name in wanted if name in flags) or "baseline"
+
+
+def _instruction_sets() -> list[str]:
+    """What the C++ engine can choose from here, its choice first."""
+    from camelid.engine.backend import has_cpu
+
+    if not has_cpu():
+        return []
+    from camelid.engine.backend_cpu import instruction_sets
+
+    return instruction_sets()
 
 
 def _cpuinfo(name: str) -> str:

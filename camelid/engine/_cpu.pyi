@@ -43,7 +43,7 @@ class Model:
         """Take memory for all that was planned."""
 
     def fill(self, layer: int, matrices: list[NDArray[np.uint8]]) -> int:
-        """Pack a layer's matrices, in the order of their slots, from their file's rows; how many weights were rounded."""
+        """Pack a layer's matrices, in the order of their slots; returns how many weights were rounded."""
 
     def set_norm(self, layer: int, slot: int, weight: NDArray[np.float32]) -> None: ...
     def allocate(self, pages: int) -> None: ...

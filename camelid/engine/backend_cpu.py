@@ -32,8 +32,8 @@ class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
     Weights of quantised kinds meet activations of fifteen bits (one scale for 32), whole numbers both, or of eight;
-    BF16 and F32 meet float32. F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor
-    multiplies those; `dtype="float32"` leaves it as it is. Keys and values are float16.
+    BF16 and F32 meet float32. F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the
+    processor multiplies those; `dtype="float32"` leaves it as it is. Keys and values are float16.
 
     A row's result has the same bits whatever else is in the batch, however many threads there are.
 

@@ -111,9 +111,9 @@ def cache_tokens(config: ModelConfig, options: EngineOptions, context: int, byte
 
 
 def threads(root: Path = ROOT) -> tuple[int, str]:
-    """How many threads this process may use, and what sets the limit: affinity, control group or SLURM."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limits = {"processor affinity": float(affinity)}
+    """How many threads help this process, and what sets the limit: affinity, cores, control group or SLURM."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    limits = {"processor affinity": float(len(allowed)), "physical cores": float(_cores(allowed, root))}
     quotas = [quota for group in _groups("cpu", root) if (quota := _cpus(group)) is not None]
     if quotas:
         limits["control group quota"] = min(quotas)
@@ -122,6 +122,13 @@ def threads(root: Path = ROOT) -> tuple[int, str]:
         limits["SLURM"] = float(slurm)
     reason = min(limits, key=lambda name: limits[name])
     return max(1, int(limits[reason])), reason
+
+
+def _cores(processors: set[int], root: Path) -> int:
+    """Physical cores under these processors: two that share one add nothing to what the memory and it can do."""
+    folder = root / "sys/devices/system/cpu"
+    siblings = [_lines(folder / f"cpu{number}/topology/thread_siblings_list") for number in processors]
+    return len({lines[0] if lines else str(number) for number, lines in zip(processors, siblings, strict=True)})
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
