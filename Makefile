@@ -1,6 +1,7 @@
 # make chat   set up and talk with a small real model
 # make test   set up and run every test
 # make lint   style and types
+# make sanitize   the C++ engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
 # The first Python here that is new enough; `make PYTHON=… chat` takes another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: chat test lint clean
+.PHONY: chat test lint sanitize clean
 
 chat: $(VENV)/.core
 	@$(BIN)/camelid chat --temperature 0
@@ -21,6 +22,18 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# In a copy of the tree, so that the module in use stays as it is.
+SANE := build/sanitize
+sanitize: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet cmake ninja nanobind
+	$(BIN)/cmake -S . -B $(SANE)/cmake -G Ninja -DCAMELID_SANITIZE=ON -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DPython_EXECUTABLE=$(abspath $(BIN))/python -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir)
+	$(BIN)/cmake --build $(SANE)/cmake
+	rm -rf $(SANE)/tree && mkdir -p $(SANE)/tree && cp -r camelid tests pyproject.toml $(SANE)/tree
+	cp $(SANE)/cmake/_cpu.*so $(SANE)/tree/camelid/engine/
+	cd $(SANE)/tree && LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest tests/engine/test_backend_cpu.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
