@@ -7,9 +7,11 @@ from pathlib import Path
 from camelid.chat.llama import Llama
 from camelid.engine.backend import choose
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.errors import OptionError
 from camelid.weights.catalog import DEFAULT_MODEL
 from camelid.weights.home import resolve
 from camelid.weights.open import open_weights
+from camelid.weights.weights import Weights
 
 
 def load(
@@ -18,6 +20,7 @@ def load(
     backend: str = "auto",
     chat_format: str | None = None,
     options: EngineOptions | None = None,
+    draft: str | Path | None = None,
 ) -> Llama:
     """Open a model: a folder or file in any format that camelid reads, or a name that `camelid pull` has fetched.
 
@@ -28,12 +31,24 @@ def load(
         backend: `numpy`, `torch`, `cpu` (C++), or `auto` for the best one this machine has.
         chat_format: a row of `camelid.tokens.FORMATS`, for models that bring no template of their own.
         options: context length, cache size and batching.
+        draft: a smaller model with the same vocabulary that guesses ahead for requests with `draft_tokens`.
 
     Raises:
+        OptionError: the draft model has another vocabulary.
         MissingError: the name is known but not fetched yet, or the backend is not installed.
         FormatError, UnsupportedError: the files are damaged, foreign, or of a kind camelid does not read.
         ResourceError: the model does not fit into memory.
     """
     options = options if options is not None else EngineOptions()
     weights = open_weights(resolve(model))
-    return Llama(weights, Engine(choose(weights, backend, options), options), chat_format)
+    smaller = _open_draft(weights, draft) if draft is not None else None
+    backends = [choose(one, backend, options) for one in (weights, smaller) if one is not None]
+    return Llama(weights, Engine(backends[0], options, *backends[1:]), chat_format)
+
+
+def _open_draft(weights: Weights, draft: str | Path) -> Weights:
+    smaller = open_weights(resolve(draft))
+    tokenizers = [one.tokenizer for one in (weights, smaller) if one.has_tokenizer]
+    if len({tokenizer.fingerprint() for tokenizer in tokenizers}) > 1:
+        raise OptionError(f"draft: {draft} cuts text into other tokens than the model; take one of the same family")
+    return smaller

@@ -20,20 +20,29 @@ if TYPE_CHECKING:
 
 Model = Annotated[str | None, typer.Argument(help="Folder, .gguf file or name; the small default model if left out.")]
 Backend = Annotated[str, typer.Option(help="numpy, torch, cpu (C++), or auto: the best one here.")]
+Draft = Annotated[
+    str | None, typer.Option(help="A smaller model of the same family that guesses --draft-tokens ahead.")
+]
 ChatFormat = Annotated[str | None, typer.Option(help="Chat format, for models that bring no template of their own.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 stderr = Console(stderr=True, highlight=False)
 
 
-def open_llama(model: str | None, backend: str, options: EngineOptions, chat_format: str | None = None) -> Llama:
+def open_llama(
+    model: str | None,
+    backend: str,
+    options: EngineOptions,
+    chat_format: str | None = None,
+    draft: str | None = None,
+) -> Llama:
     """Load a model; with none named, the default one, which is fetched once, saying so."""
     from camelid.chat.load import load
 
     if model is None:
         model = str(fetch_default())
     with stderr.status(f"loading {model}"):
-        return load(model, backend=backend, options=options, chat_format=chat_format)
+        return load(model, backend=backend, options=options, chat_format=chat_format, draft=draft)
 
 
 def fetch_default() -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Backend, Json, model_and_text, open_llama, print_json, stderr
+from camelid.cli._open import Backend, Draft, Json, model_and_text, open_llama, print_json, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -31,6 +31,7 @@ def run(
     beams: Annotated[int, typer.Option(min=1, help="Beam search of this width instead of sampling.")] = 1,
     length_penalty: Annotated[float, typer.Option(help="Beam search: above 1 favours longer answers.")] = 1.0,
     backend: Backend = "auto",
+    draft: Draft = None,
     json: Json = False,
     params: SamplingParams,
     engine: EngineOptions,
@@ -38,11 +39,13 @@ def run(
     """The continuation goes to standard output as it comes; with no prompt, a pipe is read."""
     model, text = model_and_text(prompt, "prompt")
     form = read_form(json_schema, regex, grammar)
-    llama = open_llama(model, backend, engine)
+    llama = open_llama(model, backend, engine, draft=draft)
     params = params.over(llama.params)
     if beams > 1:
         if form is not None:
             raise OptionError("--beams: does not go together with a constrained form; leave one of them out")
+        if params.draft_tokens:
+            raise OptionError("--beams: does not go together with --draft-tokens; leave one of them out")
         show(llama.beams(text, beams, length_penalty=length_penalty, max_tokens=params.max_tokens), json)
         return
     if json or params.n > 1:

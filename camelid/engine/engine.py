@@ -9,19 +9,22 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine import sampling
+from camelid.engine import sampling, speculate
 from camelid.engine.backend import Backend, Batch, Rows, Span
 from camelid.engine.cache import Pages
+from camelid.engine.draft import DraftModel
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
 from camelid.engine.request import Alternative, Request, Token
-from camelid.engine.scheduler import Scheduler
+from camelid.engine.scheduler import Chosen, Scheduler
 from camelid.engine.scheduler import Sequence as Running
+from camelid.engine.speculate import Guess
 from camelid.errors import CamelidError, OptionError, ResourceError
 
 __all__ = ["Engine", "EngineOptions"]
@@ -36,9 +39,17 @@ class Engine:
     Args:
         backend: computes; it gets its pool of pages here.
         options: context length, cache size and batching.
+        draft: a smaller model with the same vocabulary, which guesses for requests with `draft_tokens`; without one,
+            they look guesses up in their own text.
+
+    Attributes:
+        n_drafted, n_accepted: guesses that were read so far, and those of them that were written.
+
+    Raises:
+        OptionError: the vocabularies differ in size, or the options contradict each other.
     """
 
-    def __init__(self, backend: Backend, options: EngineOptions | None = None) -> None:
+    def __init__(self, backend: Backend, options: EngineOptions | None = None, draft: Backend | None = None) -> None:
         self.backend, self.options = backend, options or EngineOptions()
         config, width = backend.config, backend.page_size
         free = backend.free_bytes()
@@ -47,6 +58,8 @@ class Engine:
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
+        self._draft = DraftModel(draft, self.options, config, self.context) if draft is not None else None
+        self.n_drafted = self.n_accepted = 0
         self._scheduler = Scheduler(self.pages, self.options.max_batch_tokens, self.options.max_running)
         self.failed: dict[int, CamelidError] = {}  # requests that could not go on, and why; taken out by who made them
         self._open: dict[int, list[Running]] = {}  # request → its samples that still run
@@ -103,7 +116,9 @@ class Engine:
         return number
 
     def step(self) -> list[Token]:
-        """Run one forward pass; returns what it gave to requests that are not streamed, a token a sample at most.
+        """Run one forward pass; returns what it gave to requests that are not streamed.
+
+        That is a token a sample at most, and one more for each guess that came true.
 
         Raises:
             CamelidError: a request failed in an earlier step, and nobody has taken its error out of `failed`.
@@ -133,23 +148,54 @@ class Engine:
 
     def _advance(self) -> None:
         """Schedule → forward → sample → commit."""
-        sequences, batch = self._scheduler.next_batch()
+        sequences, batch = self._scheduler.next_batch(self._propose)
         if not sequences:
             return
         rows = iter(self.backend.forward(batch))
         for sequence, span in zip(sequences, batch.spans, strict=True):
-            row = next(rows) if span.logits == "last" else None
+            own = list(islice(rows, {"none": 0, "last": 1, "all": len(span.ids)}[span.logits]))
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
-            self._scheduler.commit(sequence, len(span.ids))
-            if row is not None:
-                self._deliver(sequence, row)
+            self._scheduler.commit(sequence, len(span.ids) - sequence.n_ahead)
+            if sequence.guesses:
+                self._verify(sequence, own)
+            elif own:
+                self._deliver(sequence, own[0])
 
-    def _deliver(self, sequence: Running, logits: Logits) -> None:
+    def _propose(self, chosen: Chosen, room: int) -> None:
+        """Set guesses; only so many that the logits of a pass do not grow beyond measure."""
+        room = min(room, MOST_LOGITS // self.backend.config.vocab_size)
+        if self._draft is not None:
+            self._draft.propose(chosen, room)
+        else:
+            speculate.look_up(chosen, room)
+
+    def _verify(self, sequence: Running, rows: list[Logits]) -> None:
+        """Choose ids as long as they are the guessed ones, whose keys and values lie in the pages already.
+
+        What was guessed wrong is overwritten by the next pass.
+        """
+        guesses, n_ahead = sequence.guesses, sequence.n_ahead
+        sequence.guesses, sequence.n_ahead = [], 0
+        self.n_drafted += n_ahead
+        for place, row in enumerate(rows):
+            guess = guesses[place] if place < len(guesses) else None
+            n_before = len(sequence.ids)
+            self._deliver(sequence, row, guess)
+            if place == n_ahead or len(sequence.ids) == n_before or guess is None or sequence.ids[-1] != guess.id:
+                break
+            self.n_accepted += 1
+            if sequence.done:
+                break
+            self._scheduler.commit(sequence, 1)
+        if n_ahead and not sequence.done:
+            self._scheduler.trim(sequence)
+
+    def _deliver(self, sequence: Running, logits: Logits, guess: Guess | None = None) -> None:
         """Choose the next id and hand it to whoever waits for it; a failure ends its own request only."""
         stream = self._streams.get(sequence.number)
         try:
-            token = self._sample(sequence, logits)
+            token = self._sample(sequence, logits, guess)
         except CamelidError as error:
             self.cancel(sequence.number)
             if stream is not None:
@@ -162,7 +208,7 @@ class Engine:
     def cancel(self, number: int) -> None:
         """End a request, if it still runs, and give back its pages."""
         for sequence in self._open.pop(number, []):
-            self._scheduler.drop(sequence)
+            self._drop(sequence)
 
     def logits(self, ids: Sequence[int]) -> Logits:
         """Scores of every next id after each of `ids`, float32 (len(ids), V)."""
@@ -210,15 +256,15 @@ class Engine:
         finally:
             self.pages.release(taken)
 
-    def _sample(self, sequence: Running, logits: Logits) -> Token:
+    def _sample(self, sequence: Running, logits: Logits, guess: Guess | None) -> Token:
         """Choose the next id of a sequence and note what follows from it."""
         request, params, output = sequence.request, sequence.request.params, sequence.output
-        allowed = self._allowed(sequence, logits)
+        allowed = sampling.allowed(logits, request, len(output), sequence.constraint)
         probabilities = sampling.distribution(allowed, params, request.ids, output)
         if sampling.is_greedy(params):
             id = int(probabilities.argmax())
         else:
-            id = sampling.draw(probabilities, sequence.seed, sequence.sample, len(output))
+            id = speculate.choose(probabilities, guess, sequence.seed, sequence.sample, len(output))
         if sequence.constraint is not None:
             sequence.constraint.push(id)
         sequence.ids.append(id)
@@ -239,32 +285,20 @@ class Engine:
             self._close(sequence)
         return token
 
-    def _close(self, sequence: Running) -> None:
+    def _drop(self, sequence: Running) -> None:
         self._scheduler.drop(sequence)
+        if self._draft is not None:
+            self._draft.drop(sequence)
+
+    def _close(self, sequence: Running) -> None:
+        self._drop(sequence)
         self._open[sequence.number].remove(sequence)
         if not self._open[sequence.number]:
             del self._open[sequence.number]
 
-    def _allowed(self, sequence: Running, logits: Logits) -> Logits:
-        """Logits with what the form forbids, and stops that must not come or come too early, at -inf."""
-        request, params = sequence.request, sequence.request.params
-        if sequence.constraint is not None:
-            return np.where(sequence.constraint.mask(), logits, np.float32(-np.inf))
-        banned = set(request.stop_ids) if params.ignore_stop else set()
-        if len(sequence.output) < params.min_tokens:
-            banned |= _stops(request)
-        if banned:
-            logits = logits.copy()
-            logits[[id for id in banned if 0 <= id < len(logits)]] = -np.inf
-        return logits
-
-
-def _stops(request: Request) -> set[int]:
-    return {*request.stop_ids, *request.params.stop_ids}
-
 
 def _finish_reason(sequence: Running, request: Request, id: int) -> Literal["stop", "length"] | None:
-    if id in _stops(request):
+    if id in request.all_stop_ids:
         return "stop"
     if sequence.constraint is not None and sequence.constraint.finished:
         return "stop"

@@ -42,6 +42,7 @@ class SamplingParams(Options):
     stop: tuple[str, ...] = Field((), description="End before this text; may be given several times.")
     stop_ids: tuple[int, ...] = Field((), description="End at this id too; may be given several times.")
     logprobs: int | None = Field(None, ge=0, le=1000, description="Report so many likely alternatives for each token.")
+    draft_tokens: int = Field(0, ge=0, le=64, description="Guess so many tokens ahead, checked in one pass; 0: none.")
     order: Order = Field("camelid", description="Order and details of the sampling steps, as other engines have them.")
 
 
@@ -59,7 +60,7 @@ class Constraint(Protocol):
         """Take the id that was chosen."""
 
     def fork(self) -> Constraint:
-        """An independent copy, for another sample."""
+        """An independent copy, for another sample or to look ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,11 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: tuple[int, ...] = ()
     constraint: Constraint | None = None
+
+    @property
+    def all_stop_ids(self) -> set[int]:
+        """Ids that end the answer, the model's and the caller's."""
+        return {*self.stop_ids, *self.params.stop_ids}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine.request import SamplingParams
+from camelid.engine.request import Constraint, Request, SamplingParams
 from camelid.errors import NumericsError, OptionError
 
 Logits = NDArray[np.float64]
+PLAIN, GUESS, ACCEPT, REDRAW = range(4)  # what a random number is for; those of one index are independent
 GREEDY = 1e-5  # temperatures below are greedy: dividing by them would leave the numbers
 
 
@@ -275,12 +276,33 @@ def distribution(
     return softmax(processed)
 
 
-def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int) -> int:
-    """An id drawn with these probabilities, (V,): the same for the same (seed, sample, index), whatever runs beside."""
-    random = np.random.Generator(np.random.Philox(key=[seed, sample], counter=[index, 0, 0, 0])).random()
-    cumulative = np.cumsum(probabilities)
-    id = int(np.searchsorted(cumulative, random * cumulative[-1], side="right"))
-    return min(id, int(np.flatnonzero(probabilities)[-1]))  # rounding may carry past the last possible id
+def allowed(
+    logits: NDArray[np.float32], request: Request, n_written: int, constraint: Constraint | None
+) -> NDArray[np.float32]:
+    """Logits with what the form forbids, and stops that must not come or come too early, at -inf."""
+    if constraint is not None:
+        return np.where(constraint.mask(), logits, np.float32(-np.inf))
+    banned = set(request.stop_ids) if request.params.ignore_stop else set()
+    if n_written < request.params.min_tokens:
+        banned |= request.all_stop_ids
+    if banned:
+        logits = logits.copy()
+        logits[[id for id in banned if 0 <= id < len(logits)]] = -np.inf
+    return logits
+
+
+def chance(seed: int, sample: int, index: int, purpose: int = PLAIN) -> float:
+    """A random number below 1: the same for the same arguments, whatever runs beside."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, sample], counter=[index, purpose, 0, 0]))
+    return generator.random()
+
+
+def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int, purpose: int = PLAIN) -> int:
+    """An id drawn with these probabilities, (V,), by `chance`."""
+    possible = np.flatnonzero(probabilities)
+    cumulative = np.cumsum(probabilities[possible])
+    place = np.searchsorted(cumulative, chance(seed, sample, index, purpose) * cumulative[-1], side="right")
+    return int(possible[min(place, len(possible) - 1)])  # rounding may carry past the last possible id
 
 
 @dataclass(frozen=True)

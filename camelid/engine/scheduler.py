@@ -2,16 +2,19 @@
 
 Every running sequence that only needs its next token goes first; what is left of the step's budget goes to prompts,
 in chunks, oldest first. When the pool is full the youngest sequence gives its pages back and starts again later.
+Guesses at the tokens to come take budget and pages that nobody else wants, and push nobody out.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from camelid.engine.backend import Batch, Rows, Span
 from camelid.engine.cache import ROOT, Pages
 from camelid.engine.request import Constraint, Request
+from camelid.engine.speculate import Guess, Lookup
 
 
 @dataclass(eq=False)
@@ -25,6 +28,9 @@ class Sequence:
         content: number of the last published page's content.
         n_published: full pages made findable so far.
         waits_for: another sample that reads the prompt for both; the pages are shared when it has.
+        guesses: ids that may come next, proposed for the next pass.
+        n_ahead: so many of them are read in that pass, so that they can be checked.
+        lookup: finds guesses in what was read and written, once it was needed.
     """
 
     number: int
@@ -41,11 +47,18 @@ class Sequence:
     n_published: int = 0
     waits_for: Sequence | None = None
     done: bool = False
+    guesses: list[Guess] = field(default_factory=list)
+    n_ahead: int = 0
+    lookup: Lookup | None = None
 
     @property
     def output(self) -> list[int]:
         """What was written so far."""
         return self.ids[len(self.request.ids) :]
+
+
+Chosen = dict[Sequence, int]  # sequence → ids of it in a pass
+Propose = Callable[[Chosen, int], None]  # sets guesses of the chosen, of which so many can be read
 
 
 class Scheduler:
@@ -76,9 +89,9 @@ class Scheduler:
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
-    def next_batch(self) -> tuple[list[Sequence], Batch]:
+    def next_batch(self, propose: Propose | None = None) -> tuple[list[Sequence], Batch]:
         """The sequences of the next forward pass and their spans, with pages for every position."""
-        chosen: dict[Sequence, int] = {}  # sequence → ids of it in this pass
+        chosen: Chosen = {}
         for sequence in sorted(self.running, key=lambda one: len(one.ids) - one.computed > 1):
             if sequence in self.running:  # an earlier one may have pushed it out
                 self._plan(sequence, chosen)
@@ -87,41 +100,42 @@ class Scheduler:
             if not self._admit(sequence):
                 break
             self._plan(sequence, chosen)
+        if propose is not None:
+            propose(chosen, self._budget(chosen))
+            for sequence, size in chosen.items():
+                self._place_guesses(sequence, size)
         spans = [self._span(sequence, size) for sequence, size in chosen.items()]
         return list(chosen), Batch(tuple(spans))
 
     def commit(self, sequence: Sequence, size: int) -> None:
         """Note that `size` more positions are computed, and make pages that became full findable."""
-        sequence.computed += size
-        width = self.pages.page_size
-        while (sequence.n_published + 1) * width <= sequence.computed:
-            start = sequence.n_published * width
-            page = sequence.pages[sequence.n_published]
-            sequence.content = self.pages.publish(page, sequence.content, sequence.ids[start : start + width])
-            sequence.n_published += 1
+        commit(self.pages, sequence, size)
+
+    def trim(self, sequence: Sequence) -> None:
+        """Give back pages that were taken for guesses and are not needed yet."""
+        n_needed = -(-len(sequence.ids) // self.pages.page_size)
+        self.pages.release(sequence.pages[n_needed:])
+        del sequence.pages[n_needed:]
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move the first waiting sequence to the running ones, if its prompt has room."""
         leader = sequence.waits_for
         if leader is not None and not leader.done and leader.computed < len(leader.request.ids):
             return False
-        if self.pages.share:
-            sequence.pages, sequence.content = self.pages.match(sequence.ids[:-1])  # the last id's logits are needed
-        sequence.n_published = len(sequence.pages)
-        sequence.computed = len(sequence.pages) * self.pages.page_size
+        find_beginning(self.pages, sequence)
         if sequence.n_cached is None:
             sequence.n_cached = sequence.computed
         missing = len(sequence.ids) // self.pages.page_size + 1 - len(sequence.pages)
         if self.running and missing > self.pages.n_available:
-            self._give_back(sequence)
+            give_back(self.pages, sequence)
             return False
         self.running.append(self.waiting.popleft())
         return True
 
-    def _budget(self, chosen: dict[Sequence, int]) -> int:
+    def _budget(self, chosen: Chosen) -> int:
         return self.max_batch_tokens - sum(chosen.values())
 
-    def _plan(self, sequence: Sequence, chosen: dict[Sequence, int]) -> None:
+    def _plan(self, sequence: Sequence, chosen: Chosen) -> None:
         """Choose a span of the sequence within the budget, and find pages for it."""
         sequence.computed = min(sequence.computed, len(sequence.ids) - 1)  # less only after an interrupted step
         size = min(len(sequence.ids) - sequence.computed, self._budget(chosen))
@@ -138,17 +152,50 @@ class Scheduler:
         if size > 0:
             chosen[sequence] = size
 
+    def _place_guesses(self, sequence: Sequence, size: int) -> None:
+        """Find pages for the guesses that are to be read; where there are none, fewer are."""
+        end = sequence.computed + size
+        while len(sequence.pages) * self.pages.page_size < end + sequence.n_ahead:
+            page = self.pages.take(sequence.pages[-1])
+            if page is None:
+                sequence.n_ahead = len(sequence.pages) * self.pages.page_size - end
+                return
+            sequence.pages.append(page)
+
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self._give_back(sequence)
+        give_back(self.pages, sequence)
         self.waiting.appendleft(sequence)
-
-    def _give_back(self, sequence: Sequence) -> None:
-        self.pages.release(sequence.pages)
-        sequence.pages, sequence.computed, sequence.content, sequence.n_published = [], 0, ROOT, 0
 
     def _span(self, sequence: Sequence, size: int) -> Span:
         end = sequence.computed + size
         logits: Rows = "last" if end == len(sequence.ids) else "none"
         ids = tuple(sequence.ids[sequence.computed : end])
+        if sequence.n_ahead:
+            ids, logits = ids + tuple(guess.id for guess in sequence.guesses[: sequence.n_ahead]), "all"
         return Span(ids=ids, start=sequence.computed, pages=tuple(sequence.pages), logits=logits)
+
+
+def find_beginning(pages: Pages, sequence: Sequence) -> None:
+    """Hold pages that were computed before and begin as the sequence does."""
+    if pages.share:
+        sequence.pages, sequence.content = pages.match(sequence.ids[:-1])  # the last id's logits are needed
+    sequence.n_published = len(sequence.pages)
+    sequence.computed = len(sequence.pages) * pages.page_size
+
+
+def commit(pages: Pages, sequence: Sequence, size: int) -> None:
+    """Note that `size` more positions are computed, and make pages that became full findable."""
+    sequence.computed += size
+    width = pages.page_size
+    while (sequence.n_published + 1) * width <= sequence.computed:
+        start = sequence.n_published * width
+        page = sequence.pages[sequence.n_published]
+        sequence.content = pages.publish(page, sequence.content, sequence.ids[start : start + width])
+        sequence.n_published += 1
+
+
+def give_back(pages: Pages, sequence: Sequence) -> None:
+    """Let go of all pages; what they hold is to be computed again."""
+    pages.release(sequence.pages)
+    sequence.pages, sequence.computed, sequence.content, sequence.n_published = [], 0, ROOT, 0

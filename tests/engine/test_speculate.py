@@ -1,0 +1,316 @@
+"""Guesses change how many passes are needed, and nothing else: not a token, not the distribution, nobody beside."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from camelid.engine import sampling
+from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.request import Request, SamplingParams
+from camelid.engine.speculate import Guess, Lookup, choose, residual
+from camelid.errors import NumericsError, OptionError
+from tests.engine.backends import OracleBackend, tiny_backend
+from tests.engine.test_engine import Pattern
+from tests.tiny import tiny_config
+
+PLAIN = SamplingParams(temperature=0, top_p=1.0, max_tokens=12)
+
+
+class Watched(OracleBackend):
+    """An oracle with four ids, so that guesses are often right; counts passes and checks their size."""
+
+    def __init__(self, page_size: int = 4, most: int = 10**9, vocab_size: int = 4) -> None:
+        super().__init__(tiny_config(vocab_size=vocab_size, context=48), page_size)
+        self.most, self.n_passes = most, 0
+
+    def forward(self, batch):
+        assert sum(len(span.ids) for span in batch.spans) <= self.most
+        self.n_passes += 1
+        return super().forward(batch)
+
+
+class Near(Watched):
+    """Like the oracle, but not quite."""
+
+    def row(self, ids):
+        return super().row(ids) + 0.5 * super().row(np.append(ids, 99))
+
+
+class Copying(Watched):
+    """Writes what stood seven ids ago."""
+
+    def row(self, ids):
+        return np.where(np.arange(self.config.vocab_size) == ids[max(len(ids) - 7, 0)], 9, 0).astype(np.float32)
+
+
+def request(ids, **changes):
+    return Request(ids=tuple(ids), params=PLAIN.with_(**changes))
+
+
+def run(engine: Engine, requests: list[Request]) -> list[list]:
+    """All tokens of each request, in the order of samples; nothing may be left over."""
+    numbers = [engine.add(one) for one in requests]
+    got: dict[int, list] = {number: [] for number in numbers}
+    for _ in range(3000):
+        for token in engine.step():
+            got[token.request].append(replace(token, request=0, n_cached=0))
+        if not engine.is_busy:
+            break
+    for pages in (engine.pages, *([engine._draft.pages] if engine._draft else [])):
+        assert pages.n_available == pages.n_pages
+    return [sorted(got[number], key=lambda token: (token.sample, token.index)) for number in numbers]
+
+
+def alone(req: Request, draft=None, backend=None) -> list:
+    return run(Engine(backend or Watched(), EngineOptions(context=48, prefix_cache=False), draft), [req])[0]
+
+
+prompts = st.lists(st.integers(0, 3), min_size=1, max_size=30)
+kinds = st.fixed_dictionaries(
+    {
+        "temperature": st.sampled_from([0.0, 1.0]),
+        "n": st.integers(1, 3),
+        "draft_tokens": st.sampled_from([0, 1, 3, 8]),
+        "repetition_penalty": st.sampled_from([1.0, 1.3]),
+        "min_tokens": st.sampled_from([0, 5]),
+        "stop_ids": st.sampled_from([(), (2,)]),
+        "max_tokens": st.sampled_from([5, 12, None]),
+        "logprobs": st.sampled_from([None, 2]),
+    }
+)
+crowds = st.lists(st.tuples(prompts, kinds), min_size=1, max_size=5)
+engines = {
+    "chunk": st.sampled_from([3, 7, 512]),
+    "room": st.sampled_from([48, 64, 400]),
+    "share": st.booleans(),
+}
+
+
+def crowd(asked, chunk, room, share, draft=None):
+    options = EngineOptions(context=48, max_batch_tokens=chunk, cache_tokens=room, prefix_cache=share, max_running=4)
+    requests = [request(ids, seed=place, **kind) for place, (ids, kind) in enumerate(asked)]
+    return requests, run(Engine(Watched(most=chunk), options, draft), requests)
+
+
+@settings(max_examples=60, deadline=None)
+@given(asked=crowds, **engines)
+def test_looked_up_guesses_change_no_token(asked, chunk, room, share):
+    """Not even drawn ones; with penalties, stops and limits, in a crowd, in a cache that is too small."""
+    requests, got = crowd(asked, chunk, room, share)
+    for one, tokens in zip(requests, got, strict=True):
+        assert tokens == alone(replace(one, params=one.params.with_(draft_tokens=0)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(asked=crowds, **engines, draft=st.sampled_from([Near, lambda most: Near(8, most)]))
+def test_a_draft_model_changes_no_greedy_token_and_draws_alike_in_any_crowd(asked, chunk, room, share, draft):
+    requests, got = crowd(asked, chunk, room, share, draft(most=chunk))
+    for one, tokens in zip(requests, got, strict=True):
+        drawn = one.params.temperature and one.params.draft_tokens
+        assert tokens == alone(replace(one, params=one.params.with_(draft_tokens=2 if drawn else 0)), Near())
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_real_models_write_the_same_text(temperature):
+    rng = np.random.default_rng(2)
+    asked = [(rng.integers(0, 320, 5).tolist() * 6)[: 20 + place] for place in range(4)]
+    texts = {}
+    for k in (0, 4):
+        engine = Engine(tiny_backend(), EngineOptions(context=128, max_batch_tokens=40))
+        got = run(
+            engine, [request(ids, temperature=temperature, seed=1, draft_tokens=k, max_tokens=40) for ids in asked]
+        )
+        texts[k] = [[token.id for token in tokens] for tokens in got]
+    assert texts[0] == texts[4]
+    assert engine.n_drafted
+    if not temperature:
+        assert engine.n_accepted
+
+
+def test_copying_takes_few_passes():
+    ids, backends = [0, 1, 2, 3, 3, 2, 1] * 2, (Copying(), Copying())
+    plain, quick = (Engine(backend, EngineOptions(context=200)) for backend in backends)
+    (expected,) = run(plain, [request(ids, max_tokens=100)])
+    (got,) = run(quick, [request(ids, max_tokens=100, draft_tokens=9)])
+    assert got == expected
+    assert backends[0].n_passes == 100
+    assert backends[1].n_passes == 11  # the prompt, and ten ids a pass
+    assert quick.n_accepted == quick.n_drafted == 89
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_model_that_is_the_model_is_always_right(temperature):
+    backend = Watched(vocab_size=320)
+    engine = Engine(backend, EngineOptions(context=48), Watched(vocab_size=320))
+    (tokens,) = run(engine, [request([5, 6, 7], temperature=temperature, draft_tokens=4, seed=3, max_tokens=31)])
+    assert len(tokens) == 31
+    assert engine.n_accepted == engine.n_drafted == 24
+    assert backend.n_passes == 7
+
+
+distributions = st.lists(st.sampled_from([0.0, 0.1, 1.0, 3.0]), min_size=3, max_size=3).filter(any)
+
+
+@given(distributions, distributions)
+@example([1.0, 3.0, 0.1], [1.0, 3.0, 0.1])
+def test_keeping_and_redrawing_gives_the_models_own_distribution(p, q):
+    p, q = np.array(p) / sum(p), np.array(q) / sum(q)
+    kept = q * np.divide(p, q, out=np.ones(3), where=q > 0).clip(max=1)
+    left = residual(p, q)
+    refused = 1 - kept.sum()
+    np.testing.assert_allclose(kept + refused * left / left.sum(), p, atol=1e-12)
+    if refused > 1e-9:
+        assert left.sum() == pytest.approx(refused)
+
+
+def test_chosen_ids_have_the_models_own_distribution():
+    p, q, n = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.1, 0.3, 0.2, 0.4]), 20_000
+    counts, kept = np.zeros(4), 0
+    for index in range(n):
+        guess = Guess(sampling.draw(q, 7, 0, index, sampling.GUESS), q)
+        id = choose(p, guess, 7, 0, index)
+        kept += id == guess.id
+        counts[id] += 1
+    np.testing.assert_allclose(counts / n, p, atol=4 * 0.5 / n**0.5)
+    assert kept / n == pytest.approx(np.minimum(p, q).sum(), abs=4 * 0.5 / n**0.5)
+    assert counts[3] == 0
+
+
+@pytest.mark.parametrize("draft", [None, Near()])
+def test_texts_have_the_models_own_distribution(draft):
+    """All texts of three ids over four, with a penalty that looks back: expected share against counted share."""
+    n, ids, params = 3000, [1, 2, 1], {"temperature": 0.8, "repetition_penalty": 1.2, "max_tokens": 3}
+    backend = Watched()
+    engine = Engine(backend, EngineOptions(context=48), draft)
+    tokens = [run(engine, [request(ids, seed=seed, draft_tokens=3, **params)])[0] for seed in range(n)]
+    assert 0 < engine.n_accepted < engine.n_drafted
+    counts: dict[tuple, int] = {}
+    for text in tokens:
+        key = tuple(token.id for token in text)
+        counts[key] = counts.get(key, 0) + 1
+    for text in itertools.product(range(4), repeat=3):
+        share = 1.0
+        for place, id in enumerate(text):
+            row = backend.row(np.array([*ids, *text[:place]]))
+            share *= sampling.distribution(row, PLAIN.with_(**params), ids, text[:place])[id]
+        assert counts.get(text, 0) / n == pytest.approx(share, abs=4 * (share / n) ** 0.5 + 1e-3)
+
+
+def slow_lookup(ids: list[int], n: int) -> list[int]:
+    for width in (3, 2, 1):
+        for end in range(len(ids) - 1, width - 1, -1):
+            if width < len(ids) and ids[end - width : end] == ids[-width:]:
+                whole = list(ids)
+                for at in range(end, end + n):
+                    whole.append(whole[at])
+                return whole[len(ids) :]
+    return []
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 4))
+def test_lookup_finds_what_a_search_finds(ids, n, step):
+    lookup = Lookup()
+    for length in range(1, len(ids) + 1, step):
+        assert lookup.find(ids[:length], n) == slow_lookup(ids[:length], n)
+
+
+@pytest.mark.parametrize("draft", [None, Near(vocab_size=320)])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_form_is_kept(draft, temperature):
+    """A form that ends, one with a stop id in it, and one that nothing can fulfil, beside one without."""
+    sets = [{4, 5, 6}, {7}, {1, 2, 3}, {4, 5}, {7}, {1, 2}]
+    params = PLAIN.with_(temperature=temperature, n=3, seed=3, draft_tokens=4)
+    begin = (4, 7, 1, 4, 7, 2, 9)
+    engine = Engine(Watched(vocab_size=320), EngineOptions(context=48), draft)
+    for stop_ids, length in (((), 6), ((7,), 2)):
+        form = Request(ids=begin, params=params, stop_ids=stop_ids, constraint=Pattern([*sets]))
+        (tokens,) = run(engine, [form])
+        assert len(tokens) == 3 * length
+        assert all(token.id in sets[token.index] for token in tokens)
+        if draft is None or not temperature:
+            plain = replace(form, params=params.with_(draft_tokens=0), constraint=Pattern([*sets]))
+            assert tokens == alone(plain, backend=Watched(vocab_size=320))
+    assert engine.n_accepted or draft is None
+    broken = engine.add(Request(ids=begin, params=params.with_(n=1), constraint=Pattern([{4}, {7}, None])))
+    (fine,) = run(engine, [request(begin, draft_tokens=4)]) if broken in engine.failed else (None,)
+    written = []
+
+    def go_on() -> None:
+        while True:
+            written.extend(engine.step())
+
+    with pytest.raises(NumericsError, match="no id may come"):
+        go_on()
+    assert [token.id for token in written] == [4, 7]
+    assert fine is None
+
+
+def test_cancelling_gives_all_pages_back():
+    engine = Engine(Watched(), EngineOptions(context=48, max_batch_tokens=9, max_running=2), Near(most=9))
+    numbers = [engine.add(request([start] * 9, n=2, draft_tokens=5, temperature=start % 2)) for start in range(4)]
+    for number in numbers:
+        engine.step()
+        engine.step()
+        engine.cancel(number)
+    assert not engine.is_busy
+    for pages in (engine.pages, engine._draft.pages):
+        assert pages.n_available == pages.n_pages
+
+
+@pytest.mark.parametrize("draft", [None, Near()])
+@pytest.mark.parametrize("call", range(2, 20, 3))
+def test_an_interrupt_harms_nobody(monkeypatch, draft, call):
+    """Wherever a distribution is made: while guesses are made, or while they are checked."""
+    one = request([1, 2, 1, 2, 1], draft_tokens=4, temperature=1.0, seed=5)
+    expected, calls, made = alone(one, draft), itertools.count(), sampling.distribution
+
+    def interrupted(*arguments):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return made(*arguments)
+
+    engine = Engine(Watched(), EngineOptions(context=48), draft)
+    stream = engine.add(one)
+    monkeypatch.setattr("camelid.engine.sampling.distribution", interrupted)
+    tokens = []
+    while engine.is_busy:
+        try:
+            tokens += engine.step()
+        except KeyboardInterrupt:
+            continue
+    tokens += engine.step()
+    assert {token.request for token in tokens} == {stream}
+    assert [token.id for token in tokens] == [token.id for token in expected]
+
+
+def test_a_draft_model_with_a_short_context_guesses_as_far_as_it_reaches():
+    draft = Near()
+    draft.config = replace(draft.config, context=10)
+    engine = Engine(Watched(), EngineOptions(context=48), draft)
+    for temperature in (0.0, 1.0):
+        asked = request([1, 2, 3], draft_tokens=4, temperature=temperature, seed=1, max_tokens=40)
+        (tokens,) = run(engine, [asked])
+        assert tokens == alone(replace(asked, params=asked.params.with_(draft_tokens=3)), draft)
+        assert len(tokens) == 40
+
+
+def test_a_broken_draft_model_is_told_and_does_no_harm(caplog):
+    class Broken(Watched):
+        def row(self, ids):
+            return np.full(4, np.nan, np.float32)
+
+    asked = request([1, 2, 3], draft_tokens=4)
+    assert alone(asked, Broken()) == alone(request([1, 2, 3]))
+    assert "the draft model cannot guess: logits are not finite" in caplog.text
+
+
+def test_a_draft_model_with_another_vocabulary_is_refused():
+    with pytest.raises(OptionError, match="draft: its vocabulary has 5 ids, the model's 4"):
+        Engine(Watched(), EngineOptions(context=48), Watched(vocab_size=5))
