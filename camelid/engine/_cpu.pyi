@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 def instruction_sets() -> list[str]:
     """Instruction sets of this build that this machine runs, best first."""
 
+def keep_freed_memory() -> None:
+    """Let malloc keep up to 64 MiB that were freed, instead of giving them back and fetching them page by page again.
+
+    Sampling makes arrays of the vocabulary's size for each token: with glibc's defaults that takes ten times as long.
+    """
+
 def read_bandwidth(isa: str, threads: int, megabytes: int) -> float:
     """Bytes a second that the threads read together, the best of several passes."""
 

@@ -1,4 +1,4 @@
-"""GGUF files with bytes changed or missing, loaded and run by the C++ engine: an error of ours or numbers, never a crash."""
+"""GGUF files with bytes changed or missing, run by the C++ engine: an error of ours or numbers, never a crash."""
 
 from __future__ import annotations
 

@@ -6,6 +6,10 @@
 
 #include <stdexcept>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "forward.h"
 #include "isa.h"
 #include "measure.h"
@@ -70,6 +74,13 @@ void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_p
 }  // namespace
 
 NB_MODULE(_cpu, m) {
+    m.def("keep_freed_memory", [] {
+#ifdef __GLIBC__
+        mallopt(M_MMAP_THRESHOLD, 32 << 20);
+        mallopt(M_TRIM_THRESHOLD, 64 << 20);
+        mallopt(M_TOP_PAD, 4 << 20);
+#endif
+    });
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const Kernels* kernels : usable_kernels()) names.push_back(kernels->name);

@@ -1,0 +1,77 @@
+"""The default model on the C++ engine beside the float32 reference, and its guesses."""
+
+from __future__ import annotations
+
+import pytest
+
+import camelid
+from camelid.engine import EngineOptions
+from camelid.errors import OptionError
+
+PROMPTS = (
+    "The best thing about AI is its ability to",
+    "The capital of France is",
+    "Once upon a time there was a llama who",
+    "def fibonacci(n):",
+    "Water boils at",
+    "A short poem about the mountains:",
+)
+TEXT = (
+    "A language model is trained to predict the next token of a text. Given enough text, it learns grammar, facts and "
+    "something that looks like reasoning. After training it can be asked to answer questions, to summarise, and to "
+    "write programs. The weights of an open model can be downloaded, inspected and run on one's own machine."
+)
+
+
+@pytest.fixture(scope="module")
+def llama(smollm2_path):
+    return camelid.load(smollm2_path, backend="cpu")
+
+
+@pytest.fixture(scope="module")
+def reference(smollm2_path):
+    return camelid.load(smollm2_path, backend="numpy")
+
+
+def test_greedy_text_is_the_references(llama, reference):
+    same = 0
+    for prompt in PROMPTS:
+        ours, theirs = (one.generate(prompt, temperature=0, max_tokens=50).ids for one in (llama, reference))
+        same += ours == theirs
+    assert same >= 4
+
+
+def test_perplexity_is_the_references(llama, reference):
+    ours, theirs = (one.perplexity(TEXT).perplexity for one in (llama, reference))
+    assert ours == pytest.approx(theirs, rel=5e-4)
+
+
+def test_eight_bits_stay_near(smollm2_path, reference):
+    coarse = camelid.load(smollm2_path, backend="cpu", options=EngineOptions(activation_bits=8))
+    assert coarse.perplexity(TEXT).perplexity == pytest.approx(reference.perplexity(TEXT).perplexity, rel=0.02)
+
+
+@pytest.mark.parametrize("choices", [{"temperature": 0}, {"temperature": 0.8, "seed": 5}])
+def test_guesses_looked_up_change_no_letter(llama, choices):
+    question = f"Repeat this text word for word: {TEXT}"
+    plain = llama.chat(question, max_tokens=60, **choices)
+    forwards = llama.engine.n_accepted
+    guessed = llama.chat(question, max_tokens=60, draft_tokens=8, **choices)
+    assert guessed.text == plain.text
+    assert llama.engine.n_accepted > forwards
+
+
+def test_a_draft_model_of_the_same_family(smollm2_path, tmp_path, llama):
+    both = camelid.load(smollm2_path, backend="cpu", draft=smollm2_path)
+    prompt = PROMPTS[0]
+    assert both.generate(prompt, temperature=0, max_tokens=24, draft_tokens=4).ids == (
+        llama.generate(prompt, temperature=0, max_tokens=24).ids
+    )
+    assert both.engine.n_accepted == both.engine.n_drafted > 0
+
+
+def test_a_draft_model_with_other_tokens_is_refused(smollm2_path, tmp_path):
+    from tests.weights.models import saved
+
+    with pytest.raises(OptionError, match="draft"):
+        camelid.load(smollm2_path, draft=saved(tmp_path, "gguf"))
