@@ -14,7 +14,7 @@ from camelid.engine import sampling
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Request, SamplingParams
 from camelid.engine.speculate import Guess, Lookup, choose, residual
-from camelid.errors import NumericsError, OptionError
+from camelid.errors import OptionError
 from tests.engine.backends import OracleBackend, tiny_backend
 from tests.engine.test_engine import Pattern
 from tests.tiny import tiny_config
@@ -26,11 +26,12 @@ class Watched(OracleBackend):
     """An oracle with four ids, so that guesses are often right; counts passes and checks their size."""
 
     def __init__(self, page_size: int = 4, most: int = 10**9, vocab_size: int = 4) -> None:
-        super().__init__(tiny_config(vocab_size=vocab_size, context=48), page_size)
+        super().__init__(tiny_config(vocab_size=vocab_size, context=200), page_size)
         self.most, self.n_passes = most, 0
 
     def forward(self, batch):
         assert sum(len(span.ids) for span in batch.spans) <= self.most
+        assert all(span.start + len(span.ids) <= self.config.context for span in batch.spans)
         self.n_passes += 1
         return super().forward(batch)
 
@@ -144,14 +145,31 @@ def test_copying_takes_few_passes():
     assert quick.n_accepted == quick.n_drafted == 89
 
 
+def test_nothing_is_read_after_a_stop_and_no_page_is_kept_for_a_wrong_guess():
+    ids = [0, 1, 2, 3, 3, 2, 1] * 2
+    for draft in (None, Copying()):
+        engine = Engine(Copying(), EngineOptions(context=200), draft)
+        (tokens,) = run(engine, [request(ids, draft_tokens=9, stop_ids=(3,))])
+        assert [token.id for token in tokens] == [0, 1, 2, 3]
+        assert engine.n_accepted == engine.n_drafted == 2  # the prompt gives 0; the row after 2 gives 3
+    engine = Engine(Watched(), EngineOptions(context=48))
+    engine.add(request([1, 2, 3, 0] * 4, draft_tokens=16, max_tokens=30))
+    while engine.is_busy:
+        engine.step()
+        for one in engine._scheduler.running:
+            assert len(one.pages) <= -(-len(one.ids) // 4)
+    assert 0 < engine.n_accepted < engine.n_drafted
+
+
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_draft_model_that_is_the_model_is_always_right(temperature):
-    backend = Watched(vocab_size=320)
-    engine = Engine(backend, EngineOptions(context=48), Watched(vocab_size=320))
+    backend, draft = Watched(vocab_size=320), Watched(vocab_size=320)
+    engine = Engine(backend, EngineOptions(context=48), draft)
     (tokens,) = run(engine, [request([5, 6, 7], temperature=temperature, draft_tokens=4, seed=3, max_tokens=31)])
     assert len(tokens) == 31
     assert engine.n_accepted == engine.n_drafted == 24
     assert backend.n_passes == 7
+    assert draft.forwarded <= backend.forwarded == 33  # neither reads an id twice
 
 
 distributions = st.lists(st.sampled_from([0.0, 0.1, 1.0, 3.0]), min_size=3, max_size=3).filter(any)
@@ -224,7 +242,7 @@ def test_lookup_finds_what_a_search_finds(ids, n, step):
 @pytest.mark.parametrize("draft", [None, Near(vocab_size=320)])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_form_is_kept(draft, temperature):
-    """A form that ends, one with a stop id in it, and one that nothing can fulfil, beside one without."""
+    """To its end, and as far as a stop id in it."""
     sets = [{4, 5, 6}, {7}, {1, 2, 3}, {4, 5}, {7}, {1, 2}]
     params = PLAIN.with_(temperature=temperature, n=3, seed=3, draft_tokens=4)
     begin = (4, 7, 1, 4, 7, 2, 9)
@@ -238,18 +256,23 @@ def test_a_form_is_kept(draft, temperature):
             plain = replace(form, params=params.with_(draft_tokens=0), constraint=Pattern([*sets]))
             assert tokens == alone(plain, backend=Watched(vocab_size=320))
     assert engine.n_accepted or draft is None
-    broken = engine.add(Request(ids=begin, params=params.with_(n=1), constraint=Pattern([{4}, {7}, None])))
-    (fine,) = run(engine, [request(begin, draft_tokens=4)]) if broken in engine.failed else (None,)
-    written = []
 
-    def go_on() -> None:
-        while True:
-            written.extend(engine.step())
 
-    with pytest.raises(NumericsError, match="no id may come"):
-        go_on()
-    assert [token.id for token in written] == [4, 7]
-    assert fine is None
+@pytest.mark.parametrize("draft", [None, Near(vocab_size=320)])
+def test_a_form_that_cannot_be_kept_fails_where_it_would_and_alone(draft):
+    begin, params = (4, 7, 1, 4, 7, 2, 9, 4), PLAIN.with_(draft_tokens=4)
+    engine = Engine(Watched(vocab_size=320), EngineOptions(context=48), draft)
+    broken = engine.add(Request(ids=begin, params=params, constraint=Pattern([{4}, {7}, {1}, None])))
+    fine = engine.add(request(begin, draft_tokens=4))
+    got: dict[int, list] = {broken: [], fine: []}
+    failed = []
+    while engine.is_busy:
+        for token in engine.step():
+            got[token.request].append(token.id)
+        failed += [str(engine.failed.pop(number)) for number in list(engine.failed)]
+    assert failed == ["no id may come next; loosen logit_bias or the constrained form"]
+    assert got[broken] == [4, 7, 1]
+    assert got[fine] == [token.id for token in alone(request(begin), backend=Watched(vocab_size=320))]
 
 
 def test_cancelling_gives_all_pages_back():
@@ -295,10 +318,12 @@ def test_a_draft_model_with_a_short_context_guesses_as_far_as_it_reaches():
     draft.config = replace(draft.config, context=10)
     engine = Engine(Watched(), EngineOptions(context=48), draft)
     for temperature in (0.0, 1.0):
-        asked = request([1, 2, 3], draft_tokens=4, temperature=temperature, seed=1, max_tokens=40)
-        (tokens,) = run(engine, [asked])
+        asked = request([1, 2, 3], draft_tokens=4, temperature=temperature, seed=1, max_tokens=30)
+        long = request([1, 2, 3] * 5, draft_tokens=4, temperature=temperature, seed=1, max_tokens=30)
+        tokens, after = run(engine, [asked, long])
         assert tokens == alone(replace(asked, params=asked.params.with_(draft_tokens=3)), draft)
-        assert len(tokens) == 40
+        assert after == alone(replace(long, params=long.params.with_(draft_tokens=0)))
+        assert len(tokens) == len(after) == 30
 
 
 def test_a_broken_draft_model_is_told_and_does_no_harm(caplog):
