@@ -17,6 +17,7 @@ from camelid.errors import OptionError
 if TYPE_CHECKING:
     from camelid.chat.llama import Llama
     from camelid.engine.engine import EngineOptions
+    from camelid.engine.request import SamplingParams
 
 Model = Annotated[str | None, typer.Argument(help="Folder, .gguf file or name; the small default model if left out.")]
 Backend = Annotated[str, typer.Option(help="numpy, torch, cpu (C++), or auto: the best one here.")]
@@ -43,6 +44,12 @@ def open_llama(
         model = str(fetch_default())
     with stderr.status(f"loading {model}"):
         return load(model, backend=backend, options=options, chat_format=chat_format, draft=draft)
+
+
+def check_draft(draft: str | None, params: SamplingParams) -> None:
+    """Refuse a draft model that would not be asked, before anything is loaded."""
+    if draft is not None and not params.draft_tokens:
+        raise OptionError("--draft: guesses nothing while --draft-tokens is 0; add, for example, --draft-tokens 4")
 
 
 def fetch_default() -> Path:

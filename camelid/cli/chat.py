@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from camelid.cli._open import Backend, ChatFormat, Draft, Model, open_llama, piped
+from camelid.cli._open import Backend, ChatFormat, Draft, Model, check_draft, open_llama, piped
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -38,6 +38,7 @@ def run(
     text = None if sys.stdin.isatty() else piped().strip()
     if text == "":
         raise OptionError("standard input: is empty; pipe a message in, or start this in a terminal")
+    check_draft(draft, params)
     llama = open_llama(model, backend, engine, chat_format, draft)
     llama.chat_format  # noqa: B018 - a model that cannot chat is refused before anything is asked
     conversation = Conversation(llama, params.over(llama.params), system)

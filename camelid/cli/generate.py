@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Backend, Draft, Json, model_and_text, open_llama, print_json, stderr
+from camelid.cli._open import Backend, Draft, Json, check_draft, model_and_text, open_llama, print_json, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -38,6 +38,7 @@ def run(
 ) -> None:
     """The continuation goes to standard output as it comes; with no prompt, a pipe is read."""
     model, text = model_and_text(prompt, "prompt")
+    check_draft(draft, params)
     form = read_form(json_schema, regex, grammar)
     llama = open_llama(model, backend, engine, draft=draft)
     params = params.over(llama.params)

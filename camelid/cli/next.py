@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from camelid.chat.results import NextTable
 
 BAR = 20
-ABOVE_SAMPLING = ("n", "max_tokens", "min_tokens", "stop", "stop_ids", "ignore_stop", "logprobs", "seed")
+ABOVE_SAMPLING = (
+    *("n", "max_tokens", "min_tokens", "stop", "stop_ids", "ignore_stop"),
+    *("logprobs", "seed", "draft_tokens"),
+)
 
 
 @takes("engine", EngineOptions)

@@ -68,6 +68,16 @@ def test_generate_as_json_and_as_text_agree(run):
 def test_generate_by_beam_search(run):
     done = json.loads(run("generate", DECK, "--beams", "3", "--max-tokens", "6", "--json").stdout)
     assert len(done["ids"]) == 6
+    refused = run("generate", DECK, "--beams", "3", "--draft-tokens", "4", status=2)
+    assert "--beams: does not go together with --draft-tokens" in refused.stderr
+
+
+def test_guesses_change_no_text_and_a_draft_model_needs_a_number(run):
+    flags = ("One two three one two three one two", "--seed", "3", "--max-tokens", "16")
+    plain = run("generate", *flags).stdout
+    assert run("generate", *flags, "--draft-tokens", "4").stdout == plain
+    assert "add, for example, --draft-tokens 4" in run("generate", *flags, "--draft", "anything", status=2).stderr
+    assert "add, for example, --draft-tokens 4" in run("chat", "--draft", "anything", stdin="Hi", status=2).stderr
 
 
 def test_tokens(run):
