@@ -15,7 +15,7 @@ class CamelidRunner:
 
     name = "camelid"
 
-    def __init__(self, path: str, threads: int, length: int, sequences: int = 1, bits: int = 15) -> None:
+    def __init__(self, path: str, threads: int, length: int, sequences: int = 1, bits: int = 8) -> None:
         self.backend = CpuBackend(open_weights(Path(path)), EngineOptions(threads=threads, activation_bits=bits))
         per = -(-length // self.backend.page_size)
         self.backend.allocate(per * sequences)

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--decode", type=int, default=64)
     parser.add_argument("--context", type=int, nargs="*", default=[0, 1024])
     parser.add_argument("--batch", type=int, nargs="*", default=[])
-    parser.add_argument("--activation-bits", type=int, default=15, choices=[15, 8], help="camelid's")
+    parser.add_argument("--activation-bits", type=int, default=8, choices=[8, 15], help="camelid's")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     choices = parser.parse_args()

@@ -78,10 +78,11 @@ def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, is
     config = tiny_config(**LARGE)
     opened, ids = weights(config, quant), ids_of(70, config)
     expected = reference_rows(opened, ids)
-    # F16 meets bfloat16 on processors that multiply it; everything else is far nearer than the bound of 1e-3.
-    bound = 1e-5 if quant in EXACT else 1e-4 if quant == "F16" else 1e-6
+    # F16 meets bfloat16 on processors that multiply it.
+    fine, usual = (1e-5, 1e-5) if quant in EXACT else (1e-4, 1e-4) if quant == "F16" else (1e-6, 1e-3)
     for threads in (1, 2):
-        assert divergence(expected, all_rows(cpu(opened, threads, isa), ids)) < bound
+        assert divergence(expected, all_rows(cpu(opened, threads, isa), ids)) < usual
+        assert divergence(expected, all_rows(cpu(opened, threads, isa, activation_bits=15), ids)) < fine
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
@@ -90,7 +91,7 @@ def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, is
 def test_every_shape_agrees(shape, quant, isa):
     config = tiny_config(**SHAPES[shape])
     opened, ids = weights(config, quant), ids_of(40, config)
-    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2, isa), ids)) < 1e-5
+    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2, isa, activation_bits=15), ids)) < 1e-5
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
@@ -122,13 +123,13 @@ def test_random_shapes_agree(seed):
     )
     quant = "Q4_1" if config.q_dim % 32 == 0 else "BF16"
     opened, ids = weights(config, quant, seed), ids_of(int(rng.integers(1, 120)), config, seed)
-    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2), ids)) < 1e-5
+    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2, activation_bits=15), ids)) < 1e-5
 
 
-@pytest.mark.parametrize("quant", ["Q4_1", "Q8_0", "BF16", "F16"])
+@pytest.mark.parametrize("quant", ["Q4_1", "Q8_0", "Q6_K", "BF16", "F16"])
 @pytest.mark.parametrize("isa", instruction_sets())
 def test_a_row_has_the_same_bits_alone_in_chunks_in_a_crowd_and_with_more_threads(quant, isa):
-    config = tiny_config()
+    config = tiny_config(**(LARGE if quant == "Q6_K" else {}))
     opened, ids = weights(config, quant), ids_of(45, config)
     whole = all_rows(cpu(opened, 1, isa), ids)
     many = cpu(opened, 2, isa)
@@ -154,9 +155,9 @@ def test_kinds_may_be_mixed_in_a_layer(isa):
         for layer in range(config.n_layers):
             old = opened.tensors[f"layers.{layer}.{name}"]
             opened.tensors[old.name] = Tensor.from_array(old.name, old.array(), quant)
-    whole = all_rows(cpu(opened, 2, isa), ids)
-    assert divergence(reference_rows(opened, ids), whole) < 1e-6
-    alone = cpu(opened, 1, isa)
+    fine = all_rows(cpu(opened, 2, isa, activation_bits=15), ids)
+    assert divergence(reference_rows(opened, ids), fine) < 1e-6
+    alone, whole = cpu(opened, 1, isa), all_rows(cpu(opened, 2, isa), ids)
     np.testing.assert_array_equal(np.concatenate([all_rows(alone, ids[i : i + 1], i) for i in range(20)]), whole)
 
 
@@ -165,7 +166,7 @@ def test_long_contexts_are_read_in_stretches_and_keep_their_bits():
     config = tiny_config(context=2048)
     opened, ids = weights(config, "Q8_0"), ids_of(900, config)
     expected, whole = reference_rows(opened, ids), all_rows(cpu(opened, 1), ids)
-    assert divergence(expected, whole) < 1e-5
+    assert divergence(expected, whole) < 1e-3
     stepped = cpu(opened, 2)
     all_rows(stepped, ids[:890])
     pages = tuple(range(57))

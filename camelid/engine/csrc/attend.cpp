@@ -56,7 +56,9 @@ void Model::attend(int layer, int thread) {
             write_keys(layer, i / shape_.kv_heads, i % shape_.kv_heads);
         pool_.barrier();
     }
-    for (int i = thread; i < (int)items_.size(); i = pool_.ticket()) attend_item(layer, thread, items_[(size_t)i]);
+    const int n = (int)items_.size();
+    for (int i = thread; i < n; i = pool_.ticket())
+        attend_item(layer, thread, items_[(size_t)i], items_[(size_t)std::min(i + pool_.size(), n - 1)]);
 }
 
 void Model::gather_queries(const Item& item, Scratch& scratch) {
@@ -74,7 +76,14 @@ void Model::gather_queries(const Item& item, Scratch& scratch) {
     }
 }
 
-void Model::attend_item(int layer, int thread, const Item& item) {
+// Page `p` of the keys that are probably read next: a stretch of the same item, or the first of another one.
+const uint16_t* Model::follow(int layer, const Item& item, int stretch, int p) const {
+    const Span& span = batch_->spans[(size_t)item.span];
+    if (stretch < item.begin || stretch >= item.end) stretch = item.begin;
+    return keys(layer, item.head, span.pages[std::min(stretch * STRETCH / LANES + p, span.n_pages - 1)]);
+}
+
+void Model::attend_item(int layer, int thread, const Item& item, const Item& next) {
     const Span& span = batch_->spans[(size_t)item.span];
     Scratch& s = scratch_[(size_t)thread];
     const int group = heads_.group, padded = heads_.padded, rows = (item.last - item.first) * group;
@@ -84,13 +93,16 @@ void Model::attend_item(int layer, int thread, const Item& item) {
     std::fill_n(s.sum_mass.data(), rows, 0.0f);
     for (int stretch = item.begin; stretch < item.end; stretch++) {
         const int begin = stretch * STRETCH, n = std::min(STRETCH, end - begin);
-        const uint16_t *key_pages[STRETCH / LANES + 2], *value_pages[STRETCH / LANES];
+        const uint16_t *key_pages[STRETCH / LANES + 2], *value_pages[STRETCH / LANES + 2];
         const int pages = (n + LANES - 1) / LANES;
         for (int p = 0; p < pages; p++) {
             key_pages[p] = keys(layer, item.head, span.pages[begin / LANES + p]);
             value_pages[p] = key_pages[p] + (size_t)LANES * heads_.width;
         }
-        key_pages[pages] = value_pages[0], key_pages[pages + 1] = value_pages[pages > 1];  // what is read after the keys
+        for (int p = 0; p < 2; p++) {  // what is read after the keys, and after the values
+            key_pages[pages + p] = value_pages[std::min(p, pages - 1)];
+            value_pages[pages + p] = follow(layer, stretch + 1 < item.end ? item : next, stretch + 1, p);
+        }
         k_.attend(heads_, s.queries.data(), rows, s.limits.data(), key_pages, value_pages, begin, n, s.scores.data(),
                   s.peak.data(), s.mass.data(), s.mixed.data());
         for (int r = 0; r < rows; r++) {

@@ -45,14 +45,14 @@ inline void soften(float* scores, int n, int all, float& peak, float& mass) {
     mass = sum(total);
 }
 
-// Sum over n positions of T rows' powers times V registers of their values.
+// Sum over n positions of T rows' powers times V registers of their values. The second page from here is fetched beside.
 template <int T, int V>
 inline void mix(const Heads& heads, const float* powers, const uint16_t* const* values, int n, int column, float* mixed) {
     F acc[T][V];
     each<T>([&](auto t) INLINE { each<V>([&](auto v) INLINE { acc[t][v] = zero(); }); });
     for (int base = 0; base < n; base += LANES) {
         const uint16_t* page = values[base / LANES] + column;
-        const uint16_t* next = base + LANES < n ? values[base / LANES + 1] + column : page;
+        const uint16_t* next = values[base / LANES + 2] + column;
         const int last = n - base < LANES ? n - base : LANES;
         for (int j = 0; j < last; j++) {
             F value[V];

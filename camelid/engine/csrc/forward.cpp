@@ -12,24 +12,20 @@ constexpr int PRIVATE_TOKENS = 2;  // so few are prepared by every thread for it
 
 int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
-RowLayout layout_of(int width, int forms, bool fine) {
-    RowLayout at{};
-    at.fine = fine;
+RowLayout layout_of(int width, int forms, bool fine, int tokens) {
+    RowLayout layout{fine, width, tokens <= PRIVATE_TOKENS ? tokens : STRIP, 0, 0, 0};
+    const size_t room = (size_t)((tokens + layout.side - 1) / layout.side * layout.side);
     size_t end = 0;
-    auto place = [&](size_t bytes) {
+    auto place = [&](int form, size_t bytes) {
         const size_t start = end;
-        end = (end + bytes + 63) / 64 * 64;
+        if (forms & form) end = (end + room * bytes + 63) / 64 * 64;
         return start;
     };
-    if (forms & FORM_BYTES) {
-        const size_t blocks = (size_t)width / 32;
-        at.bytes = place(64 * blocks), at.scale = place(4 * blocks), at.scaled_sum = place(4 * blocks);
-        at.minus32 = place(4 * blocks), at.minus16 = place(8 * blocks);
-    }
-    if (forms & FORM_BRAIN) at.brain = place(2 * (size_t)(width + 1));
-    if (forms & FORM_FLOATS) at.floats = place(4 * (size_t)width);
-    at.stride = end + 64;  // not a power of two: rows shall not fall on each other in the cache
-    return at;
+    place(FORM_BYTES, sizeof(Record) * (size_t)(width / 32));
+    layout.brain = place(FORM_BRAIN, 2 * (size_t)(width + 1));
+    layout.floats = place(FORM_FLOATS, 4 * (size_t)width);
+    layout.bytes = end;
+    return layout;
 }
 
 int form_of(Kind kind) { return kind == Kind::F16_AS_BF16 ? FORM_BRAIN : is_float(kind) ? FORM_FLOATS : FORM_BYTES; }
@@ -143,11 +139,10 @@ void Model::make_room(const Batch& batch) {
     if (vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
     const int widest = std::max({dim_, q_, ffn_});
     const int all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
-    const size_t stride = layout_of(widest, all, fine_).stride;
-    rows_.grow(tokens * stride);
+    rows_.grow(layout_of(widest, all, fine_, batch.tokens).bytes);
     const int rows = std::max(ITEM_ROWS, heads_.group);
     for (Scratch& s : scratch_) {
-        s.rows.grow(PRIVATE_TOKENS * stride), s.normed.grow((size_t)widest);
+        s.rows.grow(layout_of(widest, all, fine_, PRIVATE_TOKENS).bytes), s.normed.grow((size_t)widest);
         s.tile.grow(std::max<size_t>({tokens * 4 * LANES, 8192, (size_t)widest}));
         s.weights.grow((size_t)(widest + 32) * 64 * 2), s.scales.grow((size_t)widest * 2 + 64);
         s.minima.grow((size_t)widest + 64);
@@ -158,13 +153,14 @@ void Model::make_room(const Batch& batch) {
 }
 
 // row(t, thread's scratch) gives the numbers of token t; they are prepared for the matrices of the next phase.
-template <class Row> Model::Rows Model::prepare(int thread, int tokens, int width, int forms, Row&& row) {
-    const RowLayout layout = layout_of(width, forms, fine_);
+template <class Row> Model::Rows Model::prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row) {
+    const RowLayout layout = layout_of(width, forms, fine, tokens);
     Scratch& scratch = scratch_[(size_t)thread];
     const bool own = tokens <= PRIVATE_TOKENS;
     uint8_t* base = own ? scratch.rows.data() : rows_.data();
-    for (int t = own ? 0 : thread; t < tokens; t += own ? 1 : pool_.size())
-        k_.prepare(row(t, scratch), width, forms, layout, base + (size_t)t * layout.stride);
+    const int run = own ? tokens : std::min(STRIP, (tokens + pool_.size() - 1) / pool_.size());  // neighbours share lines
+    for (int first = own ? 0 : thread * run; first < tokens; first += run * (own ? 1 : pool_.size()))
+        for (int t = first; t < std::min(first + run, tokens); t++) k_.prepare(row(t, scratch), forms, layout, base, t);
     if (!own) pool_.barrier();
     return {base, layout};
 }
@@ -175,7 +171,7 @@ void Model::attention_block(int layer, int thread) {
     Layer& l = layers_[(size_t)layer];
     const Matrix &q = l.matrix[Q_PROJ], &k = l.matrix[K_PROJ], &v = l.matrix[V_PROJ], &o = l.matrix[O_PROJ];
 
-    const Rows h = prepare(thread, tokens, shape_.dim, form_of(q.kind) | form_of(k.kind) | form_of(v.kind),
+    const Rows h = prepare(thread, tokens, shape_.dim, form_of(q.kind) | form_of(k.kind) | form_of(v.kind), fine_,
                            [&](int t, Scratch& s) -> const float* {
                                const float* x = x_.data() + (size_t)t * dim_;
                                if (shape_.norms_after) return x;
@@ -197,7 +193,7 @@ void Model::attention_block(int layer, int thread) {
     const int left = last ? (int)batch.wanted.size() : tokens;
     if (!left) return;
     if (last && left < tokens) keep_wanted(thread);
-    const Rows mixed = prepare(thread, left, shape_.heads * shape_.head_dim, form_of(o.kind),
+    const Rows mixed = prepare(thread, left, shape_.heads * shape_.head_dim, form_of(o.kind), fine_,
                                [&](int t, Scratch& s) { return mixed_row(last ? batch.wanted[(size_t)t] : t, s); });
     const bool after = shape_.norms_after;
     const Job out{&o, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
@@ -213,7 +209,7 @@ void Model::feed_forward_block(int layer, int thread) {
     Layer& l = layers_[(size_t)layer];
     const Matrix &gate = l.matrix[GATE_PROJ], &up = l.matrix[UP_PROJ], &down = l.matrix[DOWN_PROJ];
 
-    const Rows h = prepare(thread, tokens, shape_.dim, form_of(gate.kind) | form_of(up.kind),
+    const Rows h = prepare(thread, tokens, shape_.dim, form_of(gate.kind) | form_of(up.kind), fine_,
                            [&](int t, Scratch& s) -> const float* {
                                const float* x = x_.data() + (size_t)t * dim_;
                                if (shape_.norms_after) return x;
@@ -225,7 +221,7 @@ void Model::feed_forward_block(int layer, int thread) {
     prefetch(down, thread);
     pool_.barrier();
 
-    const Rows hidden = prepare(thread, tokens, shape_.ffn_dim, form_of(down.kind),
+    const Rows hidden = prepare(thread, tokens, shape_.ffn_dim, form_of(down.kind), fine_,
                                 [&](int t, Scratch&) { return hidden_.data() + (size_t)t * ffn_; });
     const bool after = shape_.norms_after;
     const Job out{&down, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
@@ -239,7 +235,8 @@ void Model::output(int thread) {
     const Batch& batch = *batch_;
     const int rows = (int)batch.wanted.size();
     if (!rows) return;
-    const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), [&](int t, Scratch& s) {
+    // Always fine: few rows come here, and what is rounded here no later layer evens out.
+    const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), true, [&](int t, Scratch& s) {
         k_.norm(x_.data() + (size_t)t * dim_, norm_of(-1, 0), shape_.dim, shape_.eps,
                 shape_.layer_norm, s.normed.data());
         return (const float*)s.normed.data();

@@ -45,7 +45,7 @@ struct Batch {
 
 class Model {
 public:
-    // `fine`: activations have fourteen bits and a sign where they meet quantised weights, else seven.
+    // `fine`: all activations have fourteen bits and a sign where they meet quantised weights, else few (RowLayout).
     Model(const Shape& shape, const Kernels& kernels, int threads, bool fine);
 
     // Say what every matrix will be, `layer` −1 for the output matrix; then reserve; then fill each.
@@ -95,7 +95,7 @@ private:
     void attention_block(int layer, int thread);
     void feed_forward_block(int layer, int thread);
     void output(int thread);
-    template <class Row> Rows prepare(int thread, int tokens, int width, int forms, Row&& row);
+    template <class Row> Rows prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row);
     void multiply(int thread, const Job* jobs, int n_jobs, const Rows& in, int tokens);
     void multiply_one(int thread, const Job* jobs, int n_jobs, const Rows& in);
     void multiply_groups(int thread, const Job& job, const Rows& in, int first, int n);
@@ -106,7 +106,8 @@ private:
     void keep_wanted(int thread);
     void write_keys(int layer, int token, int head);
     void attend(int layer, int thread);
-    void attend_item(int layer, int thread, const Item& item);
+    void attend_item(int layer, int thread, const Item& item, const Item& next);
+    const uint16_t* follow(int layer, const Item& item, int stretch, int p) const;
     void gather_queries(const Item& item, Scratch& scratch);
     const float* mixed_row(int token, Scratch& scratch);
     void plan_attention();

@@ -52,13 +52,27 @@ struct Matrix {
     const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
 };
 
-// One token's activations in the three forms that matrices multiply, written side by side from `base`.
-// Bytes: x = scale · (128 · high + low) for blocks of 32, with the sums that weights with a zero point or minima need;
-// where rows are not `fine` there is no low byte, and x = scale · high.
-struct RowLayout {
-    bool fine;
-    size_t bytes, scale, scaled_sum, minus32, minus16, brain, floats, stride;
+// 32 activations of a token as bytes: x = scale[1] · (128 · high + low), with the sums that weights with a zero point or
+// minima need. A record that is not wide has no low bytes, so that one round of products does: x = scale[0] · high.
+struct Record {
+    int8_t high[32], low[32];
+    float scale[2], scaled_sum;
+    int32_t wide;
+    int32_t minus[2], minus_first[2];  // minus the sums of high and low; of the first 16 alone
 };
+
+// Activations in the forms that matrices multiply: `side` tokens beside each other for every block, or pair, or column,
+// so that a kernel reads its tokens from one place.
+struct RowLayout {
+    bool fine;  // all records are wide, else those that stand out of their row
+    int width, side;
+    size_t brain, floats, bytes;  // where forms begin, and their end
+    size_t at(int token, int n) const { return (size_t)(token / side) * (size_t)(side * n) + (size_t)(token % side); }
+    Record* records(const uint8_t* base, int token) const { return (Record*)base + at(token, width / 32); }
+    uint32_t* pairs(const uint8_t* base, int token) const { return (uint32_t*)(base + brain) + at(token, (width + 1) / 2); }
+    float* numbers(const uint8_t* base, int token) const { return (float*)(base + floats) + at(token, width); }
+};
+constexpr int STRIP = 12;  // tokens side by side where there are many; every kernel's tiles fill it
 enum Form : int { FORM_BYTES = 1, FORM_BRAIN = 2, FORM_FLOATS = 4 };
 
 // Groups of a matrix unpacked for many tokens: weights as bytes (or bfloat16 pairs, or floats), scales as floats.
@@ -81,23 +95,24 @@ struct Kernels {
 
     // x (padded, zeros behind `width`) → x / rms(x) · weight, or (x − mean) / deviation where `centred`.
     void (*norm)(const float* x, const float* weight, int width, float eps, bool centred, float* out);
-    // The forms of x that `forms` asks for; x is padded with zeros to whole registers.
-    void (*prepare)(const float* x, int width, int forms, const RowLayout& layout, uint8_t* row);
-    // out[16 · (g − first)] = rows of groups first … last − 1 times one token.
-    void (*multiply_one)(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out);
+    // The forms of a token's x that `forms` asks for; x is padded with zeros to whole registers.
+    void (*prepare)(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token);
+    // out[16 · (g − first)] = rows of groups first … last − 1 times token 0.
+    void (*multiply_one)(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int first, int last, float* out);
     // Unpack group `g` as the panel's `slot`.
     void (*unpack)(const Matrix& a, int g, const Panel& panel, int slot);
-    // out[t · stride + 16 · slot + lane] = panel times each token; added to what is there where `adds`.
-    void (*multiply)(Kind kind, int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows,
-                     int tokens, float* out, size_t stride, bool adds);
+    // out[t · stride + 16 · slot + lane] = panel times tokens first + t; added to what is there where `adds`. `first` begins
+    // a strip.
+    void (*multiply)(Kind kind, const Panel& panel, const RowLayout& layout, const uint8_t* rows, int first, int tokens,
+                     float* out, size_t stride, bool adds);
     void (*silu)(const float* gate, const float* up, int n, float* out);  // n: whole registers
     // Rotary embedding of one head, times `scale`; pairs (i, i + width / 2).
     void (*rotate)(const float* x, const float* cos, const float* sin, int width, float scale, float* out);
     void (*write_key)(const float* key, int width, uint16_t* page, int place);
     void (*write_value)(const float* value, const Heads& heads, uint16_t* page, int place);
     // Attention of `rows` queries over positions [begin, begin + n) of the pages, each row up to its own limit:
-    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone. Two more pages stand behind the keys: what is
-    // read after them.
+    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone. Two more pages stand behind the keys and
+    // behind the values: what is read after them.
     void (*attend)(const Heads& heads, const float* queries, int rows, const int* limits, const uint16_t* const* keys,
                    const uint16_t* const* values, int begin, int n, float* scores, float* peak, float* mass,
                    float* mixed);

@@ -16,6 +16,12 @@ template <int N, class Each> inline __attribute__((always_inline)) void each(Eac
 }
 #define INLINE __attribute__((always_inline))
 
+// Minus the sum of a record's bytes of one round (0 high, 1 low) under scale `part`.
+template <int Q> inline int32_t minus_of(const Record* record, int part, int round) {
+    if (Q == 8) return record->minus[round];
+    return part ? record->minus[round] - record->minus_first[round] : record->minus_first[round];
+}
+
 constexpr int HIGH_BITS = 7;  // an activation is 128 · high byte + low byte
 
 template <Kind K> constexpr bool HAS_MINIMA = traits(K).scales == Scales::TWO || traits(K).scales == Scales::SUPER;
@@ -76,47 +82,38 @@ template <int BYTES> inline __attribute__((always_inline)) void prefetch_ahead(c
     for (int i = 0; i < BYTES; i += 64) prefetch(p + ahead + i);
 }
 
-struct ByteRow {  // where the parts of a token's eight-bit form lie
-    const uint8_t* row;
-    const RowLayout& at;
-    const uint8_t* block(int b) const { return row + at.bytes + 64 * (size_t)b; }  // 32 high bytes, 32 low ones
-    const float* scale() const { return (const float*)(row + at.scale); }
-    const float* scaled_sum() const { return (const float*)(row + at.scaled_sum); }
-    const int32_t* minus(int quads) const { return (const int32_t*)(row + (quads == 8 ? at.minus32 : at.minus16)); }
-};
-
-template <Kind K, bool FINE>
-void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
+template <Kind K>
+void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const Record* x, int first, int last, float* out) {
     constexpr Traits T = traits(K);
-    constexpr int Q = QUADS<K>;
-    const ByteRow x{row, layout};
-    const int32_t* minus = x.minus(Q);
+    constexpr int Q = QUADS<K>, parts = 8 / Q;
     const I middle = iset1(MIDDLE<K>);
     const int blocks = a.columns / 32;
     for (int g = first; g < last; g++) {
         const uint8_t *block = a.group(g), *super = block;
+        const Record* record = x;
         F acc = zero();
-        for (int b = 0; b < blocks; b++, block += T.block_bytes + T.scale_bytes) {
+        for (int b = 0; b < blocks; b++, block += T.block_bytes + T.scale_bytes, record += layout.side) {
             I w[8];
             F scale[2], minimum = zero();
             if (T.super_bytes && b % 8 == 0) super = block, block += T.super_bytes;
             prefetch_ahead<T.block_bytes + T.scale_bytes + T.super_bytes>(block);
             open_block<T.bits>(block, w);
             open_scales<K>(block + T.block_bytes, super, scale, minimum);
-            for (int part = 0; part < 8 / Q; part++) {
+            const int wide = record->wide;
+            for (int part = 0; part < parts; part++) {
                 I even = izero(), odd = izero();
-                for (int low = 0; low < (FINE ? 2 : 1); low++) {
-                    const uint8_t* p = x.block(b) + 32 * low + 4 * part * Q;
+                for (int low = 0; low <= wide; low++) {
                     if (low) even = shl<HIGH_BITS>(even), odd = shl<HIGH_BITS>(odd);
+                    if (MIDDLE<K>) even = iadd(even, imul(iset1(minus_of<Q>(record, part, low)), middle));
+                    const int8_t* p = (low ? record->low : record->high) + 4 * part * Q;
                     for (int q = 0; q < Q; q += 2) {
                         even = dot4<T.bits>(even, w[part * Q + q], ispread(p + 4 * q));
                         odd = dot4<T.bits>(odd, w[part * Q + q + 1], ispread(p + 4 * q + 4));
                     }
                 }
-                if (MIDDLE<K>) even = iadd(even, imul(iset1(minus[b * (8 / Q) + part]), middle));
-                acc = fma(mul(to_float(iadd(even, odd)), scale[part]), set1(x.scale()[b]), acc);
+                acc = fma(mul(to_float(iadd(even, odd)), scale[part]), set1(record->scale[wide]), acc);
             }
-            if constexpr (HAS_MINIMA<K>) acc = fma(minimum, set1(x.scaled_sum()[b]), acc);
+            if constexpr (HAS_MINIMA<K>) acc = fma(minimum, set1(record->scaled_sum), acc);
         }
         store(out + LANES * (g - first), acc);
     }
@@ -130,69 +127,63 @@ template <Kind K> inline F load_column(const uint8_t* p) {
 }
 
 template <Kind K, int G>
-void multiply_one_floats(const Matrix& a, const float* x, int g, float* out) {
+void multiply_one_floats(const Matrix& a, const float* x, int side, int g, float* out) {
     constexpr int step = traits(K).block_bytes;
     F acc[G];
     for (int i = 0; i < G; i++) acc[i] = zero();
     for (int k = 0; k < a.columns; k++)
         for (int i = 0; i < G; i++)
-            acc[i] = fma(load_column<K>(a.group(g + i) + (size_t)k * step), set1(x[k]), acc[i]);
+            acc[i] = fma(load_column<K>(a.group(g + i) + (size_t)k * step), set1(x[(size_t)k * side]), acc[i]);
     for (int i = 0; i < G; i++) store(out + LANES * i, acc[i]);
 }
 
 template <Kind K>
-void multiply_one_floats(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
-    const float* x = (const float*)(row + layout.floats);
+void multiply_one_floats(const Matrix& a, const RowLayout& layout, const float* x, int first, int last, float* out) {
     int g = first;
-    for (; g + 4 <= last; g += 4) multiply_one_floats<K, 4>(a, x, g, out + LANES * (g - first));
-    for (; g < last; g++) multiply_one_floats<K, 1>(a, x, g, out + LANES * (g - first));
+    for (; g + 4 <= last; g += 4) multiply_one_floats<K, 4>(a, x, layout.side, g, out + LANES * (g - first));
+    for (; g < last; g++) multiply_one_floats<K, 1>(a, x, layout.side, g, out + LANES * (g - first));
 }
 
 #ifdef CAMELID_BF16
-template <int G> void multiply_one_brain(const Matrix& a, const uint8_t* pairs, int g, float* out) {
+template <int G> void multiply_one_brain(const Matrix& a, const uint32_t* pairs, int side, int g, float* out) {
     F acc[G];
     for (int i = 0; i < G; i++) acc[i] = zero();
     for (int k = 0; k < a.columns; k += 2)
         for (int i = 0; i < G; i++) {
             const uint8_t* w = a.group(g + i) + 32 * (size_t)k;
             prefetch_ahead<64>(w);
-            acc[i] = dot2(acc[i], iload(w), ispread(pairs + 2 * k));
+            acc[i] = dot2(acc[i], iload(w), ispread(pairs + (size_t)(k / 2) * side));
         }
     for (int i = 0; i < G; i++) store(out + LANES * i, acc[i]);
 }
 #endif
 
 inline void multiply_one_brain([[maybe_unused]] const Matrix& a, [[maybe_unused]] const RowLayout& layout,
-                               [[maybe_unused]] const uint8_t* row, [[maybe_unused]] int first,
+                               [[maybe_unused]] const uint32_t* pairs, [[maybe_unused]] int first,
                                [[maybe_unused]] int last, [[maybe_unused]] float* out) {
 #ifdef CAMELID_BF16
-    const uint8_t* pairs = row + layout.brain;
     int g = first;
-    for (; g + 2 <= last; g += 2) multiply_one_brain<2>(a, pairs, g, out + LANES * (g - first));
-    for (; g < last; g++) multiply_one_brain<1>(a, pairs, g, out + LANES * (g - first));
+    for (; g + 2 <= last; g += 2) multiply_one_brain<2>(a, pairs, layout.side, g, out + LANES * (g - first));
+    for (; g < last; g++) multiply_one_brain<1>(a, pairs, layout.side, g, out + LANES * (g - first));
 #endif
 }
 
-template <Kind K>
-void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
-    if (layout.fine) return multiply_one_bytes<K, true>(a, layout, row, first, last, out);
-    multiply_one_bytes<K, false>(a, layout, row, first, last, out);
-}
-
-void multiply_one(const Matrix& a, const RowLayout& layout, const uint8_t* row, int first, int last, float* out) {
+void multiply_one(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int first, int last, float* out) {
+    const Record* records = layout.records(rows, 0);
+    const float* numbers = layout.numbers(rows, 0);
     switch (a.kind) {
-        case Kind::Q4_0: return multiply_one_bytes<Kind::Q4_0>(a, layout, row, first, last, out);
-        case Kind::Q4_1: return multiply_one_bytes<Kind::Q4_1>(a, layout, row, first, last, out);
-        case Kind::Q5_0: return multiply_one_bytes<Kind::Q5_0>(a, layout, row, first, last, out);
-        case Kind::Q5_1: return multiply_one_bytes<Kind::Q5_1>(a, layout, row, first, last, out);
-        case Kind::Q8_0: return multiply_one_bytes<Kind::Q8_0>(a, layout, row, first, last, out);
-        case Kind::Q4_K: return multiply_one_bytes<Kind::Q4_K>(a, layout, row, first, last, out);
-        case Kind::Q5_K: return multiply_one_bytes<Kind::Q5_K>(a, layout, row, first, last, out);
-        case Kind::Q6_K: return multiply_one_bytes<Kind::Q6_K>(a, layout, row, first, last, out);
-        case Kind::F32: return multiply_one_floats<Kind::F32>(a, layout, row, first, last, out);
-        case Kind::BF16: return multiply_one_floats<Kind::BF16>(a, layout, row, first, last, out);
-        case Kind::F16: return multiply_one_floats<Kind::F16>(a, layout, row, first, last, out);
-        case Kind::F16_AS_BF16: return multiply_one_brain(a, layout, row, first, last, out);
+        case Kind::Q4_0: return multiply_one_bytes<Kind::Q4_0>(a, layout, records, first, last, out);
+        case Kind::Q4_1: return multiply_one_bytes<Kind::Q4_1>(a, layout, records, first, last, out);
+        case Kind::Q5_0: return multiply_one_bytes<Kind::Q5_0>(a, layout, records, first, last, out);
+        case Kind::Q5_1: return multiply_one_bytes<Kind::Q5_1>(a, layout, records, first, last, out);
+        case Kind::Q8_0: return multiply_one_bytes<Kind::Q8_0>(a, layout, records, first, last, out);
+        case Kind::Q4_K: return multiply_one_bytes<Kind::Q4_K>(a, layout, records, first, last, out);
+        case Kind::Q5_K: return multiply_one_bytes<Kind::Q5_K>(a, layout, records, first, last, out);
+        case Kind::Q6_K: return multiply_one_bytes<Kind::Q6_K>(a, layout, records, first, last, out);
+        case Kind::F32: return multiply_one_floats<Kind::F32>(a, layout, numbers, first, last, out);
+        case Kind::BF16: return multiply_one_floats<Kind::BF16>(a, layout, numbers, first, last, out);
+        case Kind::F16: return multiply_one_floats<Kind::F16>(a, layout, numbers, first, last, out);
+        case Kind::F16_AS_BF16: return multiply_one_brain(a, layout, layout.pairs(rows, 0), first, last, out);
     }
 }
 
@@ -255,76 +246,73 @@ template <int T> inline __attribute__((always_inline)) void finish(Sums<T>& acc,
     });
 }
 
-inline float float_at(const uint8_t* p) {
-    float x;
-    std::memcpy(&x, p, 4);
-    return x;
+// dots += weights times a round (0 high, 1 low) of T records; Q registers share a scale.
+template <int T, int BITS, int Q, bool MINIMA, int ROUND>
+inline INLINE void tile_round(const uint8_t* weights, int middle, const Record* records, int part, I (&dots)[T][R]) {
+    if constexpr (!MINIMA)
+        each<T>([&](auto t) INLINE {
+            const I start = imul(iset1(minus_of<Q>(records + t, part, ROUND)), iset1(middle));
+            each<R>([&](auto r) INLINE { dots[t][r] = ROUND ? iadd(dots[t][r], start) : start; });
+        });
+    each<Q>([&](auto q) INLINE {
+        I w[R];
+        each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * (q * R + r)); });
+        each<T>([&](auto t) INLINE {
+            const I x = ispread((ROUND ? records[t].low : records[t].high) + 4 * (part * Q + q));
+            each<R>([&](auto r) INLINE { dots[t][r] = dot4<BITS>(dots[t][r], w[r], x); });
+        });
+    });
 }
 
-// BITS 6 stands for all below 8; Q registers share a scale.
-template <int T, int BITS, int Q, bool MINIMA, bool FINE>
-void tile_bytes(int columns, const Panel& panel, int middle, const RowLayout& layout, const uint8_t* rows, float* out,
-                size_t stride, bool adds) {
+// BITS 6 stands for all below 8. Low bytes are gone through where any of the tokens has them: zeros add nothing.
+template <int T, int BITS, int Q, bool MINIMA>
+void tile_bytes(const Panel& panel, int middle, const RowLayout& layout, const Record* records, float* out, size_t stride,
+                bool adds) {
     Sums<T> acc;
     each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
     const uint8_t* weights = panel.weights;
-    const I zero_point = iset1(middle);
-    const size_t s = layout.stride;
-    for (int part = 0; part < columns / (4 * Q); part++) {
-        const int b = part * Q / 8;
-        const uint8_t* bytes = rows + layout.bytes + 64 * (size_t)b + 4 * (part * Q % 8);
-        const uint8_t* minus = rows + (Q == 8 ? layout.minus32 : layout.minus16) + 4 * (size_t)part;
-        I dots[T][R];
-        each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = izero(); }); });
-        each<FINE ? 2 : 1>([&](auto low) INLINE {
-            each<Q>([&](auto q) INLINE {
-                I w[R];
-                each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * (q * R + r)); });
-                each<T>([&](auto t) INLINE {
-                    const I x = ispread(bytes + t * s + 32 * low + 4 * q);
-                    each<R>([&](auto r) INLINE { dots[t][r] = dot4<BITS>(dots[t][r], w[r], x); });
-                });
-            });
+    const float *scales = panel.scales, *minima = panel.minima;
+    for (int b = 0; b < layout.width / 32; b++, records += layout.side) {
+        int wide = 0;
+        each<T>([&](auto t) INLINE { wide |= records[t].wide; });
+        each<8 / Q>([&](auto part) INLINE {
+            I dots[T][R];
+            each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = izero(); }); });
+            tile_round<T, BITS, Q, MINIMA, 0>(weights, middle, records, part, dots);
             asm volatile("" : "+r"(weights));  // loaded anew for the low bytes: held, they push the sums out of registers
-            if constexpr (FINE && low == 0)
+            if (wide) {
                 each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = shl<HIGH_BITS>(dots[t][r]); }); });
-        });
-        weights += 64 * Q * R;
-        if constexpr (!MINIMA)
+                tile_round<T, BITS, Q, MINIMA, 1>(weights, middle, records, part, dots);
+            }
+            F scale[R];
+            each<R>([&](auto r) INLINE { scale[r] = load(scales + LANES * r); });
             each<T>([&](auto t) INLINE {
-                const I start = imul(ispread(minus + t * s), zero_point);
-                each<R>([&](auto r) INLINE { dots[t][r] = iadd(dots[t][r], start); });
+                const F x = set1(records[t].scale[wide]);
+                each<R>([&](auto r) INLINE { acc[t][r] = fma(mul(to_float(dots[t][r]), scale[r]), x, acc[t][r]); });
             });
-        F scale[R];
-        each<R>([&](auto r) INLINE { scale[r] = load(panel.scales + LANES * (part * R + r)); });
-        const uint8_t* d = rows + layout.scale + 4 * (size_t)b;
-        each<T>([&](auto t) INLINE {
-            const F x = set1(float_at(d + t * s));
-            each<R>([&](auto r) INLINE { acc[t][r] = fma(mul(to_float(dots[t][r]), scale[r]), x, acc[t][r]); });
+            weights += 64 * Q * R, scales += LANES * R;
         });
         if constexpr (MINIMA) {
-            const uint8_t* sums = rows + layout.scaled_sum + 4 * (size_t)b;
             each<R>([&](auto r) INLINE {
-                const F minimum = load(panel.minima + LANES * (b * R + r));
-                each<T>([&](auto t) INLINE { acc[t][r] = fma(minimum, set1(float_at(sums + t * s)), acc[t][r]); });
+                const F minimum = load(minima + LANES * r);
+                each<T>([&](auto t) INLINE { acc[t][r] = fma(minimum, set1(records[t].scaled_sum), acc[t][r]); });
             });
+            minima += LANES * R;
         }
     }
     finish<T>(acc, out, stride, adds);
 }
 
 template <int T>
-void tile_floats(int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows, float* out,
-                 size_t stride, bool adds) {
+void tile_floats(const Panel& panel, const RowLayout& layout, const float* x, float* out, size_t stride, bool adds) {
     Sums<T> acc;
     each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
     const float* weights = (const float*)panel.weights;
-    const uint8_t* x = rows + layout.floats;
-    for (int k = 0; k < columns; k++, weights += LANES * R, x += 4) {
+    for (int k = 0; k < layout.width; k++, weights += LANES * R, x += layout.side) {
         F w[R];
         each<R>([&](auto r) INLINE { w[r] = load(weights + LANES * r); });
         each<T>([&](auto t) INLINE {
-            const F value = set1(float_at(x + t * layout.stride));
+            const F value = set1(x[t]);
             each<R>([&](auto r) INLINE { acc[t][r] = fma(w[r], value, acc[t][r]); });
         });
     }
@@ -333,16 +321,15 @@ void tile_floats(int columns, const Panel& panel, const RowLayout& layout, const
 
 #ifdef CAMELID_BF16
 template <int T>
-void tile_brain(int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows, float* out,
-                size_t stride, bool adds) {
+void tile_brain(const Panel& panel, const RowLayout& layout, const uint32_t* pairs, float* out, size_t stride, bool adds) {
     Sums<T> acc;
     each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
-    const uint8_t *weights = panel.weights, *pairs = rows + layout.brain;
-    for (int k = 0; k < columns; k += 2, weights += 64 * R, pairs += 4) {
+    const uint8_t* weights = panel.weights;
+    for (int k = 0; k < layout.width; k += 2, weights += 64 * R, pairs += layout.side) {
         I w[R];
         each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * r); });
         each<T>([&](auto t) INLINE {
-            const I x = ispread(pairs + t * layout.stride);
+            const I x = ispread(pairs + t);
             each<R>([&](auto r) INLINE { acc[t][r] = dot2(acc[t][r], w[r], x); });
         });
     }
@@ -356,27 +343,26 @@ template <int T, class Tile> inline void in_tiles(int tokens, int done, Tile&& t
     if constexpr (T > 1) in_tiles<(T > 8 ? 8 : T > 6 ? 6 : T > 4 ? 4 : T - 1)>(tokens, done, tile);
 }
 
-void multiply(Kind kind, int columns, const Panel& panel, const RowLayout& layout, const uint8_t* rows, int tokens,
-              float* out, size_t stride, bool adds) {
+void multiply(Kind kind, const Panel& panel, const RowLayout& layout, const uint8_t* rows, int first, int tokens, float* out,
+              size_t stride, bool adds) {
     const int middle = traits(kind).bits == 8 ? ZERO8 : traits(kind).middle;
     const bool minima = traits(kind).scales == Scales::TWO || traits(kind).scales == Scales::SUPER;
     auto bytes = [&](auto bits, auto quads, auto has_minima) {
         in_tiles<TILE_TOKENS>(tokens, 0, [&](auto t, int done) {
-            const auto tile = layout.fine ? tile_bytes<t(), bits(), quads(), has_minima(), true>
-                                          : tile_bytes<t(), bits(), quads(), has_minima(), false>;
-            tile(columns, panel, middle, layout, rows + done * layout.stride, out + done * stride, stride, adds);
+            tile_bytes<t(), bits(), quads(), has_minima()>(panel, middle, layout, layout.records(rows, first + done),
+                                                           out + done * stride, stride, adds);
         });
     };
     using std::integral_constant;
     if (kind == Kind::F16_AS_BF16) {
 #ifdef CAMELID_BF16
         in_tiles<TILE_FLOAT_TOKENS>(tokens, 0, [&](auto t, int done) {
-            tile_brain<t()>(columns, panel, layout, rows + done * layout.stride, out + done * stride, stride, adds);
+            tile_brain<t()>(panel, layout, layout.pairs(rows, first + done), out + done * stride, stride, adds);
         });
 #endif
     } else if (is_float(kind)) {
         in_tiles<TILE_FLOAT_TOKENS>(tokens, 0, [&](auto t, int done) {
-            tile_floats<t()>(columns, panel, layout, rows + done * layout.stride, out + done * stride, stride, adds);
+            tile_floats<t()>(panel, layout, layout.numbers(rows, first + done), out + done * stride, stride, adds);
         });
     } else if (kind == Kind::Q8_0) {
         bytes(integral_constant<int, 8>{}, integral_constant<int, 8>{}, std::false_type{});

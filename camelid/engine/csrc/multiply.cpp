@@ -6,7 +6,7 @@
 namespace camelid {
 namespace {
 
-constexpr size_t NEAR_BYTES = 384 << 10;    // of activations that a core keeps near while panels pass
+constexpr int PIECES = 8;                     // of a product for each thread at least, so that all end together
 constexpr size_t PREFETCH_BYTES = 16 << 10;  // of the next phase's weights, fetched before a barrier
 constexpr size_t PIECE_BYTES = 32 << 10;     // taken at once, so that a slow core holds nobody up
 
@@ -15,12 +15,11 @@ constexpr size_t PIECE_BYTES = 32 << 10;     // taken at once, so that a slow co
 void Model::multiply(int thread, const Job* jobs, int n_jobs, const Rows& in, int tokens) {
     if (tokens == 1) return multiply_one(thread, jobs, n_jobs, in);
     const int slots = k_.tile_groups;
-    int chunk = (int)std::clamp<size_t>(NEAR_BYTES / in.layout.stride, 12, 4096) / 12 * 12;
-    chunk = std::min(chunk, tokens);
     auto panels_of = [&](const Job& job) { return job.up ? job.a->groups : (job.a->groups + slots - 1) / slots; };
     int panels = 0;
     for (int j = 0; j < n_jobs; j++) panels += panels_of(jobs[j]);
-    const int chunks = (tokens + chunk - 1) / chunk;
+    const int strips = (tokens + STRIP - 1) / STRIP, wished = (PIECES * pool_.size() + panels - 1) / panels;
+    const int chunk = (strips + wished - 1) / wished * STRIP, chunks = (tokens + chunk - 1) / chunk;
     for (int i = thread; i < panels * chunks; i = pool_.ticket()) {
         int panel = i % panels, j = 0;
         while (panel >= panels_of(jobs[j])) panel -= panels_of(jobs[j++]);
@@ -67,15 +66,14 @@ void Model::multiply_panel(int thread, const Job& job, int panel, const Rows& in
     Scratch& s = scratch_[(size_t)thread];
     const Panel room{s.weights.data(), s.scales.data(), s.minima.data()};
     const int slots = k_.tile_groups, width = slots * LANES;
-    const uint8_t* rows = in.base + (size_t)first * in.layout.stride;
     const Matrix& a = *job.a;
     if (!job.up) {
         const int g = panel * slots, n = std::min(slots, a.groups - g);
         for (int slot = 0; slot < n; slot++) k_.unpack(a, g + slot, room, slot);
         float* out = job.out + (size_t)first * job.stride + (size_t)g * LANES;
-        if (n == slots) return k_.multiply(a.kind, a.columns, room, in.layout, rows, tokens, out, job.stride, job.adds);
+        if (n == slots) return k_.multiply(a.kind, room, in.layout, in.base, first, tokens, out, job.stride, job.adds);
         float* tile = s.tile.data();
-        k_.multiply(a.kind, a.columns, room, in.layout, rows, tokens, tile, (size_t)width, false);
+        k_.multiply(a.kind, room, in.layout, in.base, first, tokens, tile, (size_t)width, false);
         for (int t = 0; t < tokens; t++)
             for (int i = 0; i < n * LANES; i++) {
                 float& to = out[(size_t)t * job.stride + i];
@@ -88,12 +86,12 @@ void Model::multiply_panel(int thread, const Job& job, int panel, const Rows& in
     k_.unpack(a, panel, room, 0);
     if (slots == 2 && a.kind == job.up->kind) {
         k_.unpack(*job.up, panel, room, 1);
-        k_.multiply(a.kind, a.columns, room, in.layout, rows, tokens, gate, stride, false);
+        k_.multiply(a.kind, room, in.layout, in.base, first, tokens, gate, stride, false);
     } else {  // a kernel may write all of the row
-        k_.multiply(a.kind, a.columns, room, in.layout, rows, tokens, gate, stride, false);
+        k_.multiply(a.kind, room, in.layout, in.base, first, tokens, gate, stride, false);
         k_.unpack(*job.up, panel, room, 0);
         up = gate + (size_t)tokens * stride;
-        k_.multiply(job.up->kind, a.columns, room, in.layout, rows, tokens, up, stride, false);
+        k_.multiply(job.up->kind, room, in.layout, in.base, first, tokens, up, stride, false);
     }
     for (int t = 0; t < tokens; t++)
         k_.silu(gate + (size_t)t * stride, up + (size_t)t * stride, LANES,

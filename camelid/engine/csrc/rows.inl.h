@@ -36,40 +36,51 @@ void norm(const float* x, const float* weight, int width, float eps, bool centre
     for (int i = 0; i < n; i += LANES) store(out + i, mul(mul(sub(load(x + i), mean), scale), load(weight + i)));
 }
 
-// Blocks of 32: x = scale · (128 · high + low), fourteen bits and a sign, so that products are as good as exact; or
-// seven bits and a sign, which halves the work.
-inline void prepare_bytes(const float* x, int width, const RowLayout& at, uint8_t* row) {
-    const float most = at.fine ? 127 * 128 : 127;
-    float *scale = (float*)(row + at.scale), *scaled_sum = (float*)(row + at.scaled_sum);
-    int32_t *minus32 = (int32_t*)(row + at.minus32), *minus16 = (int32_t*)(row + at.minus16);
-    F odd = zero();  // NaN if any number is not finite: bytes would hide it
-    for (int b = 0; b < width / 32; b++) {
-        const F half[2] = {load(x + 32 * b), load(x + 32 * b + 16)};
-        const float peak = top(max(abs(half[0]), abs(half[1]))), inverse = peak > 0 ? most / peak : 0.0f;
-        int8_t* bytes = (int8_t*)row + at.bytes + 64 * (size_t)b;
-        int32_t sums[2];
+// A block is wide where its largest number is this many times the row's root mean square: a quarter of them on English text
+// and the default model, which carry most of what eight bits lose. KL to float32 falls from 3.4e-3 to 0.35e-3.
+constexpr float STANDS_OUT = 3.5f;
+
+// Blocks of 32: x = scale · (128 · high + low), fourteen bits and a sign, so that products are as good as exact; low is 0
+// where a block is not wide.
+inline void prepare_records(const float* x, const RowLayout& layout, Record* record) {
+    F squares = zero();
+    for (int i = 0; i < layout.width; i += LANES) squares = fma(load(x + i), load(x + i), squares);
+    const float usual = STANDS_OUT * std::sqrt(sum(squares) / (float)layout.width);
+    const float odd = usual * 0.0f;  // NaN if any number is not finite: bytes would hide it
+    for (int b = 0; b < layout.width / 32; b++, x += 32, record += layout.side) {
+        const float peak = top(max(abs(load(x)), abs(load(x + LANES))));
+        const bool wide = layout.fine || peak > usual;
+        const float most = wide ? 127 * 128 : 127, inverse = peak > 0 ? most / peak : 0.0f;
+        int32_t sums[2][2];
         for (int i = 0; i < 2; i++) {
-            const I whole = to_int(mul(half[i], set1(inverse)));
-            const I high = at.fine ? to_int(mul(to_float(whole), set1(1.0f / 128))) : whole;
-            store_s8(bytes + 16 * i, high);
-            if (at.fine) store_s8(bytes + 32 + 16 * i, iadd(whole, imul(high, iset1(-128))));
-            minus16[2 * b + i] = -(sums[i] = isum(whole));
-            odd = fma(half[i], zero(), odd);
+            const I whole = imul(to_int(mul(load(x + LANES * i), set1(inverse))), iset1(wide ? 1 : 128));
+            const I high = to_int(mul(to_float(whole), set1(1.0f / 128))), low = iadd(whole, imul(high, iset1(-128)));
+            store_s8(record->high + LANES * i, high), store_s8(record->low + LANES * i, low);
+            sums[0][i] = isum(high), sums[1][i] = isum(low);
         }
-        scale[b] = peak / most;
-        scaled_sum[b] = scale[b] * (float)(sums[0] + sums[1]);
-        minus32[b] = -(sums[0] + sums[1]);
+        for (int round = 0; round < 2; round++) {
+            record->minus_first[round] = -sums[round][0];
+            record->minus[round] = -(sums[round][0] + sums[round][1]);
+        }
+        record->wide = wide;
+        record->scale[0] = peak / 127 + odd, record->scale[1] = peak / (127 * 128) + odd;
+        record->scaled_sum = record->scale[1] * (float)-(128 * record->minus[0] + record->minus[1]);
     }
-    if (width >= 32) scale[0] += sum(odd), scaled_sum[0] += sum(odd);
 }
 
-void prepare(const float* x, int width, int forms, const RowLayout& layout, uint8_t* row) {
-    if (forms & FORM_BYTES) prepare_bytes(x, width, layout, row);
-    if (forms & FORM_FLOATS) std::memcpy(row + layout.floats, x, sizeof(float) * (size_t)width);
+void prepare(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token) {
+    const int width = layout.width;
+    if (forms & FORM_BYTES) prepare_records(x, layout, layout.records(rows, token));
+    if (forms & FORM_FLOATS) {
+        float* numbers = layout.numbers(rows, token);
+        for (int i = 0; i < width; i++) numbers[(size_t)i * layout.side] = x[i];
+    }
     if (forms & FORM_BRAIN) {
-        uint16_t* brain = (uint16_t*)(row + layout.brain);
-        for (int i = 0; i < width; i++) brain[i] = to_brain(x[i]);
-        if (width % 2) brain[width] = 0;
+        uint32_t* pairs = layout.pairs(rows, token);
+        for (int i = 0; i < width; i += 2) {
+            const uint32_t second = i + 1 < width ? to_brain(x[i + 1]) : 0;
+            pairs[(size_t)(i / 2) * layout.side] = to_brain(x[i]) | second << 16;
+        }
     }
 }
 
