@@ -21,7 +21,7 @@ from camelid.engine.cache import Pages
 from camelid.engine.draft import DraftModel
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
-from camelid.engine.request import Alternative, Request, Token
+from camelid.engine.request import Alternative, PromptToken, Request, Token
 from camelid.engine.scheduler import Chosen, Scheduler
 from camelid.engine.scheduler import Sequence as Running
 from camelid.engine.speculate import Guess
@@ -231,6 +231,18 @@ class Engine:
                 greedy.append(int(row.argmax()) == id)
         return np.array(logprobs), np.array(greedy)
 
+    def prompt_logprobs(self, ids: Sequence[int], n: int = 0) -> list[PromptToken | None]:
+        """How likely each id is after those before it, and the `n` likeliest in its place; None for the first id.
+
+        The logits of a chunk are all that is held at a time.
+        """
+        tokens: list[PromptToken | None] = [None]
+        for start, rows in self._read(ids, "all"):
+            for row, id in zip(rows, ids[start + 1 : start + 1 + len(rows)], strict=False):
+                raw = sampling.raw_logprobs(row)
+                tokens.append(PromptToken(id, float(raw[id]), _rank(raw, id), _likeliest(raw, None, n)))
+        return tokens
+
     def _read(self, ids: Sequence[int], wanted: Literal["all", "last"]) -> Iterator[tuple[int, Logits]]:
         """Forward `ids` in chunks, outside the schedule: the chunk's start and its logits."""
         if not 0 < len(ids) <= self.context:
@@ -275,7 +287,7 @@ class Engine:
             index=len(output),
             id=id,
             logprob=float(raw[id]),
-            rank=int((raw > raw[id]).sum()) + 1,
+            rank=_rank(raw, id),
             sampled_logprob=math.log(probabilities[id]),
             top=_likeliest(raw, probabilities, params.logprobs),
             finish_reason=_finish_reason(sequence, request, id),
@@ -305,11 +317,19 @@ def _finish_reason(sequence: Running, request: Request, id: int) -> Literal["sto
     return "length" if len(sequence.ids) >= sequence.limit else None
 
 
-def _likeliest(raw: NDArray[np.float64], probabilities: NDArray[np.float64], n: int | None) -> tuple[Alternative, ...]:
-    """The n likeliest ids, the lower id first where they are equal."""
+def _rank(raw: NDArray[np.float64], id: int) -> int:
+    """1 for the likeliest id; ids as likely as each other share a rank."""
+    return int((raw > raw[id]).sum()) + 1
+
+
+def _likeliest(
+    raw: NDArray[np.float64], probabilities: NDArray[np.float64] | None, n: int | None
+) -> tuple[Alternative, ...]:
+    """The n likeliest ids, the lower id first where they are equal; without `probabilities` nothing is drawn."""
     if not n:
         return ()
     n = min(n, len(raw))
     ids = np.flatnonzero(raw >= np.partition(raw, -n)[-n])
     ranked = ids[np.argsort(-raw[ids], kind="stable")][:n].tolist()
-    return tuple(Alternative(id, float(raw[id]), math.log(p) if (p := probabilities[id]) else None) for id in ranked)
+    drawn = probabilities if probabilities is not None else np.zeros_like(raw)
+    return tuple(Alternative(id, float(raw[id]), math.log(p) if (p := drawn[id]) else None) for id in ranked)

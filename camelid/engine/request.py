@@ -80,11 +80,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Alternative:
-    """A likely id at some place: its log-probability before any sampling step, and after all (None: removed)."""
+    """A likely id at some place: its log-probability before any sampling step, and after all (None: removed, or
+    nothing was drawn there, as in a prompt)."""
 
     id: int
     logprob: float
     sampled_logprob: float | None
+
+
+@dataclass(frozen=True)
+class PromptToken:
+    """An id of a prompt: its log-probability and rank (1 is the likeliest) after the ids before it, and the likeliest
+    ids at its place."""
+
+    id: int
+    logprob: float
+    rank: int
+    top: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True)
