@@ -201,6 +201,14 @@ class Llama:
         """Scores of every next token after each id, float32 (len(ids), vocab_size)."""
         return self.engine.logits(list(ids))
 
+    def embed(self, prompt: Prompt) -> NDArray[np.float32]:
+        """A vector for a text, (D,): the mean over all positions of the hidden states after the final norm.
+
+        Raises:
+            OptionError: the prompt is empty, outside the vocabulary or longer than the context.
+        """
+        return self.engine.mean_hidden(self.prompt_ids(prompt))
+
     def loglikelihood(self, context: Prompt, continuation: str) -> Likelihood:
         """How likely `continuation` is after `context`: the sum of log-probabilities, and whether greedy would say it.
 

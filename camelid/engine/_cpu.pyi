@@ -67,9 +67,11 @@ class Model:
         wanted: NDArray[np.int32],
         cos: NDArray[np.float32],
         sin: NDArray[np.float32],
-        logits: NDArray[np.float32],
+        out: NDArray[np.float32],
+        hidden: bool = False,
     ) -> None:
-        """Run spans of new ids, (T, D) embedded, and write the wanted rows' logits, (wanted, V)."""
+        """Run spans of new ids, (T, D) embedded, and write the wanted rows: logits, (wanted, V), or hidden states,
+        (wanted, D)."""
 
     @property
     def isa(self) -> str: ...

@@ -68,6 +68,9 @@ class Backend(Protocol):
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """Write the new positions' keys and values into their pages; logits of the wanted rows, (rows, V), in order."""
 
+    def hidden(self, batch: Batch) -> NDArray[np.float32]:
+        """The same pass, but hidden states of the wanted rows after the final norm, (rows, D)."""
+
     def copy_page(self, source: int, target: int) -> None:
         """Copy the keys and values of one page onto another."""
 

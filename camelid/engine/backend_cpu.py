@@ -115,13 +115,20 @@ class CpuBackend:
 
     def forward(self, batch: Batch) -> Array:
         """Logits of the wanted rows, (rows, V)."""
+        return self._run(batch, self.config.vocab_size)
+
+    def hidden(self, batch: Batch) -> Array:
+        """The same pass, but hidden states after the final norm, (rows, D)."""
+        return self._run(batch, self.config.dim, hidden=True)
+
+    def _run(self, batch: Batch, width: int, hidden: bool = False) -> Array:
         spans = batch.spans
         ends = [span.start + len(span.ids) for span in spans]
         self._grow_tables(max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
         wanted = _wanted_rows(spans)
-        logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
+        rows = np.empty((len(wanted), width), np.float32)
         self._model.forward(
             embedded,
             _ints([len(span.ids) for span in spans]),
@@ -131,9 +138,10 @@ class CpuBackend:
             _ints(wanted),
             self._cos,
             self._sin,
-            logits,
+            rows,
+            hidden,
         )
-        return logits
+        return rows
 
     def _embed(self, ids: list[int]) -> Array:
         rows = np.ascontiguousarray(self._embedding_rows[ids])

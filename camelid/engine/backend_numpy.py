@@ -69,8 +69,12 @@ class NumpyBackend:
     def forward(self, batch: Batch) -> Array:
         """Logits of the wanted rows, (rows, V)."""
         # Each span's rows go through the output matrix alone: neighbours must not change how they are rounded.
-        rows = [reference.logits(self.config, self.tensors, self._hidden(span)[_wanted(span)]) for span in batch.spans]
+        rows = [reference.logits(self.config, self.tensors, self._hidden(span)) for span in batch.spans]
         return np.concatenate(rows)
+
+    def hidden(self, batch: Batch) -> Array:
+        """Hidden states of the wanted rows after the final norm, (rows, D)."""
+        return np.concatenate([self._hidden(span) for span in batch.spans])
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page onto another."""
@@ -80,11 +84,11 @@ class NumpyBackend:
                 half[target * width : (target + 1) * width] = half[source * width : (source + 1) * width]
 
     def _hidden(self, span: Span) -> Array:
-        """Run the reference forward pass on one span; its new keys and values go to the pool."""
+        """The wanted rows of the reference forward pass on one span; its new keys and values go to the pool."""
         end = span.start + len(span.ids)
         cos, sin = rope_table(self.config, np.arange(span.start, end))
         cache = _Layers(self._pool, self.page_size, span, end)
-        return reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)
+        return reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)[_wanted(span)]
 
 
 class _Layers(Sequence[tuple[Array, Array]]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -63,9 +65,17 @@ class TorchBackend:
         shape = (self.config.n_layers, 2, positions, self.config.n_kv_heads, self.config.head_dim)
         self._pool = torch.empty(shape, dtype=self.dtype, device=self.device)
 
-    @torch.inference_mode()
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """Logits of the wanted rows, (rows, V)."""
+        return self._run(batch, self.model.logits)
+
+    def hidden(self, batch: Batch) -> NDArray[np.float32]:
+        """Hidden states of the wanted rows after the final norm, (rows, D)."""
+        return self._run(batch, Tensor.float)
+
+    @torch.inference_mode()
+    def _run(self, batch: Batch, finish: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+        """The pass, and what `finish` makes of the wanted rows' hidden states."""
         ids = torch.tensor([id for span in batch.spans for id in span.ids], device=self.device)
         ends = np.cumsum([len(span.ids) for span in batch.spans])
         positions = torch.cat([torch.arange(span.start, span.start + len(span.ids)) for span in batch.spans])
@@ -82,12 +92,12 @@ class TorchBackend:
         rows = torch.cat([_wanted(span, int(end)) for span, end in zip(batch.spans, ends, strict=True)])
         try:
             hidden = self.model(ids, positions.to(self.device), attend)
-            logits: NDArray[np.float32] = self.model.logits(hidden[rows.to(self.device)]).cpu().numpy()
+            finished: NDArray[np.float32] = finish(hidden[rows.to(self.device)]).cpu().numpy()
         except torch.OutOfMemoryError:
             raise ResourceError(
                 f"the GPU has no memory for a pass of {len(ids)} tokens; lower --max-batch-tokens or --cache-tokens"
             ) from None
-        return logits
+        return finished
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page onto another."""

@@ -25,7 +25,7 @@ from camelid.engine.request import Alternative, PromptToken, Request, Token
 from camelid.engine.scheduler import Chosen, Scheduler
 from camelid.engine.scheduler import Sequence as Running
 from camelid.engine.speculate import Guess
-from camelid.errors import CamelidError, OptionError, ResourceError
+from camelid.errors import CamelidError, NumericsError, OptionError, ResourceError
 
 __all__ = ["Engine", "EngineOptions"]
 
@@ -243,8 +243,21 @@ class Engine:
                 tokens.append(PromptToken(id, float(raw[id]), _rank(raw, id), _likeliest(raw, None, n)))
         return tokens
 
-    def _read(self, ids: Sequence[int], wanted: Literal["all", "last"]) -> Iterator[tuple[int, Logits]]:
-        """Forward `ids` in chunks, outside the schedule: the chunk's start and its logits."""
+    def hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Hidden state of each id after the final norm, (len(ids), D)."""
+        return np.concatenate([rows for _, rows in self._read(ids, "all", hidden=True)])
+
+    def mean_hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """The mean of `hidden` over the positions, (D,); a chunk's states are all that is held at a time."""
+        sums = [rows.sum(axis=0, dtype=np.float64) for _, rows in self._read(ids, "all", hidden=True)]
+        return (np.sum(sums, axis=0) / len(ids)).astype(np.float32)
+
+    def _read(
+        self, ids: Sequence[int], wanted: Literal["all", "last"], hidden: bool = False
+    ) -> Iterator[tuple[int, Logits]]:
+        """Forward `ids` in chunks, outside the schedule: the chunk's start and its logits, or its hidden states."""
+        backend, config = self.backend, self.backend.config
+        width, compute = (config.dim, backend.hidden) if hidden else (config.vocab_size, backend.forward)
         if not 0 < len(ids) <= self.context:
             raise OptionError(f"ids: there are {len(ids)}, the context is {self.context}; give at least one, or fewer")
         taken: list[int] = []
@@ -256,15 +269,18 @@ class Engine:
                 taken.append(page)
             chunk = self.options.max_batch_tokens
             if wanted == "all":
-                chunk = min(chunk, max(1, MOST_LOGITS // self.backend.config.vocab_size))
+                chunk = min(chunk, max(1, MOST_LOGITS // width))
             for start in range(0, len(ids), chunk):
                 part = tuple(ids[start : start + chunk])
                 last = start + len(part) == len(ids)
-                rows: Rows = wanted if wanted == "all" or last else "none"
-                logits = self.backend.forward(Batch((Span(part, start, tuple(taken), rows),)))
-                for row in logits:
-                    sampling.checked(row)
-                yield start, logits
+                which: Rows = wanted if wanted == "all" or last else "none"
+                rows = compute(Batch((Span(part, start, tuple(taken), which),)))
+                if hidden and not np.isfinite(rows).all():
+                    raise NumericsError("hidden states are not finite; the weights are damaged: try float32")
+                if not hidden:
+                    for row in rows:
+                        sampling.checked(row)
+                yield start, rows
         finally:
             self.pages.release(taken)
 

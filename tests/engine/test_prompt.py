@@ -1,16 +1,32 @@
-"""What is read from a prompt without writing anything: how likely its ids are."""
+"""What is read from a prompt without writing anything: how likely its ids are, and its hidden states."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
+import camelid
+from camelid.engine.backend import Backend, Batch, Span
+from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.engine import Engine, EngineOptions
-from camelid.errors import OptionError
+from camelid.errors import NumericsError, OptionError
+from camelid.model.config import ModelConfig
 from tests.engine.backends import tiny_backend
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
+from tests.weights.models import tiny_weights
+
+
+def backend_of(kind: str, config: ModelConfig) -> Backend:
+    """The tiny model of `config`, float32, on a backend."""
+    if kind != "cpu":
+        return tiny_backend(kind, **dataclasses.asdict(config))
+    from camelid.engine.backend_cpu import CpuBackend
+
+    return CpuBackend(tiny_weights("F32", config=config), EngineOptions(threads=2))
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
@@ -40,3 +56,58 @@ def test_a_single_id_has_nothing_before_it_and_none_are_refused():
     assert engine.pages.n_available == engine.pages.n_pages
     with pytest.raises(OptionError, match="at least one"):
         engine.prompt_logprobs([])
+
+
+SHAPES = {
+    "grouped": {},
+    "each its own": {"n_kv_heads": 4},
+    "tied": {"ties_embeddings": True, "vocab_size": 333},
+    "layer norm, clamp": {"norm": "layer", "clip_qkv": 1.0, "architecture": "olmo"},
+    "norms after, qk norm": {"norms_after": True, "qk_norm": True, "architecture": "olmo2"},
+}
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_hidden_states_are_transformers_last_ones(shape, kind):
+    config = tiny_config(**SHAPES[shape])
+    ids = np.random.default_rng(1).integers(0, config.vocab_size, 37).tolist()
+    with torch.no_grad():
+        model = hf_model(config, tiny_tensors(config)).model
+        expected = model(torch.tensor([ids])).last_hidden_state[0].numpy()
+    for chunk in (5, 512):
+        engine = Engine(backend_of(kind, config), EngineOptions(max_batch_tokens=chunk))
+        np.testing.assert_allclose(engine.hidden(ids), expected, atol=0.02 if kind == "cpu" else 1e-4)
+        np.testing.assert_allclose(engine.mean_hidden(ids), engine.hidden(ids).mean(axis=0), atol=1e-5)
+        assert engine.pages.n_available == engine.pages.n_pages
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
+def test_hidden_states_of_wanted_rows_lead_to_their_logits(kind):
+    config = tiny_config(vocab_size=333)
+    backend = backend_of(kind, config)
+    backend.allocate(8)
+    spans = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
+    hidden, logits = backend.hidden(Batch(spans)), backend.forward(Batch(spans))
+    assert (hidden.shape, hidden.dtype) == ((4, config.dim), np.float32)
+    np.testing.assert_allclose(hidden @ tiny_tensors(config)["lm_head"].T, logits, atol=2e-3)
+
+
+def test_hidden_states_that_are_no_numbers_are_an_error():
+    config = tiny_config()
+    tensors = tiny_tensors(config)
+    tensors["norm"][3] = np.nan
+    with pytest.raises(NumericsError, match="hidden states are not finite"):
+        Engine(NumpyBackend(config, tensors)).hidden([1, 2])
+
+
+def test_a_text_is_embedded_as_the_mean_of_its_hidden_states(smollm2_path):
+    llama = camelid.load(smollm2_path)
+    texts = ["A dog runs in the park.", "The puppy is running through a garden.", "Interest rates rose by a quarter."]
+    vectors = [llama.embed(text) for text in texts]
+    assert {(v.shape, v.dtype) for v in vectors} == {((llama.config.dim,), np.dtype(np.float32))}
+    np.testing.assert_allclose(vectors[0], llama.engine.hidden(llama.prompt_ids(texts[0])).mean(axis=0), atol=1e-4)
+    units = [v / np.linalg.norm(v) for v in vectors]
+    assert units[0] @ units[1] > max(units[0] @ units[2], units[1] @ units[2])
+    with pytest.raises(OptionError, match="empty"):
+        llama.embed("")

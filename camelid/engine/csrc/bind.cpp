@@ -45,8 +45,9 @@ Kind kind_of(const Model& model, const std::string& quant, bool exact) {
 
 // Rows of a batch: `lengths[i]` new ids of span i from position `starts[i]`, on `n_pages[i]` of the pages in line.
 void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_pages, Ints pages, Ints wanted,
-             Floats2 cos, Floats2 sin, Out2 logits) {
-    Batch batch{embedded.data(), (int)embedded.shape(0), {}, {}, cos.data(), sin.data(), logits.data()};
+             Floats2 cos, Floats2 sin, Out2 out, bool hidden) {
+    Batch batch{embedded.data(), (int)embedded.shape(0), {}, {}, cos.data(), sin.data(), nullptr, nullptr};
+    (hidden ? batch.hidden : batch.logits) = out.data();
     const Shape& shape = model.shape();
     require((int)embedded.shape(1) == shape.dim, "embedded: width");
     require((int)cos.shape(1) == shape.head_dim / 2 && cos.shape(0) == sin.shape(0) && sin.shape(1) == cos.shape(1), "tables");
@@ -66,7 +67,7 @@ void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_p
         require(wanted(i) > (i ? wanted(i - 1) : -1) && wanted(i) < batch.tokens, "wanted: no such row, or not in order");
         batch.wanted.push_back(wanted(i));
     }
-    require(logits.shape(0) == wanted.size() && (int)logits.shape(1) == shape.vocab, "logits: shape");
+    require(out.shape(0) == wanted.size() && (int)out.shape(1) == (hidden ? shape.dim : shape.vocab), "out: shape");
     nb::gil_scoped_release release;
     model.forward(batch);
 }
@@ -132,7 +133,8 @@ NB_MODULE(_cpu, m) {
             self.copy_page(source, target);
         })
         .def("read_weights", &Model::read_weights, nb::call_guard<nb::gil_scoped_release>())
-        .def("forward", &forward)
+        .def("forward", &forward, nb::arg("embedded"), nb::arg("lengths"), nb::arg("starts"), nb::arg("n_pages"),
+             nb::arg("pages"), nb::arg("wanted"), nb::arg("cos"), nb::arg("sin"), nb::arg("out"), nb::arg("hidden") = false)
         .def_prop_ro("isa", [](const Model& self) { return std::string(self.kernels().name); })
         .def_prop_ro("threads", &Model::threads)
         .def_prop_ro("weight_bytes", &Model::weight_bytes);

@@ -136,7 +136,7 @@ void Model::make_room(const Batch& batch) {
         std::copy_n(batch.embedded + t * shape_.dim, shape_.dim, x_.data() + t * dim_);
     qkv_.grow(tokens * (q_ + 2 * kv_)), mixed_.grow(tokens * q_), hidden_.grow(tokens * ffn_);
     if (shape_.norms_after) added_.grow(tokens * dim_);
-    if (vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
+    if (batch.logits && vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
     const int widest = std::max({dim_, q_, ffn_});
     const int all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
     rows_.grow(layout_of(widest, all, fine_, batch.tokens).bytes);
@@ -235,12 +235,17 @@ void Model::output(int thread) {
     const Batch& batch = *batch_;
     const int rows = (int)batch.wanted.size();
     if (!rows) return;
+    auto normed = [&](int t, Scratch& s) -> const float* {
+        k_.norm(x_.data() + (size_t)t * dim_, norm_of(-1, 0), shape_.dim, shape_.eps, shape_.layer_norm, s.normed.data());
+        return s.normed.data();
+    };
+    if (batch.hidden) {
+        for (int t = thread; t < rows; t += pool_.size())
+            std::copy_n(normed(t, scratch_[(size_t)thread]), shape_.dim, batch.hidden + (size_t)t * shape_.dim);
+        return;
+    }
     // Always fine: few rows come here, and what is rounded here no later layer evens out.
-    const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), true, [&](int t, Scratch& s) {
-        k_.norm(x_.data() + (size_t)t * dim_, norm_of(-1, 0), shape_.dim, shape_.eps,
-                shape_.layer_norm, s.normed.data());
-        return (const float*)s.normed.data();
-    });
+    const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), true, normed);
     const bool direct = vocab_ == shape_.vocab;
     const Job logits{&head_, nullptr, direct ? batch.logits : wide_.data(), (size_t)vocab_, false};
     multiply(thread, &logits, 1, h, rows);

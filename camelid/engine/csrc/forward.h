@@ -40,7 +40,8 @@ struct Batch {
     std::vector<Span> spans;
     std::vector<int> wanted;  // rows whose logits are asked for, in order
     const float *cos, *sin;   // (positions, E / 2)
-    float* logits;            // (wanted, V)
+    float* logits;            // (wanted, V); null: hidden states are wanted instead
+    float* hidden;            // (wanted, D), after the final norm; null: logits are wanted
 };
 
 class Model {
