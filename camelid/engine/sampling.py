@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -307,11 +307,12 @@ def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int,
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step did: how many ids it left, and a note in words."""
+    """What a step did: how many ids it left, a note in words, and the logits after it, (V,)."""
 
     name: str
     n_left: int
     note: str
+    logits: Logits = field(repr=False)
 
 
 def explain(
@@ -319,7 +320,7 @@ def explain(
 ) -> list[StepReport]:
     """The active steps one after the other, for people to see."""
     current = checked(logits)
-    reports = [StepReport("all", len(_alive(current)), "the whole vocabulary")]
+    reports = [StepReport("all", len(_alive(current)), "the whole vocabulary", current)]
     for name in active_steps(params):
         before = current.copy()
         current = STEPS[name].apply(current.copy(), params, Seen(prompt, output), ORDERS[params.order])
@@ -327,9 +328,9 @@ def explain(
         changed = int((softmax(before)[current > -np.inf] != softmax(current)[current > -np.inf]).sum())
         value = getattr(params, STEPS[name].field)
         did = f"removes {removed:,}" if removed else f"changes {changed:,} probabilities"
-        reports.append(StepReport(name, len(_alive(current)), f"{STEPS[name].field} {value}: {did}"))
-    last = "the likeliest is taken" if is_greedy(params) else "one is drawn"
-    return [*reports, StepReport("greedy" if is_greedy(params) else "draw", 1, last)]
+        reports.append(StepReport(name, len(_alive(current)), f"{STEPS[name].field} {value}: {did}", current))
+    name, note = ("greedy", "the likeliest is taken") if is_greedy(params) else ("draw", "one is drawn")
+    return [*reports, StepReport(name, 1, note, current)]
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:

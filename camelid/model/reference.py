@@ -38,8 +38,9 @@ def forward(
         ids: new ids, (T,).
         cos, sin: `rope_table` for the new ids' positions, (T, E/2).
         cache: for each layer keys and values (L, K, E); the last T rows are written here. None: nothing came before.
-        observe: is shown `embedding` (layer 0), then for each layer `attention_weights` (H, T, L), `attention` and
-            `feed_forward` (what each block adds, (T, D)) and `residual` (the stream after the layer, (T, D)).
+        observe: is shown `embedding` (layer 0), then for each layer `query` (rotated, (T, H, E)), `attention_weights`
+            (H, T, L), `attention` and `feed_forward` (what each block adds, (T, D)) and `residual` (the stream after
+            the layer, (T, D)).
     """
     show = observe or (lambda what, layer, value: None)
     cache = cache if cache is not None else empty_cache(config, len(ids))
@@ -50,8 +51,9 @@ def forward(
 
         h = x if config.norms_after else weights.norm(x, "input_layernorm")
         q, k, v = _project(config, weights, h)  # (T, H, E), (T, K, E), (T, K, E)
-        keys[-len(ids) :], values[-len(ids) :] = rotate(k, cos, sin), v
-        mixed, attention_weights = attend(rotate(q, cos, sin), keys, values)  # (T, H·E), (H, T, L)
+        q, keys[-len(ids) :], values[-len(ids) :] = rotate(q, cos, sin), rotate(k, cos, sin), v
+        show("query", layer, q)
+        mixed, attention_weights = attend(q, keys, values)  # (T, H·E), (H, T, L)
         show("attention_weights", layer, attention_weights)
         added = mixed @ weights("o_proj").T  # (T, D)
         added = weights.norm(added, "post_attention_layernorm") if config.norms_after else added

@@ -39,6 +39,10 @@ class Tensor:
         """The numbers as float32 in `shape`: a new array that the caller may change."""
         return dequantise_rows(QUANTS[self.quant], self.blocks()).reshape(self.shape)
 
+    def rows(self, which: slice | NDArray[np.int64]) -> Floats:
+        """Some rows of a matrix as float32, (rows, in): the others are not dequantised."""
+        return dequantise_rows(QUANTS[self.quant], self.blocks()[which])
+
     @property
     def n_rows(self) -> int:
         """Rows of `blocks`: 1 for a norm."""
