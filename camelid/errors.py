@@ -2,6 +2,7 @@
 
     CamelidError            everything a user can cause; printed as one line, exit status 2
     ├── OptionError         an option, a recipe value or an argument      "temperature: must be 0 or more, got -1"
+    │   └── ContextError    more tokens than the context holds            "prompt: has 9001 tokens, the context is …"
     ├── FormatError         a file is not what it should be               "m.gguf: blk.3.attn_q: 4096 bytes short; …"
     ├── UnsupportedError    well formed, but not done here                "config.json: rope_scaling 'longrope' …"
     ├── MissingError        something must be installed or fetched first  "training needs torch: pip install …"
@@ -24,6 +25,19 @@ class CamelidError(Exception):
 
 class OptionError(CamelidError, ValueError):
     """An option, a recipe value or an argument is wrong."""
+
+
+class ContextError(OptionError):
+    """A prompt is longer than the context.
+
+    Attributes:
+        n_tokens: of the prompt.
+        context: most tokens that prompt and answer may have together.
+    """
+
+    def __init__(self, message: str, n_tokens: int, context: int) -> None:
+        super().__init__(message)
+        self.n_tokens, self.context = n_tokens, context
 
 
 class FormatError(CamelidError, ValueError):

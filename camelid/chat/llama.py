@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from camelid.chat.answer import Answer, collect
 from camelid.chat.results import Delta, Generation, Likelihood, NextTable, NextToken, Perplexity, Usage
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
-from camelid.engine.request import Request, SamplingParams, Token
+from camelid.engine.request import Request, SamplingParams
 from camelid.engine.sampling import distribution
 from camelid.errors import OptionError
 from camelid.tokens.chat_format import ChatFormat, Message, choose_format
 from camelid.tokens.infill import encode_infill, infill_stop_ids
-from camelid.tokens.stream import TextStream
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.open import Weights
 
@@ -88,9 +88,18 @@ class Llama:
         Raises:
             OptionError: the prompt does not fit the context, or an option is wrong.
         """
-        ids = self.prompt_ids(prompt)
-        deltas = self._run(ids, self._params(params, changes), self.stop_ids, form)
-        return deltas if stream else _collect(deltas)
+        deltas = self._stream(self.request(prompt, params, form=form, **changes))
+        return deltas if stream else collect(deltas)
+
+    def request(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, form: Form | None = None, **changes: Any
+    ) -> Request:
+        """What `generate` asks of the engine. This and its siblings may be called from any thread.
+
+        Raises:
+            OptionError: as `generate`.
+        """
+        return self._request(self.prompt_ids(prompt), self._params(params, changes), self.stop_ids, form)
 
     @overload
     def chat(
@@ -120,11 +129,29 @@ class Llama:
         **changes: Any,
     ) -> Generation | Iterator[Delta]:
         """Answer a conversation (or one question, as text) in the model's chat format."""
+        deltas = self._stream(self.chat_request(messages, params, form=form, **changes), starts_text=True)
+        return deltas if stream else collect(deltas)
+
+    def chat_request(
+        self,
+        messages: str | Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        form: Form | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **changes: Any,
+    ) -> Request:
+        """What `chat` asks of the engine. `tools` are functions that the model may call, as OpenAI's API has them.
+
+        Raises:
+            OptionError: the conversation or the tools do not suit the format, or as `generate`.
+        """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
+        if tools:
+            raise OptionError("tools: this model's template has none")
         ids = self.chat_format.encode(self.tokenizer, messages)
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
-        deltas = self._run(ids, self._params(params, changes), stops, form, starts_text=True)
-        return deltas if stream else _collect(deltas)
+        return self._request(ids, self._params(params, changes), stops, form)
 
     def beams(
         self, prompt: Prompt, width: int, *, length_penalty: float = 1.0, max_tokens: int | None = None
@@ -176,10 +203,26 @@ class Llama:
         Raises:
             OptionError: the model's vocabulary has no fill-in tokens.
         """
+        deltas = self._stream(self.infill_request(prefix, suffix, params, order=order, **changes))
+        return deltas if stream else collect(deltas)
+
+    def infill_request(
+        self,
+        prefix: str,
+        suffix: str,
+        params: SamplingParams | None = None,
+        *,
+        order: Literal["psm", "spm"] = "psm",
+        **changes: Any,
+    ) -> Request:
+        """What `infill` asks of the engine.
+
+        Raises:
+            OptionError: as `infill`.
+        """
         ids = encode_infill(self.tokenizer, prefix, suffix, order=order)
         stops = tuple(sorted({*self.stop_ids, *infill_stop_ids(self.tokenizer)}))
-        deltas = self._run(ids, self._params(params, changes), stops)
-        return deltas if stream else _collect(deltas)
+        return self._request(ids, self._params(params, changes), stops)
 
     def next(self, prompt: Prompt, n: int = 10, params: SamplingParams | None = None) -> NextTable:
         """The likeliest next tokens: over the raw distribution, or over what sampling with `params` leaves."""
@@ -270,32 +313,21 @@ class Llama:
         params = params if params is not None else self.params
         return params.with_(**changes) if changes else params
 
-    def _run(
-        self,
-        ids: list[int],
-        params: SamplingParams,
-        stop_ids: tuple[int, ...],
-        form: Form | None = None,
-        starts_text: bool = False,
-    ) -> Iterator[Delta]:
+    def _request(
+        self, ids: list[int], params: SamplingParams, stop_ids: tuple[int, ...], form: Form | None = None
+    ) -> Request:
         constraint = self._constrain(form, stop_ids) if form is not None else None
         request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids, constraint=constraint)
         self.engine.check(request)  # before the first piece is asked for, so that a mistake shows at once
-        return self._stream(request, starts_text)
+        return request
 
-    def _stream(self, request: Request, starts_text: bool) -> Iterator[Delta]:
-        params, started = request.params, time.perf_counter()
-        texts = [TextStream(self.tokenizer, params.stop, starts_text=starts_text) for _ in range(params.n)]
-        open_samples = set(range(params.n))
-        ends = {*request.stop_ids, *params.stop_ids}
+    def _stream(self, request: Request, *, starts_text: bool = False) -> Iterator[Delta]:
+        answer = Answer(self.tokenizer, request, starts_text=starts_text)
         for token in self.engine.stream(request):
-            if token.sample not in open_samples:
-                continue  # its text has met a stop string; its siblings still run
-            delta = _delta(token, texts[token.sample], ends, time.perf_counter() - started, len(request.ids))
-            if delta.finish_reason:
-                open_samples.discard(token.sample)
-            yield delta
-            if not open_samples:
+            delta = answer.push(token)
+            if delta is not None:
+                yield delta
+            if answer.done:
                 return
 
 
@@ -303,35 +335,3 @@ def _from_beam(beam: Beam, tokenizer: Tokenizer, n_prompt: int, seconds: float) 
     usage = Usage(n_prompt, len(beam.ids), 0)
     text = b"".join(tokenizer.token_bytes(id) for id in beam.ids).decode("utf-8", "replace")
     return Generation(text, beam.ids, beam.finish_reason, usage, (), seconds, seconds)
-
-
-def _delta(token: Token, text: TextStream, ends: set[int], seconds: float, n_prompt: int) -> Delta:
-    ended = token.finish_reason == "stop" and token.id in ends
-    piece = "" if ended else text.push(token.id)
-    reason = "stop" if text.stopped else token.finish_reason
-    if reason:
-        piece += text.finish()
-    return Delta(piece, token, token.sample, reason, seconds, n_prompt, ended)
-
-
-def _collect(deltas: Iterator[Delta]) -> Generation:
-    parts: dict[int, list[Delta]] = {}
-    for delta in deltas:
-        parts.setdefault(delta.sample, []).append(delta)
-    samples = [_sample(parts[index]) for index in sorted(parts)]
-    return samples[0] if len(samples) == 1 else samples[0].with_others(tuple(samples[1:]))
-
-
-def _sample(deltas: list[Delta]) -> Generation:
-    last = deltas[-1]
-    tokens = tuple(delta.token for delta in deltas if not delta.ended)
-    usage = Usage(last.n_prompt, len(deltas), deltas[0].token.n_cached)
-    return Generation(
-        text="".join(delta.text for delta in deltas),
-        ids=tuple(token.id for token in tokens),
-        finish_reason=last.finish_reason or "abort",
-        usage=usage,
-        tokens=tokens,
-        seconds_to_first=deltas[0].seconds,
-        seconds=last.seconds,
-    )

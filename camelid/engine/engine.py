@@ -25,7 +25,7 @@ from camelid.engine.request import Alternative, PromptToken, Request, Token
 from camelid.engine.scheduler import Chosen, Scheduler
 from camelid.engine.scheduler import Sequence as Running
 from camelid.engine.speculate import Guess
-from camelid.errors import CamelidError, NumericsError, OptionError, ResourceError
+from camelid.errors import CamelidError, ContextError, NumericsError, OptionError, ResourceError
 
 __all__ = ["Engine", "EngineOptions"]
 
@@ -76,15 +76,18 @@ class Engine:
         """Refuse a request that cannot be run as it is asked.
 
         Raises:
-            OptionError: the prompt is empty, outside the vocabulary or too long, or a sampling choice cannot be.
+            OptionError: the prompt is empty or outside the vocabulary, or a sampling choice cannot be.
+            ContextError: the prompt leaves no room for an answer.
         """
         vocab_size, n_ids, params = self.backend.config.vocab_size, len(request.ids), request.params
         if not n_ids:
             raise OptionError("prompt: has no tokens; give at least one")
         if n_ids >= self.context:
-            raise OptionError(
+            raise ContextError(
                 f"prompt: has {n_ids} tokens, the context is {self.context} with room for one of the answer; "
-                "shorten it or raise --context"
+                "shorten it or raise --context",
+                n_ids,
+                self.context,
             )
         for id in request.ids:
             if not 0 <= id < vocab_size:
