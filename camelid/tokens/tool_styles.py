@@ -1,0 +1,87 @@
+"""The styles in which models write tool calls, and what a description of a tool must be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from camelid.errors import OptionError
+from camelid.tokens.tokenizer import Tokenizer
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # as OpenAI's API has it
+
+
+@dataclass(frozen=True)
+class ToolStyle:
+    """How a family of models writes a call.
+
+    Attributes:
+        name: key of `TOOL_STYLES`.
+        opens, closes: what stands before and after a call; the reader does without `closes` where it does not come.
+        key: of the arguments, in a JSON object with the name of the function; None: the name follows `opens` up to a
+            `>`, and then come the arguments alone.
+        bare: the object may come without `opens`, first or after another call.
+    """
+
+    name: str
+    opens: str
+    closes: str
+    key: str | None
+    bare: bool = False
+
+
+TOOL_STYLES: dict[str, ToolStyle] = {
+    row.name: row
+    for row in (
+        # <tool_call>{"name": "f", "arguments": {…}}</tool_call>: Hermes 2 Pro, Qwen 2.5
+        ToolStyle("hermes", "<tool_call>", "</tool_call>", "arguments"),
+        # {"name": "f", "parameters": {…}}; …: Llama 3.1 and later
+        ToolStyle("json", "<|python_tag|>", ";", "parameters", bare=True),
+        # <function=f>{…}</function>: what Llama 3.1's model card calls custom
+        ToolStyle("function", "<function=", "</function>", None),
+    )
+}
+
+
+def style_of(template: str) -> ToolStyle | None:
+    """The style that a chat template has its model write; None if it is none of `TOOL_STYLES`."""
+    if "<parameter=" in template:  # a tag for each argument
+        return None
+    if "<tool_call>" in template:
+        return TOOL_STYLES["hermes"]
+    if "<function=" in template:
+        return TOOL_STYLES["function"]
+    return TOOL_STYLES["json"] if '"parameters"' in template else None
+
+
+def control_ids(tokenizer: Tokenizer, style: ToolStyle) -> dict[int, str]:
+    """Control tokens of a vocabulary with which calls begin and end, and their text, which a parser must be given.
+
+    A stream of text leaves control tokens out; where one of these comes, its text goes in its place.
+    """
+    special = tokenizer.special_ids
+    return {special[word]: word for word in (style.opens, style.closes) if word in special}
+
+
+def tool_names(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names of functions that OpenAI's API describes as `{"type": "function", "function": {"name": …}}`.
+
+    Raises:
+        OptionError: a tool is something else, or two have one name.
+    """
+    names: list[str] = []
+    for number, tool in enumerate(tools, start=1):
+        function = tool.get("function")
+        if tool.get("type") != "function" or not isinstance(function, Mapping):
+            raise OptionError(f"tools: number {number} is not a function; only tools of type 'function' can be called")
+        name = function.get("name")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise OptionError(
+                f"tools: number {number}: the name must be 1 to 64 letters, digits, _ and -, got {name!r}"
+            )
+        if name in names:
+            raise OptionError(f"tools: two are named {name!r}; give each its own name")
+        names.append(name)
+    return tuple(names)
