@@ -16,7 +16,7 @@ from itertools import count
 from typing import TypeVar
 
 from camelid.tokens.message import ToolCall
-from camelid.tokens.tool_styles import ToolStyle
+from camelid.tokens.tool_styles import Style
 
 T = TypeVar("T")
 Scan = Generator[None, str, T]  # wants the next character each time; END is the last
@@ -93,7 +93,7 @@ class ToolParser:
         n_calls: calls that have begun.
     """
 
-    def __init__(self, style: ToolStyle, names: Collection[str], make_id: Callable[[], str] = new_id) -> None:
+    def __init__(self, style: Style, names: Collection[str], make_id: Callable[[], str] = new_id) -> None:
         self._style, self._names, self._make_id = style, frozenset(names), make_id
         self._events: list[ToolEvent] = []
         self._ahead: str | None = None  # a character that was looked at and not taken

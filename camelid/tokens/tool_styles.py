@@ -14,11 +14,11 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # as OpenAI's API has it
 
 
 @dataclass(frozen=True)
-class ToolStyle:
+class Style:
     """How a family of models writes a call.
 
     Attributes:
-        name: key of `TOOL_STYLES`.
+        name: key of `STYLES`.
         opens, closes: what stands before and after a call; the reader does without `closes` where it does not come.
         key: of the arguments, in a JSON object with the name of the function; None: the name follows `opens` up to a
             `>`, and then come the arguments alone.
@@ -32,31 +32,31 @@ class ToolStyle:
     bare: bool = False
 
 
-TOOL_STYLES: dict[str, ToolStyle] = {
+STYLES: dict[str, Style] = {
     row.name: row
     for row in (
         # <tool_call>{"name": "f", "arguments": {…}}</tool_call>: Hermes 2 Pro, Qwen 2.5
-        ToolStyle("hermes", "<tool_call>", "</tool_call>", "arguments"),
+        Style("hermes", "<tool_call>", "</tool_call>", "arguments"),
         # {"name": "f", "parameters": {…}}; …: Llama 3.1 and later
-        ToolStyle("json", "<|python_tag|>", ";", "parameters", bare=True),
+        Style("json", "<|python_tag|>", ";", "parameters", bare=True),
         # <function=f>{…}</function>: what Llama 3.1's model card calls custom
-        ToolStyle("function", "<function=", "</function>", None),
+        Style("function", "<function=", "</function>", None),
     )
 }
 
 
-def style_of(template: str) -> ToolStyle | None:
-    """The style that a chat template has its model write; None if it is none of `TOOL_STYLES`."""
+def style_of(template: str) -> Style | None:
+    """The style that a chat template has its model write; None if it is none of `STYLES`."""
     if "<parameter=" in template:  # a tag for each argument
         return None
     if "<tool_call>" in template:
-        return TOOL_STYLES["hermes"]
+        return STYLES["hermes"]
     if "<function=" in template:
-        return TOOL_STYLES["function"]
-    return TOOL_STYLES["json"] if '"parameters"' in template else None
+        return STYLES["function"]
+    return STYLES["json"] if '"parameters"' in template else None
 
 
-def control_ids(tokenizer: Tokenizer, style: ToolStyle) -> dict[int, str]:
+def control_ids(tokenizer: Tokenizer, style: Style) -> dict[int, str]:
     """Control tokens of a vocabulary with which calls begin and end, and their text, which a parser must be given.
 
     A stream of text leaves control tokens out; where one of these comes, its text goes in its place.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from camelid.errors import OptionError
 from camelid.tokens.message import ToolCall
 from camelid.tokens.tool_calls import Arguments, CallBegun, CallEnded, Content, ToolEvent, ToolParser, gathered, new_id
-from camelid.tokens.tool_styles import TOOL_STYLES, control_ids, style_of, tool_names
+from camelid.tokens.tool_styles import STYLES, control_ids, style_of, tool_names
 from tests.tokens.vocabularies import llama3, small_bytes
 
 NAMES = ("f", "get_weather")
@@ -23,7 +23,7 @@ NAMES = ("f", "get_weather")
 def events(style: str, *pieces: str) -> list[ToolEvent]:
     """All events of a text that comes in pieces."""
     numbers = itertools.count()
-    parser = ToolParser(TOOL_STYLES[style], NAMES, make_id=lambda: f"id{next(numbers)}")
+    parser = ToolParser(STYLES[style], NAMES, make_id=lambda: f"id{next(numbers)}")
     return [*itertools.chain.from_iterable(map(parser.push, pieces)), *parser.finish()]
 
 
@@ -115,7 +115,7 @@ def test_calls_that_break_off_end_and_what_follows_is_content(style, text, conte
 
 
 def test_arguments_come_as_they_are_written_and_nothing_that_may_be_a_call_comes_early():
-    parser = ToolParser(TOOL_STYLES["hermes"], NAMES, make_id=lambda: "id")
+    parser = ToolParser(STYLES["hermes"], NAMES, make_id=lambda: "id")
     assert parser.push("Well <tool") == [Content("Well ")]
     assert parser.push('_call>{"name": "f"') == []
     assert parser.push(', "arguments": {"te') == [CallBegun(0, "id", "f"), Arguments(0, '{"te')]
@@ -141,7 +141,7 @@ _WORDS = st.text(st.sampled_from('ab <>{}":;\n|/'), max_size=12) | st.sampled_fr
 
 @settings(max_examples=400, deadline=None)
 @given(
-    style=st.sampled_from(sorted(TOOL_STYLES)),
+    style=st.sampled_from(sorted(STYLES)),
     text=st.lists(_WORDS, max_size=12).map("".join),
     cuts=st.lists(st.integers(0, 100), max_size=8),
 )
@@ -168,7 +168,7 @@ def written(style: str, name: str, arguments: str) -> str:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    style=st.sampled_from(sorted(TOOL_STYLES)),
+    style=st.sampled_from(sorted(STYLES)),
     calls=st.lists(st.tuples(st.sampled_from(NAMES), _ARGUMENTS), min_size=1, max_size=3),
     ascii=st.booleans(),
     size=st.integers(1, 9),
@@ -194,18 +194,18 @@ def test_ids_differ():
 
 
 def test_the_style_is_what_the_template_writes():
-    assert style_of("{{ '<tool_call>\\n' }}") is TOOL_STYLES["hermes"]
-    assert style_of("{{ '<function=' ~ name ~ '>' }}") is TOOL_STYLES["function"]
-    assert style_of("""{{ '{"name": "' + name + '", "parameters": ' }}""") is TOOL_STYLES["json"]
+    assert style_of("{{ '<tool_call>\\n' }}") is STYLES["hermes"]
+    assert style_of("{{ '<function=' ~ name ~ '>' }}") is STYLES["function"]
+    assert style_of("""{{ '{"name": "' + name + '", "parameters": ' }}""") is STYLES["json"]
     assert style_of("<tool_call><function=f><parameter=a>") is None
     assert style_of("{{ tools }}") is None
 
 
 def test_control_tokens_of_a_style_are_those_the_vocabulary_has():
-    assert control_ids(llama3(), TOOL_STYLES["json"]) == {128010: "<|python_tag|>"}
-    assert control_ids(llama3(), TOOL_STYLES["hermes"]) == {}
+    assert control_ids(llama3(), STYLES["json"]) == {128010: "<|python_tag|>"}
+    assert control_ids(llama3(), STYLES["hermes"]) == {}
     both = small_bytes("<tool_call>", "</tool_call>")
-    assert set(control_ids(both, TOOL_STYLES["hermes"]).values()) == {"<tool_call>", "</tool_call>"}
+    assert set(control_ids(both, STYLES["hermes"]).values()) == {"<tool_call>", "</tool_call>"}
 
 
 @pytest.mark.parametrize(
