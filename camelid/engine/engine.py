@@ -72,6 +72,16 @@ class Engine:
         """Whether some request still runs or waits."""
         return bool(self._open)
 
+    @property
+    def n_running(self) -> int:
+        """Sequences that have pages."""
+        return len(self._scheduler.running)
+
+    @property
+    def n_waiting(self) -> int:
+        """Sequences that wait for room among the running ones."""
+        return len(self._scheduler.waiting)
+
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be run as it is asked.
 

@@ -1,0 +1,129 @@
+"""What a client is told when something is wrong: always OpenAI's shape, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from camelid.errors import CamelidError, ContextError, OptionError, ResourceError
+
+log = logging.getLogger(__name__)
+
+Headers = Mapping[str, str]
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_PARAMETER = re.compile(r"([a-z][a-z0-9_.]*): ")
+
+
+class ApiError(CamelidError):
+    """An answer that is an error.
+
+    Args:
+        status: of HTTP.
+        message: what is wrong, and what to do.
+        code: for programs, such as `model_not_found`.
+        param: the parameter of the request that is wrong.
+        headers: more of them, such as Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = dict(headers or {})
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong: for people, its kind, the parameter that is meant, and a word for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """An error as OpenAI's API gives it."""
+
+    error: ErrorDetail
+
+
+def as_api_error(error: CamelidError) -> ApiError:
+    """Any of our errors as an answer: a wish that cannot be is 400, a want of memory 503.
+
+    The parameter is the word before the colon with which messages of `OptionError` begin.
+    """
+    if isinstance(error, ApiError):
+        return error
+    message = " ".join(str(error).split())
+    named = _PARAMETER.match(message) if isinstance(error, OptionError) else None
+    code = "context_length_exceeded" if isinstance(error, ContextError) else None
+    status = 503 if isinstance(error, ResourceError) else 400
+    return ApiError(status, message, code, named[1] if named else None)
+
+
+def error_body(error: CamelidError) -> dict[str, Any]:
+    """The JSON of an error, for answers and for the events of a stream."""
+    api = as_api_error(error)
+    kind = _TYPES.get(api.status, "server_error" if api.status >= 500 else "invalid_request_error")
+    return {"error": {"message": api.message, "type": kind, "param": api.param, "code": api.code}}
+
+
+def error_response(error: CamelidError) -> JSONResponse:
+    """An error as an answer."""
+    api = as_api_error(error)
+    return JSONResponse(error_body(api), api.status, headers=api.headers)
+
+
+def internal_error() -> ApiError:
+    """For what is our own fault; the log knows more."""
+    return ApiError(500, "something went wrong in the server; its log has more under the request id", "internal_error")
+
+
+def invalid(errors: Sequence[Any]) -> ApiError:
+    """A body or query that its model refuses: the first thing that is wrong, with its place."""
+    first = errors[0]
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    if first["type"] == "json_invalid":
+        problem = first.get("ctx", {}).get("error", "")
+        return ApiError(400, f"body: not valid JSON at character {first['loc'][-1]}: {problem}", "invalid_json")
+    where = ".".join(place) or "body"
+    if first["type"] == "extra_forbidden":
+        return ApiError(400, f"{where}: is not supported here; leave it out", "unsupported_parameter", where)
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = message if message.startswith(f"{where}: ") else f"{where}: {message}"
+    return ApiError(400, message, None, where)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of an application answered in that shape."""
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, CamelidError)
+        return error_response(error)
+
+    async def validation(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return error_response(invalid(error.errors()))
+
+    async def plain(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return error_response(ApiError(error.status_code, message, headers=error.headers))
+
+    app.add_exception_handler(CamelidError, ours)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(HTTPException, plain)

@@ -1,0 +1,57 @@
+"""What a person chooses about the server."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from camelid.options import Options
+
+_ORIGIN = re.compile(r"https?://[^/\s?#]+")
+_KEY = re.compile(r"[!-~]{8,}")
+
+
+class ServeOptions(Options):
+    """Server"""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; one that others can reach needs an API key.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: tuple[str, ...] = Field((), description="A key that clients must bring; may be given several times.")
+    cors_origins: tuple[str, ...] = Field((), description="A web page's origin that may call; may be given often.")
+    open_to_all: bool = Field(False, description="Listen to others without a key; anyone who reaches it may use it.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest body of a request.")
+    max_waiting: int = Field(256, ge=0, description="Requests of a model that may wait for their turn; more get 429.")
+    request_seconds: float = Field(600, gt=0, description="Longest time for a request.")
+    shutdown_seconds: float = Field(30, ge=0, description="Time that running requests get to finish when it ends.")
+    data: Path | None = Field(None, description="Where the pages keep conversations; else serve.db in camelid's home.")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_KEY.fullmatch(key) for key in keys):
+            raise ValueError("a key has at least 8 characters, all of them visible ASCII")
+        return keys
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"wants an origin such as https://example.org, got {origin!r}")
+        return tuple(origin.lower() for origin in origins)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine and cannot be reached from another."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

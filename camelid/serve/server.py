@@ -1,0 +1,176 @@
+"""Running the application: uvicorn, steered so that running requests finish and idle connections do not stay."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from camelid.errors import OptionError, ResourceError
+from camelid.serve.app import create_app
+from camelid.serve.models import Models
+from camelid.serve.options import ServeOptions
+
+HEADER_SECONDS = 15  # for a new connection to send the head of a request, and for the next one on it
+LAST_WRITES_SECONDS = 5  # for slow readers to take what is finished, when the server ends
+
+
+class Connection(HttpToolsProtocol):
+    """One connection; closed when the head of a request does not come in time, so that those left open cost nothing.
+
+    uvicorn's own clock starts only behind a response, and stops at the next byte.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """A request begins."""
+        self._head_timer.cancel()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """A request has ended; another may follow."""
+        super().on_response_complete()
+        if self.cycle.response_complete:  # else the next one has begun already
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)
+
+
+class Server(uvicorn.Server):
+    """Ends in two steps: running requests finish while new ones are told 503, then connections are closed.
+
+    Args:
+        app: an application made by `create_app`.
+        options: where and how long.
+        ready: called with the URL once requests are served.
+
+    Raises:
+        OptionError: others could reach the server, and it would ask nobody for a key.
+    """
+
+    def __init__(self, app: FastAPI, options: ServeOptions, ready: Callable[[str], None] | None = None) -> None:
+        check_reach(options)
+        self._options, self._models, self._ready = options, app.state.models, ready
+        self._draining: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                timeout_keep_alive=HEADER_SECONDS,
+                timeout_graceful_shutdown=LAST_WRITES_SECONDS,
+            )
+        )
+
+    def listen(self) -> socket.socket:
+        """Take the address.
+
+        Raises:
+            ResourceError: the port is in use, or not ours to take.
+            OptionError: the host is no address of this machine.
+        """
+        host, port = self._options.host, self._options.port
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            listener = socket.socket(found[0], socket.SOCK_STREAM)
+        except OSError as error:
+            raise OptionError(f"host: {host!r} cannot be used: {error.strerror}") from None
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(found[4])
+            listener.listen(2048)
+        except OSError as error:
+            listener.close()
+            raise ResourceError(f"port {port} of {host}: {error.strerror}; choose another one with --port") from None
+        self.url = _url(host, listener.getsockname()[1])
+        return listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the workers, then listen."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        if self._ready is not None:
+            self._ready(self.url)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets running requests finish, the second one does not."""
+        if self._draining is None:
+            self._loop.call_soon_threadsafe(self.drain)
+        else:
+            self.should_exit = self.force_exit = True
+
+    def drain(self) -> None:
+        """Take no new requests, let those that run finish, then end."""
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        await self._models.stop(self._options.shutdown_seconds)
+        self.should_exit = True
+
+
+def serve(models: Models, options: ServeOptions, ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; running requests finish first.
+
+    Args:
+        models: what is served.
+        options: where, for whom, and how long things may take.
+        ready: called with the URL once requests are served.
+
+    Raises:
+        OptionError: the address is nobody's, or others could reach it without a key.
+        ResourceError: the port is in use.
+    """
+    server = Server(create_app(models, options), options, ready)
+    _raise_file_limit()
+    server.run(sockets=[server.listen()])
+
+
+def check_reach(options: ServeOptions) -> None:
+    """Refuse to be open to others by accident.
+
+    Raises:
+        OptionError: the host is not loopback, and there is no key.
+    """
+    if not (options.is_loopback or options.api_keys or options.open_to_all):
+        raise OptionError(
+            f"host: others can reach {options.host}; ask them for a key with --api-key, or, if everyone there may use "
+            "it, say --open-to-all"
+        )
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _raise_file_limit() -> None:
+    """Each connection takes a file descriptor; the usual soft limit of 1,024 is soon reached."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted: Any = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+        if soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,119 @@
+"""Servers to test against: the application in this process, and a real one on a loopback port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+import camelid
+from camelid.chat.llama import Llama
+from camelid.engine.backend import choose
+from camelid.engine.engine import Engine, EngineOptions
+from camelid.serve.app import create_app
+from camelid.serve.models import Models
+from camelid.serve.options import ServeOptions
+from camelid.serve.server import Server
+from camelid.serve.worker import Worker
+from camelid.weights import Tensor, open_weights
+from tests.tiny import tiny_config, tiny_tensors
+
+MODEL, TINY = "smollm2", "tiny"
+
+
+def random_llama(smollm2_path: Path, **options: Any) -> Llama:
+    """Random weights behind the default model's tokenizer and template: quick, and it talks nonsense."""
+    real, config = open_weights(smollm2_path), tiny_config(vocab_size=49152, n_layers=1, context=256)
+    tensors = {name: Tensor.from_array(name, array, "F32") for name, array in tiny_tensors(config).items()}
+    weights = replace(real, config=config, tensors=tensors)
+    chosen = EngineOptions(**{"threads": 1, **options})
+    return Llama(weights, Engine(choose(weights, "cpu", chosen), chosen))
+
+
+@pytest.fixture(scope="module")
+def llama(smollm2_path: Path) -> Llama:
+    """The default model; each module has its own, since a worker takes it over."""
+    return camelid.load(smollm2_path, backend="cpu", options=EngineOptions(threads=1, context=2048))
+
+
+@pytest.fixture(scope="module")
+def tiny_llama(smollm2_path: Path) -> Llama:
+    """A model of random weights with 256 tokens of context; each module has its own."""
+    return random_llama(smollm2_path)
+
+
+@dataclass
+class Running:
+    """A real server."""
+
+    url: str
+    app: FastAPI
+    models: Models
+    server: Server
+
+
+@contextlib.contextmanager
+def running(models: Models, options: ServeOptions) -> Iterator[Running]:
+    """A real server on a free loopback port, in a thread of this process."""
+    app = create_app(models, options)
+    up = threading.Event()
+    server = Server(app, options, lambda url: up.set())
+    listener = server.listen()
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    assert up.wait(30)
+    try:
+        yield Running(server.url, app, models, server)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> ServeOptions:
+    """A free port, and a place of its own for what is kept."""
+    return ServeOptions(port=0, data=tmp_path_factory.mktemp("data") / "serve.db", shutdown_seconds=5)
+
+
+@pytest.fixture(scope="module")
+def models(llama: Llama, tiny_llama: Llama) -> Models:
+    """The default model under the name `smollm2`, and the random one under `tiny`."""
+    return Models([Worker(MODEL, llama), Worker(TINY, tiny_llama)])
+
+
+@pytest.fixture(scope="module")
+def server(models: Models, options: ServeOptions) -> Iterator[Running]:
+    """A real server with both models."""
+    with running(models, options) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def app(models: Models, options: ServeOptions) -> FastAPI:
+    """The application with both models; `client` runs it. Not beside `server`: workers run once."""
+    return create_app(models, options)
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI) -> Iterator[TestClient]:
+    """The application in this process, without a network."""
+    with TestClient(app, base_url="http://127.0.0.1") as it:
+        yield it
+
+
+def wait_until(condition: Any, seconds: float = 10) -> None:
+    """Give the server's threads time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.005)
