@@ -86,7 +86,8 @@ def test_modules_only_define(path):
         if isinstance(node, ast.If) and any(word in ast.unparse(node.test) for word in harmless):
             continue
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        allowed = (ast.Import, ast.ImportFrom, *functions, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
         if isinstance(node, ast.Try):  # a module that some systems lack
             assert all(isinstance(inner, ast.Import) for inner in node.body)
             continue

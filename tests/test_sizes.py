@@ -17,7 +17,7 @@ def test_files_and_functions_stay_small():
         if lines > FILE_LINES:
             over.append(f"{path.relative_to(ROOT)}: {lines} lines")
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or node.lineno) - node.lineno + 1
                 if length > FUNCTION_LINES:
                     over.append(f"{path.relative_to(ROOT)}: {node.name} has {length} lines")
