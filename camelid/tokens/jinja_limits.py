@@ -210,7 +210,10 @@ def _check_call(name: str, arguments: tuple[Any, ...], named: Mapping[str, Any])
     texts = [value for value in values if isinstance(value, str)]
     if name == "replace" and len(texts) > 2:
         _limit(len(texts[0]) + (len(texts[0]) + 1) * len(texts[2]))
-    elif name in ("join", "indent", "_to_json"):
+    elif name == "_to_json" and values:  # an escape, or what the other arguments are, for each of its characters
+        others = sum(_measure(value) for value in values[1:] if not isinstance(value, int))
+        _limit(_measure(values[0]) * (6 + others + max(numbers, default=0)))
+    elif name in ("join", "indent"):
         _limit(_items(values) * max(map(len, texts), default=0) + max(numbers, default=0) * sum(sizes))
     elif name == "format" and texts:
         _check_format(texts[0], sizes[1:], numbers)

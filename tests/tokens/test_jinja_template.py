@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -90,6 +91,7 @@ _HUGE = {
     "join method": "{{ ('a' * 900000).join('a' * 90000) }}",
     "indent": "{{ ('\n' * 1000000) | indent(1000000, true) }}",
     "json": "{{ ([1] * 1000) | tojson(indent=900000) }}",
+    "json, parted": "{{ ([1] * 9000) | tojson(separators=('x' * 90000, 'x')) }}",
     "batch": "{{ [1] | batch(10**9, 'x') | list }}",
     "slice": "{{ [1] | slice(10**9) | list }}",
     "output": "{% for i in range(100000) %}{{ 'a' * 100000 }}{% endfor %}",
@@ -207,3 +209,10 @@ def test_accounts_are_one_templates_own() -> None:
         assert large.render([]) == "ok900000"
     with pytest.raises(FormatError, match="characters are too many"):
         Template(" " * 1_000_001)
+
+
+def test_long_texts_may_become_json():
+    """A tool's result, for example."""
+    words = "word é\n" * 50_000
+    template = Template("{{ messages[0].content | tojson }}{{ messages | tojson(indent=4) }}")
+    assert json.dumps(words, ensure_ascii=False) in template.render([{"role": "tool", "content": words}])
