@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from camelid.chat.results import Delta, Generation, Usage
 from camelid.engine.request import Request, Token
@@ -18,14 +18,24 @@ class Answer:
         tokenizer: spells the ids.
         request: whose tokens will come.
         starts_text: the answer begins a text, so that SentencePiece's leading space is dropped.
+        shown: control tokens that have a text here, id → text, such as those around a tool call; others have none.
 
     Raises:
         OptionError: a stop string is empty.
     """
 
-    def __init__(self, tokenizer: Tokenizer, request: Request, *, starts_text: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        request: Request,
+        *,
+        starts_text: bool = False,
+        shown: Mapping[int, str] | None = None,
+    ) -> None:
         params = request.params
-        self._texts = [TextStream(tokenizer, params.stop, starts_text=starts_text) for _ in range(params.n)]
+        self._texts = [
+            TextStream(tokenizer, params.stop, starts_text=starts_text, shown=shown) for _ in range(params.n)
+        ]
         self._open = set(range(params.n))
         self._ends = request.all_stop_ids
         self._n_prompt, self._started = len(request.ids), time.perf_counter()

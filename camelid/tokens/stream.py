@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
@@ -18,15 +18,23 @@ class TextStream:
         tokenizer: spells the ids.
         stop: texts to end before.
         starts_text: the ids begin a text, so that SentencePiece's leading space is dropped.
+        shown: control tokens that have a text here, id → text; others have none.
 
     Raises:
         OptionError: a stop string is empty.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, starts_text: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        *,
+        starts_text: bool = False,
+        shown: Mapping[int, str] | None = None,
+    ) -> None:
         if "" in stop:
             raise OptionError("stop: is empty; give at least one character")
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+        self._tokenizer, self._stop, self._shown = tokenizer, tuple(stop), shown or {}
         self._first = starts_text
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # characters that may be the beginning of a stop string
@@ -39,6 +47,8 @@ class TextStream:
 
     def push(self, id: int) -> str:
         """Text that has become certain with this id; often none."""
+        if id in self._shown:
+            return self._take(self._decoder.decode(self._shown[id].encode()))
         data = self._tokenizer.token_bytes(id)
         if data and self._first:  # not a control token, so the text begins here
             data, self._first = self._tokenizer.token_bytes(id, first=True), False

@@ -147,3 +147,13 @@ def test_the_space_in_front_belongs_to_running_text_only() -> None:
     running, beginning = TextStream(tokenizer), TextStream(tokenizer, starts_text=True)
     assert "".join(map(running.push, [1, *ids])) == " a a"
     assert "".join(map(beginning.push, [1, *ids])) == "a a" == tokenizer.decode([1, *ids])
+
+
+def test_control_tokens_that_are_shown_come_in_their_place() -> None:
+    """Behind what was held back as the beginning of a stop string, and as part of one."""
+    stream = TextStream(_bytes_kind(), ["ab", "<|end|>!"], shown={261: "<|end|>"})
+    assert [stream.push(id) for id in (97, 261, 97, 98)] == ["", "a", "<|end|>", ""]
+    assert (stream.finish(), stream.stop_string) == ("", "ab")
+    other = TextStream(_bytes_kind(), ["<|end|>!"], shown={261: "<|end|>"})
+    assert [other.push(id) for id in (0xC3, 261, 33)] == ["", "\ufffd", ""]
+    assert other.stopped
