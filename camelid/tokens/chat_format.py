@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 from camelid.errors import OptionError, one_of
 from camelid.tokens import chat_jinja
@@ -16,6 +17,7 @@ from camelid.tokens.jinja_template import Template
 from camelid.tokens.message import Message
 from camelid.tokens.template_ids import TURN_ENDS, template_ids
 from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.tool_styles import Style, style_of, tool_names
 
 __all__ = ["FORMATS", "ChatFormat", "Message", "choose_format", "template_format"]
 
@@ -31,7 +33,8 @@ class ChatFormat:
         render: tokenizer and messages to ids.
         ends: control tokens that end an answer; those that a tokenizer lacks do not count.
         needs: control tokens without which the format cannot be written.
-        jinja: the same format as a template, for files that other programs open; None where there is none.
+        jinja: the same format as a template, for files that other programs open; None where there is none. Tools and
+            calls of tools are written by it alone.
     """
 
     name: str
@@ -40,11 +43,17 @@ class ChatFormat:
     needs: tuple[str, ...] = ()
     jinja: str | None = None
 
-    def encode(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+    def encode(self, tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Ids:
         """The ids of a conversation, up to the opening of the assistant's turn.
 
+        Args:
+            tokenizer: the model's.
+            messages: the conversation so far.
+            tools: functions that the model may call, as OpenAI's API describes them.
+
         Raises:
-            OptionError: the tokenizer lacks the format's control tokens, or the conversation does not fit the format.
+            OptionError: the tokenizer lacks the format's control tokens, the conversation does not fit the format, a
+                tool is none, or the format has no place for tools.
             FormatError: the model's own template runs too long or makes too much text.
         """
         if not messages:
@@ -55,7 +64,29 @@ class ChatFormat:
                 f"chat format {self.name!r} needs the token {missing}, which this model does not have; "
                 f"formats that fit its vocabulary: {', '.join(_fitting(tokenizer)) or 'none'}"
             )
+        calls = any(message.tool_calls for message in messages)
+        if tools or calls:
+            tool_names(tools)
+            return template_ids(self._with_tools(bool(tools), calls), tokenizer, messages, tools)
         return self.render(tokenizer, messages)
+
+    @property
+    def tool_style(self) -> Style | None:
+        """How the model writes calls of tools; None if the format has no place for tools, or the style is unknown."""
+        takes_tools = self.jinja is not None and "tools" in _compiled(self.jinja).variables
+        return style_of(self.jinja) if takes_tools and self.jinja is not None else None
+
+    def _with_tools(self, tools: bool, calls: bool) -> Template:
+        """The template, if it has a place for tools and for calls of them, as far as there are any."""
+        whose = "this model's chat template" if self.name == "template" else f"chat format {self.name!r}"
+        template = _compiled(self.jinja) if self.jinja is not None else None
+        if template is None or (tools and "tools" not in template.variables):
+            raise OptionError(f"tools: {whose} has no place for tools; leave them out or take a model that calls tools")
+        if calls and "tool_calls" not in template.source:
+            raise OptionError(f"tool_calls: {whose} has no place for calls of tools; write them as content")
+        if tools and self.tool_style is None:
+            raise OptionError(f"tools: {whose} has calls written in a way that is not read here; leave tools out")
+        return template
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer in this format, of those that the tokenizer has."""
@@ -215,6 +246,11 @@ FORMATS: dict[str, ChatFormat] = {
 }
 
 
+@lru_cache(maxsize=8)
+def _compiled(template: str) -> Template:
+    return Template(template)
+
+
 def choose_format(tokenizer: Tokenizer, template: str | None, name: str | None) -> ChatFormat:
     """The format named, else the model's own template. There is no default: a wrong format gives wrong answers.
 
@@ -240,7 +276,7 @@ def template_format(tokenizer: Tokenizer, template: str) -> ChatFormat:
     Raises:
         FormatError: it is not a template.
     """
-    compiled = Template(template)
+    compiled = _compiled(template)
 
     def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
         return template_ids(compiled, tokenizer, messages)

@@ -6,16 +6,38 @@ _ROLES = (
     "{% for message in messages %}{% if message['role'] not in [ROLES] %}"
     "{{ raise_exception('unknown role ' + message['role']) }}{% endif %}"
 )
-_LLAMA3 = (
+LLAMA3 = (
     "{{ bos_token }}"
-    + _ROLES
-    + "{{ '<|start_header_id|>' + ROLE + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}"
+    + _ROLES.replace("ROLES", "'system', 'user', 'assistant'")
+    + "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+    "{{ message['content'] | trim + '<|eot_id|>' }}"
     "{% endfor %}{% if add_generation_prompt %}"
     "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
-LLAMA3 = _LLAMA3.replace("ROLES", "'system', 'user', 'assistant'").replace("ROLE", "message['role']")
-LLAMA31 = _LLAMA3.replace("ROLES", "'system', 'user', 'assistant', 'tool', 'ipython'").replace(
-    "ROLE", "('ipython' if message['role'] == 'tool' else message['role'])"
+# Calls of tools by JSON, as Llama 3.1's model card has them; words before a call are parted from it by its own token.
+_LLAMA31_TOOLS = (
+    "{{ 'Given the following functions, please respond with a JSON for a function call with its proper arguments "
+    'that best answers the given prompt.\n\nRespond in the format {"name": function name, "parameters": dictionary '
+    "of argument name and its value}. Do not use variables.\n\n' }}"
+    "{% for tool in left.tools %}{{ tool | tojson(indent=4) + '\n\n' }}{% endfor %}"
+)
+_LLAMA31_CALLS = (
+    "{{ message['content'] | trim + '<|python_tag|>' if message['content'] | trim }}"
+    "{% for call in message['tool_calls'] %}{% set given = call['function']['arguments'] %}{{ '; ' if not loop.first }}"
+    "{{ '{\"name\": \"' + call['function']['name'] + '\", \"parameters\": ' }}"
+    "{{ (given if given is string else given | tojson) + '}' }}{% endfor %}"
+)
+LLAMA31 = (
+    "{% set left = namespace(tools=tools) %}{{ bos_token }}"
+    + _ROLES.replace("ROLES", "'system', 'user', 'assistant', 'tool', 'ipython'")
+    + "{{ '<|start_header_id|>' + ('ipython' if message['role'] == 'tool' else message['role']) }}"
+    "{{ '<|end_header_id|>\n\n' }}{% if message['tool_calls'] %}"
+    + _LLAMA31_CALLS
+    + "{% else %}{% if message['role'] == 'user' and left.tools %}"
+    + _LLAMA31_TOOLS
+    + "{% set left.tools = none %}{% endif %}{{ message['content'] | trim }}{% endif %}{{ '<|eot_id|>' }}{% endfor %}"
+    "{% if left.tools %}{{ raise_exception('tools need a message of the user') }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 CHATML = (
     _ROLES.replace("ROLES", "'system', 'user', 'assistant', 'tool'")

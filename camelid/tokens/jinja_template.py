@@ -22,6 +22,7 @@ class Template:
 
     Attributes:
         source: its text.
+        variables: names that it looks up, such as `messages` or `tools`.
 
     Raises:
         FormatError: it is not a template, or uses something that is not allowed.
@@ -29,6 +30,7 @@ class Template:
 
     def __init__(self, source: str) -> None:
         import jinja2
+        from jinja2.meta import find_undeclared_variables
 
         from camelid.tokens.jinja_limits import Account, TooMuchError
 
@@ -38,6 +40,7 @@ class Template:
         try:
             with Account():  # constant parts are computed now
                 self._template = _environment().from_string(source)
+                self.variables = frozenset(find_undeclared_variables(_environment().parse(source)))
         except jinja2.TemplateSyntaxError as error:
             raise FormatError(f"chat template: line {error.lineno}: {_one_line(error)}; {_INSTEAD}") from None
         except (jinja2.TemplateError, RecursionError, MemoryError, SyntaxError, ValueError) as error:
@@ -50,7 +53,7 @@ class Template:
 
         Args:
             messages: with `role` and `content`.
-            names: more that the template may use, such as bos_token.
+            names: more that the template may use, such as `tools` or `bos_token`.
 
         Raises:
             OptionError: the template refuses the conversation, in its own words, or breaks on it.

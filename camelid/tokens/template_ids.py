@@ -1,15 +1,17 @@
 """A rendered template becomes ids, while what a person typed stays text.
 
 A template gives one text, in which control tokens are written out. So before rendering, whatever looks like the start
-of a control token in a message is broken by a mark, a noncharacter of Unicode that occurs nowhere; after rendering, the
-text is cut at the control tokens that are whole, and the marks are taken out.
+of a control token in a message or a tool is broken by a mark, a noncharacter of Unicode that occurs nowhere; after
+rendering, the text is cut at the control tokens that are whole, and the marks are taken out.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from camelid.errors import OptionError
 from camelid.tokens.jinja_template import Template
@@ -22,8 +24,16 @@ _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 _ROLES = ("bos", "eos", "unk", "pad")
 
 
-def template_ids(template: Template, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+def template_ids(
+    template: Template, tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+) -> list[int]:
     """The ids of a conversation by a model's own template; BOS only where the template writes it.
+
+    Args:
+        template: compiled.
+        tokenizer: the model's.
+        messages: the conversation; arguments of calls that are JSON objects reach the template as such.
+        tools: what the model may call, as OpenAI's API describes functions.
 
     Raises:
         OptionError: the template refuses the conversation, begins it with BOS twice, makes a control token of what
@@ -32,11 +42,15 @@ def template_ids(template: Template, tokenizer: Tokenizer, messages: Sequence[Me
     """
     control = tuple(sorted(filter(None, tokenizer.special_ids), key=len, reverse=True))
     whole, starts, firsts = _patterns(control)
-    mark = _free_mark(template.source, messages)
-    names = {f"{role}_token": _text(tokenizer, getattr(tokenizer, f"{role}_id")) for role in _ROLES}
-    plain, marked, careful = (_broken(messages, found, mark) for found in (None, starts, firsts))
-    text = template.render(marked, **names)
-    if marked != plain and text.replace(mark, "") != template.render(plain, **names):
+    plain = _plain(messages, tools)
+    names: dict[str, Any] = {f"{role}_token": _text(tokenizer, getattr(tokenizer, f"{role}_id")) for role in _ROLES}
+    try:
+        mark = _free_mark(template.source, plain)
+        marked, careful = (_broken(plain, found, mark) for found in (starts, firsts))
+    except RecursionError:
+        raise OptionError("tools: a description or a call is nested too deep; flatten it") from None
+    text = template.render(**marked, **names)
+    if marked != plain and text.replace(mark, "") != template.render(**plain, **names):
         # It counts, cuts, searches or escapes such words, so with marks in them it says something else than without.
         raise OptionError(
             "chat template: looks into words of a message that read like a control token; change their angle brackets"
@@ -44,7 +58,7 @@ def template_ids(template: Template, tokenizer: Tokenizer, messages: Sequence[Me
     if careful != marked:
         # A template can take words out of a message; what is left then must not have become a control token.
         made = whole.findall(text)
-        if made != whole.findall(template.render(careful, **names)):
+        if made != whole.findall(template.render(**careful, **names)):
             raise OptionError("chat template: makes a control token of a part of a message; remove its angle brackets")
     ids = _cut(text, whole, mark, tokenizer)
     if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
@@ -64,11 +78,40 @@ def _patterns(control: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str
     return whole, begins, firsts
 
 
-def _broken(messages: Sequence[Message], starts: re.Pattern[str] | None, mark: str) -> list[dict[str, str]]:
-    def broken(text: str) -> str:
-        return text if starts is None else starts.sub(lambda found: found[0][0] + mark + found[0][1:], text)
+def _plain(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Messages and tools as templates expect them, which is how transformers takes them."""
+    return {"messages": [_row(message) for message in messages], "tools": list(tools) or None}
 
-    return [{"role": broken(message.role), "content": broken(message.content)} for message in messages]
+
+def _row(message: Message) -> dict[str, Any]:
+    row: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        row["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _parsed(call.arguments)}}
+            for call in message.tool_calls
+        ]
+    named = {"tool_call_id": message.tool_call_id, "name": message.name}
+    return row | {key: value for key, value in named.items() if value is not None}
+
+
+def _parsed(arguments: str) -> Any:
+    """Arguments as the object that they are, else as the text."""
+    try:
+        value = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return value if isinstance(value, dict) else arguments
+
+
+def _broken(value: Any, starts: re.Pattern[str], mark: str) -> Any:
+    """The same, with the mark in every text, however deep, where a control token could begin."""
+    if isinstance(value, str):
+        return starts.sub(lambda found: found[0][0] + mark + found[0][1:], value)
+    if isinstance(value, Mapping):
+        return {_broken(key, starts, mark): _broken(inner, starts, mark) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_broken(inner, starts, mark) for inner in value]
+    return value
 
 
 def _cut(text: str, whole: re.Pattern[str], mark: str, tokenizer: Tokenizer) -> list[int]:
@@ -86,8 +129,8 @@ def _cut(text: str, whole: re.Pattern[str], mark: str, tokenizer: Tokenizer) -> 
     return ids
 
 
-def _free_mark(source: str, messages: Sequence[Message]) -> str:
-    written = {*source}.union(*({*message.role, *message.content} for message in messages))
+def _free_mark(source: str, plain: dict[str, Any]) -> str:
+    written = {*source, *json.dumps(plain, ensure_ascii=False)}
     for mark in _MARKS:
         if mark not in written:
             return mark

@@ -11,6 +11,7 @@ from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # as OpenAI's API has it
+_PARAMETERS = re.compile(r'"parameters\\?"\s*:')
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def style_of(template: str) -> Style | None:
         return STYLES["hermes"]
     if "<function=" in template:
         return STYLES["function"]
-    return STYLES["json"] if '"parameters"' in template else None
+    return STYLES["json"] if _PARAMETERS.search(template) else None
 
 
 def control_ids(tokenizer: Tokenizer, style: Style) -> dict[int, str]:
