@@ -131,7 +131,7 @@ void Model::attend_item(int layer, int thread, const Item& item, const Item& nex
 const float* Model::mixed_row(int token, Scratch& s) {
     const int padded = heads_.padded, width = heads_.width;
     if (!n_parts_[(size_t)token]) return mixed_.data() + (size_t)token * q_;
-    float* row = s.tile.data();
+    float* row = s.row.data();
     for (int head = 0; head < shape_.heads; head++) {
         float peak = 0, mass = 0, *mixed = s.sum_mixed.data();
         for (int i = 0; i < n_parts_[(size_t)token]; i++) {

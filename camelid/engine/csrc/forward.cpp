@@ -143,9 +143,7 @@ void Model::make_room(const Batch& batch) {
     const int rows = std::max(ITEM_ROWS, heads_.group);
     for (Scratch& s : scratch_) {
         s.rows.grow(layout_of(widest, all, fine_, PRIVATE_TOKENS).bytes), s.normed.grow((size_t)widest);
-        s.tile.grow(std::max<size_t>({tokens * 4 * LANES, 8192, (size_t)widest}));
-        s.weights.grow((size_t)(widest + 32) * 64 * 2), s.scales.grow((size_t)widest * 2 + 64);
-        s.minima.grow((size_t)widest + 64);
+        s.gated.grow(2 * GATED_TOKENS * GATED_GROUPS * LANES), s.row.grow((size_t)widest);
         s.queries.grow((size_t)rows * heads_.padded), s.scores.grow((size_t)rows * STRETCH), s.limits.grow((size_t)rows);
         s.peak.grow((size_t)rows), s.mass.grow((size_t)rows), s.mixed.grow((size_t)rows * heads_.padded);
         s.sum_peak.grow((size_t)rows), s.sum_mass.grow((size_t)rows), s.sum_mixed.grow((size_t)rows * heads_.padded);

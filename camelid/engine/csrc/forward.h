@@ -14,6 +14,7 @@ namespace camelid {
 
 constexpr int STRETCH = 256;    // positions whose attention is summed together, counted from position 0
 constexpr int ITEM_ROWS = 48;   // queries that read a stretch together
+constexpr int GATED_GROUPS = 8, GATED_TOKENS = 5 * STRIP;  // of gate and up that are multiplied before silu joins them
 
 struct Shape {
     int dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab;
@@ -83,8 +84,8 @@ private:
         bool splits;
     };
     struct Scratch {  // of one thread
-        Buffer<uint8_t> rows, weights;
-        Buffer<float> normed, tile, scales, minima, queries, scores, peak, mass, mixed, sum_peak, sum_mass, sum_mixed;
+        Buffer<uint8_t> rows;
+        Buffer<float> normed, gated, row, queries, scores, peak, mass, mixed, sum_peak, sum_mass, sum_mixed;
         Buffer<int> limits;
     };
     struct Rows {  // prepared activations
@@ -98,9 +99,7 @@ private:
     void output(int thread);
     template <class Row> Rows prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row);
     void multiply(int thread, const Job* jobs, int n_jobs, const Rows& in, int tokens);
-    void multiply_one(int thread, const Job* jobs, int n_jobs, const Rows& in);
-    void multiply_groups(int thread, const Job& job, const Rows& in, int first, int n);
-    void multiply_panel(int thread, const Job& job, int panel, const Rows& in, int first, int tokens);
+    void multiply_groups(int thread, const Job& job, const Rows& in, int tokens, int first, int last);
     void prefetch(const Matrix& matrix, int thread);
     void adjust_qkv(int layer, int thread);
     void add_normed(int layer, int slot, int tokens, int thread);

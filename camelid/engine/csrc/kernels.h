@@ -52,13 +52,18 @@ struct Matrix {
     const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
 };
 
-// 32 activations of a token as bytes: x = scale[1] · (128 · high + low), with the sums that weights with a zero point or
-// minima need. A record that is not wide has no low bytes, so that one round of products does: x = scale[0] · high.
+// 32 bytes that stand for scale · byte, with minus their sums (of all, and of each half) for weights with a zero point.
+struct Round {
+    int8_t bytes[32];
+    float scale;
+    int32_t minus, minus_half[2];
+};
+
+// 32 activations of a token: x = high, or high + low where `wide` is 1; `scaled_sum` is their sum, for weights with minima.
 struct Record {
-    int8_t high[32], low[32];
-    float scale[2], scaled_sum;
+    Round high, low;
+    float scaled_sum;
     int32_t wide;
-    int32_t minus[2], minus_first[2];  // minus the sums of high and low; of the first 16 alone
 };
 
 // Activations in the forms that matrices multiply: `side` tokens beside each other for every block, or pair, or column,
@@ -75,13 +80,6 @@ struct RowLayout {
 constexpr int STRIP = 12;  // tokens side by side where there are many; every kernel's tiles fill it
 enum Form : int { FORM_BYTES = 1, FORM_BRAIN = 2, FORM_FLOATS = 4 };
 
-// Groups of a matrix unpacked for many tokens: weights as bytes (or bfloat16 pairs, or floats), scales as floats.
-struct Panel {
-    uint8_t* weights;
-    float* scales;
-    float* minima;
-};
-
 // Keys of a page: (width, 16 positions); values: (16 positions, padded width); both in halves.
 struct Heads {
     int width, padded;  // of a head; padded to whole registers
@@ -91,20 +89,15 @@ struct Heads {
 struct Kernels {
     const char* name;
     bool has_bf16;
-    int tile_groups;  // groups that one panel holds
 
     // x (padded, zeros behind `width`) → x / rms(x) · weight, or (x − mean) / deviation where `centred`.
     void (*norm)(const float* x, const float* weight, int width, float eps, bool centred, float* out);
     // The forms of a token's x that `forms` asks for; x is padded with zeros to whole registers.
     void (*prepare)(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token);
-    // out[16 · (g − first)] = rows of groups first … last − 1 times token 0.
-    void (*multiply_one)(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int first, int last, float* out);
-    // Unpack group `g` as the panel's `slot`.
-    void (*unpack)(const Matrix& a, int g, const Panel& panel, int slot);
-    // out[t · stride + 16 · slot + lane] = panel times tokens first + t; added to what is there where `adds`. `first` begins
-    // a strip.
-    void (*multiply)(Kind kind, const Panel& panel, const RowLayout& layout, const uint8_t* rows, int first, int tokens,
-                     float* out, size_t stride, bool adds);
+    // out[t · stride + 16 · (g − first)] = rows of groups first … last − 1 times tokens token + t; added to what is there
+    // where `adds`. `token` begins a strip.
+    void (*multiply)(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first,
+                     int last, float* out, size_t stride, bool adds);
     void (*silu)(const float* gate, const float* up, int n, float* out);  // n: whole registers
     // Rotary embedding of one head, times `scale`; pairs (i, i + width / 2).
     void (*rotate)(const float* x, const float* cos, const float* sin, int width, float scale, float* out);

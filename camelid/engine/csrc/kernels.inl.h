@@ -56,8 +56,8 @@ double busy(int what, long rounds) {
 }
 
 const Kernels TABLE = {
-    CAMELID_NAME, HAS_BF16, TILE_GROUPS, norm,   prepare,   multiply_one, unpack, multiply, silu,
-    rotate,       write_key, write_value, attend, merge,     prefetch_range, read, busy,
+    CAMELID_NAME, HAS_BF16, norm,  prepare, multiply,       silu, rotate, write_key,
+    write_value,  attend,   merge, prefetch_range, read, busy,
 };
 
 }  // namespace camelid::CAMELID_ISA

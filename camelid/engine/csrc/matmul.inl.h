@@ -1,6 +1,6 @@
 // Matrices times activations, for any instruction set.
 //
-// Every row of a product is summed block by block along the columns in one order, whichever kernel does it:
+// Every row of a product is summed block by block along the columns in one order, however many tokens stand beside:
 // alone or with neighbours, a token's result has the same bits.
 #pragma once
 
@@ -15,14 +15,6 @@ template <int N, class Each> inline __attribute__((always_inline)) void each(Eac
     each_of(std::make_integer_sequence<int, N>{}, f);
 }
 #define INLINE __attribute__((always_inline))
-
-// Minus the sum of a record's bytes of one round (0 high, 1 low) under scale `part`.
-template <int Q> inline int32_t minus_of(const Record* record, int part, int round) {
-    if (Q == 8) return record->minus[round];
-    return part ? record->minus[round] - record->minus_first[round] : record->minus_first[round];
-}
-
-constexpr int HIGH_BITS = 7;  // an activation is 128 · high byte + low byte
 
 template <Kind K> constexpr bool HAS_MINIMA = traits(K).scales == Scales::TWO || traits(K).scales == Scales::SUPER;
 template <Kind K> constexpr int QUADS = traits(K).scales == Scales::SUPER16 ? 4 : 8;  // registers under one scale
@@ -82,296 +74,143 @@ template <int BYTES> inline __attribute__((always_inline)) void prefetch_ahead(c
     for (int i = 0; i < BYTES; i += 64) prefetch(p + ahead + i);
 }
 
-template <Kind K>
-void multiply_one_bytes(const Matrix& a, const RowLayout& layout, const Record* x, int first, int last, float* out) {
-    constexpr Traits T = traits(K);
-    constexpr int Q = QUADS<K>, parts = 8 / Q;
-    const I middle = iset1(MIDDLE<K>);
-    const int blocks = a.columns / 32;
-    for (int g = first; g < last; g++) {
-        const uint8_t *block = a.group(g), *super = block;
-        const Record* record = x;
-        F acc = zero();
-        for (int b = 0; b < blocks; b++, block += T.block_bytes + T.scale_bytes, record += layout.side) {
-            I w[8];
-            F scale[2], minimum = zero();
-            if (T.super_bytes && b % 8 == 0) super = block, block += T.super_bytes;
-            prefetch_ahead<T.block_bytes + T.scale_bytes + T.super_bytes>(block);
-            open_block<T.bits>(block, w);
-            open_scales<K>(block + T.block_bytes, super, scale, minimum);
-            const int wide = record->wide;
-            for (int part = 0; part < parts; part++) {
-                I even = izero(), odd = izero();
-                for (int low = 0; low <= wide; low++) {
-                    if (low) even = shl<HIGH_BITS>(even), odd = shl<HIGH_BITS>(odd);
-                    if (MIDDLE<K>) even = iadd(even, imul(iset1(minus_of<Q>(record, part, low)), middle));
-                    const int8_t* p = (low ? record->low : record->high) + 4 * part * Q;
-                    for (int q = 0; q < Q; q += 2) {
-                        even = dot4<T.bits>(even, w[part * Q + q], ispread(p + 4 * q));
-                        odd = dot4<T.bits>(odd, w[part * Q + q + 1], ispread(p + 4 * q + 4));
-                    }
-                }
-                acc = fma(mul(to_float(iadd(even, odd)), scale[part]), set1(record->scale[wide]), acc);
-            }
-            if constexpr (HAS_MINIMA<K>) acc = fma(minimum, set1(record->scaled_sum), acc);
-        }
-        store(out + LANES * (g - first), acc);
-    }
-}
-
-// Weights of a kind that is not quantised, four groups at a time so that their sums overlap.
-template <Kind K> inline F load_column(const uint8_t* p) {
-    if constexpr (K == Kind::F32) return load((const float*)p);
-    if constexpr (K == Kind::BF16) return load_bf16((const uint16_t*)p);
-    return load_f16((const uint16_t*)p);
-}
-
-template <Kind K, int G>
-void multiply_one_floats(const Matrix& a, const float* x, int side, int g, float* out) {
-    constexpr int step = traits(K).block_bytes;
-    F acc[G];
-    for (int i = 0; i < G; i++) acc[i] = zero();
-    for (int k = 0; k < a.columns; k++)
-        for (int i = 0; i < G; i++)
-            acc[i] = fma(load_column<K>(a.group(g + i) + (size_t)k * step), set1(x[(size_t)k * side]), acc[i]);
-    for (int i = 0; i < G; i++) store(out + LANES * i, acc[i]);
-}
-
-template <Kind K>
-void multiply_one_floats(const Matrix& a, const RowLayout& layout, const float* x, int first, int last, float* out) {
-    int g = first;
-    for (; g + 4 <= last; g += 4) multiply_one_floats<K, 4>(a, x, layout.side, g, out + LANES * (g - first));
-    for (; g < last; g++) multiply_one_floats<K, 1>(a, x, layout.side, g, out + LANES * (g - first));
-}
-
-#ifdef CAMELID_BF16
-template <int G> void multiply_one_brain(const Matrix& a, const uint32_t* pairs, int side, int g, float* out) {
-    F acc[G];
-    for (int i = 0; i < G; i++) acc[i] = zero();
-    for (int k = 0; k < a.columns; k += 2)
-        for (int i = 0; i < G; i++) {
-            const uint8_t* w = a.group(g + i) + 32 * (size_t)k;
-            prefetch_ahead<64>(w);
-            acc[i] = dot2(acc[i], iload(w), ispread(pairs + (size_t)(k / 2) * side));
-        }
-    for (int i = 0; i < G; i++) store(out + LANES * i, acc[i]);
-}
-#endif
-
-inline void multiply_one_brain([[maybe_unused]] const Matrix& a, [[maybe_unused]] const RowLayout& layout,
-                               [[maybe_unused]] const uint32_t* pairs, [[maybe_unused]] int first,
-                               [[maybe_unused]] int last, [[maybe_unused]] float* out) {
-#ifdef CAMELID_BF16
-    int g = first;
-    for (; g + 2 <= last; g += 2) multiply_one_brain<2>(a, pairs, layout.side, g, out + LANES * (g - first));
-    for (; g < last; g++) multiply_one_brain<1>(a, pairs, layout.side, g, out + LANES * (g - first));
-#endif
-}
-
-void multiply_one(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int first, int last, float* out) {
-    const Record* records = layout.records(rows, 0);
-    const float* numbers = layout.numbers(rows, 0);
-    switch (a.kind) {
-        case Kind::Q4_0: return multiply_one_bytes<Kind::Q4_0>(a, layout, records, first, last, out);
-        case Kind::Q4_1: return multiply_one_bytes<Kind::Q4_1>(a, layout, records, first, last, out);
-        case Kind::Q5_0: return multiply_one_bytes<Kind::Q5_0>(a, layout, records, first, last, out);
-        case Kind::Q5_1: return multiply_one_bytes<Kind::Q5_1>(a, layout, records, first, last, out);
-        case Kind::Q8_0: return multiply_one_bytes<Kind::Q8_0>(a, layout, records, first, last, out);
-        case Kind::Q4_K: return multiply_one_bytes<Kind::Q4_K>(a, layout, records, first, last, out);
-        case Kind::Q5_K: return multiply_one_bytes<Kind::Q5_K>(a, layout, records, first, last, out);
-        case Kind::Q6_K: return multiply_one_bytes<Kind::Q6_K>(a, layout, records, first, last, out);
-        case Kind::F32: return multiply_one_floats<Kind::F32>(a, layout, numbers, first, last, out);
-        case Kind::BF16: return multiply_one_floats<Kind::BF16>(a, layout, numbers, first, last, out);
-        case Kind::F16: return multiply_one_floats<Kind::F16>(a, layout, numbers, first, last, out);
-        case Kind::F16_AS_BF16: return multiply_one_brain(a, layout, layout.pairs(rows, 0), first, last, out);
-    }
-}
-
-// --- many tokens -----------------------------------------------------------------------------------------------
-
-constexpr int R = TILE_GROUPS;
-
-template <Kind K> void unpack_bytes(const Matrix& a, int g, const Panel& panel, int slot) {
-    constexpr Traits T = traits(K);
-    constexpr int parts = 8 / QUADS<K>;
-    const uint8_t* group = a.group(g);
-    for (int b = 0; b < a.columns / 32; b++) {
-        I w[8];
-        F scale[2], minimum = zero();
-        const uint8_t* block = group + block_at(T, b);
-        open_block<T.bits>(block, w);
-        open_scales<K>(block + T.block_bytes, group + super_at(T, b), scale, minimum);
-        for (int q = 0; q < 8; q++) istore(panel.weights + 64 * ((size_t)(8 * b + q) * R + slot), w[q]);
-        for (int part = 0; part < parts; part++) store(panel.scales + LANES * ((b * parts + part) * R + slot), scale[part]);
-        if constexpr (HAS_MINIMA<K>) store(panel.minima + LANES * (b * R + slot), minimum);
-    }
-}
-
-template <Kind K> void unpack_floats(const Matrix& a, int g, const Panel& panel, int slot) {
-    const uint8_t* payload = a.group(g);
-    for (int k = 0; k < a.columns; k++)
-        store((float*)panel.weights + LANES * ((size_t)k * R + slot), load_column<K>(payload + (size_t)k * traits(K).block_bytes));
-}
-
-inline void unpack_brain(const Matrix& a, int g, const Panel& panel, int slot) {
-    for (int k = 0; k < a.columns; k += 2)
-        istore(panel.weights + 64 * ((size_t)(k / 2) * R + slot), iload(a.group(g) + 32 * (size_t)k));
-}
-
-void unpack(const Matrix& a, int g, const Panel& panel, int slot) {
-    switch (a.kind) {
-        case Kind::Q4_0: return unpack_bytes<Kind::Q4_0>(a, g, panel, slot);
-        case Kind::Q4_1: return unpack_bytes<Kind::Q4_1>(a, g, panel, slot);
-        case Kind::Q5_0: return unpack_bytes<Kind::Q5_0>(a, g, panel, slot);
-        case Kind::Q5_1: return unpack_bytes<Kind::Q5_1>(a, g, panel, slot);
-        case Kind::Q8_0: return unpack_bytes<Kind::Q8_0>(a, g, panel, slot);
-        case Kind::Q4_K: return unpack_bytes<Kind::Q4_K>(a, g, panel, slot);
-        case Kind::Q5_K: return unpack_bytes<Kind::Q5_K>(a, g, panel, slot);
-        case Kind::Q6_K: return unpack_bytes<Kind::Q6_K>(a, g, panel, slot);
-        case Kind::F32: return unpack_floats<Kind::F32>(a, g, panel, slot);
-        case Kind::BF16: return unpack_floats<Kind::BF16>(a, g, panel, slot);
-        case Kind::F16: return unpack_floats<Kind::F16>(a, g, panel, slot);
-        case Kind::F16_AS_BF16: return unpack_brain(a, g, panel, slot);
-    }
-}
-
-template <int T> using Sums = F[T][R];
-
-template <int T> inline __attribute__((always_inline)) void finish(Sums<T>& acc, float* out, size_t stride, bool adds) {
-    each<T>([&](auto t) INLINE {
-        each<R>([&](auto r) INLINE {
-            float* p = out + t * stride + LANES * r;
-            store(p, adds ? add(load(p), acc[t][r]) : acc[t][r]);
-        });
-    });
-}
-
-// dots += weights times a round (0 high, 1 low) of T records; Q registers share a scale.
-template <int T, int BITS, int Q, bool MINIMA, int ROUND>
-inline INLINE void tile_round(const uint8_t* weights, int middle, const Record* records, int part, I (&dots)[T][R]) {
-    if constexpr (!MINIMA)
-        each<T>([&](auto t) INLINE {
-            const I start = imul(iset1(minus_of<Q>(records + t, part, ROUND)), iset1(middle));
-            each<R>([&](auto r) INLINE { dots[t][r] = ROUND ? iadd(dots[t][r], start) : start; });
-        });
-    each<Q>([&](auto q) INLINE {
-        I w[R];
-        each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * (q * R + r)); });
-        each<T>([&](auto t) INLINE {
-            const I x = ispread((ROUND ? records[t].low : records[t].high) + 4 * (part * Q + q));
-            each<R>([&](auto r) INLINE { dots[t][r] = dot4<BITS>(dots[t][r], w[r], x); });
-        });
-    });
-}
-
-// BITS 6 stands for all below 8. Low bytes are gone through where any of the tokens has them: zeros add nothing.
-template <int T, int BITS, int Q, bool MINIMA>
-void tile_bytes(const Panel& panel, int middle, const RowLayout& layout, const Record* records, float* out, size_t stride,
-                bool adds) {
-    Sums<T> acc;
-    each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
-    const uint8_t* weights = panel.weights;
-    const float *scales = panel.scales, *minima = panel.minima;
-    for (int b = 0; b < layout.width / 32; b++, records += layout.side) {
-        int wide = 0;
-        each<T>([&](auto t) INLINE { wide |= records[t].wide; });
-        each<8 / Q>([&](auto part) INLINE {
-            I dots[T][R];
-            each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = izero(); }); });
-            tile_round<T, BITS, Q, MINIMA, 0>(weights, middle, records, part, dots);
-            asm volatile("" : "+r"(weights));  // loaded anew for the low bytes: held, they push the sums out of registers
-            if (wide) {
-                each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { dots[t][r] = shl<HIGH_BITS>(dots[t][r]); }); });
-                tile_round<T, BITS, Q, MINIMA, 1>(weights, middle, records, part, dots);
-            }
-            F scale[R];
-            each<R>([&](auto r) INLINE { scale[r] = load(scales + LANES * r); });
-            each<T>([&](auto t) INLINE {
-                const F x = set1(records[t].scale[wide]);
-                each<R>([&](auto r) INLINE { acc[t][r] = fma(mul(to_float(dots[t][r]), scale[r]), x, acc[t][r]); });
-            });
-            weights += 64 * Q * R, scales += LANES * R;
-        });
-        if constexpr (MINIMA) {
-            each<R>([&](auto r) INLINE {
-                const F minimum = load(minima + LANES * r);
-                each<T>([&](auto t) INLINE { acc[t][r] = fma(minimum, set1(records[t].scaled_sum), acc[t][r]); });
-            });
-            minima += LANES * R;
-        }
-    }
-    finish<T>(acc, out, stride, adds);
-}
-
-template <int T>
-void tile_floats(const Panel& panel, const RowLayout& layout, const float* x, float* out, size_t stride, bool adds) {
-    Sums<T> acc;
-    each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
-    const float* weights = (const float*)panel.weights;
-    for (int k = 0; k < layout.width; k++, weights += LANES * R, x += layout.side) {
-        F w[R];
-        each<R>([&](auto r) INLINE { w[r] = load(weights + LANES * r); });
-        each<T>([&](auto t) INLINE {
-            const F value = set1(x[t]);
-            each<R>([&](auto r) INLINE { acc[t][r] = fma(w[r], value, acc[t][r]); });
-        });
-    }
-    finish<T>(acc, out, stride, adds);
-}
-
-#ifdef CAMELID_BF16
-template <int T>
-void tile_brain(const Panel& panel, const RowLayout& layout, const uint32_t* pairs, float* out, size_t stride, bool adds) {
-    Sums<T> acc;
-    each<T>([&](auto t) INLINE { each<R>([&](auto r) INLINE { acc[t][r] = zero(); }); });
-    const uint8_t* weights = panel.weights;
-    for (int k = 0; k < layout.width; k += 2, weights += 64 * R, pairs += layout.side) {
-        I w[R];
-        each<R>([&](auto r) INLINE { w[r] = iload(weights + 64 * r); });
-        each<T>([&](auto t) INLINE {
-            const I x = ispread(pairs + t);
-            each<R>([&](auto r) INLINE { acc[t][r] = dot2(acc[t][r], w[r], x); });
-        });
-    }
-    finish<T>(acc, out, stride, adds);
-}
-#endif
-
 // Calls tile(T) for stretches of T tokens, the widest first.
 template <int T, class Tile> inline void in_tiles(int tokens, int done, Tile&& tile) {
     for (; done + T <= tokens; done += T) tile(std::integral_constant<int, T>{}, done);
     if constexpr (T > 1) in_tiles<(T > 8 ? 8 : T > 6 ? 6 : T > 4 ? 4 : T - 1)>(tokens, done, tile);
 }
 
-void multiply(Kind kind, const Panel& panel, const RowLayout& layout, const uint8_t* rows, int first, int tokens, float* out,
-              size_t stride, bool adds) {
-    const int middle = traits(kind).bits == 8 ? ZERO8 : traits(kind).middle;
-    const bool minima = traits(kind).scales == Scales::TWO || traits(kind).scales == Scales::SUPER;
-    auto bytes = [&](auto bits, auto quads, auto has_minima) {
-        in_tiles<TILE_TOKENS>(tokens, 0, [&](auto t, int done) {
-            tile_bytes<t(), bits(), quads(), has_minima()>(panel, middle, layout, layout.records(rows, first + done),
-                                                           out + done * stride, stride, adds);
+// A block's weights times the bytes of one round of an activation, under the block's scales.
+template <Kind K> inline INLINE F products(const I (&w)[8], const Round& x, const F (&scale)[2]) {
+    constexpr int Q = QUADS<K>;
+    F total = zero();
+    each<8 / Q>([&](auto part) INLINE {
+        I dots = izero();
+        if constexpr (MIDDLE<K> != 0) dots = shl<__builtin_ctz(MIDDLE<K>)>(iset1(Q == 8 ? x.minus : x.minus_half[part]));
+        each<Q>([&](auto q) INLINE {
+            dots = dot4<traits(K).bits>(dots, w[part * Q + q], ispread(x.bytes + 4 * (part * Q + q)));
         });
-    };
-    using std::integral_constant;
-    if (kind == Kind::F16_AS_BF16) {
+        if constexpr (part() == 0) total = mul(to_float(dots), scale[0]);
+        else total = fma(to_float(dots), scale[part], total);
+    });
+    return total;
+}
+
+inline void put(float* out, F x, bool adds) { store(out, adds ? add(load(out), x) : x); }
+
+// A group of rows times T tokens, whose records lie side by side. High and low bytes have sums of their own: which tokens
+// have low bytes is asked once a block, since a branch for each would be guessed wrong too often.
+template <Kind K, int T>
+void tile_bytes(const Matrix& a, int g, int side, const Record* x, float* out, size_t stride, bool adds) {
+    constexpr Traits TR = traits(K);
+    const uint8_t *block = a.group(g), *super = block;
+    F high[T], low[T];
+    each<T>([&](auto t) INLINE { high[t] = low[t] = zero(); });
+    for (int b = 0; b < a.columns / 32; b++, block += TR.block_bytes + TR.scale_bytes, x += side) {
+        I w[8];
+        F scale[2], minimum = zero();
+        if (TR.super_bytes && b % 8 == 0) super = block, block += TR.super_bytes;
+        prefetch_ahead<TR.block_bytes + TR.scale_bytes + TR.super_bytes>(block);
+        open_block<TR.bits>(block, w);
+        open_scales<K>(block + TR.block_bytes, super, scale, minimum);
+        unsigned wide = 0;
+        each<T>([&](auto t) INLINE {
+            high[t] = fma(products<K>(w, x[t].high, scale), set1(x[t].high.scale), high[t]);
+            if constexpr (HAS_MINIMA<K>) high[t] = fma(minimum, set1(x[t].scaled_sum), high[t]);
+            wide |= (unsigned)x[t].wide << t;
+        });
+        for (; wide; wide &= wide - 1) {
+            const int t = T == 1 ? 0 : __builtin_ctz(wide);
+            low[t] = fma(products<K>(w, x[t].low, scale), set1(x[t].low.scale), low[t]);
+        }
+    }
+    each<T>([&](auto t) INLINE { put(out + t * stride, add(high[t], low[t]), adds); });
+}
+
+// Weights of a kind that is not quantised, G groups at a time so that sums overlap.
+template <Kind K> inline F load_column(const uint8_t* p) {
+    if constexpr (K == Kind::F32) return load((const float*)p);
+    if constexpr (K == Kind::BF16) return load_bf16((const uint16_t*)p);
+    return load_f16((const uint16_t*)p);
+}
+
+template <Kind K, int T, int G>
+void tile_floats(const Matrix& a, int g, int side, const float* x, float* out, size_t stride, bool adds) {
+    constexpr int step = traits(K).block_bytes;
+    F acc[T][G];
+    each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { acc[t][i] = zero(); }); });
+    for (int k = 0; k < a.columns; k++, x += side)
+        each<G>([&](auto i) INLINE {
+            const uint8_t* p = a.group(g + i) + (size_t)k * step;
+            if (k % 2 == 0) prefetch_ahead<2 * step>(p);
+            const F w = load_column<K>(p);
+            each<T>([&](auto t) INLINE { acc[t][i] = fma(w, set1(x[t]), acc[t][i]); });
+        });
+    each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { put(out + t * stride + LANES * i, acc[t][i], adds); }); });
+}
+
 #ifdef CAMELID_BF16
-        in_tiles<TILE_FLOAT_TOKENS>(tokens, 0, [&](auto t, int done) {
-            tile_brain<t()>(panel, layout, layout.pairs(rows, first + done), out + done * stride, stride, adds);
+template <int T, int G>
+void tile_brain(const Matrix& a, int g, int side, const uint32_t* pairs, float* out, size_t stride, bool adds) {
+    F acc[T][G];
+    each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { acc[t][i] = zero(); }); });
+    for (int k = 0; k < a.columns; k += 2, pairs += side)
+        each<G>([&](auto i) INLINE {
+            const uint8_t* p = a.group(g + i) + 32 * (size_t)k;
+            prefetch_ahead<64>(p);
+            const I w = iload(p);
+            each<T>([&](auto t) INLINE { acc[t][i] = dot2(acc[t][i], w, ispread(pairs + t)); });
         });
+    each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { put(out + t * stride + LANES * i, acc[t][i], adds); }); });
+}
 #endif
-    } else if (is_float(kind)) {
-        in_tiles<TILE_FLOAT_TOKENS>(tokens, 0, [&](auto t, int done) {
-            tile_floats<t()>(panel, layout, layout.numbers(rows, first + done), out + done * stride, stride, adds);
-        });
-    } else if (kind == Kind::Q8_0) {
-        bytes(integral_constant<int, 8>{}, integral_constant<int, 8>{}, std::false_type{});
-    } else if (kind == Kind::Q6_K) {
-        bytes(integral_constant<int, 6>{}, integral_constant<int, 4>{}, std::false_type{});
-    } else if (minima) {
-        bytes(integral_constant<int, 6>{}, integral_constant<int, 8>{}, std::true_type{});
-    } else {
-        bytes(integral_constant<int, 6>{}, integral_constant<int, 8>{}, std::false_type{});
+
+// Groups first … last − 1 times T tokens from `token` on.
+template <Kind K, int T>
+void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int first, int last, float* out,
+           size_t stride, bool adds) {
+    const int side = layout.side;
+    const auto tile = [&](auto n, int g) INLINE {
+        float* to = out + LANES * (g - first);
+        if constexpr (!is_float(K)) tile_bytes<K, T>(a, g, side, layout.records(rows, token), to, stride, adds);
+#ifdef CAMELID_BF16
+        else if constexpr (K == Kind::F16_AS_BF16) tile_brain<T, n()>(a, g, side, layout.pairs(rows, token), to, stride, adds);
+#endif
+        else tile_floats<K, T, n()>(a, g, side, layout.numbers(rows, token), to, stride, adds);
+    };
+    constexpr int G = is_float(K) ? (T == 1 && K != Kind::F16_AS_BF16 ? 4 : FLOAT_GROUPS) : 1;
+    int g = first;
+    for (; g + G <= last; g += G) tile(std::integral_constant<int, G>{}, g);
+    for (; g < last; g++) tile(std::integral_constant<int, 1>{}, g);
+}
+
+template <Kind K>
+void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
+              float* out, size_t stride, bool adds) {
+    for (int strip = 0; strip < tokens; strip += layout.side)
+        in_tiles<is_float(K) ? TILE_FLOAT_TOKENS : TILE_TOKENS>(
+            tokens - strip < layout.side ? tokens - strip : layout.side, 0, [&](auto t, int done) {
+                const int at = strip + done;
+                tiles<K, t()>(a, layout, rows, token + at, first, last, out + at * stride, stride, adds);
+            });
+}
+
+void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
+              float* out, size_t stride, bool adds) {
+    const auto run = [&](auto kind) { multiply<kind()>(a, layout, rows, token, tokens, first, last, out, stride, adds); };
+    switch (a.kind) {
+        case Kind::Q4_0: return run(std::integral_constant<Kind, Kind::Q4_0>{});
+        case Kind::Q4_1: return run(std::integral_constant<Kind, Kind::Q4_1>{});
+        case Kind::Q5_0: return run(std::integral_constant<Kind, Kind::Q5_0>{});
+        case Kind::Q5_1: return run(std::integral_constant<Kind, Kind::Q5_1>{});
+        case Kind::Q8_0: return run(std::integral_constant<Kind, Kind::Q8_0>{});
+        case Kind::Q4_K: return run(std::integral_constant<Kind, Kind::Q4_K>{});
+        case Kind::Q5_K: return run(std::integral_constant<Kind, Kind::Q5_K>{});
+        case Kind::Q6_K: return run(std::integral_constant<Kind, Kind::Q6_K>{});
+        case Kind::F32: return run(std::integral_constant<Kind, Kind::F32>{});
+        case Kind::BF16: return run(std::integral_constant<Kind, Kind::BF16>{});
+        case Kind::F16: return run(std::integral_constant<Kind, Kind::F16>{});
+        case Kind::F16_AS_BF16: return run(std::integral_constant<Kind, Kind::F16_AS_BF16>{});
     }
 }
 

@@ -40,8 +40,8 @@ void norm(const float* x, const float* weight, int width, float eps, bool centre
 // and the default model, which carry most of what eight bits lose. KL to float32 falls from 3.4e-3 to 0.35e-3.
 constexpr float STANDS_OUT = 3.5f;
 
-// Blocks of 32: x = scale · (128 · high + low), fourteen bits and a sign, so that products are as good as exact; low is 0
-// where a block is not wide.
+// Blocks of 32: x = high + low, fourteen bits and a sign in all, so that products are as good as exact; low is 0 where a
+// block is not wide.
 inline void prepare_records(const float* x, const RowLayout& layout, Record* record) {
     F squares = zero();
     for (int i = 0; i < layout.width; i += LANES) squares = fma(load(x + i), load(x + i), squares);
@@ -55,16 +55,17 @@ inline void prepare_records(const float* x, const RowLayout& layout, Record* rec
         for (int i = 0; i < 2; i++) {
             const I whole = imul(to_int(mul(load(x + LANES * i), set1(inverse))), iset1(wide ? 1 : 128));
             const I high = to_int(mul(to_float(whole), set1(1.0f / 128))), low = iadd(whole, imul(high, iset1(-128)));
-            store_s8(record->high + LANES * i, high), store_s8(record->low + LANES * i, low);
+            store_s8(record->high.bytes + LANES * i, high), store_s8(record->low.bytes + LANES * i, low);
             sums[0][i] = isum(high), sums[1][i] = isum(low);
         }
+        record->high.scale = peak / 127 + odd, record->low.scale = peak / (127 * 128) + odd;
         for (int round = 0; round < 2; round++) {
-            record->minus_first[round] = -sums[round][0];
-            record->minus[round] = -(sums[round][0] + sums[round][1]);
+            Round& part = round ? record->low : record->high;
+            part.minus_half[0] = -sums[round][0], part.minus_half[1] = -sums[round][1];
+            part.minus = part.minus_half[0] + part.minus_half[1];
         }
         record->wide = wide;
-        record->scale[0] = peak / 127 + odd, record->scale[1] = peak / (127 * 128) + odd;
-        record->scaled_sum = record->scale[1] * (float)-(128 * record->minus[0] + record->minus[1]);
+        record->scaled_sum = record->low.scale * (float)-(128 * record->high.minus + record->low.minus);
     }
 }
 

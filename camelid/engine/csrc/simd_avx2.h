@@ -14,7 +14,7 @@ struct I {
     __m256i a, b;
 };
 
-constexpr int TILE_GROUPS = 1, TILE_TOKENS = 3, TILE_FLOAT_TOKENS = 4;
+constexpr int TILE_TOKENS = 6, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
 constexpr bool HAS_BF16 = false;
 #ifdef CAMELID_AVXVNNI
 constexpr int ZERO8 = 128;  // bytes of weights are made unsigned by adding this

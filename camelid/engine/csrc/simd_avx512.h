@@ -10,7 +10,7 @@ namespace camelid::CAMELID_ISA {
 using F = __m512;   // 16 floats
 using I = __m512i;  // 16 integers of 32 bits, or 64 bytes
 
-constexpr int TILE_GROUPS = 2, TILE_TOKENS = 6, TILE_FLOAT_TOKENS = 12;
+constexpr int TILE_TOKENS = 12, TILE_FLOAT_TOKENS = 12, FLOAT_GROUPS = 2;
 constexpr int ZERO8 = 128;  // bytes of weights are made unsigned by adding this
 #ifdef CAMELID_BF16
 constexpr bool HAS_BF16 = true;

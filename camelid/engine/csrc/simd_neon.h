@@ -14,7 +14,7 @@ struct I {
     int32x4_t v[4];
 };
 
-constexpr int TILE_GROUPS = 1, TILE_TOKENS = 3, TILE_FLOAT_TOKENS = 4;
+constexpr int TILE_TOKENS = 6, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
 constexpr int ZERO8 = 0;  // bytes of weights stay signed
 constexpr bool HAS_BF16 = false;
 

@@ -15,7 +15,7 @@ struct I {
     int32_t v[16];
 };
 
-constexpr int TILE_GROUPS = 1, TILE_TOKENS = 1, TILE_FLOAT_TOKENS = 1;
+constexpr int TILE_TOKENS = 1, TILE_FLOAT_TOKENS = 1, FLOAT_GROUPS = 1;
 constexpr int ZERO8 = 0;  // bytes of weights stay signed
 constexpr bool HAS_BF16 = false;
 
