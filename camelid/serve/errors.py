@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from camelid.errors import CamelidError, ContextError, OptionError, ResourceError
-
-log = logging.getLogger(__name__)
 
 Headers = Mapping[str, str]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -82,10 +79,11 @@ def error_body(error: CamelidError) -> dict[str, Any]:
     return {"error": {"message": api.message, "type": kind, "param": api.param, "code": api.code}}
 
 
-def error_response(error: CamelidError) -> JSONResponse:
+def error_response(error: CamelidError) -> Response:
     """An error as an answer."""
     api = as_api_error(error)
-    return JSONResponse(error_body(api), api.status, headers=api.headers)
+    body = json.dumps(error_body(api))  # ASCII: a message may quote half a character
+    return Response(body, api.status, headers=api.headers, media_type="application/json")
 
 
 def internal_error() -> ApiError:
@@ -111,15 +109,15 @@ def invalid(errors: Sequence[Any]) -> ApiError:
 def install(app: FastAPI) -> None:
     """Have every error of an application answered in that shape."""
 
-    async def ours(request: Request, error: Exception) -> JSONResponse:
+    async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CamelidError)
         return error_response(error)
 
-    async def validation(request: Request, error: Exception) -> JSONResponse:
+    async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return error_response(invalid(error.errors()))
 
-    async def plain(request: Request, error: Exception) -> JSONResponse:
+    async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = f"{request.method} {request.url.path}: {error.detail}"
         return error_response(ApiError(error.status_code, message, headers=error.headers))

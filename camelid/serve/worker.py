@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,7 +89,7 @@ class Worker:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def stream(self, request: Request, *, starts_text: bool = False) -> AsyncIterator[Delta]:
+    async def stream(self, request: Request, *, starts_text: bool = False) -> AsyncGenerator[Delta, None]:
         """The pieces of an answer as they come. Leaving early cancels the request within one step.
 
         A reader that falls behind by more than `MOST_HELD` pieces is cut off, so that memory stays bounded.
