@@ -1,0 +1,49 @@
+"""How a browser gets in where keys are asked for: the key is entered once, and a cookie is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from camelid.serve.keys import COOKIE, SESSION_SECONDS, Keys
+from camelid.serve.pages.shell import render
+
+WRONG_KEY_SECONDS = 1.0  # until a wrong key is answered
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/login")
+async def ask(request: Request, next: str = "/") -> Response:
+    """The form."""
+    return render(request, "login.html", next=_local(next), is_wrong=False)
+
+
+@router.post("/login")
+async def enter(request: Request) -> Response:
+    """Take a key, and keep a session in a cookie that scripts cannot read and other sites cannot use."""
+    form = parse_qs((await request.body()).decode("utf-8", "replace"))
+    next, key = _local(form.get("next", ["/"])[0]), form.get("key", [""])[0].strip()
+    keys: Keys = request.app.state.keys
+    if not keys.has(key):
+        await asyncio.sleep(WRONG_KEY_SECONDS)
+        return render(request, "login.html", status=401, next=next, is_wrong=True)
+    response = RedirectResponse(next, 303)
+    response.set_cookie(
+        COOKIE,
+        keys.session(),
+        max_age=SESSION_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+def _local(address: str) -> str:
+    """Only a path of this server; anything else would lead away from it."""
+    plain = address.isprintable() and "\\" not in address
+    return address if plain and address.startswith("/") and not address.startswith("//") else "/"
