@@ -8,14 +8,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from camelid import __version__
-from camelid.serve import errors
+from camelid.serve import errors, login, native
+from camelid.serve.guards import Guards
+from camelid.serve.keys import Keys
 from camelid.serve.models import Models
+from camelid.serve.openai import routes as openai
 from camelid.serve.options import ServeOptions
+from camelid.serve.pages import routes as pages
 
 
 def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
     """All routes over these models. Workers start and stop with the application; handlers find what they need in
-    `app.state`: `models` and `options`."""
+    `app.state`: `models`, `options` and `keys`."""
     options = options if options is not None else ServeOptions()
 
     @asynccontextmanager
@@ -30,6 +34,9 @@ def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
     app = FastAPI(
         title="camelid", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False
     )
-    app.state.models, app.state.options = models, options
+    app.state.models, app.state.options, app.state.keys = models, options, Keys(options.api_keys)
     errors.install(app)
+    app.add_middleware(Guards, options=options, keys=app.state.keys)
+    for router in (openai.router, native.router, pages.router, login.router):
+        app.include_router(router)
     return app

@@ -1,0 +1,206 @@
+"""What the tokens of one sample become for a client: pieces of text, of calls, and of log-probabilities.
+
+Streamed and whole answers are made of the same pieces, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from camelid.chat.results import Delta
+from camelid.engine.request import Alternative
+from camelid.serve.errors import ApiError
+from camelid.tokens.message import ToolCall
+from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.tool_calls import Arguments, CallBegun, CallEnded, Content, ToolParser, gathered
+from camelid.tokens.tool_styles import Style, control_ids
+
+UNLIKELY = -9999.0  # OpenAI's stand-in for minus infinity, which JSON does not have
+
+
+@dataclass(frozen=True, slots=True)
+class Spelled:
+    """A token with its bytes (empty for a control token), its text and its log-probability (None: not known)."""
+
+    bytes: bytes
+    text: str
+    logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A token's log-probability, the likeliest in its place, and the character of the text where it begins."""
+
+    token: Spelled
+    top: tuple[Spelled, ...]
+    offset: int
+
+
+class Speller:
+    """Spells tokens that follow each other, and counts the characters of their text.
+
+    Args:
+        tokenizer: spells the ids.
+        starts_text: the first token begins a text, so that SentencePiece's leading space is dropped.
+        offset: characters before the first token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, starts_text: bool = False, offset: int = 0) -> None:
+        self._tokenizer, self._first, self.offset = tokenizer, starts_text, offset
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def spell(self, id: int, logprob: float | None, top: Iterable[Alternative] = ()) -> Logged:
+        """The next token."""
+        others = tuple(self._spelled(other.id, other.logprob) for other in top)
+        logged = Logged(self._spelled(id, logprob), others, self.offset)
+        if self._tokenizer.token_bytes(id):  # not a control token, so the text begins here
+            self._first = False
+            self.offset += len(self._decoder.decode(logged.token.bytes))
+        return logged
+
+    def _spelled(self, id: int, logprob: float | None) -> Spelled:
+        is_control = not self._tokenizer.token_bytes(id)
+        data = self._tokenizer.token_bytes(id, first=self._first)
+        text = self._tokenizer.piece(id) if is_control else data.decode("utf-8", "replace")
+        return Spelled(data, text, None if logprob is None else max(logprob, UNLIKELY))
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What has become certain of one choice."""
+
+    index: int
+    text: str = ""
+    calls: tuple[CallBegun | Arguments, ...] = ()
+    logged: tuple[Logged, ...] = ()
+    finish_reason: str | None = None
+
+
+@dataclass
+class Tools:
+    """How calls are found in an answer: in which style, of which functions, and whether one is the end of it."""
+
+    style: Style
+    names: tuple[str, ...]
+    only_one: bool = False
+
+
+class Choice:
+    """One sample's way from tokens to pieces.
+
+    Args:
+        index: of the choice in the reply.
+        tokenizer: spells the ids.
+        speller: if log-probabilities are wanted.
+        tools: if calls are looked for.
+        is_json: the form promises JSON, or a call where there are tools; when the answer is complete, this is checked.
+
+    Attributes:
+        n_tokens: written so far, a stop id included; log-probabilities sum to `logprob`.
+        done: the text has ended, whatever tokens still come.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        tokenizer: Tokenizer,
+        *,
+        speller: Speller | None = None,
+        tools: Tools | None = None,
+        is_json: bool = False,
+    ) -> None:
+        self.index, self.n_tokens, self.logprob, self.done = index, 0, 0.0, False
+        self._speller, self._tools, self._is_json = speller, tools, is_json
+        self._parser = ToolParser(tools.style, tools.names) if tools is not None else None
+        self._control = control_ids(tokenizer, tools.style) if tools is not None else {}
+        self._pending: deque[Logged] = deque()  # spelled, and not a character of it has left
+        self._n_left = speller.offset if speller is not None else 0  # characters that have left
+        self._written: list[Content | CallBegun | Arguments | CallEnded] = []  # kept where a form promises something
+
+    def take(self, delta: Delta) -> Piece | None:
+        """What one token adds; None if nothing.
+
+        Raises:
+            ApiError: the complete answer has not the form that was promised.
+        """
+        if self.done:
+            return None
+        self.n_tokens += 1
+        self.logprob += delta.token.logprob
+        reason = delta.finish_reason
+        logged = self._log(delta) if self._speller is not None else ()
+        if self._parser is None and not self._is_json:  # most answers
+            self.done = reason is not None
+            return Piece(self.index, delta.text, (), logged, reason) if delta.text or logged or reason else None
+        events = self._events(delta)
+        if reason == "stop" or self.done:
+            reason = "tool_calls" if self._parser is not None and self._parser.n_calls else "stop"
+        self.done = reason is not None
+        if self._is_json:
+            self._written += events
+            if reason in ("stop", "tool_calls"):
+                self._check()
+        text = "".join(event.text for event in events if isinstance(event, Content))
+        calls = tuple(event for event in events if isinstance(event, CallBegun | Arguments))
+        return Piece(self.index, text, calls, logged, reason) if text or calls or logged or reason else None
+
+    def _events(self, delta: Delta) -> list[Content | CallBegun | Arguments | CallEnded]:
+        if self._parser is None:
+            return [Content(delta.text)] if delta.text else []
+        events = self._parser.push(delta.text + ("" if delta.ended else self._control.get(delta.token.id, "")))
+        if delta.finish_reason:
+            events += self._parser.finish()
+        if self._tools is not None and self._tools.only_one:
+            end = next((at for at, event in enumerate(events) if isinstance(event, CallEnded)), None)
+            if end is not None:
+                del events[end + 1 :]
+                self.done = True
+        return events
+
+    def _log(self, delta: Delta) -> tuple[Logged, ...]:
+        """The tokens of which some text has left by now; those of a stop string never do."""
+        assert self._speller is not None
+        self._n_left += len(delta.text)
+        if not delta.ended:
+            self._pending.append(self._speller.spell(delta.token.id, delta.token.logprob, delta.token.top))
+        whole = delta.finish_reason == "length" or delta.ended
+        left = []
+        while self._pending and (whole or self._pending[0].offset < self._n_left):
+            left.append(self._pending.popleft())
+        return tuple(left)
+
+    def _check(self) -> None:
+        text, calls = gathered(self._written)
+        try:
+            if self._parser is None:
+                json.loads(text)
+            elif not calls or text:
+                raise ValueError("it holds no call, or more than calls")
+            for call in calls:
+                json.loads(call.arguments)
+        except ValueError as error:
+            message = f"the complete answer has not the form that was promised: {error}"
+            raise ApiError(500, message, code="constraint_violated") from None
+
+
+@dataclass
+class Whole:
+    """A choice with all its pieces."""
+
+    index: int
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    logged: list[Logged] = field(default_factory=list)
+    finish_reason: str = "length"
+
+
+def whole(index: int, pieces: Sequence[Piece]) -> Whole:
+    """The pieces of one choice, joined."""
+    _, calls = gathered(event for piece in pieces for event in piece.calls)
+    text = "".join(piece.text for piece in pieces)
+    logged = [one for piece in pieces for one in piece.logged]
+    return Whole(index, text, calls, logged, pieces[-1].finish_reason or "length")

@@ -1,0 +1,64 @@
+"""/v1/embeddings: the mean of a text's last hidden states, as a vector of length one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.requests import Request
+
+from camelid.chat.llama import Llama
+from camelid.serve.models import Models
+from camelid.serve.openai.completions import check_fits
+from camelid.serve.openai.event_stream import while_connected
+from camelid.serve.openai.replies import Embedding, EmbeddingReply, EmbeddingUsage
+from camelid.serve.openai.requests import EmbeddingRequest
+from camelid.serve.worker import Worker
+
+
+async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
+    """Vectors of texts: `Llama.embed`, divided by its length, so that a dot product is the cosine.
+
+    Raises:
+        ApiError: there is no such model, or there is no room.
+        OptionError: a text is empty or too long.
+    """
+    models: Models = request.app.state.models
+    worker = models.get(body.model)
+    inputs = await asyncio.to_thread(_ids, worker.llama, body)
+    vectors = await while_connected(request.receive, _vectors(worker, inputs))
+    written = [_base64(vector) if body.encoding_format == "base64" else vector.tolist() for vector in vectors]
+    n_tokens = sum(len(ids) for ids in inputs)
+    return EmbeddingReply(
+        object="list",
+        data=[Embedding(object="embedding", index=index, embedding=one) for index, one in enumerate(written)],
+        model=worker.name,
+        usage=EmbeddingUsage(prompt_tokens=n_tokens, total_tokens=n_tokens),
+    )
+
+
+def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
+    inputs = [llama.prompt_ids(text) for text in body.inputs]
+    for ids in inputs:
+        check_fits(llama, ids)
+    return inputs
+
+
+async def _vectors(worker: Worker, inputs: list[list[int]]) -> list[NDArray[np.float32]]:
+    """One text after the other, so that running answers go on between them."""
+    vectors = []
+    for ids in inputs:
+        mean = await worker.call(partial(_mean_hidden, ids))
+        vectors.append(mean / (np.linalg.norm(mean) or 1))
+    return vectors
+
+
+def _mean_hidden(ids: list[int], llama: Llama) -> NDArray[np.float32]:
+    return llama.engine.mean_hidden(ids)
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()

@@ -1,0 +1,120 @@
+"""Server-sent events, and work that ends when the client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from camelid.errors import CamelidError
+from camelid.serve.errors import ApiError, error_body, internal_error
+from camelid.serve.openai.chunks import event
+
+T = TypeVar("T")
+HEARTBEAT = 15.0  # seconds of silence after which a comment keeps the connection open
+
+log = logging.getLogger(__name__)
+
+
+class EventStream(Response):
+    """Events as they come, each sent at once.
+
+    The status is sent with the first event, or after `HEARTBEAT` seconds without one: what fails before that has its
+    own status. What fails later is told in the last event. When the client goes away, `events` is closed.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        # nginx would otherwise collect what should be seen at once
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+        self._begun = self._silent = False
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all events.
+
+        Raises:
+            CamelidError: before anything was sent.
+        """
+        beating = asyncio.create_task(self._beat(send))
+        try:
+            with suppress(GoneError):
+                await while_connected(receive, self._write(send))
+        finally:
+            await _end(beating)
+
+    async def _write(self, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            try:
+                async for data in events:
+                    await self._send(send, data)
+            except Exception as error:
+                if not self._begun:
+                    raise
+                if not isinstance(error, CamelidError):
+                    log.error("a stream failed", exc_info=error)
+                    error = internal_error()
+                await self._send(send, event(error_body(error)))
+        await self._send(send, b"", more=False)
+
+    async def _beat(self, send: Send) -> None:
+        while True:
+            self._silent = True
+            await asyncio.sleep(HEARTBEAT)
+            if self._silent:
+                await self._send(send, b": waiting\n\n")
+
+    async def _send(self, send: Send, data: bytes, more: bool = True) -> None:
+        async with self._turn:
+            self._silent = False
+            if not self._begun:
+                self._begun = True
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+class GoneError(ApiError):
+    """The client has gone away; nginx's status for that is seen in logs only."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "the client has closed the connection", "client_closed_request")
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives; it is cancelled when the client goes away.
+
+    Args:
+        receive: of a request whose body has been read.
+        work: the answer in the making.
+
+    Raises:
+        GoneError: the client went away before.
+    """
+    working = asyncio.create_task(work)
+    waiting = asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise GoneError
+        return working.result()
+    finally:
+        await _end(waiting)
+        await _end(working)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
