@@ -80,7 +80,7 @@ def _layers(flow: Flow, seen: Pass) -> tuple[LayerView, ...]:
     piece = flow.llama.tokenizer.piece
     views = []
     for layer, lens in enumerate(flow.lens(seen, len(seen.ids) - 1)):
-        looks = seen.attention(layer)[:, -1].mean(axis=0)
+        looks = seen.last_looks(layer).mean(axis=0)
         most = np.argsort(-looks, kind="stable")[:SHOWN_LOOKS]
         attention = tuple((piece(seen.ids[at]), float(looks[at])) for at in most)
         id, probability = lens.top[0]

@@ -114,6 +114,10 @@ class Pass:
         queries = np.concatenate([one.layers[layer].query for one in self.chain()])
         return reference.attend(queries, *self.keys_and_values(layer))[1]
 
+    def last_looks(self, layer: int) -> Array:
+        """The last position's row of `attention`, (H, L)."""
+        return reference.attend(self.layers[layer].query[-1:], *self.keys_and_values(layer))[1][:, 0]
+
     def at(self, position: int) -> tuple[Pass, int]:
         """The pass that a position was new in, and its row there."""
         one = self

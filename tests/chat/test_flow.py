@@ -89,6 +89,7 @@ def test_attention_rows_are_causal_distributions_and_the_references(tiny):
     for layer in range(config.n_layers):
         weights = seen.attention(layer)
         np.testing.assert_array_equal(weights, shown["attention_weights", layer])
+        np.testing.assert_allclose(seen.last_looks(layer), weights[:, -1], atol=1e-6)
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
         assert not weights[:, np.triu(np.ones((len(IDS), len(IDS)), bool), 1)].any()
         for position, lens in enumerate(flow.lens(seen, at)[layer] for at in range(len(IDS))):
