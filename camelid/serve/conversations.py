@@ -62,31 +62,46 @@ class Tree:
 
 
 class Store:
-    """All conversations. Methods that wait run in the store's own thread.
+    """All conversations; open it before anything else is asked of it.
 
-    What is returned belongs to nobody: changing it changes nothing that is kept.
+    Methods that wait run in the store's own thread, and raise ResourceError when the file cannot be written. What they
+    return belongs to nobody: changing it changes nothing that is kept.
 
-    Raises:
-        OptionError: a newer camelid has written the file.
-        ResourceError: it is no database, or the place cannot be written. Every method may raise this one.
+    Args:
+        path: of the file; it is made with its folder if it is not there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._engine: Engine | None = None
         self._thread = ThreadPoolExecutor(1, "conversations")
+
+    def open(self) -> None:
+        """Make or open the file, and bring it up to date; nothing happens if that was done.
+
+        Raises:
+            OptionError: a newer camelid has written the file.
+            ResourceError: it is no database, or the place cannot be written.
+        """
+        if self._engine is not None:
+            return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._engine = _engine(path)
-            migrate(self._engine, path)
-            with Session(self._engine) as session, session.begin():  # whoever wrote these is gone
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            engine = _engine(self.path)
+            migrate(engine, self.path)
+            with Session(engine) as session, session.begin():  # whoever wrote these is gone
                 session.execute(update(Message).where(Message.state == "streaming").values(state="stopped"))
         except (OSError, SQLAlchemyError) as error:
-            raise ResourceError(f"{path}: {_reason(error)}; conversations cannot be kept there") from None
+            raise ResourceError(f"{self.path}: {_reason(error)}; conversations cannot be kept there") from None
+        self._engine = engine
 
     async def close(self) -> None:
-        """Finish what is being written."""
+        """Finish what is being written; it can be opened again."""
         await asyncio.to_thread(self._thread.shutdown)
-        self._engine.dispose()
+        self._thread = ThreadPoolExecutor(1, "conversations")
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
 
     async def conversations(self) -> list[Conversation]:
         """All, the latest first."""

@@ -30,6 +30,7 @@ def with_store(path: Path, work: Callable[[Store], Awaitable[T]]) -> T:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Store]:
         store = Store(path)
+        store.open()
         try:
             yield store
         finally:
@@ -170,7 +171,7 @@ def test_a_newer_file_is_refused(tmp_path):
     migrations.migrate(engine, path, newer_steps(tmp_path))
     engine.dispose()
     with pytest.raises(OptionError, match="newer camelid"):
-        Store(path)
+        Store(path).open()
 
 
 @pytest.mark.parametrize("content", [b"not a database, only words" * 100, b"SQLite format 3\0 and then nonsense"])
@@ -178,14 +179,14 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "serve.db"
     path.write_bytes(content)
     with pytest.raises(ResourceError, match=r"serve\.db: .*conversations cannot be kept there"):
-        Store(path)
+        Store(path).open()
     assert path.read_bytes() == content
 
 
 def test_a_place_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot be kept there"):
-        Store(tmp_path / "file" / "serve.db")
+        Store(tmp_path / "file" / "serve.db").open()
 
 
 WRITER = """
@@ -195,6 +196,7 @@ from camelid.serve.conversations import Store
 
 async def main():
     store = Store(Path(sys.argv[1]))
+    store.open()
     id = (await store.create("m")).id
     question = await store.add(id, None, "user", "Count.")
     answer = await store.add(id, question.id, "assistant", "", state="streaming")
