@@ -18,7 +18,7 @@ from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
 # One way to write white space: with free white space a weak model may write blanks for ever.
-_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,10 @@ class Form:
             return LLMatcher.grammar_from_regex(self.regex)
         if self.grammar is not None:
             return LLMatcher.grammar_from_lark(self.grammar)
-        return LLMatcher.grammar_from_json_schema(_schema(self.json_schema), overrides=_COMPACT)
+        try:
+            return LLMatcher.grammar_from_json_schema(_schema(self.json_schema), overrides=COMPACT)
+        except ValueError as error:  # such as half a character of UTF-16
+            raise OptionError(f"json_schema: {_one_line(str(error))}") from None
 
 
 def _schema(given: dict[str, Any] | str | None) -> str:

@@ -147,9 +147,7 @@ class Llama:
             OptionError: the conversation or the tools do not suit the format, or as `generate`.
         """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
-        if tools:
-            raise OptionError("tools: this model's template has none")
-        ids = self.chat_format.encode(self.tokenizer, messages)
+        ids = self.chat_format.encode(self.tokenizer, messages, tools)
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
         return self._request(ids, self._params(params, changes), stops, form)
 

@@ -23,6 +23,7 @@ class Style:
         opens, closes: what stands before and after a call; the reader does without `closes` where it does not come.
         key: of the arguments, in a JSON object with the name of the function; None: the name follows `opens` up to a
             `>`, and then come the arguments alone.
+        between: what parts two calls.
         bare: the object may come without `opens`, first or after another call.
     """
 
@@ -30,6 +31,7 @@ class Style:
     opens: str
     closes: str
     key: str | None
+    between: str
     bare: bool = False
 
 
@@ -37,11 +39,11 @@ STYLES: dict[str, Style] = {
     row.name: row
     for row in (
         # <tool_call>{"name": "f", "arguments": {…}}</tool_call>: Hermes 2 Pro, Qwen 2.5
-        Style("hermes", "<tool_call>", "</tool_call>", "arguments"),
+        Style("hermes", "<tool_call>", "</tool_call>", "arguments", "\n"),
         # {"name": "f", "parameters": {…}}; …: Llama 3.1 and later
-        Style("json", "<|python_tag|>", ";", "parameters", bare=True),
+        Style("json", "<|python_tag|>", ";", "parameters", "; ", bare=True),
         # <function=f>{…}</function>: what Llama 3.1's model card calls custom
-        Style("function", "<function=", "</function>", None),
+        Style("function", "<function=", "</function>", None, "\n"),
     )
 }
 

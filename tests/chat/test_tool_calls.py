@@ -1,0 +1,149 @@
+"""Answers that must be calls: whatever a model would rather write, they parse, and their arguments fit."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import jsonschema
+import pytest
+
+from camelid.chat.answer import Answer, collect
+from camelid.chat.llama import Llama
+from camelid.chat.tool_calls import NOTHING, tool_form
+from camelid.engine.engine import Engine, EngineOptions
+from camelid.errors import OptionError
+from camelid.tokens.message import Message
+from camelid.tokens.tool_calls import ToolParser, gathered
+from camelid.tokens.tool_styles import STYLES, control_ids
+from tests.engine.backends import tiny_backend
+from tests.tiny import tiny_config
+from tests.tokens.test_tool_templates import CUSTOM, HERMES, LLAMA
+from tests.tokens.vocabularies import small_bytes
+from tests.weights.models import tiny_weights
+
+WORD = {"type": "string", "pattern": "^[a-z]{1,5}$"}
+TOOLS: dict[str, dict[str, Any] | None] = {
+    "nothing": None,
+    "scalars": {
+        "type": "object",
+        "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}, "b": {"type": "boolean"}, "w": WORD},
+        "required": ["n", "b", "w"],
+        "additionalProperties": False,
+    },
+    "closed": {
+        "properties": {
+            "unit": {"enum": ["C", "F", '"}</tool_call>']},
+            "more": {"type": "array", "items": WORD, "maxItems": 2},
+        },
+        "required": ["unit"],
+        "additionalProperties": False,
+    },
+    "nested": {
+        "type": "object",
+        "properties": {"at": {"$ref": "#/$defs/place"}, "or": {"anyOf": [{"type": "null"}, {"const": 1.5}]}},
+        "required": ["at", "or"],
+        "additionalProperties": False,
+        "$defs": {
+            "place": {
+                "type": "object",
+                "properties": {"x": {"type": "integer", "minimum": -5, "maximum": 5}},
+                "required": ["x"],
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+
+
+def described(name: str) -> dict[str, Any]:
+    parameters = TOOLS[name]
+    return {"type": "function", "function": {"name": name} | ({"parameters": parameters} if parameters else {})}
+
+
+ALL = [described(name) for name in TOOLS]
+SHOWN = [
+    {"type": "function", "function": {"parameters": NOTHING, "description": "", **tool["function"]}} for tool in ALL
+]
+CONTROL = ("<|im_end|>", "<|im_start|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>")
+CASES = {
+    "hermes": (HERMES, CONTROL, "hermes"),
+    "hermes, control tokens": (HERMES, (*CONTROL, "<tool_call>", "</tool_call>"), "hermes"),
+    "json": (LLAMA, (*CONTROL, "<|python_tag|>"), "json"),
+    "function": (CUSTOM, CONTROL, "function"),
+}
+
+
+@cache
+def llama(case: str) -> Llama:
+    """A random model with a vocabulary of bytes, and a template of the case's style."""
+    template, control, _ = CASES[case]
+    tokenizer = small_bytes(*control)
+    config = tiny_config(vocab_size=320, context=4096)
+    weights = tiny_weights(config=config, chat_template=template, stop_ids=(256,), load_tokenizer=lambda: tokenizer)
+    return Llama(weights, Engine(tiny_backend(vocab_size=320, context=4096), EngineOptions()))
+
+
+def answers(case: str, choice: str | None, seed: int, parallel: bool = True) -> list[tuple[str, Any]]:
+    """Whole answers of a random model that must call, as content and calls."""
+    model, style = llama(case), STYLES[CASES[case][2]]
+    form = tool_form(ALL, choice, style, model.tokenizer, parallel=parallel)
+    request = model.chat_request(
+        [Message("user", "Go.")], tools=SHOWN, form=form, temperature=1.0, top_p=1.0, seed=seed, n=4, max_tokens=1000
+    )
+    answer = Answer(model.tokenizer, request, shown=control_ids(model.tokenizer, style))
+    whole = collect(delta for token in model.engine.stream(request) if (delta := answer.push(token)))
+    read = []
+    for sample in (whole, *whole.others):
+        if sample.finish_reason == "stop":
+            parser = ToolParser(style, list(TOOLS))
+            read.append(gathered([*parser.push(sample.text), *parser.finish()]))
+    return read
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("choice", [None, *TOOLS])
+def test_answers_are_calls_whose_arguments_fit_their_schema(case, choice):
+    read = answers(case, choice, seed=1)
+    assert len(read) >= 3  # hardly any is cut by its length
+    for content, calls in read:
+        assert content == ""
+        assert calls
+        for call in calls:
+            assert call.name in (TOOLS if choice is None else [choice])
+            schema = TOOLS[call.name] or {"type": "object", "maxProperties": 0}
+            jsonschema.validate(json.loads(call.arguments), {"type": "object", **schema})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_call_or_more(case):
+    counts = {len(calls) for seed in range(6) for _, calls in answers(case, "nothing", seed)}
+    assert 1 in counts
+    assert max(counts) > 1
+    assert {len(calls) for seed in range(3) for _, calls in answers(case, None, seed, parallel=False)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice", "words"),
+    [
+        (ALL, "scalar", "^tool_choice: 'scalar' is none of the tools; did you mean 'scalars'"),
+        ([{"type": "retrieval"}], None, "^tools: number 1 is not a function"),
+        (
+            [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}],
+            None,
+            "^tools: the parameters of 'f' must be a JSON schema of type object",
+        ),
+    ],
+)
+def test_what_cannot_be_called_is_refused(tools, choice, words):
+    with pytest.raises(OptionError, match=words):
+        tool_form(tools, choice, STYLES["json"], small_bytes())
+
+
+def test_a_schema_that_is_not_done_is_refused_before_anything_is_written():
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"not": {"required": ["a"]}}}}]
+    model = llama("hermes")
+    form = tool_form(tools, None, STYLES["hermes"], model.tokenizer)
+    with pytest.raises(OptionError, match=r"^form: "):
+        model.chat_request("Go.", tools=tools, form=form)
