@@ -14,7 +14,9 @@ from camelid.serve.keys import Keys
 from camelid.serve.models import Models
 from camelid.serve.openai import routes as openai
 from camelid.serve.options import ServeOptions
+from camelid.serve.pages import flow_api, flow_routes, models_routes
 from camelid.serve.pages import routes as pages
+from camelid.serve.pages.flows import Flows
 
 
 def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
@@ -35,8 +37,11 @@ def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
         title="camelid", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False
     )
     app.state.models, app.state.options, app.state.keys = models, options, Keys(options.api_keys)
+    app.state.flows = Flows()
     errors.install(app)
     app.add_middleware(Guards, options=options, keys=app.state.keys)
     for router in (openai.router, native.router, pages.router, login.router):
+        app.include_router(router)
+    for router in (flow_routes.router, flow_api.router, models_routes.router):
         app.include_router(router)
     return app

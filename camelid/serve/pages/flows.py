@@ -27,6 +27,7 @@ class Flows:
     def __init__(self) -> None:
         self._turn = CapacityLimiter(1)
         self._lock = threading.Lock()  # work goes on when its client has left, and then has no turn any more
+        self._open = 0  # pieces of work that were asked for and are not done
         self._flows: WeakKeyDictionary[Llama, Flow] = WeakKeyDictionary()
 
     async def run(self, llama: Llama, work: Callable[[Flow], T]) -> T:
@@ -36,9 +37,13 @@ class Flows:
             ApiError: 429, too many wait already.
             CamelidError: what `work` raises.
         """
-        if self._turn.statistics().tasks_waiting >= MOST_WAITING:
+        if self._open > MOST_WAITING:
             raise ApiError(429, f"{MOST_WAITING} wait already; try again", "queue_full", headers={"Retry-After": "2"})
-        return await anyio.to_thread.run_sync(self._work, llama, work, limiter=self._turn)
+        self._open += 1
+        try:
+            return await anyio.to_thread.run_sync(self._work, llama, work, limiter=self._turn)
+        finally:
+            self._open -= 1
 
     def _work(self, llama: Llama, work: Callable[[Flow], T]) -> T:
         with self._lock:
