@@ -7,6 +7,7 @@ judged rightly. Stop ids are allowed exactly where the text so far is complete.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
+_QUOTED = re.compile(r"\s*\d+ \|")  # a line of a grammar, in a message
 # One way to write white space: with free white space a weak model may write blanks for ever.
 COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
@@ -137,4 +139,5 @@ class _Vocabulary:
 
 
 def _one_line(message: str) -> str:
-    return " ".join(message.split())[:300]
+    """Without the lines of the grammar that llguidance quotes with their numbers."""
+    return " ".join(line.strip() for line in message.splitlines() if not _QUOTED.match(line))[:300]

@@ -28,7 +28,7 @@ def tool_form(
         parallel: more than one call may be made.
 
     Raises:
-        OptionError: a tool is none, or none is named so.
+        OptionError: a tool is none or cannot be a form, or none is named so.
     """
     names = tool_names(tools)
     if choice is not None and choice not in names:
@@ -39,7 +39,7 @@ def tool_form(
     lines = [f"start: call {more}", f"call: {' | '.join(f'call_{number}' for number in range(len(chosen)))}"]
     for number, function in enumerate(chosen):
         lines.append(f"call_{number}: {_call(function['name'], f'arguments_{number}', style, words)}")
-        lines.append(f"arguments_{number}: %json {json.dumps(_schema(function))}")
+        lines.append(f"arguments_{number}: %json {_schema(function)}")
     return Form(grammar="\n".join(lines))
 
 
@@ -53,12 +53,15 @@ def _call(name: str, arguments: str, style: Style, words: Mapping[str, str]) -> 
     return called if style.bare else " ".join([opens, _quoted("\n"), called, _quoted("\n"), closes])
 
 
-def _schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as a schema of objects, written in one way."""
+def _schema(function: Mapping[str, Any]) -> str:
+    """The parameters as the JSON of a schema of objects that are written in one way."""
     schema = function.get("parameters") or NOTHING
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
         raise OptionError(f"tools: the parameters of {function['name']!r} must be a JSON schema of type object")
-    return {**schema, "type": "object", "x-guidance": COMPACT}
+    try:
+        return json.dumps({**schema, "type": "object", "x-guidance": COMPACT})
+    except RecursionError:
+        raise OptionError(f"tools: the parameters of {function['name']!r} are nested too deep; flatten them") from None
 
 
 def _quoted(text: str) -> str:

@@ -124,6 +124,13 @@ def test_one_call_or_more(case):
     assert {len(calls) for seed in range(3) for _, calls in answers(case, None, seed, parallel=False)} == {1}
 
 
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return {"type": "object", "properties": {"a": schema}}
+
+
 @pytest.mark.parametrize(
     ("tools", "choice", "words"),
     [
@@ -134,6 +141,11 @@ def test_one_call_or_more(case):
             None,
             "^tools: the parameters of 'f' must be a JSON schema of type object",
         ),
+        (
+            [{"type": "function", "function": {"name": "f", "parameters": deep(5000)}}],
+            None,
+            "^tools: the parameters of 'f' are nested too deep",
+        ),
     ],
 )
 def test_what_cannot_be_called_is_refused(tools, choice, words):
@@ -141,9 +153,19 @@ def test_what_cannot_be_called_is_refused(tools, choice, words):
         tool_form(tools, choice, STYLES["json"], small_bytes())
 
 
-def test_a_schema_that_is_not_done_is_refused_before_anything_is_written():
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {"not": {"required": ["a"]}}}}]
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"properties": {"a": {"uniqueItems": True}}}, "uniqueItems"),
+        ({"properties": {"a": {"pattern": "("}}}, "unclosed group"),
+        ({"properties": {"\ud83d": {}}}, "hex escape"),
+        (deep(400), "recursion limit"),
+    ],
+)
+def test_a_schema_that_is_not_done_is_refused_before_anything_is_written(parameters, words):
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     model = llama("hermes")
     form = tool_form(tools, None, STYLES["hermes"], model.tokenizer)
-    with pytest.raises(OptionError, match=r"^form: "):
-        model.chat_request("Go.", tools=tools, form=form)
+    with pytest.raises(OptionError, match=f"^form: .*{words}") as caught:
+        model.generate("Go.", form=form)
+    assert "call_0" not in str(caught.value)  # the grammar is not the caller's
