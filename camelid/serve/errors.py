@@ -91,10 +91,10 @@ def internal_error() -> ApiError:
     return ApiError(500, "something went wrong in the server; its log has more under the request id", "internal_error")
 
 
-def invalid(errors: Sequence[Any]) -> ApiError:
+def invalid(errors: Sequence[Any], body: Any = None) -> ApiError:
     """A body or query that its model refuses: the first thing that is wrong, with its place."""
     first = errors[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    place = [str(part) for part in _place(first, body)]
     if first["type"] == "json_invalid":
         problem = first.get("ctx", {}).get("error", "")
         return ApiError(400, f"body: not valid JSON at character {first['loc'][-1]}: {problem}", "invalid_json")
@@ -106,6 +106,25 @@ def invalid(errors: Sequence[Any]) -> ApiError:
     return ApiError(400, message, None, where)
 
 
+def _place(error: Mapping[str, Any], body: Any) -> list[str | int]:
+    """Where something is wrong, in the client's own words: keys and places of the body that it sent.
+
+    A path of pydantic's also names the members of unions, which no client has written.
+    """
+    where, *path = error["loc"]
+    if where != "body":
+        return path
+    written: list[str | int] = []
+    for at, part in enumerate(path, start=1):
+        try:
+            body = body[part]
+        except (LookupError, TypeError):
+            if at < len(path) or error["type"] != "missing":
+                continue
+        written.append(part)
+    return written
+
+
 def install(app: FastAPI) -> None:
     """Have every error of an application answered in that shape."""
 
@@ -115,7 +134,7 @@ def install(app: FastAPI) -> None:
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return error_response(invalid(error.errors()))
+        return error_response(invalid(error.errors(), error.body))
 
     async def plain(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -9,23 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from camelid.errors import OptionError
-from camelid.serve.errors import ApiError, as_api_error
 from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Speller, Tools
 from camelid.serve.openai.chunks import ChatChunks
 from camelid.serve.openai.event_stream import EventStream, while_connected
-from camelid.serve.openai.messages import to_messages
+from camelid.serve.openai.messages import NamedTool, to_messages
+from camelid.serve.openai.parameters import named
 from camelid.serve.openai.replies import ChatReply, chat_choice, head
 from camelid.serve.openai.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from camelid.serve.openai.running import Running
 from camelid.serve.worker import Worker
-from camelid.tokens.tool_styles import tool_names
+from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.tool_styles import Style, tool_names
 
 if TYPE_CHECKING:
     from camelid.chat.constrain import Form
-
-# what messages of OptionError name → the parameter that a client knows
-_PARAMETERS = {"prompt": "messages", "form": "response_format", "json_schema": "response_format"}
 
 
 async def answer(body: ChatRequest, request: Request) -> Response:
@@ -51,37 +49,22 @@ async def answer(body: ChatRequest, request: Request) -> Response:
 
 def _prepare(worker: Worker, body: ChatRequest) -> Running:
     """Everything up to the engine; a thread's work, since templates and forms may take their time."""
-    llama, tools = worker.llama, _tools(body)
-    params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
-    form = _form(body)
-    if form is not None and (params.stop or params.stop_ids):
-        name = "stop" if params.stop else "stop_ids"
-        raise ApiError(400, f"{name}: the form alone says where the answer ends; leave one of them out", None, name)
-    try:
-        made = llama.chat_request(to_messages(body.messages), params, form=form, tools=tools)
-    except OptionError as error:
-        api = as_api_error(error)
-        raise ApiError(api.status, api.message, api.code, _PARAMETERS.get(api.param or "", api.param)) from None
-    found = None
-    if tools:
-        style = llama.chat_format.tool_style
-        assert style is not None  # the conversation could not have been encoded
-        found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False)
+    llama, messages, tools = worker.llama, to_messages(body.messages), _tools(body)
+    form_is = "tools" if body.response_format is None else "response_format"
+    with named({"form": form_is, "json_schema": form_is, "prompt": "messages", "tool_calls": "messages"}):
+        params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
+        style = llama.chat_format.tool_style if tools else None  # None though there are tools: encoding says why
+        form = _form(body, llama.tokenizer, tools, style)
+        if form is not None and (params.stop or params.stop_ids):
+            name = "stop" if params.stop else "stop_ids"
+            raise OptionError(f"{name}: the form alone says where the answer ends; leave one of them out")
+        made = llama.chat_request(messages, params, form=form, tools=tools)
+    found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
     choices = []
     for index in range(params.n):
         speller = Speller(llama.tokenizer, starts_text=True) if body.logprobs else None
-        choices.append(Choice(index, llama.tokenizer, speller=speller, tools=found, is_json=form is not None))
+        choices.append(Choice(index, llama.tokenizer, speller=speller, tools=found, has_form=form is not None))
     return Running(worker, [made], choices, starts_text=True)
-
-
-def _form(body: ChatRequest) -> Form | None:
-    from camelid.chat.constrain import Form
-
-    if isinstance(body.response_format, JsonObjectFormat):
-        return Form(json_schema={"type": "object"})
-    if isinstance(body.response_format, JsonSchemaFormat):
-        return Form(json_schema=body.response_format.json_schema.schema_)
-    return None
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:
@@ -89,3 +72,28 @@ def _tools(body: ChatRequest) -> list[dict[str, Any]]:
     if body.tool_choice == "none":
         return []
     return [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+
+
+def _form(body: ChatRequest, tokenizer: Tokenizer, tools: list[dict[str, Any]], style: Style | None) -> Form | None:
+    """What the answer must be, if anything.
+
+    Raises:
+        OptionError: it must be two things, or is wrong itself.
+    """
+    from camelid.chat.constrain import Form
+    from camelid.chat.tool_calls import tool_form
+
+    schema: dict[str, Any] | None = None
+    if isinstance(body.response_format, JsonObjectFormat):
+        schema = {"type": "object"}
+    elif isinstance(body.response_format, JsonSchemaFormat):
+        schema = body.response_format.json_schema.schema_
+    if schema is not None and tools:
+        raise OptionError("response_format: an answer after a form cannot call tools; set tool_choice to none")
+    if schema is not None:
+        return Form(json_schema=schema)
+    if style is None or body.tool_choice in (None, "auto"):
+        return None
+    named = body.tool_choice.function.name if isinstance(body.tool_choice, NamedTool) else None
+    parallel = named is None and body.parallel_tool_calls is not False
+    return tool_form(tools, named, style, tokenizer, parallel=parallel)

@@ -97,7 +97,7 @@ class Choice:
         tokenizer: spells the ids.
         speller: if log-probabilities are wanted.
         tools: if calls are looked for.
-        is_json: the form promises JSON, or a call where there are tools; when the answer is complete, this is checked.
+        has_form: the form promises JSON, or calls where there are tools; when the answer is complete, this is checked.
 
     Attributes:
         n_tokens: written so far, a stop id included; log-probabilities sum to `logprob`.
@@ -111,10 +111,10 @@ class Choice:
         *,
         speller: Speller | None = None,
         tools: Tools | None = None,
-        is_json: bool = False,
+        has_form: bool = False,
     ) -> None:
         self.index, self.n_tokens, self.logprob, self.done = index, 0, 0.0, False
-        self._speller, self._tools, self._is_json = speller, tools, is_json
+        self._speller, self._tools, self._has_form = speller, tools, has_form
         self._parser = ToolParser(tools.style, tools.names) if tools is not None else None
         self._control = control_ids(tokenizer, tools.style) if tools is not None else {}
         self._pending: deque[Logged] = deque()  # spelled, and not a character of it has left
@@ -133,14 +133,14 @@ class Choice:
         self.logprob += delta.token.logprob
         reason = delta.finish_reason
         logged = self._log(delta) if self._speller is not None else ()
-        if self._parser is None and not self._is_json:  # most answers
+        if self._parser is None and not self._has_form:  # most answers
             self.done = reason is not None
             return Piece(self.index, delta.text, (), logged, reason) if delta.text or logged or reason else None
         events = self._events(delta)
         if reason == "stop" or self.done:
             reason = "tool_calls" if self._parser is not None and self._parser.n_calls else "stop"
         self.done = reason is not None
-        if self._is_json:
+        if self._has_form:
             self._written += events
             if reason in ("stop", "tool_calls"):
                 self._check()

@@ -16,6 +16,7 @@ from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Logged, Piece, Speller, Whole
 from camelid.serve.openai.chunks import TextChunks
 from camelid.serve.openai.event_stream import EventStream, while_connected
+from camelid.serve.openai.parameters import named
 from camelid.serve.openai.replies import CompletionReply, TextChoice, TextLogprobs, Usage, head
 from camelid.serve.openai.requests import CompletionRequest
 from camelid.serve.openai.running import Running
@@ -26,8 +27,7 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     """Continue texts.
 
     Raises:
-        ApiError: there is no such model, or there is no room.
-        OptionError: a parameter is wrong.
+        ApiError: there is no such model, a parameter is wrong, or there is no room.
     """
     models: Models = request.app.state.models
     worker = models.get(body.model)
@@ -55,20 +55,21 @@ class _Plan:
 def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
-    params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
-    if body.suffix is not None:
-        assert isinstance(body.prompt, str)
-        made = llama.infill_request(body.prompt, body.suffix, params)
-        return _Plan([(list(made.ids), body.prompt)], [made] if body.max_tokens != 0 else [], n)
-    prompts = []
-    for prompt in body.prompts:
-        ids = llama.prompt_ids(prompt)
-        prompts.append((ids, prompt if isinstance(prompt, str) else llama.tokenizer.decode(ids)))
-    if body.max_tokens == 0:
-        for ids, _ in prompts:
-            check_fits(llama, ids)
-        return _Plan(prompts, [], n)
-    return _Plan(prompts, [llama.request(ids, params) for ids, _ in prompts], n)
+    with named({"infill": "suffix"}):
+        params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
+        if body.suffix is not None:
+            assert isinstance(body.prompt, str)
+            made = llama.infill_request(body.prompt, body.suffix, params)
+            return _Plan([(list(made.ids), body.prompt)], [made] if body.max_tokens != 0 else [], n)
+        prompts = []
+        for prompt in body.prompts:
+            ids = llama.prompt_ids(prompt)
+            prompts.append((ids, prompt if isinstance(prompt, str) else llama.tokenizer.decode(ids)))
+        if body.max_tokens == 0:
+            for ids, _ in prompts:
+                check_fits(llama, ids)
+            return _Plan(prompts, [], n)
+        return _Plan(prompts, [llama.request(ids, params) for ids, _ in prompts], n)
 
 
 def check_fits(llama: Llama, ids: Sequence[int]) -> None:

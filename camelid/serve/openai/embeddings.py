@@ -14,6 +14,7 @@ from camelid.chat.llama import Llama
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
 from camelid.serve.openai.event_stream import while_connected
+from camelid.serve.openai.parameters import named
 from camelid.serve.openai.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from camelid.serve.openai.requests import EmbeddingRequest
 from camelid.serve.worker import Worker
@@ -23,8 +24,7 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
     """Vectors of texts: `Llama.embed`, divided by its length, so that a dot product is the cosine.
 
     Raises:
-        ApiError: there is no such model, or there is no room.
-        OptionError: a text is empty or too long.
+        ApiError: there is no such model, a text is empty or too long, or there is no room.
     """
     models: Models = request.app.state.models
     worker = models.get(body.model)
@@ -41,9 +41,10 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
 
 
 def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
-    inputs = [llama.prompt_ids(text) for text in body.inputs]
-    for ids in inputs:
-        check_fits(llama, ids)
+    with named({"prompt": "input"}):
+        inputs = [llama.prompt_ids(text) for text in body.inputs]
+        for ids in inputs:
+            check_fits(llama, ids)
     return inputs
 
 
