@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -89,8 +89,11 @@ class Worker:
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def stream(self, request: Request, *, starts_text: bool = False) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer as they come. Leaving early cancels the request within one step.
+    async def stream(
+        self, request: Request, *, starts_text: bool = False, shown: Mapping[int, str] | None = None
+    ) -> AsyncGenerator[Delta, None]:
+        """The pieces of an answer as they come, spelled as `Answer` does. Leaving early cancels the request within one
+        step.
 
         A reader that falls behind by more than `MOST_HELD` pieces is cut off, so that memory stays bounded.
 
@@ -98,7 +101,7 @@ class Worker:
             ApiError: 429 when the queue is full, 503 when the server shuts down, or the reader is too slow.
             CamelidError: the engine refuses the request or cannot go on with it.
         """
-        job = self._admit(request, starts_text)
+        job = self._admit(request, Answer(self.llama.tokenizer, request, starts_text=starts_text, shown=shown))
         try:
             while True:
                 while job.held:
@@ -165,9 +168,8 @@ class Worker:
                 headers={"Retry-After": str(RETRY_SECONDS)},
             )
 
-    def _admit(self, request: Request, starts_text: bool) -> _Job:
+    def _admit(self, request: Request, answer: Answer) -> _Job:
         self._check_room()
-        answer = Answer(self.llama.tokenizer, request, starts_text=starts_text)
         job = _Job(request, answer, time.monotonic())
         self._open.add(job)
         self._inbox.put(partial(self._begin, job))

@@ -57,6 +57,18 @@ def test_many_answers_at_once_are_those_given_alone(llama):
     assert [one.finish_reason for one in together] == [one.finish_reason for one in alone]
 
 
+def test_control_tokens_that_are_shown_have_a_text(llama):
+    id = next(id for id in llama.tokenizer.special_ids.values() if id not in llama.stop_ids)
+    request = llama.request("Tale", temperature=0, max_tokens=3, logit_bias={id: 100.0})
+
+    async def play(worker):
+        return await answer(worker, request), await answer_of(worker.stream(request, shown={id: "<call>"}))
+
+    hidden, shown = run(llama, play)
+    assert hidden.ids == shown.ids == (id,) * 3
+    assert (hidden.text, shown.text) == ("", "<call>" * 3)
+
+
 def test_leaving_cancels_within_one_step_and_gives_pages_back(llama):
     request = llama.request("Once", temperature=0, max_tokens=200, ignore_stop=True)
 
