@@ -9,10 +9,12 @@ const COLUMNS = 10; // positions beside each other
  * @typedef {import("./flow-server.js").Lens} Lens
  */
 
-/** The positions that have a column: the last ones, or those around the chosen one. @param {number} length @param {number} position */
-export function shownPositions(length, position) {
-  const first = Math.max(0, Math.min(length - COLUMNS, position - COLUMNS + 2));
-  return Array.from({ length: Math.min(COLUMNS, length) }, (_, at) => first + at);
+/** The positions that have a column: those of before, moved no further than it takes to have the chosen one among them.
+ * @param {number} length @param {number} position @param {number} [first] of before; else the last ones are shown */
+function shownPositions(length, position, first = length) {
+  const near = Math.max(position - COLUMNS + 1, Math.min(position, first));
+  const start = Math.max(0, Math.min(length - COLUMNS, near));
+  return Array.from({ length: Math.min(COLUMNS, length) }, (_, at) => start + at);
 }
 
 /** The table of layers × positions. Arrow keys walk over it; the cell that is walked to is the one chosen. */
@@ -37,7 +39,7 @@ export class LensTable {
     const { tokens, shape } = place.stage;
     this.layer = layer;
     this.position = position;
-    this.positions = shownPositions(tokens.length, position);
+    this.positions = shownPositions(tokens.length, position, rises ? undefined : this.positions[0]);
     this.table.style.setProperty("--columns", String(this.positions.length));
     const head = this.positions.map((at) =>
       make("th", { scope: "col", class: at === position ? "flow-chosen" : "", text: short(tokens[at].piece) }),
@@ -53,7 +55,7 @@ export class LensTable {
       return line;
     });
     const corner = make("th", { scope: "col", text: "layer" });
-    const added = make("th", { scope: "col", class: "flow-added", text: "adds", title: "how much attention (upper) and feed-forward (lower) add" });
+    const added = make("th", { scope: "col", class: "flow-added", text: "adds", title: "how much attention (upper) and feed-forward (lower) add; roots, so that small ones show" });
     this.table.tHead?.replaceChildren(make("tr", {}, [corner, ...head, added]));
     this.table.tBodies[0].replaceChildren(...body);
     for (const at of this.positions) this.fill(place.lens(at));
@@ -80,11 +82,12 @@ export class LensTable {
   /** @param {Lens | undefined} lens */
   #showAdded(lens) {
     const most = Math.max(...(lens?.layers.flatMap((one) => [one.attention, one.feed_forward]) ?? [1]));
+    const width = (/** @type {number | undefined} */ length) => `${100 * Math.sqrt((length ?? 0) / most)}%`;
     this.table.querySelectorAll("td.flow-added").forEach((cell, layer) => {
       const added = lens?.layers[layer];
       const [attention, feedForward] = /** @type {HTMLCollectionOf<HTMLElement>} */ (cell.children);
-      attention.style.width = `${(100 * (added?.attention ?? 0)) / most}%`;
-      feedForward.style.width = `${(100 * (added?.feed_forward ?? 0)) / most}%`;
+      attention.style.width = width(added?.attention);
+      feedForward.style.width = width(added?.feed_forward);
       if (added) cell.setAttribute("aria-label", `attention adds ${added.attention}, feed-forward ${added.feed_forward}`);
     });
   }

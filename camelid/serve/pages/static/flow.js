@@ -3,7 +3,7 @@
 import * as server from "./flow-server.js";
 import { AttentionMap } from "./flow-attention.js";
 import { markPosition, repaintStrips, showArcs, showInput } from "./flow-input.js";
-import { LensTable, shownPositions, tellLens } from "./flow-lens.js";
+import { LensTable, tellLens } from "./flow-lens.js";
 import { moves, percent, quoted } from "./flow-make.js";
 import { Sliders, dropNeedle, fly, showDraw, showRows, showSteps } from "./flow-outcome.js";
 import { Place, showTree } from "./flow-tree.js";
@@ -151,10 +151,8 @@ class FlowPage {
   look({ layer = this.layer, head = this.head, position = this.position }) {
     const place = this.place;
     if (!place) return;
-    const columns = shownPositions(place.stage.tokens.length, position);
-    const moved = columns[0] !== this.lens.positions[0];
     Object.assign(this, { layer, head, position });
-    if (moved || this.lens.layer !== layer || this.lens.position !== position) this.lens.show(place, layer, position, false);
+    if (this.lens.layer !== layer || this.lens.position !== position) this.lens.show(place, layer, position, false);
     $("flow-layer").value = layer + 1;
     $("flow-layer").nextElementSibling.textContent = `${layer + 1} of ${place.stage.shape.n_layers}`;
     $("flow-from").textContent = quoted(place.stage.tokens[position]);
@@ -180,9 +178,8 @@ class FlowPage {
 
   /** Ask for the lens of positions that are shown and not known, the chosen one first. @param {Place} place */
   async fillLens(place) {
-    const shown = shownPositions(place.stage.tokens.length, this.position);
-    for (const position of [this.position, ...shown.reverse()]) {
-      if (this.place !== place || !shown.includes(position)) return;
+    for (const position of [this.position, ...[...this.lens.positions].reverse()]) {
+      if (this.place !== place || !this.lens.positions.includes(position)) return;
       if (place.lens(position)) continue;
       const owner = place.path().find((one) => one.stage.ids.length > position) ?? place;
       if (owner.pending.has(position)) continue;
