@@ -20,7 +20,7 @@ from camelid.serve.openai.requests import ChatRequest, JsonObjectFormat, JsonSch
 from camelid.serve.openai.running import Running
 from camelid.serve.worker import Worker
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.tool_styles import Style, tool_names
+from camelid.tokens.tool_styles import Style, control_ids, tool_names
 
 if TYPE_CHECKING:
     from camelid.chat.constrain import Form
@@ -60,11 +60,12 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
             raise OptionError(f"{name}: the form alone says where the answer ends; leave one of them out")
         made = llama.chat_request(messages, params, form=form, tools=tools)
     found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
+    shown = control_ids(llama.tokenizer, style) if style is not None else {}
     choices = []
     for index in range(params.n):
-        speller = Speller(llama.tokenizer, starts_text=True) if body.logprobs else None
-        choices.append(Choice(index, llama.tokenizer, speller=speller, tools=found, has_form=form is not None))
-    return Running(worker, [made], choices, starts_text=True)
+        speller = Speller(llama.tokenizer, starts_text=True, shown=shown) if body.logprobs else None
+        choices.append(Choice(index, speller=speller, tools=found, has_form=form is not None))
+    return Running(worker, [made], choices, starts_text=True, shown=shown)
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from camelid.chat.results import Delta
@@ -17,7 +17,7 @@ from camelid.serve.errors import ApiError
 from camelid.tokens.message import ToolCall
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.tool_calls import Arguments, CallBegun, CallEnded, Content, ToolParser, gathered
-from camelid.tokens.tool_styles import Style, control_ids
+from camelid.tokens.tool_styles import Style
 
 UNLIKELY = -9999.0  # OpenAI's stand-in for minus infinity, which JSON does not have
 
@@ -47,17 +47,27 @@ class Speller:
         tokenizer: spells the ids.
         starts_text: the first token begins a text, so that SentencePiece's leading space is dropped.
         offset: characters before the first token.
+        shown: control tokens that have a text here, as `TextStream` has it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, starts_text: bool = False, offset: int = 0) -> None:
-        self._tokenizer, self._first, self.offset = tokenizer, starts_text, offset
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        starts_text: bool = False,
+        offset: int = 0,
+        shown: Mapping[int, str] | None = None,
+    ) -> None:
+        self._tokenizer, self._first, self.offset, self._shown = tokenizer, starts_text, offset, shown or {}
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def spell(self, id: int, logprob: float | None, top: Iterable[Alternative] = ()) -> Logged:
         """The next token."""
         others = tuple(self._spelled(other.id, other.logprob) for other in top)
         logged = Logged(self._spelled(id, logprob), others, self.offset)
-        if self._tokenizer.token_bytes(id):  # not a control token, so the text begins here
+        if id in self._shown:
+            self.offset += len(self._shown[id])
+        elif self._tokenizer.token_bytes(id):  # not a control token, so the text begins here
             self._first = False
             self.offset += len(self._decoder.decode(logged.token.bytes))
         return logged
@@ -94,7 +104,6 @@ class Choice:
 
     Args:
         index: of the choice in the reply.
-        tokenizer: spells the ids.
         speller: if log-probabilities are wanted.
         tools: if calls are looked for.
         has_form: the form promises JSON, or calls where there are tools; when the answer is complete, this is checked.
@@ -107,7 +116,6 @@ class Choice:
     def __init__(
         self,
         index: int,
-        tokenizer: Tokenizer,
         *,
         speller: Speller | None = None,
         tools: Tools | None = None,
@@ -116,7 +124,6 @@ class Choice:
         self.index, self.n_tokens, self.logprob, self.done = index, 0, 0.0, False
         self._speller, self._tools, self._has_form = speller, tools, has_form
         self._parser = ToolParser(tools.style, tools.names) if tools is not None else None
-        self._control = control_ids(tokenizer, tools.style) if tools is not None else {}
         self._pending: deque[Logged] = deque()  # spelled, and not a character of it has left
         self._n_left = speller.offset if speller is not None else 0  # characters that have left
         self._written: list[Content | CallBegun | Arguments | CallEnded] = []  # kept where a form promises something
@@ -151,7 +158,7 @@ class Choice:
     def _events(self, delta: Delta) -> list[Content | CallBegun | Arguments | CallEnded]:
         if self._parser is None:
             return [Content(delta.text)] if delta.text else []
-        events = self._parser.push(delta.text + ("" if delta.ended else self._control.get(delta.token.id, "")))
+        events = self._parser.push(delta.text)
         if delta.finish_reason:
             events += self._parser.finish()
         if self._tools is not None and self._tools.only_one:

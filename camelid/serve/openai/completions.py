@@ -95,7 +95,7 @@ async def _begin(worker: Worker, body: CompletionRequest, plan: _Plan) -> Runnin
         for index in range(number * plan.n, (number + 1) * plan.n):
             if plan.requests:
                 speller = Speller(tokenizer, offset=len(echo)) if body.logprobs is not None else None
-                choices.append(Choice(index, tokenizer, speller=speller))
+                choices.append(Choice(index, speller=speller))
             if echo or not plan.requests:
                 first.append(Piece(index, echo, (), logged, None if plan.requests else "length"))
     return Running(worker, plan.requests, choices, first=first, n_prompt=sum(len(ids) for ids, _ in plan.prompts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 
 from camelid.engine.request import Request
@@ -25,6 +25,7 @@ class Running:
         first: pieces that come before all that is written.
         n_prompt: tokens of the prompts; else those of `requests`.
         starts_text: the answers begin a text, as `TextStream` has it.
+        shown: control tokens that have a text in the answers, as `TextStream` has it.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class Running:
         first: Sequence[Piece] = (),
         n_prompt: int | None = None,
         starts_text: bool = False,
+        shown: Mapping[int, str] | None = None,
     ) -> None:
         self.choices = choices
-        self._worker, self._requests, self._first, self._starts_text = worker, requests, first, starts_text
+        self._worker, self._requests, self._first = worker, requests, first
+        self._starts_text, self._shown = starts_text, shown
         self._n_prompt = sum(len(request.ids) for request in requests) if n_prompt is None else n_prompt
         self._n_cached = 0
 
@@ -65,7 +68,8 @@ class Running:
         request, is_first = self._requests[number], True
         n = request.params.n
         choices = self.choices[number * n : (number + 1) * n]
-        async with aclosing(self._worker.stream(request, starts_text=self._starts_text)) as deltas:
+        stream = self._worker.stream(request, starts_text=self._starts_text, shown=self._shown)
+        async with aclosing(stream) as deltas:
             async for delta in deltas:
                 if is_first:
                     self._n_cached, is_first = self._n_cached + delta.token.n_cached, False
