@@ -252,8 +252,10 @@ class Engine:
         tokens: list[PromptToken | None] = [None]
         for start, rows in self._read(ids, "all"):
             for row, id in zip(rows, ids[start + 1 : start + 1 + len(rows)], strict=False):
-                raw = sampling.raw_logprobs(row)
-                tokens.append(PromptToken(id, float(raw[id]), _rank(raw, id), _likeliest(raw, None, n)))
+                sampling.checked(row)
+                log_sum = sampling.raw_log_sum(row)
+                logprob = float(row[id]) - log_sum
+                tokens.append(PromptToken(id, logprob, _rank(row, id), _likeliest(row, log_sum, None, n)))
         return tokens
 
     def hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -309,16 +311,16 @@ class Engine:
         if sequence.constraint is not None:
             sequence.constraint.push(id)
         sequence.ids.append(id)
-        raw = sampling.raw_logprobs(logits)
+        log_sum = sampling.raw_log_sum(logits)
         token = Token(
             request=sequence.number,
             sample=sequence.sample,
             index=len(output),
             id=id,
-            logprob=float(raw[id]),
-            rank=_rank(raw, id),
+            logprob=float(logits[id]) - log_sum,
+            rank=_rank(logits, id),
             sampled_logprob=math.log(probabilities[id]),
-            top=_likeliest(raw, probabilities, params.logprobs),
+            top=_likeliest(logits, log_sum, probabilities, params.logprobs),
             finish_reason=_finish_reason(sequence, request, id),
             n_cached=sequence.n_cached or 0,
         )
@@ -346,19 +348,21 @@ def _finish_reason(sequence: Running, request: Request, id: int) -> Literal["sto
     return "length" if len(sequence.ids) >= sequence.limit else None
 
 
-def _rank(raw: NDArray[np.float64], id: int) -> int:
+def _rank(logits: Logits, id: int) -> int:
     """1 for the likeliest id; ids as likely as each other share a rank."""
-    return int((raw > raw[id]).sum()) + 1
+    return int(np.count_nonzero(logits > logits[id])) + 1
 
 
 def _likeliest(
-    raw: NDArray[np.float64], probabilities: NDArray[np.float64] | None, n: int | None
+    logits: Logits, log_sum: float, probabilities: NDArray[np.float64] | None, n: int | None
 ) -> tuple[Alternative, ...]:
     """The n likeliest ids, the lower id first where they are equal; without `probabilities` nothing is drawn."""
     if not n:
         return ()
-    n = min(n, len(raw))
-    ids = np.flatnonzero(raw >= np.partition(raw, -n)[-n])
-    ranked = ids[np.argsort(-raw[ids], kind="stable")][:n].tolist()
-    drawn = probabilities if probabilities is not None else np.zeros_like(raw)
-    return tuple(Alternative(id, float(raw[id]), math.log(p) if (p := drawn[id]) else None) for id in ranked)
+    n = min(n, len(logits))
+    ids = np.flatnonzero(logits >= np.partition(logits, -n)[-n])
+    ranked = ids[np.argsort(-logits[ids], kind="stable")][:n].tolist()
+    drawn = probabilities if probabilities is not None else np.zeros_like(logits)
+    return tuple(
+        Alternative(id, float(logits[id]) - log_sum, math.log(p) if (p := drawn[id]) else None) for id in ranked
+    )

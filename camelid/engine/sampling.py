@@ -335,9 +335,14 @@ def explain(
 
 def softmax(logits: Logits) -> NDArray[np.float64]:
     """Probabilities of logits, (V,)."""
+    left = _alive(logits)
+    if 4 * len(left) < len(logits):  # steps leave few ids as a rule: nothing else needs a power
+        result = np.zeros_like(logits)
+        result[left] = softmax(logits[left])
+        return result
     powers = np.exp(logits - logits.max())
-    result: NDArray[np.float64] = powers / powers.sum()
-    return result
+    powers /= powers.sum()
+    return powers
 
 
 def _log_sum(logits: Logits) -> float:
@@ -349,6 +354,12 @@ def raw_logprobs(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-probabilities before any step, (V,)."""
     wide = logits.astype(np.float64)
     return wide - _log_sum(wide)
+
+
+def raw_log_sum(logits: NDArray[np.float32]) -> float:
+    """What a logit exceeds its raw log-probability by. Powers in float32, their sum in float64: good to 1e-7."""
+    highest = logits.max()
+    return float(highest) + math.log(np.exp(logits - highest).sum(dtype=np.float64))
 
 
 def raw_logprob(logits: NDArray[np.float32], id: int) -> float:
