@@ -215,10 +215,10 @@ def check(params: SamplingParams, vocab_size: int) -> None:
     for id, value in params.logit_bias.items():
         if math.isnan(value) or value == math.inf:
             raise OptionError(f"logit_bias: for id {id} must be a number or -inf, got {value}")
-    for field, ids in (("logit_bias", params.logit_bias), ("stop_ids", params.stop_ids)):
+    for name, ids in (("logit_bias", params.logit_bias), ("stop_ids", params.stop_ids)):
         for id in ids:
             if not 0 <= id < vocab_size:
-                raise OptionError(f"{field}: id {id} lies outside the vocabulary of {vocab_size} ids")
+                raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids")
     if params.max_tokens is not None and params.min_tokens > params.max_tokens:
         raise OptionError(f"min_tokens: {params.min_tokens} is more than max_tokens, {params.max_tokens}; lower it")
 
