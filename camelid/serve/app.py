@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,14 +10,17 @@ from fastapi import FastAPI
 
 from camelid import __version__
 from camelid.serve import errors, login, native
+from camelid.serve.conversations import Store
 from camelid.serve.guards import Guards
 from camelid.serve.keys import Keys
 from camelid.serve.models import Models
 from camelid.serve.openai import routes as openai
 from camelid.serve.options import ServeOptions
-from camelid.serve.pages import flow_api, flow_routes, models_routes
+from camelid.serve.pages import chat_api, flow_api, flow_routes, models_routes
 from camelid.serve.pages import routes as pages
+from camelid.serve.pages.answering import Answers
 from camelid.serve.pages.flows import Flows
+from camelid.weights.home import home
 
 
 def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
@@ -26,22 +30,26 @@ def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(app.state.store.open)
         for worker in models:
             worker.start()
         try:
             yield
         finally:
             await models.stop(options.shutdown_seconds)
+            await app.state.answers.stop()
+            await app.state.store.close()
 
     app = FastAPI(
         title="camelid", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False
     )
     app.state.models, app.state.options, app.state.keys = models, options, Keys(options.api_keys)
-    app.state.flows = Flows()
+    app.state.flows, app.state.answers = Flows(), Answers()
+    app.state.store = Store(options.data or home() / "serve.db")
     errors.install(app)
     app.add_middleware(Guards, options=options, keys=app.state.keys)
     for router in (openai.router, native.router, pages.router, login.router):
         app.include_router(router)
-    for router in (flow_routes.router, flow_api.router, models_routes.router):
+    for router in (chat_api.router, flow_routes.router, flow_api.router, models_routes.router):
         app.include_router(router)
     return app

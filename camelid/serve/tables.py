@@ -54,7 +54,7 @@ class Message(Table):
     """A question or an answer; those with the same parent are versions of each other.
 
     `usage` has prompt_tokens, completion_tokens, cached_tokens and tokens_per_second; `seconds` counts from question to
-    end.
+    end; `error` says why an answer failed.
     """
 
     __tablename__ = "messages"
@@ -67,6 +67,7 @@ class Message(Table):
     model: Mapped[str | None] = mapped_column(default=None)
     state: Mapped[State] = mapped_column(default="complete", index=True)
     finish_reason: Mapped[str | None] = mapped_column(String(16), default=None)
+    error: Mapped[str | None] = mapped_column(default=None)
     usage: Mapped[dict[str, Any]] = mapped_column(default=dict)
     seconds: Mapped[float | None] = mapped_column(default=None)
     created: Mapped[datetime] = mapped_column(default=now)

@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("model", sa.String),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("finish_reason", sa.String(16)),
+        sa.Column("error", sa.String),
         sa.Column("usage", sa.JSON, nullable=False),
         sa.Column("seconds", sa.Double),
         sa.Column("created", sa.DateTime, nullable=False),

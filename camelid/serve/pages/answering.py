@@ -1,0 +1,156 @@
+"""An answer of Direct Chat while it is written: sent as HTML as it grows, and kept as far as it has come.
+
+The answer runs in a task of its own, beside the response that shows it. When the response ends, whatever the reason,
+the task is told to stop, and it still keeps what there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from camelid.chat.results import Delta
+from camelid.engine.request import Request
+from camelid.errors import CamelidError, ResourceError
+from camelid.serve.conversations import Store
+from camelid.serve.errors import internal_error
+from camelid.serve.pages.markdown import Block, MarkdownStream
+from camelid.serve.tables import Message
+from camelid.serve.worker import Worker
+
+KEEP_SECONDS = 0.4  # how often the text so far is kept; a kill loses no more than what came since
+SHOW_SECONDS = 0.05  # how often it is shown, more seldom where rendering takes long
+BUSY_SHARE = 0.2  # of the time that rendering one answer may take
+
+log = logging.getLogger(__name__)
+
+
+class Answering:
+    """One answer on its way.
+
+    Args:
+        worker: owns the model.
+        request: what is asked.
+        message: the row that it fills.
+        store: where that row is; None if it could not be made.
+
+    Attributes:
+        message: always as far as the answer has come; complete when `task` is done.
+        warning: why it could not be kept, if so.
+    """
+
+    def __init__(self, worker: Worker, request: Request, message: Message, store: Store | None) -> None:
+        self.worker, self.request, self.message, self.store = worker, request, message, store
+        self.warning: str | None = None
+        self._ending = False
+        self._first: Delta | None = None
+        self._news = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(lambda _: self._news.set())
+
+    def stop(self) -> None:
+        """End the answer where it is; it is kept when `task` is done."""
+        if not self._ending:  # keeping the end must not be cut short by a second wish to stop
+            self._ending = True
+            asyncio.get_running_loop().call_soon(self.task.cancel)  # behind the task's first step, so that it begins
+
+    async def blocks(self) -> AsyncGenerator[list[Block]]:
+        """Blocks of HTML as they change, until the answer is complete; leaving early stops it."""
+        stream, shown = MarkdownStream(), 0
+        try:
+            while not self.task.done():
+                await self._news.wait()
+                self._news.clear()
+                started, text = time.perf_counter(), self.message.content[shown:]
+                shown += len(text)
+                yield stream.push(text)
+                await asyncio.sleep(max(SHOW_SECONDS, (time.perf_counter() - started) / BUSY_SHARE))
+            stream.push(self.message.content[shown:])
+            yield stream.finish()
+        finally:
+            self.stop()
+
+    async def _run(self) -> None:
+        keeping = asyncio.create_task(self._keep_often())
+        message = self.message
+        try:
+            await self._write()
+            message.state = "complete"
+        except asyncio.CancelledError:
+            message.state = "stopped"
+        except Exception as error:
+            if not isinstance(error, CamelidError):
+                log.error("an answer failed", exc_info=error)
+                error = internal_error()
+            message.state, message.error = "failed", str(error)
+        self._ending = True
+        keeping.cancel()
+        await self._keep()
+
+    async def _write(self) -> None:
+        async with aclosing(self.worker.stream(self.request, starts_text=True)) as deltas:
+            n_tokens = 0
+            async for delta in deltas:
+                n_tokens += 1
+                self._take(delta, n_tokens)
+                self._news.set()
+
+    def _take(self, delta: Delta, n_tokens: int) -> None:
+        message, first = self.message, self._first or delta
+        self._first = first
+        message.content += delta.text
+        message.finish_reason, message.seconds = delta.finish_reason, round(delta.seconds, 3)
+        writing = delta.seconds - first.seconds
+        message.usage = {
+            "prompt_tokens": delta.n_prompt,
+            "completion_tokens": n_tokens,
+            "cached_tokens": first.token.n_cached,
+            "tokens_per_second": round((n_tokens - 1) / writing, 1) if writing > 0 else 0.0,
+        }
+
+    async def _keep_often(self) -> None:
+        kept = ""
+        while True:
+            await asyncio.sleep(KEEP_SECONDS)
+            if len(kept) != len(self.message.content):
+                kept = self.message.content
+                await self._keep()
+
+    async def _keep(self) -> None:
+        if self.store is None:
+            return
+        names = ("content", "state", "finish_reason", "error", "usage", "seconds")
+        try:
+            await self.store.save(self.message.id, **{name: getattr(self.message, name) for name in names})
+        except ResourceError as error:
+            self.warning = str(error)
+            self._news.set()
+
+
+class Answers:
+    """The answers that are being written."""
+
+    def __init__(self) -> None:
+        self._running: set[Answering] = set()
+
+    def start(self, worker: Worker, request: Request, message: Message, store: Store | None) -> Answering:
+        """Begin one."""
+        answering = Answering(worker, request, message, store)
+        self._running.add(answering)
+        answering.task.add_done_callback(lambda _: self._running.discard(answering))
+        return answering
+
+    async def stop(self, conversation: str | None = None, message: int | None = None) -> None:
+        """Stop one answer, all of a conversation, or all; they are kept when this returns."""
+        chosen = [
+            answering
+            for answering in self._running
+            if conversation in (None, answering.message.conversation) and message in (None, answering.message.id)
+        ]
+        for answering in chosen:
+            answering.stop()
+        if chosen:
+            await asyncio.wait({answering.task for answering in chosen})
