@@ -41,8 +41,8 @@ def test_the_stage_is_the_models(stage, llama):
         assert row["left"] == pytest.approx(row["probability"])  # temperature 1 and no cut: sampling changes nothing
     assert sum(row["probability"] for row in rows) + stage["outcome"]["others"][0] == pytest.approx(1)
     last = stage["lens"]["layers"][-1]["top"]
-    assert [one["id"] for one in last] == [row["id"] for row in rows[:5]]
-    assert last[0]["probability"] == pytest.approx(rows[0]["probability"], abs=1e-4)
+    assert [piece for piece, _ in last] == [row["piece"] for row in rows[:5]]
+    assert [share for _, share in last] == pytest.approx([row["probability"] for row in rows[:5]], abs=1e-4)
     assert len(stage["lens"]["layers"]) == stage["shape"]["n_layers"] == 30
 
 
@@ -74,7 +74,7 @@ def test_a_lens_for_any_position(client, stage):
         found = ask(client, "/lens", ids=stage["ids"], position=position)
         assert found["position"] == position
         for one, other in zip(found["layers"], beginning["lens"]["layers"], strict=True):
-            assert one["top"][0]["id"] == other["top"][0]["id"]
+            assert one["top"][0][0] == other["top"][0][0]
             assert one["entropy"] == pytest.approx(other["entropy"], abs=0.01)
 
 

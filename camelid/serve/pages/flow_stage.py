@@ -16,7 +16,7 @@ from camelid.engine.sampling import STEPS
 from camelid.model.rope import inverse_frequencies
 
 STRIP = 64  # numbers of an embedding that are drawn
-DIGITS = 6
+DIGITS = 5  # of probabilities that are only told
 
 
 def stage(flow: Flow, seen: Pass, n_prompt: int, found: Outcome, params: SamplingParams) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def strips(embeddings: NDArray[np.float32]) -> dict[str, Any]:
     levels = np.rint(shown * (127 / scale)).astype(np.int8)
     return {
         "width": shown.shape[1],
-        "scale": round(scale, DIGITS),
+        "scale": float(f"{scale:.6g}"),
         "levels": base64.b64encode(levels.tobytes()).decode(),
         "norms": [round(norm, 3) for norm in np.linalg.norm(embeddings, axis=1).tolist()],
     }
@@ -81,11 +81,11 @@ def lens(flow: Flow, seen: Pass, position: int) -> dict[str, Any]:
     piece = flow.llama.tokenizer.piece
     layers = [
         {
-            "top": [{"id": id, "piece": piece(id), "probability": round(share, DIGITS)} for id, share in layer.top],
-            "entropy": round(layer.entropy, 3),
-            "attention": round(layer.attention, 3),
-            "feed_forward": round(layer.feed_forward, 3),
-            "stream": round(layer.stream, 3),
+            "top": [[piece(id), round(share, DIGITS)] for id, share in layer.top],
+            "entropy": round(layer.entropy, 2),
+            "attention": round(layer.attention, 2),
+            "feed_forward": round(layer.feed_forward, 2),
+            "stream": round(layer.stream, 1),
         }
         for layer in flow.lens(seen, position)
     ]

@@ -68,13 +68,14 @@ export class LensTable {
   /** Fill the column of a position, if it is shown. @param {Lens | undefined} lens */
   fill(lens) {
     if (!lens) return;
-    lens.layers.forEach(({ top: [best], entropy }, layer) => {
+    lens.layers.forEach(({ top: [[piece, probability]], entropy }, layer) => {
       const cell = this.#cell(layer, lens.position);
       if (!cell) return;
-      cell.textContent = short(best.piece);
-      cell.style.setProperty("--share", String(best.probability));
-      cell.title = `layer ${layer + 1}: ${quoted(best)} ${percent(best.probability)}, ${entropy.toFixed(1)} bits open`;
-      cell.setAttribute("aria-label", `layer ${layer + 1} says ${quoted(best)}, ${percent(best.probability)}`);
+      const says = `${quoted({ piece })} ${percent(probability)}`;
+      cell.textContent = short(piece);
+      cell.style.setProperty("--share", String(probability));
+      cell.title = `layer ${layer + 1}: ${says}, ${entropy.toFixed(1)} bits open`;
+      cell.setAttribute("aria-label", `layer ${layer + 1} says ${says}`);
     });
     if (lens.position === this.position) this.#showAdded(lens);
   }
@@ -144,13 +145,15 @@ export function tellLens(place, layer, position, into) {
     into.textContent = `${where}…`;
     return;
   }
-  const said = one.top.flatMap(({ piece, probability }, at) => [
+  const said = one.top.flatMap(([piece, probability], at) => [
     at ? ", " : "",
     make("b", { text: visible(piece) }),
     ` ${percent(probability)}`,
   ]);
   const equal = 2 ** one.entropy;
   const many = equal < 10 ? equal.toFixed(1) : whole(Math.round(equal));
-  const open = `. That leaves ${one.entropy.toFixed(1)} bits open, as a choice among ${many} equally likely tokens would.`;
-  into.replaceChildren(where, ...said, open);
+  const open = `. That leaves ${one.entropy.toFixed(1)} bits open, as a choice among ${many} equally likely tokens would. `;
+  const { attention, feed_forward: feedForward, stream } = one;
+  const added = `Attention added a vector of length ${attention.toFixed(1)}, feed-forward one of ${feedForward.toFixed(1)}, to what is now ${stream.toFixed(1)} long.`;
+  into.replaceChildren(where, ...said, open, make("span", { class: "muted", text: added }));
 }

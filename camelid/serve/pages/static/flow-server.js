@@ -2,8 +2,8 @@
 
 /**
  * @typedef {import("./flow-make.js").Token} Token
- * @typedef {{top: {id: number, piece: string, probability: number}[], entropy: number, attention: number,
- *   feed_forward: number, stream: number}} LensLayer
+ * @typedef {{top: [string, number][], entropy: number, attention: number, feed_forward: number,
+ *   stream: number}} LensLayer pieces with their probabilities, bits, and lengths
  * @typedef {{position: number, layers: LensLayer[]}} Lens
  * @typedef {Token & {probability: number, left: number, begins: number, fell: string | null}} Row
  * @typedef {{rows: Row[], others: [number, number], params: Record<string, number>,
