@@ -59,14 +59,10 @@ class Server(uvicorn.Server):
     Args:
         app: an application made by `create_app`.
         options: where and how long.
-        ready: called with the URL once requests are served.
-
-    Raises:
-        OptionError: others could reach the server, and it would ask nobody for a key.
+        ready: called once requests are served.
     """
 
-    def __init__(self, app: FastAPI, options: ServeOptions, ready: Callable[[str], None] | None = None) -> None:
-        check_reach(options)
+    def __init__(self, app: FastAPI, options: ServeOptions, ready: Callable[[], None] | None = None) -> None:
         self._options, self._models, self._ready = options, app.state.models, ready
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -84,35 +80,12 @@ class Server(uvicorn.Server):
             )
         )
 
-    def listen(self) -> socket.socket:
-        """Take the address.
-
-        Raises:
-            ResourceError: the port is in use, or not ours to take.
-            OptionError: the host is no address of this machine.
-        """
-        host, port = self._options.host, self._options.port
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            listener = socket.socket(found[0], socket.SOCK_STREAM)
-        except OSError as error:
-            raise OptionError(f"host: {host!r} cannot be used: {error.strerror}") from None
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(found[4])
-            listener.listen(2048)
-        except OSError as error:
-            listener.close()
-            raise ResourceError(f"port {port} of {host}: {error.strerror}; choose another one with --port") from None
-        self.url = _url(host, listener.getsockname()[1])
-        return listener
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the workers, then listen."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self._ready is not None:
-            self._ready(self.url)
+            self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets running requests finish, the second one does not."""
@@ -131,21 +104,52 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(models: Models, options: ServeOptions, ready: Callable[[str], None] | None = None) -> None:
+def listen(options: ServeOptions) -> tuple[socket.socket, str]:
+    """Take the address; returns it as a URL too.
+
+    Raises:
+        OptionError: the host is no address of this machine, or others could reach it and no key would be asked for.
+        ResourceError: the port is in use, or not ours to take.
+    """
+    check_reach(options)
+    host, port = options.host, options.port
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise OptionError(f"host: {host!r} cannot be used: {error.strerror}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ResourceError(f"port {port} of {host}: {error.strerror}; choose another one with --port") from None
+    return listener, _url(host, listener.getsockname()[1])
+
+
+def serve(
+    models: Models,
+    options: ServeOptions,
+    listener: socket.socket | None = None,
+    ready: Callable[[], None] | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; running requests finish first.
 
     Args:
         models: what is served.
         options: where, for whom, and how long things may take.
-        ready: called with the URL once requests are served.
+        listener: from `listen`; else it is called.
+        ready: called once requests are served.
 
     Raises:
-        OptionError: the address is nobody's, or others could reach it without a key.
-        ResourceError: the port is in use.
+        OptionError, ResourceError: as `listen`, and if conversations cannot be kept in `options.data`.
     """
-    server = Server(create_app(models, options), options, ready)
+    listener = listener if listener is not None else listen(options)[0]
     _raise_file_limit()
-    server.run(sockets=[server.listen()])
+    app = create_app(models, options)
+    app.state.store.open()  # what is wrong with its file is told at once
+    Server(app, options, ready).run(sockets=[listener])
 
 
 def check_reach(options: ServeOptions) -> None:

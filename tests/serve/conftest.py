@@ -22,7 +22,7 @@ from camelid.engine.engine import Engine, EngineOptions
 from camelid.serve.app import create_app
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
-from camelid.serve.server import Server
+from camelid.serve.server import Server, listen
 from camelid.serve.worker import Worker
 from camelid.weights import Tensor, open_weights
 from tests.tiny import tiny_config, tiny_tensors
@@ -66,13 +66,13 @@ def running(models: Models, options: ServeOptions) -> Iterator[Running]:
     """A real server on a free loopback port, in a thread of this process."""
     app = create_app(models, options)
     up = threading.Event()
-    server = Server(app, options, lambda url: up.set())
-    listener = server.listen()
+    server = Server(app, options, up.set)
+    listener, url = listen(options)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     assert up.wait(30)
     try:
-        yield Running(server.url, app, models, server)
+        yield Running(url, app, models, server)
     finally:
         server.should_exit = True
         thread.join(30)
