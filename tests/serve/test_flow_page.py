@@ -92,7 +92,7 @@ def test_a_text_becomes_tokens_layers_and_a_table(page, llama):
     expect(page.locator("#flow-lens tbody tr").last.locator("td").first).not_to_be_empty()  # asked for afterwards
     first = page.locator("#flow-rows tr").first
     expect(first).to_contain_text("␣Paris")
-    raw = float(re.search(r"([\d.]+) %", first.locator("td").nth(1).inner_text())[1])
+    raw = float(re.search(r"([\d.]+)\s%", first.locator("td").nth(1).inner_text())[1])
     assert raw == pytest.approx(100 * llama.next("The capital of France is").tokens[0].probability, abs=4)
 
 
@@ -128,7 +128,7 @@ def test_sliders_show_what_each_step_removes(page):
 
 def test_steps_picks_and_branches(page):
     tree = page.locator("#flow-tree")
-    page.get_by_role("button", name="Likeliest").click()
+    page.get_by_role("button", name="Likeliest", exact=True).click()
     expect(tokens(page)).to_have_count(10)
     expect(page.locator("#flow-status")).to_contain_text("Wrote ‹␣make›, the likeliest")
     page.get_by_role("button", name="Next token").click()

@@ -60,9 +60,9 @@ export const quoted = (token) => `‹${visible(token.piece)}›`;
 /** A share as per cent, with as many digits as say something. @param {number} share */
 export function percent(share) {
   const value = 100 * share;
-  if (value === 0) return "0 %";
-  if (value < 0.01) return "< 0.01 %";
-  return `${value.toFixed(value < 1 ? 2 : value < 99.95 ? 1 : 0)} %`;
+  if (value === 0) return "0\u00a0%";
+  if (value < 0.01) return "<\u00a00.01\u00a0%";
+  return `${value.toFixed(value < 1 ? 2 : value < 99.95 ? 1 : 0)}\u00a0%`;
 }
 
 /** A whole number with its thousands apart. @param {number} value */

@@ -1,0 +1,60 @@
+"""Photograph the README's pages: a real browser on a server that runs already.
+
+    camelid serve
+    python docs/pictures/photograph.py http://127.0.0.1:8000
+
+Needs Debian's chromium, and playwright and Pillow from camelid's `test` extra.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+HERE = Path(__file__).parent
+COLOURS = 256  # of a picture's palette: pages have few, and files stay small
+
+
+def flow(page: Page) -> None:
+    """The deck's sentence, two branches, and a sampling step that removes something."""
+    page.goto("/flow")
+    expect(page.locator("#flow-rows tr")).to_have_count(12)
+    page.get_by_role("button", name="Likeliest", exact=True).click()
+    expect(page.locator("#flow-tokens li")).to_have_count(10)
+    page.get_by_role("button", name="Likeliest", exact=True).click()
+    expect(page.locator("#flow-tokens li")).to_have_count(11)
+    page.get_by_role("button", name="back to the prompt").click()
+    page.get_by_role("button", name="write ‹␣improve›").click()
+    expect(page.locator("#flow-tokens li").last).to_contain_text("improve")
+    page.get_by_label("Top-k").fill("6")
+    expect(page.locator("#flow-rows .flow-fallen")).not_to_have_count(0)
+    page.wait_for_load_state("networkidle")
+
+
+PICTURES: dict[str, tuple[int, int, Callable[[Page], None]]] = {"flow": (1440, 1880, flow)}
+
+
+def main() -> None:
+    (url,) = sys.argv[1:]
+    with sync_playwright() as running:
+        browser = running.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        for name, (width, height, prepare) in PICTURES.items():
+            size = {"width": width, "height": height}
+            page = browser.new_page(base_url=url, viewport=size, color_scheme="light", reduced_motion="reduce")
+            prepare(page)
+            page.mouse.move(0, 0)
+            page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
+            picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+                HERE / f"{name}.png", optimize=True
+            )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
