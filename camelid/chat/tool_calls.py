@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,13 @@ NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}  #
 
 
 def tool_form(
-    tools: Sequence[Mapping[str, Any]], choice: str | None, style: Style, tokenizer: Tokenizer, *, parallel: bool = True
+    tools: Sequence[Mapping[str, Any]],
+    choice: str | None,
+    style: Style,
+    tokenizer: Tokenizer,
+    *,
+    parallel: bool = True,
+    talk: bool = False,
 ) -> Form:
     """A form whose every text `ToolParser` reads as calls, and nothing beside them, with arguments that their schemas
     allow.
@@ -26,6 +33,7 @@ def tool_form(
         style: how the model writes calls.
         tokenizer: the model's; where it has control tokens for calls, those are written.
         parallel: more than one call may be made.
+        talk: the answer may also be text, and text may stand around calls where the style has a word that opens them.
 
     Raises:
         OptionError: a tool is none or cannot be a form, or none is named so.
@@ -36,21 +44,42 @@ def tool_form(
     words = {text: f"<[{id}]>" for id, text in control_ids(tokenizer, style).items()}
     chosen = [tool["function"] for tool in tools if choice in (None, tool["function"]["name"])]
     more = f"({_quoted(style.between)} call)*" if parallel else ""
-    lines = [f"start: call {more}", f"call: {' | '.join(f'call_{number}' for number in range(len(chosen)))}"]
+    lines = _talk(style, words, more) if talk else [f"start: call {more}", f"call: {_opens(style, words)} called"]
+    lines.append(f"called: {' | '.join(f'call_{number}' for number in range(len(chosen)))}")
     for number, function in enumerate(chosen):
-        lines.append(f"call_{number}: {_call(function['name'], f'arguments_{number}', style, words)}")
+        lines.append(f"call_{number}: {_called(function['name'], f'arguments_{number}', style, words)}")
         lines.append(f"arguments_{number}: %json {_schema(function)}")
     return Form(grammar="\n".join(lines))
 
 
-def _call(name: str, arguments: str, style: Style, words: Mapping[str, str]) -> str:
-    """One call as the right side of a rule."""
-    opens, closes = (words.get(word, _quoted(word)) for word in (style.opens, style.closes))
+def _talk(style: Style, words: Mapping[str, str], more: str) -> list[str]:
+    """Rules of an answer that may be text; what begins like a call must go on as one."""
+    opens = words.get(style.opens)
+    if style.bare:  # an answer that begins with `{` is a call; further on it is text
+        text = r"TEXT: /\s*[^\s{](.|\n)*/"
+        if opens is None:
+            return [
+                f"start: called {more} | TEXT?",
+                "call: called",
+                f"{text} & ~/(.|\\n)*{re.escape(style.opens)}(.|\\n)*/",
+            ]
+        return [f"start: {opens}? called {more} | TEXT?", "call: called", text]
+    begun = f"begun: TEXT {opens}" if opens else f"begun[lazy]: TEXT {_quoted(style.opens)}"
+    return ["start: (begun called)* TEXT", begun, r"TEXT: /(.|\n)*/"]
+
+
+def _opens(style: Style, words: Mapping[str, str]) -> str:
+    return "" if style.bare else words.get(style.opens, _quoted(style.opens))
+
+
+def _called(name: str, arguments: str, style: Style, words: Mapping[str, str]) -> str:
+    """One call behind the word that opens it, as the right side of a rule."""
+    closes = words.get(style.closes, _quoted(style.closes))
     if style.key is None:
-        return f"{opens} {_quoted(name + '>')} {arguments} {closes}"
+        return f"{_quoted(name + '>')} {arguments} {closes}"
     before = f'{{"name": "{name}", "{style.key}": '
     called = " ".join([_quoted(before), arguments, _quoted("}")])
-    return called if style.bare else " ".join([opens, _quoted("\n"), called, _quoted("\n"), closes])
+    return called if style.bare else " ".join([_quoted("\n"), called, _quoted("\n"), closes])
 
 
 def _schema(function: Mapping[str, Any]) -> str:

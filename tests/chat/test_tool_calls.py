@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from camelid.chat.answer import Answer, collect
+from camelid.chat.constrain import Constrainer
 from camelid.chat.llama import Llama
 from camelid.chat.tool_calls import NOTHING, tool_form
 from camelid.engine.engine import Engine, EngineOptions
@@ -71,6 +72,7 @@ CASES = {
     "hermes": (HERMES, CONTROL, "hermes"),
     "hermes, control tokens": (HERMES, (*CONTROL, "<tool_call>", "</tool_call>"), "hermes"),
     "json": (LLAMA, (*CONTROL, "<|python_tag|>"), "json"),
+    "json, without its control token": (LLAMA, CONTROL, "json"),
     "function": (CUSTOM, CONTROL, "function"),
 }
 
@@ -122,6 +124,44 @@ def test_one_call_or_more(case):
     assert 1 in counts
     assert max(counts) > 1
     assert {len(calls) for seed in range(3) for _, calls in answers(case, None, seed, parallel=False)} == {1}
+
+
+def allows(case: str, text: str) -> bool:
+    """Whether an answer that may be text or calls can be this one, from its first token to its end."""
+    model = llama(case)
+    tokenizer, style = model.tokenizer, STYLES[CASES[case][2]]
+    form = tool_form(ALL, None, style, tokenizer, talk=True)
+    constraint = Constrainer(tokenizer, (256,), 320).start(form)
+    for id in tokenizer.encode(text, special=True):
+        if not constraint.mask()[id]:
+            return False
+        constraint.push(id)
+    return bool(constraint.mask()[256])
+
+
+GOOD, BAD = '{"unit": "C"}', '{"unit": "K"}'
+CALLS = {
+    "hermes": '<tool_call>\n{"name": "closed", "arguments": %s}\n</tool_call>',
+    "json": '{"name": "closed", "parameters": %s}',
+    "function": "<function=closed>%s</function>",
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_answer_may_be_text_but_no_call_is_wrong(case):
+    call = CALLS[CASES[case][2]]
+    for text in ("", "Hello.", "<tool", "<b>{1}</b>\n\n \u6f22", "It holds: {} <fun"):
+        assert allows(case, text), text
+    assert allows(case, call % GOOD)
+    assert not allows(case, call % BAD)
+    assert not allows(case, (call % GOOD).replace("closed", "open"))
+    assert not allows(case, (call % GOOD)[:-4])
+    around = "So: %s" if CASES[case][2] != "json" else "<|python_tag|>%s"
+    assert allows(case, around % call % GOOD) is (case != "json, without its control token")
+    assert not allows(case, around % call % BAD)
+    both = STYLES[CASES[case][2]].between.join([call, call])
+    assert allows(case, both % (GOOD, GOOD))
+    assert not allows(case, both % (GOOD, BAD))
 
 
 def deep(levels: int) -> dict[str, Any]:

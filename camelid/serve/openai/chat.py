@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from camelid.errors import OptionError
 from camelid.serve.models import Models
-from camelid.serve.openai.choices import Choice, Speller, Tools
+from camelid.serve.openai.choices import Choice, Promise, Speller, Tools
 from camelid.serve.openai.chunks import ChatChunks
 from camelid.serve.openai.event_stream import EventStream, while_connected
 from camelid.serve.openai.messages import NamedTool, to_messages
@@ -54,7 +54,7 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
     with named({"form": form_is, "json_schema": form_is, "prompt": "messages", "tool_calls": "messages"}):
         params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
         style = llama.chat_format.tool_style if tools else None  # None though there are tools: encoding says why
-        form = _form(body, llama.tokenizer, tools, style)
+        promise, form = _form(body, llama.tokenizer, tools, style)
         if form is not None and (params.stop or params.stop_ids):
             name = "stop" if params.stop else "stop_ids"
             raise OptionError(f"{name}: the form alone says where the answer ends; leave one of them out")
@@ -64,19 +64,25 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
     choices = []
     for index in range(params.n):
         speller = Speller(llama.tokenizer, starts_text=True, shown=shown) if body.logprobs else None
-        choices.append(Choice(index, speller=speller, tools=found, has_form=form is not None))
+        choices.append(Choice(index, speller=speller, tools=found, promise=promise))
     return Running(worker, [made], choices, starts_text=True, shown=shown)
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:
-    """The tools that the model is shown: those that it may call."""
+    """The tools that the model is shown: those that it may call. Templates look up every property of a function."""
+    from camelid.chat.tool_calls import NOTHING
+
     if body.tool_choice == "none":
         return []
-    return [tool.model_dump(exclude_none=True) for tool in body.tools or ()]
+    left_out = {"description": "", "parameters": NOTHING}
+    given = [tool.function.model_dump(exclude_none=True) for tool in body.tools or ()]
+    return [{"type": "function", "function": {**left_out, **function}} for function in given]
 
 
-def _form(body: ChatRequest, tokenizer: Tokenizer, tools: list[dict[str, Any]], style: Style | None) -> Form | None:
-    """What the answer must be, if anything.
+def _form(
+    body: ChatRequest, tokenizer: Tokenizer, tools: list[dict[str, Any]], style: Style | None
+) -> tuple[Promise | None, Form | None]:
+    """What the answer must be, if anything, and what that promises.
 
     Raises:
         OptionError: it must be two things, or is wrong itself.
@@ -92,9 +98,19 @@ def _form(body: ChatRequest, tokenizer: Tokenizer, tools: list[dict[str, Any]], 
     if schema is not None and tools:
         raise OptionError("response_format: an answer after a form cannot call tools; set tool_choice to none")
     if schema is not None:
-        return Form(json_schema=schema)
-    if style is None or body.tool_choice in (None, "auto"):
-        return None
+        return "json", Form(json_schema=schema)
+    if style is None:
+        return None, None
+    if body.tool_choice in (None, "auto"):
+        if not any(tool["function"].get("strict") for tool in tools):
+            return None, None
+        return "arguments", tool_form([_as_strict(tool) for tool in tools], None, style, tokenizer, talk=True)
     named = body.tool_choice.function.name if isinstance(body.tool_choice, NamedTool) else None
     parallel = named is None and body.parallel_tool_calls is not False
-    return tool_form(tools, named, style, tokenizer, parallel=parallel)
+    return "calls", tool_form(tools, named, style, tokenizer, parallel=parallel)
+
+
+def _as_strict(tool: dict[str, Any]) -> dict[str, Any]:
+    """A function as a form has it: with any arguments, unless it is strict."""
+    function = tool["function"]
+    return tool if function.get("strict") else {**tool, "function": {**function, "parameters": {"type": "object"}}}

@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from camelid.chat.results import Delta
 from camelid.engine.request import Alternative
@@ -19,6 +20,7 @@ from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.tool_calls import Arguments, CallBegun, CallEnded, Content, ToolParser, gathered
 from camelid.tokens.tool_styles import Style
 
+Promise = Literal["json", "calls", "arguments"]  # arguments: of those calls that there are
 UNLIKELY = -9999.0  # OpenAI's stand-in for minus infinity, which JSON does not have
 
 
@@ -106,7 +108,7 @@ class Choice:
         index: of the choice in the reply.
         speller: if log-probabilities are wanted.
         tools: if calls are looked for.
-        has_form: the form promises JSON, or calls where there are tools; when the answer is complete, this is checked.
+        promise: what the form of the answer promises; when it is complete, this is checked.
 
     Attributes:
         n_tokens: written so far, a stop id included; log-probabilities sum to `logprob`.
@@ -119,10 +121,10 @@ class Choice:
         *,
         speller: Speller | None = None,
         tools: Tools | None = None,
-        has_form: bool = False,
+        promise: Promise | None = None,
     ) -> None:
         self.index, self.n_tokens, self.logprob, self.done = index, 0, 0.0, False
-        self._speller, self._tools, self._has_form = speller, tools, has_form
+        self._speller, self._tools, self._promise = speller, tools, promise
         self._parser = ToolParser(tools.style, tools.names) if tools is not None else None
         self._pending: deque[Logged] = deque()  # spelled, and not a character of it has left
         self._n_left = speller.offset if speller is not None else 0  # characters that have left
@@ -140,14 +142,14 @@ class Choice:
         self.logprob += delta.token.logprob
         reason = delta.finish_reason
         logged = self._log(delta) if self._speller is not None else ()
-        if self._parser is None and not self._has_form:  # most answers
+        if self._parser is None and self._promise is None:  # most answers
             self.done = reason is not None
             return Piece(self.index, delta.text, (), logged, reason) if delta.text or logged or reason else None
         events = self._events(delta)
         if reason == "stop" or self.done:
             reason = "tool_calls" if self._parser is not None and self._parser.n_calls else "stop"
         self.done = reason is not None
-        if self._has_form:
+        if self._promise is not None:
             self._written += events
             if reason in ("stop", "tool_calls"):
                 self._check()
@@ -159,14 +161,12 @@ class Choice:
         if self._parser is None:
             return [Content(delta.text)] if delta.text else []
         events = self._parser.push(delta.text)
-        if delta.finish_reason:
-            events += self._parser.finish()
         if self._tools is not None and self._tools.only_one:
             end = next((at for at, event in enumerate(events) if isinstance(event, CallEnded)), None)
             if end is not None:
-                del events[end + 1 :]
                 self.done = True
-        return events
+                return events[: end + 1]
+        return events + self._parser.finish() if delta.finish_reason else events
 
     def _log(self, delta: Delta) -> tuple[Logged, ...]:
         """The tokens of which some text has left by now; those of a stop string never do."""
@@ -183,9 +183,9 @@ class Choice:
     def _check(self) -> None:
         text, calls = gathered(self._written)
         try:
-            if self._parser is None:
+            if self._promise == "json":
                 json.loads(text)
-            elif not calls or text:
+            if self._promise == "calls" and (text or not calls):
                 raise ValueError("it holds no call, or more than calls")
             for call in calls:
                 json.loads(call.arguments)

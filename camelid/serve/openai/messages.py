@@ -47,6 +47,7 @@ class CalledFunction(Body):
 
     name: FunctionName
     arguments: str
+    parsed_arguments: Any = Field(None, description="OpenAI's client adds it; of no effect.")
 
 
 class CallRequest(Body):
@@ -82,6 +83,7 @@ class AssistantMessage(Body):
     audio: None = None
     function_call: None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    parsed: Any = Field(None, description="OpenAI's client adds it; of no effect.")
 
 
 class ToolMessage(Body):
