@@ -1,51 +1,91 @@
-"""A choice of a reply: from tokens to content, calls and log-probabilities."""
+"""Tokens become pieces and pieces chunks, without a server."""
 
 from __future__ import annotations
 
+import json
+import random
+
+import pytest
+
 from camelid.chat.answer import Answer
+from camelid.chat.results import Delta
 from camelid.engine.request import Request, SamplingParams, Token
-from camelid.serve.openai.choices import Choice, Speller, Tools
-from camelid.tokens.tool_calls import gathered
-from camelid.tokens.tool_styles import STYLES, control_ids
+from camelid.serve.openai.choices import Choice, Piece, Speller, Tools, whole
+from camelid.serve.openai.chunks import ChatChunks, TextChunks
+from camelid.tokens.tool_styles import STYLES
 from tests.tokens.vocabularies import small_bytes
 
-END, OPEN, CLOSE = 256, 257, 258
-CONTROL = ("<|im_end|>", "<tool_call>", "</tool_call>")
+HEAD = {"id": "1", "object": "x", "created": 1, "model": 'quoted "0.5" model', "system_fingerprint": "fp_1"}
 
 
-def pieces(ids, *stop):
-    """What a choice makes of written ids, in a vocabulary where calls stand between control tokens."""
-    tokenizer, style = small_bytes(*CONTROL), STYLES["hermes"]
-    shown = control_ids(tokenizer, style)
-    request = Request(ids=(1,), params=SamplingParams(stop=stop, logprobs=0), stop_ids=(END,))
-    answer = Answer(tokenizer, request, shown=shown)
-    choice = Choice(0, speller=Speller(tokenizer, shown=shown), tools=Tools(style, ("f",)))
-    made = []
-    for index, id in enumerate(ids):
-        reason = "stop" if id == END else None
-        delta = answer.push(Token(0, 0, index, id, -0.5, 1, -0.5, (), reason, 0))
-        made.append(choice.take(delta) if delta is not None else None)
-    return [piece for piece in made if piece is not None]
+def token(id=0, reason=None, logprob=-1.0):
+    return Token(0, 0, 0, id, logprob, 1, logprob, (), reason, 0)
 
 
-def test_calls_between_control_tokens_are_found_behind_what_a_stop_string_held_back():
-    arguments = '{"a": 1}'
-    call = f'{{"name": "f", "arguments": {arguments}}}'.encode()
-    ids = [*b"So:", OPEN, *call, CLOSE, END]
-    for stop in ((), ("}}x",), ("}\n", ":<x")):
-        found = pieces(ids, *stop)
-        _, calls = gathered(event for piece in found for event in piece.calls)
-        assert "".join(piece.text for piece in found) == "So:"
-        assert [(one.name, one.arguments) for one in calls] == [("f", arguments)]
-        assert found[-1].finish_reason == "tool_calls"
-        logged = [one for piece in found for one in piece.logged]
-        assert [one.token.text for one in logged] == [
-            *"So:", "<tool_call>", *call.decode(), "</tool_call>"
-        ]  # fmt: skip
-        assert logged[-1].offset == len("So:<tool_call>") + len(call)
+def delta(text, reason=None):
+    """A piece of text, whatever its token."""
+    return Delta(text, token(reason=reason), 0, reason, 0.0, 1, False)
 
 
-def test_control_tokens_that_open_no_call_are_content():
-    found = pieces([*b"Hi", OPEN, *b"there", CLOSE, END])
-    assert "".join(piece.text for piece in found) == "Hi<tool_call>there</tool_call>"
-    assert found[-1].finish_reason == "stop"
+def events(data):
+    return [json.loads(event.removeprefix(b"data: ")) for event in data.split(b"\n\n") if event]
+
+
+@pytest.mark.parametrize("text", ["a", '"', "\\", "\n\n", "data: x\n\n", "漢😀", "\u2028", "\x00"])
+def test_the_quick_way_of_writing_text_is_the_slow_one(text):
+    chat = ChatChunks(HEAD, True)
+    chat.piece(Piece(3, "the first one brings the role"))
+    quick = chat.piece(Piece(3, text))
+    slow, _ = events(chat.piece(Piece(3, text, finish_reason="stop")))
+    assert events(quick) == [slow]
+    assert slow["choices"] == [{"index": 3, "delta": {"content": text}, "logprobs": None, "finish_reason": None}]
+    assert {**slow, "choices": None} == {**HEAD, "choices": None, "usage": None}
+    assert quick.count(b"\n") == 2  # one event on one line
+    texts = TextChunks(HEAD, False, None)
+    (quick,) = events(texts.piece(Piece(3, text)))
+    (slow,) = events(texts.piece(Piece(3, text, finish_reason="stop")))
+    assert quick == {**HEAD, "choices": [{**slow["choices"][0], "finish_reason": None}]}
+
+
+def spoken(tokenizer, text, stop=()):
+    """Deltas of an answer that says a text, and then stops."""
+    request = Request(ids=(0,), params=SamplingParams(stop=stop), stop_ids=(256,))
+    answer = Answer(tokenizer, request)
+    for id in [*tokenizer.encode(text), 256]:
+        found = answer.push(token(id, "stop" if id == 256 else None))
+        if found is not None:
+            yield found
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_logged_tokens_are_those_whose_text_has_left(seed):
+    rng = random.Random(seed)
+    tokenizer = small_bytes("<|im_end|>")
+    text = "".join(rng.choice(["a", "b", "ab", "é", "漢", "😀", " "]) for _ in range(20))
+    stop = "".join(rng.choice("ab ") for _ in range(rng.randint(1, 3)))
+    choice = Choice(0, speller=Speller(tokenizer))
+    pieces = [piece for one in spoken(tokenizer, text, (stop,)) if (piece := choice.take(one)) is not None]
+    answer = whole(0, pieces)
+    assert answer.text == text.partition(stop)[0]
+    data = b"".join(one.token.bytes for one in answer.logged)
+    assert data.decode("utf-8", "replace").startswith(answer.text)
+    n_seen = 0
+    for piece in pieces:  # nothing is told of a token before its text
+        n_seen += len(piece.text)
+        assert all(one.offset < n_seen for one in piece.logged)
+    for one in answer.logged:
+        if one.token.text.isascii():
+            assert text[one.offset :].startswith(one.token.text)
+
+
+def test_an_answer_ends_with_its_only_call():
+    choice = Choice(0, tools=Tools(STYLES["function"], ("f",), only_one=True))
+    parts = ("Hm ", "<function=f>{}", "</function>", "<function=f>", "{}")
+    pieces = [piece for part in parts if (piece := choice.take(delta(part))) is not None]
+    answer = whole(0, pieces)
+    assert (answer.text.strip(), len(answer.calls), answer.finish_reason) == ("Hm", 1, "tool_calls")
+    assert choice.done
+    cut = Choice(0, tools=Tools(STYLES["function"], ("f",), only_one=True))
+    found = cut.take(delta('<function=f>{"a": ', "length"))
+    assert found is not None
+    assert found.finish_reason == "length"
