@@ -1,7 +1,8 @@
 """Markdown becomes HTML, at once or while it is being written.
 
 Raw HTML is shown as text and links that could run something are refused (markdown-it's `js-default`). Pictures become
-links, since a page asks nobody but this server. Code is coloured by classes of Pygments.
+links, since a page asks nobody but this server. Code is coloured by classes of Pygments. Headings begin at `h3`, below
+those of the page.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ def _markdown() -> MarkdownIt:
     rules = {
         "fence": _code,
         "code_block": _code,
+        "heading_open": _heading,
+        "heading_close": _heading,
         "image": _picture,
         "link_open": _link,
         "th_open": _cell,
@@ -140,6 +143,11 @@ def _code(self: RendererHTML, tokens: Sequence[Token], index: int, options: Opti
         '<button type="button" data-action="copy-code">Copy</button></div>'
         f'<pre tabindex="0"><code>{_coloured(token.content, language)}</code></pre></div>\n'
     )
+
+
+def _heading(self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    tokens[index].tag = f"h{min(int(tokens[index].tag[1]) + 2, 6)}"
+    return self.renderToken(tokens, index, options, env)
 
 
 def _picture(self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:

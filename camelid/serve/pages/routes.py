@@ -8,8 +8,23 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
+from camelid.serve.pages import panel, views
 from camelid.serve.pages.shell import MEDIA_TYPES, render, static_files, static_version
 
+EXAMPLES = (
+    "Explain in three sentences why the sky is blue.",
+    "Write a Python function that reverses the words of a sentence.",
+    "Give three tips for writing clear code, as a list.",
+    "Write a short haiku about a llama.",
+)
+KEYS = (
+    ("Enter", "Send"),
+    ("Shift+Enter", "New line"),
+    ("Escape", "Stop the answer"),
+    ("/", "Write a message"),
+    ("Alt+N", "New conversation"),
+    ("?", "This list"),
+)
 FOR_EVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(include_in_schema=False)
@@ -19,6 +34,34 @@ router = APIRouter(include_in_schema=False)
 async def home() -> RedirectResponse:
     """The first page."""
     return RedirectResponse("/chat")
+
+
+@router.get("/chat")
+@router.get("/chat/{id}")
+async def chat(request: Request, id: str | None = None, model: str | None = None) -> HTMLResponse:
+    """Direct Chat: a conversation, or the place to begin one with the model that the address names."""
+    store, models = request.app.state.store, request.app.state.models
+    conversations = await store.conversations()
+    chosen = next((one for one in conversations if one.id == id), None)
+    if id is not None and chosen is None:
+        return render(request, "missing.html", status=404)
+    names = [worker.name for worker in models]
+    name = chosen.model if chosen else model if model in names else names[0]
+    return render(
+        request,
+        "chat.html",
+        conversations=[views.summary(one) for one in conversations],
+        current=id or "",
+        title=views.summary(chosen)["title"] if chosen else views.UNTITLED,
+        messages=views.shown(await store.tree(id)) if chosen else [],
+        models=names,
+        model=name,
+        system=chosen.system if chosen else "",
+        params=chosen.params if chosen else {},
+        fields=panel.fields(models.get(name if name in names else None).llama),
+        examples=EXAMPLES,
+        keys=KEYS,
+    )
 
 
 @router.get("/about")

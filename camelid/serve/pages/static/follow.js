@@ -1,0 +1,35 @@
+// Scrolling with an answer that grows, but not against a reader who has scrolled away.
+
+const NEAR = 60; // pixels from the end that count as being there
+
+const log = /** @type {HTMLElement} */ (document.getElementById("log"));
+const button = /** @type {HTMLElement} */ (document.getElementById("to-end"));
+let follows = true;
+let last = 0;
+
+const isAtEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < NEAR;
+
+/** Go to the end, and stay there while it moves. */
+export function toEnd() {
+  follows = true;
+  log.scrollTop = log.scrollHeight;
+  button.hidden = true;
+}
+
+/** The content has grown: stay at the end if the reader is there. */
+export function follow() {
+  if (follows) toEnd();
+  else button.hidden = isAtEnd();
+}
+
+log.addEventListener("scroll", () => {
+  if (isAtEnd()) follows = true;
+  else if (log.scrollTop < last) follows = false; // only moving up means leaving; growth moves nothing
+  last = log.scrollTop;
+  button.hidden = follows || isAtEnd();
+});
+button.addEventListener("click", () => {
+  toEnd();
+  document.getElementById("question")?.focus();
+});
+new ResizeObserver(follow).observe(log);

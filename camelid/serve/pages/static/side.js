@@ -1,0 +1,113 @@
+// The list of conversations: what can be done with the current one; and the columns that open and close.
+
+import { call, Problem } from "./api.js";
+
+const list = /** @type {HTMLElement} */ (document.getElementById("conversations"));
+const template = /** @type {HTMLTemplateElement} */ (document.getElementById("row-template"));
+const title = /** @type {HTMLElement} */ (document.getElementById("title"));
+const confirmation = /** @type {HTMLDialogElement} */ (document.getElementById("confirm"));
+
+/**
+ * Show a conversation as the current and latest one.
+ * @param {{id: string, title: string}} conversation
+ */
+export function put(conversation) {
+  const row = list.querySelector(`[data-id="${conversation.id}"]`) ?? made(conversation.id);
+  const link = /** @type {HTMLElement} */ (row.querySelector("a"));
+  link.textContent = conversation.title;
+  link.setAttribute("aria-current", "page");
+  if (list.firstElementChild !== row) list.prepend(row);
+  name(conversation.title);
+}
+
+/**
+ * @param {string} id
+ * @returns {Element}
+ */
+function made(id) {
+  const copy = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
+  const row = /** @type {HTMLElement} */ (copy.firstElementChild);
+  row.dataset.id = id;
+  for (const link of row.querySelectorAll("a")) {
+    link.href = link.dataset.action ? `/api/conversations/${id}/export?format=${link.dataset.action}` : `/chat/${id}`;
+  }
+  return row;
+}
+
+/** @param {string} text */
+function name(text) {
+  title.textContent = text;
+  document.title = `${text} · camelid`;
+}
+
+/** @param {HTMLElement} row */
+function rename(row) {
+  const link = /** @type {HTMLElement} */ (row.querySelector("a"));
+  const field = document.createElement("input");
+  field.value = link.textContent ?? "";
+  field.maxLength = 200;
+  field.setAttribute("aria-label", "Title");
+  const close = () => {
+    if (!field.isConnected) return;
+    field.replaceWith(link);
+    link.focus();
+  };
+  field.addEventListener("keydown", async (event) => {
+    event.stopPropagation();
+    if (event.key === "Escape") close();
+    if (event.key !== "Enter" || event.isComposing) return;
+    const { title } = await call("PATCH", `/${row.dataset.id}`, { title: field.value.trim() });
+    link.textContent = title;
+    name(title);
+    close();
+  });
+  field.addEventListener("blur", close);
+  link.replaceWith(field);
+  field.select();
+}
+
+/** @param {HTMLElement} row */
+async function remove(row) {
+  const question = /** @type {HTMLElement} */ (document.getElementById("confirm-text"));
+  question.textContent = `Delete “${row.querySelector("a")?.textContent}” for good?`;
+  confirmation.returnValue = "no";
+  confirmation.showModal();
+  await new Promise((resolve) => confirmation.addEventListener("close", resolve, { once: true }));
+  if (confirmation.returnValue !== "yes") return;
+  await call("DELETE", `/${row.dataset.id}`);
+  location.assign("/chat");
+}
+
+/** @param {(problem: string) => void} tell where to say what went wrong */
+export function start(tell) {
+  list.addEventListener("click", async (event) => {
+    const button = /** @type {HTMLElement} */ (event.target).closest("button");
+    const row = /** @type {HTMLElement | null} */ (button?.closest("li"));
+    if (!button || !row) return;
+    try {
+      await (button.dataset.action === "rename" ? rename(row) : remove(row));
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      tell(error.message);
+    }
+  });
+  for (const button of document.querySelectorAll("[data-opens], [data-closes]")) {
+    button.addEventListener("click", () => toggle(/** @type {HTMLElement} */ (button)));
+  }
+}
+
+/**
+ * Open or close a column. Beside a wide page the list of conversations always stands open.
+ * @param {HTMLElement} button
+ */
+function toggle(button) {
+  const id = button.dataset.opens ?? button.dataset.closes ?? "";
+  const column = /** @type {HTMLElement} */ (document.getElementById(id));
+  const opener = /** @type {HTMLElement} */ (document.querySelector(`[data-opens="${id}"]`));
+  const opens = opener.getAttribute("aria-expanded") !== "true";
+  opener.setAttribute("aria-expanded", String(opens));
+  column.classList.toggle("open", opens);
+  if (id === "panel") column.hidden = !opens;
+  const next = opens ? column.querySelector("textarea, a, button") : opener;
+  /** @type {HTMLElement} */ (next).focus();
+}
