@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from camelid.errors import NumericsError
+from camelid.serve import event_stream
 from camelid.serve.errors import ApiError
-from camelid.serve.openai import event_stream
-from camelid.serve.openai.event_stream import EventStream, GoneError, while_connected
+from camelid.serve.event_stream import EventStream, GoneError, while_connected
 from tests.serve.conftest import wait_until
 from tests.serve.official import SKY, official
 

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from camelid.errors import OptionError
+from camelid.serve.event_stream import EventStream, while_connected
 from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Promise, Speller, Tools
 from camelid.serve.openai.chunks import ChatChunks
-from camelid.serve.openai.event_stream import EventStream, while_connected
 from camelid.serve.openai.messages import NamedTool, to_messages
 from camelid.serve.openai.parameters import named
 from camelid.serve.openai.replies import ChatReply, chat_choice, head

@@ -10,20 +10,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from camelid.serve.event_stream import event
 from camelid.serve.openai.choices import Piece
 from camelid.serve.openai.replies import ChatLogprobs, TextLogprobs, Usage
 from camelid.tokens.tool_calls import Arguments, CallBegun
 
 DONE = b"data: [DONE]\n\n"
-
-
-def event(data: Mapping[str, Any]) -> bytes:
-    """A server-sent event whose data is JSON, on one line."""
-    return b"data: " + _json(data) + b"\n\n"
-
-
-def _json(data: object) -> bytes:
-    return json.dumps(data, separators=(",", ":")).encode()
 
 
 class Chunks:
@@ -48,7 +40,7 @@ class Chunks:
         """A chunk that only brings text."""
         if index not in self._around:
             place = secrets.token_hex(16)  # stands where the text will, and nowhere else
-            before, after = self.one(self._choice(index, place)).split(_json(place))
+            before, after = self.one(self._choice(index, place)).split(json.dumps(place).encode())
             self._around[index] = before, after
         before, after = self._around[index]
         return before + json.dumps(text).encode() + after

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from camelid.chat.llama import Llama
 from camelid.engine import request as engine
 from camelid.errors import ContextError
+from camelid.serve.event_stream import EventStream, while_connected
 from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Logged, Piece, Speller, Whole
 from camelid.serve.openai.chunks import TextChunks
-from camelid.serve.openai.event_stream import EventStream, while_connected
 from camelid.serve.openai.parameters import named
 from camelid.serve.openai.replies import CompletionReply, TextChoice, TextLogprobs, Usage, head
 from camelid.serve.openai.requests import CompletionRequest

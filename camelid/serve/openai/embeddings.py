@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from camelid.chat.llama import Llama
+from camelid.serve.event_stream import while_connected
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
-from camelid.serve.openai.event_stream import while_connected
 from camelid.serve.openai.parameters import named
 from camelid.serve.openai.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from camelid.serve.openai.requests import EmbeddingRequest

@@ -18,9 +18,8 @@ from camelid.engine.request import Request as EngineRequest
 from camelid.errors import ResourceError
 from camelid.serve.conversations import Store, Tree
 from camelid.serve.errors import ApiError
+from camelid.serve.event_stream import EventStream, event
 from camelid.serve.models import Models
-from camelid.serve.openai.chunks import event
-from camelid.serve.openai.event_stream import EventStream
 from camelid.serve.pages import panel, views
 from camelid.serve.pages.answering import Answering, Answers
 from camelid.serve.tables import Message, Role

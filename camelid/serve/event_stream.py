@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
@@ -13,12 +14,16 @@ from starlette.types import Receive, Scope, Send
 
 from camelid.errors import CamelidError
 from camelid.serve.errors import ApiError, error_body, internal_error
-from camelid.serve.openai.chunks import event
 
 T = TypeVar("T")
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps the connection open
 
 log = logging.getLogger(__name__)
+
+
+def event(data: object) -> bytes:
+    """An event whose data is JSON, on one line."""
+    return b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n"
 
 
 class EventStream(Response):
@@ -30,9 +35,9 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], status_code: int = 200) -> None:
         # nginx would otherwise collect what should be seen at once
-        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        super().__init__(status_code=status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events = events
         self._begun = self._silent = False
