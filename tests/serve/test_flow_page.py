@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api")
+from tests.serve.watched import Watched, chromium, playwright
+
 expect = playwright.expect
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-FLAGS += ("--disable-sync", "--no-first-run")
 FIRST_LOAD = 100_000  # bytes, uncompressed
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Debian's chromium: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
-        yield browser
-        browser.close()
-
-
-class Watched:
-    """A page on which nothing may go wrong: no message in the console, no request that fails or leaves this machine."""
-
-    def __init__(self, browser, url, **context) -> None:
-        self.context = browser.new_context(base_url=url, reduced_motion="reduce", **context)
-        self.page, self.host = self.context.new_page(), urlsplit(url).netloc
-        self.wrong: list[str] = []
-        self.responses: list[playwright.Response] = []
-        self.page.on("console", lambda message: self.wrong.append(message.text))
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("requestfailed", self._fail)
-        self.page.on("request", lambda request: self._check(request.url))
-        self.page.on("response", self._note)
-
-    def _check(self, url: str) -> None:
-        if urlsplit(url).netloc != self.host:
-            self.wrong.append(f"foreign: {url}")
-
-    def _fail(self, request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # the page gave it up itself: another text was asked for meanwhile
-            self.wrong.append(f"{request.failure}: {request.url}")
-
-    def _note(self, response) -> None:
-        self.responses.append(response)
-        if response.status >= 400:
-            self.wrong.append(f"{response.status}: {response.url}")
+def browser():
+    with chromium() as it:
+        yield it
 
 
 @pytest.fixture
@@ -197,6 +162,22 @@ def test_on_a_phone_nothing_sticks_out(browser, server):
         assert watched.page.evaluate("() => document.documentElement.scrollWidth") <= 390
     watched.context.close()
     assert not watched.wrong
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_stands_in_anybodys_way(browser, server, scheme, width):
+    watched = Watched(browser, server.url, viewport={"width": width, "height": 1000}, color_scheme=scheme)
+    page = watched.page
+    page.goto("/flow")
+    expect(page.locator("#flow-rows tr")).to_have_count(12)
+    page.get_by_role("button", name="Next token").click()
+    expect(tokens(page)).to_have_count(10)
+    page.wait_for_load_state("networkidle")
+    assert watched.barriers() == []
+    page.goto("/models")
+    assert watched.barriers() == []
+    watched.context.close()
 
 
 @pytest.mark.parametrize("path", ["/flow", "/models"])
