@@ -27,6 +27,7 @@ from camelid.serve.options import ServeOptions, is_loopback
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 60  # for a request's body to arrive
+MOST_DISCARDED = 2**26  # bytes of a body that is too large, read before it is refused
 OPEN_PATHS = ("/health", "/login")  # and what lies under STATIC: no key is asked for
 STATIC = "/static/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -122,26 +123,33 @@ class Guards:
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the client has gone.
 
+        One that is too large is read to its end where that is bearable, since many clients look for an answer only
+        when they have sent everything.
+
         Raises:
             ApiError: it is too large, or takes too long.
         """
-        limit = self.options.max_body_bytes
-        declared = headers.get(b"content-length", b"0")
-        n_bytes, parts = int(declared) if declared.isdigit() else 0, []
-        too_slow = ApiError(408, f"body: did not arrive within {BODY_SECONDS} seconds; send it faster", "body_timeout")
+        limit, declared = self.options.max_body_bytes, headers.get(b"content-length", b"")
+        n_declared = int(declared) if declared.isdigit() else 0
+        n_bytes, parts, more = 0, [], n_declared <= limit or b"expect" not in headers
         try:
             async with asyncio.timeout(min(BODY_SECONDS, self.options.request_seconds)):
-                more = n_bytes <= limit
-                n_bytes = n_bytes if not more else 0
-                while more:
+                while more and max(n_bytes, n_declared) <= MOST_DISCARDED:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    parts.append(message.get("body", b""))
-                    n_bytes += len(parts[-1])
-                    more = message.get("more_body", False) and n_bytes <= limit
+                    part = message.get("body", b"")
+                    n_bytes += len(part)
+                    more = message.get("more_body", False)
+                    if n_bytes <= limit:
+                        parts.append(part)
+                    else:
+                        parts.clear()
         except TimeoutError:
-            raise too_slow from None
+            if n_bytes <= limit:
+                told = f"body: did not arrive within {BODY_SECONDS} seconds; send it faster"
+                raise ApiError(408, told, "body_timeout") from None
+        n_bytes = max(n_bytes, n_declared)
         if n_bytes > limit:
             raise ApiError(413, f"body: has {n_bytes} bytes, the limit is {limit}; shorten it", "body_too_large")
         return b"".join(parts)

@@ -30,9 +30,9 @@ from tests.tiny import tiny_config, tiny_tensors
 MODEL, TINY = "smollm2", "tiny"
 
 
-def random_llama(smollm2_path: Path, **options: Any) -> Llama:
+def random_llama(smollm2_path: Path, context: int = 256, **options: Any) -> Llama:
     """Random weights behind the default model's tokenizer and template: quick, and it talks nonsense."""
-    real, config = open_weights(smollm2_path), tiny_config(vocab_size=49152, n_layers=1, context=256)
+    real, config = open_weights(smollm2_path), tiny_config(vocab_size=49152, n_layers=1, context=context)
     tensors = {name: Tensor.from_array(name, array, "F32") for name, array in tiny_tensors(config).items()}
     weights = replace(real, config=config, tensors=tensors)
     chosen = EngineOptions(**{"threads": 1, **options})
