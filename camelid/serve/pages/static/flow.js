@@ -260,5 +260,6 @@ class FlowPage {
 const page = new FlowPage();
 const asked = new URLSearchParams(location.search);
 if (asked.get("text")) $("flow-text").value = asked.get("text");
-if (asked.get("model")) $("flow-model").value = asked.get("model");
+const named = [...$("flow-model").options].find((option) => option.value === asked.get("model"));
+if (named) named.selected = true;
 void page.begin();
