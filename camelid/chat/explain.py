@@ -8,9 +8,9 @@ import numpy as np
 
 from camelid.chat.flow import Flow, Pass
 from camelid.chat.llama import Llama
+from camelid.chat.outcome import follow
 from camelid.chat.results import NextTable
 from camelid.engine.request import SamplingParams
-from camelid.engine.sampling import explain as explain_steps
 from camelid.errors import OptionError
 
 LONGEST = 1024
@@ -71,7 +71,7 @@ def explain(llama: Llama, table: NextTable, params: SamplingParams) -> Explanati
     seen, piece = flow.read(ids), llama.tokenizer.piece
     embedding = seen.embedding[:, :SHOWN_DIMENSIONS].astype(float)
     tokens = tuple(TokenView(id, piece(id), tuple(row)) for id, row in zip(ids, embedding.tolist(), strict=True))
-    steps = tuple(StepView(step.name, step.n_left, step.note) for step in explain_steps(seen.logits, params, ids))
+    steps = tuple(StepView(step.name, step.n_left, step.note) for step in follow(seen.logits, params, ids))
     return Explanation(llama.config.dim, tokens, _layers(flow, seen), steps)
 
 

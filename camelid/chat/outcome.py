@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 from camelid.chat.flow import likeliest
 from camelid.engine import sampling
 from camelid.engine.request import SamplingParams
+from camelid.engine.sampling import ORDERS, STEPS, Seen, softmax
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did: how many ids it left, a note in words, and the logits after it, (V,)."""
+
+    name: str
+    n_left: int
+    note: str
+    logits: NDArray[np.float64] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Outcome:
 
     rows: tuple[Chance, ...]
     others: tuple[float, float]
-    steps: tuple[sampling.StepReport, ...]
+    steps: tuple[StepReport, ...]
     probabilities: NDArray[np.float64] = field(repr=False)
 
     def draw(self, params: SamplingParams, n_written: int) -> Chosen:
@@ -81,9 +92,9 @@ def outcome(
         NumericsError: logits are not numbers, or no id is left.
     """
     sampling.check(params, len(logits))
-    raw = sampling.softmax(sampling.checked(logits))
+    raw = softmax(sampling.checked(logits))
     left = sampling.distribution(logits, params, prompt, output)
-    steps = sampling.explain(logits, params, prompt, output)
+    steps = follow(logits, params, prompt, output)
     begins = np.cumsum(left) - left
     drawable = likeliest(left, min(n, 3))
     shown = np.union1d(likeliest(raw, n), drawable[left[drawable] > 0])
@@ -95,6 +106,28 @@ def outcome(
     return Outcome(rows, (max(0.0, others[0]), max(0.0, others[1])), tuple(steps), left)
 
 
-def _fell(steps: Sequence[sampling.StepReport], id: int, left: float) -> str | None:
+def follow(
+    logits: NDArray[np.float32], params: SamplingParams, prompt: Sequence[int], output: Sequence[int] = ()
+) -> list[StepReport]:
+    """The active steps one after the other."""
+    current = sampling.checked(logits)
+    reports = [StepReport("all", _left(current), "the whole vocabulary", current)]
+    for name in sampling.active_steps(params):
+        before = current
+        current = STEPS[name].apply(before.copy(), params, Seen(prompt, output), ORDERS[params.order])
+        removed, alive = _left(before) - _left(current), current > -np.inf
+        changed = int((softmax(before)[alive] != softmax(current)[alive]).sum())
+        value = getattr(params, STEPS[name].field)
+        did = f"removes {removed:,}" if removed else f"changes {changed:,} probabilities"
+        reports.append(StepReport(name, _left(current), f"{STEPS[name].field} {value}: {did}", current))
+    name, note = ("greedy", "the likeliest is taken") if sampling.is_greedy(params) else ("draw", "one is drawn")
+    return [*reports, StepReport(name, 1, note, current)]
+
+
+def _left(logits: NDArray[np.float64]) -> int:
+    return int((logits > -np.inf).sum())
+
+
+def _fell(steps: Sequence[StepReport], id: int, left: float) -> str | None:
     removed = (step.name for step in steps if step.logits[id] == -np.inf)
     return next(removed, None if left else steps[-1].name)

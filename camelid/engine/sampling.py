@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -303,34 +303,6 @@ def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int,
     cumulative = np.cumsum(probabilities[possible])
     place = np.searchsorted(cumulative, chance(seed, sample, index, purpose) * cumulative[-1], side="right")
     return int(possible[min(place, len(possible) - 1)])  # rounding may carry past the last possible id
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What a step did: how many ids it left, a note in words, and the logits after it, (V,)."""
-
-    name: str
-    n_left: int
-    note: str
-    logits: Logits = field(repr=False)
-
-
-def explain(
-    logits: NDArray[np.float32], params: SamplingParams, prompt: Sequence[int], output: Sequence[int] = ()
-) -> list[StepReport]:
-    """The active steps one after the other, for people to see."""
-    current = checked(logits)
-    reports = [StepReport("all", len(_alive(current)), "the whole vocabulary", current)]
-    for name in active_steps(params):
-        before = current.copy()
-        current = STEPS[name].apply(current.copy(), params, Seen(prompt, output), ORDERS[params.order])
-        removed = len(_alive(before)) - len(_alive(current))
-        changed = int((softmax(before)[current > -np.inf] != softmax(current)[current > -np.inf]).sum())
-        value = getattr(params, STEPS[name].field)
-        did = f"removes {removed:,}" if removed else f"changes {changed:,} probabilities"
-        reports.append(StepReport(name, len(_alive(current)), f"{STEPS[name].field} {value}: {did}", current))
-    name, note = ("greedy", "the likeliest is taken") if is_greedy(params) else ("draw", "one is drawn")
-    return [*reports, StepReport(name, 1, note, current)]
 
 
 def softmax(logits: Logits) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import pytest
 import camelid
 from camelid.chat.flow import Flow, likeliest
 from camelid.chat.llama import Llama
-from camelid.chat.outcome import outcome
+from camelid.chat.outcome import follow, outcome
 from camelid.engine import Engine, EngineOptions, sampling
 from camelid.engine.backend import choose, has_cpu
 from camelid.errors import OptionError
@@ -158,6 +158,15 @@ def test_the_trace_says_which_step_removed_a_token(llama, flow):
     order = {"min_p": 0, "top_p": 1, "top_k": 2}
     removed = [order[name] for name in fell if name]
     assert removed == sorted(removed)
+
+
+def test_steps_are_followed_one_by_one():
+    logits = np.array([2.0, 1.0, 0.0, -1.0, 0.5], np.float32)
+    steps = follow(logits, camelid.SamplingParams(temperature=2.0, top_k=3, top_p=0.9), [])
+    assert [step.name for step in steps] == ["all", "temperature", "top_k", "top_p", "draw"]
+    assert [step.n_left for step in steps] == [5, 5, 3, 3, 1]
+    np.testing.assert_array_equal(steps[1].logits, logits / 2)
+    assert steps[2].note == "top_k 3: removes 2"
 
 
 def test_a_draw_falls_where_the_row_says(llama, flow):

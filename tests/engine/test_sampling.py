@@ -17,7 +17,6 @@ from camelid.engine.sampling import (
     check,
     distribution,
     draw,
-    explain,
     process,
     raw_logprobs,
 )
@@ -180,12 +179,6 @@ def test_draws_follow_the_probabilities():
 def test_a_draw_depends_on_seed_sample_and_place_only():
     assert draw(P, 1, 0, 5) == draw(P, 1, 0, 5)
     assert len({tuple(draw(P, seed, sample, i) for i in range(40)) for seed in (1, 2) for sample in (0, 1)}) == 4
-
-
-def test_explain_follows_the_steps():
-    steps = explain(LOGITS, given_off(temperature=2.0, top_k=3, top_p=0.9), [])
-    assert [step.name for step in steps] == ["all", "temperature", "top_k", "top_p", "draw"]
-    assert [step.n_left for step in steps] == [5, 5, 3, 3, 1]
 
 
 def test_every_step_is_in_an_order_and_every_order_knows_its_steps():
