@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from camelid import __version__
 from camelid.serve import errors, login, native
+from camelid.serve.api_file import Api
 from camelid.serve.conversations import Store
 from camelid.serve.guards import Guards
 from camelid.serve.keys import Keys
@@ -40,7 +41,7 @@ def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
             await app.state.answers.stop()
             await app.state.store.close()
 
-    app = FastAPI(
+    app = Api(
         title="camelid", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False
     )
     app.state.models, app.state.options, app.state.keys = models, options, Keys(options.api_keys)
