@@ -31,6 +31,7 @@ export function showInput(list, stage, known, pick) {
         class: "flow-token",
         "aria-pressed": "false",
         "aria-label": `position ${position}: ${quoted(token)}, id ${token.id}`,
+        title: tellEmbedding(stage, position, levels),
         onclick: () => pick(position),
       },
       [
@@ -46,6 +47,13 @@ export function showInput(list, stage, known, pick) {
     list.append(item);
     paintStrip(strip, levels.subarray(position * width, (position + 1) * width));
   });
+}
+
+/** An embedding in numbers. @param {Stage} stage @param {number} position @param {Int8Array} levels */
+function tellEmbedding({ embedding, shape }, position, levels) {
+  const first = [...levels.subarray(position * embedding.width, position * embedding.width + 4)];
+  const numbers = first.map((level) => ((level / 127) * embedding.scale).toFixed(3));
+  return `(${numbers.join(", ")}, …): ${shape.dim} numbers, together of length ${embedding.norms[position].toFixed(2)}`;
 }
 
 /** Paint all strips anew, after the colours have changed. @param {HTMLElement} list @param {Stage} stage */
