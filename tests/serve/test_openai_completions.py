@@ -11,7 +11,7 @@ from camelid.serve.worker import Worker
 from tests.serve.conftest import random_llama, running
 from tests.serve.official import official
 
-ONCE = {"model": "tiny", "prompt": "Once upon a time", "max_tokens": 12}
+ONCE = {"model": "tiny", "prompt": "Once upon a time", "max_tokens": 8}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_streamed_pieces_joined_are_the_whole_answer(client, asked):
 
 def test_a_text_is_continued_as_the_model_alone_would(client, twin):
     reply = ask(client, temperature=0)
-    answer = twin.generate(ONCE["prompt"], temperature=0, max_tokens=12)
+    answer = twin.generate(ONCE["prompt"], temperature=0, max_tokens=8)
     assert reply.choices[0].text == answer.text
     assert (reply.object, reply.choices[0].finish_reason) == ("text_completion", "length")
     assert reply.usage.prompt_tokens == answer.usage.prompt_tokens
@@ -102,7 +102,7 @@ def test_choices_come_prompt_by_prompt(client):
     several = ask(client, prompt=["Once", "Twice"], n=2, seed=3)
     alone = [choice for prompt in ("Once", "Twice") for choice in ask(client, prompt=prompt, n=2, seed=3).choices]
     assert [choice.text for choice in several.choices] == [choice.text for choice in alone]
-    assert several.usage.completion_tokens == 4 * 12
+    assert several.usage.completion_tokens == 4 * 8
 
 
 def test_more_prompts_than_run_side_by_side_are_all_answered(client):
@@ -159,7 +159,7 @@ def test_the_best_of_several_are_the_likeliest(client):
     ranked = sorted(every.choices, key=lambda choice: np.mean(choice.logprobs.token_logprobs), reverse=True)
     assert [choice.text for choice in best.choices] == [choice.text for choice in ranked[:2]]
     assert [choice.index for choice in best.choices] == [0, 1]
-    assert best.usage.completion_tokens == 6 * 12
+    assert best.usage.completion_tokens == 6 * 8
 
 
 def test_suffix_fills_in(smollm2_path, options):
@@ -173,7 +173,7 @@ def test_suffix_fills_in(smollm2_path, options):
             asked = {"prompt": "def f(", "suffix": "return x", "temperature": 0, "logit_bias": {"300": 100}}
             reply = ask(client, stream=stream, **asked)
             text = "".join(chunk.choices[0].text for chunk in reply) if stream else reply.choices[0].text
-            assert text == llama.tokenizer.decode([300]) * 12
+            assert text == llama.tokenizer.decode([300]) * 8
         whole = ask(client, **asked)
         ids = llama.infill_request("def f(", "return x").ids
         assert whole.usage.prompt_tokens == len(ids)
