@@ -48,7 +48,7 @@ def main() -> None:
     choices = parser.parse_args()
     size = Path(choices.model).stat().st_size / 1e6
     n = str(choices.tokens)
-    ours = ["generate", choices.model, PROMPT, "--max-tokens", n, "--temperature", "0", "--ctx", "512", "--ignore-stop"]
+    ours = ["generate", choices.model, PROMPT, "--max-tokens", n, "--temperature", "0", "--context", "512", "--ignore-stop"]
     commands = {
         "camelid": [sys.executable, "-m", "camelid", *ours],
         "llama.cpp": [sys.executable, "-c", THEIRS, choices.model, PROMPT, n],
