@@ -14,6 +14,7 @@ const composer = /** @type {HTMLFormElement} */ ($("composer"));
 let conversation = $("chat").dataset.conversation ?? "";
 /** @type {{hangUp: AbortController, article: HTMLElement | null} | null} */
 let answering = null;
+let saving = Promise.resolve(); // what was changed in the settings reaches the server in this order
 
 /** @param {string} [text] what went wrong; nothing to take it back */
 function tell(text) {
@@ -49,6 +50,7 @@ async function answer(path, body, begun) {
   setBusy(true);
   tell();
   try {
+    await saving;
     for await (const event of stream(`/${await open()}${path}`, body, hangUp.signal)) take(event, begun);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
@@ -180,14 +182,18 @@ for (const example of document.querySelectorAll("[data-example]")) {
   example.addEventListener("click", () => send(example.textContent ?? ""));
 }
 
-settings.start(async () => {
+/** Keep the settings; a conversation that is not there yet will begin with them. */
+async function save() {
   settings.complain();
-  if (!conversation) return; // it begins with these settings
   try {
-    await call("PATCH", `/${conversation}`, settings.chosen());
+    if (conversation) await call("PATCH", `/${conversation}`, settings.chosen());
   } catch (error) {
     settings.complain(/** @type {Error} */ (error).message);
   }
+}
+
+settings.start(() => {
+  saving = saving.then(save);
 });
 
 const keys = /** @type {HTMLDialogElement} */ ($("keys"));

@@ -22,9 +22,17 @@ export function follow() {
   else button.hidden = isAtEnd();
 }
 
+const leave = () => {
+  follows = false;
+};
+
+// A wheel begins slowly, near the end; what it wants shows before the first scrolling does.
+log.addEventListener("wheel", (event) => event.deltaY < 0 && leave(), { passive: true });
+log.addEventListener("touchmove", leave, { passive: true });
+log.addEventListener("keydown", (event) => ["ArrowUp", "PageUp", "Home"].includes(event.key) && leave());
 log.addEventListener("scroll", () => {
-  if (isAtEnd()) follows = true;
-  else if (log.scrollTop < last) follows = false; // only moving up means leaving; growth moves nothing
+  if (isAtEnd() && log.scrollTop > last) follows = true;
+  else if (!isAtEnd() && log.scrollTop < last) follows = false; // growth moves nothing, so it was the reader
   last = log.scrollTop;
   button.hidden = follows || isAtEnd();
 });

@@ -47,8 +47,10 @@ function rename(row) {
   field.value = link.textContent ?? "";
   field.maxLength = 200;
   field.setAttribute("aria-label", "Title");
+  let open = true;
   const close = () => {
-    if (!field.isConnected) return;
+    if (!open) return;
+    open = false; // taking the field away takes the focus from it, which closes it
     field.replaceWith(link);
     link.focus();
   };
@@ -108,6 +110,6 @@ function toggle(button) {
   opener.setAttribute("aria-expanded", String(opens));
   column.classList.toggle("open", opens);
   if (id === "panel") column.hidden = !opens;
-  const next = opens ? column.querySelector("textarea, a, button") : opener;
+  const next = opens ? column.querySelector("textarea, a") : opener;
   /** @type {HTMLElement} */ (next).focus();
 }
