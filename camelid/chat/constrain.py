@@ -92,7 +92,8 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise OptionError(f"constrained output: {_one_line(self._matcher.get_error())}")
+            reason, _, _ = self._matcher.get_error().partition("<state>")  # what follows is the automaton's own
+            raise OptionError(f"constrained output: the form cannot be gone on with: {_one_line(reason)}")
 
 
 class Constrainer:

@@ -7,6 +7,7 @@ import random
 from enum import StrEnum
 
 import jsonschema
+import openai
 import pytest
 from pydantic import BaseModel, Field
 
@@ -146,6 +147,13 @@ def test_without_a_schema_it_is_any_json(client):
     for choice in found:
         if choice.finish_reason == "stop":
             json.loads(choice.message.content)
+
+
+def test_a_form_that_nothing_satisfies_is_the_clients_mistake(client):
+    for schema in ({"$ref": "#"}, {"anyOf": []}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(client, as_form(schema))
+        assert "<state>" not in caught.value.message
 
 
 def test_a_complete_answer_that_breaks_its_promise_is_an_error():
