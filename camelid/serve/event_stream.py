@@ -1,21 +1,19 @@
-"""Server-sent events, and work that ends when the client goes away."""
+"""Server-sent events."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing, suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from camelid.errors import CamelidError
-from camelid.serve.errors import ApiError, error_body, internal_error
+from camelid.serve.errors import error_body, internal_error
 
-T = TypeVar("T")
 HEARTBEAT = 15.0  # seconds of silence after which a comment keeps the connection open
 
 log = logging.getLogger(__name__)
@@ -30,7 +28,8 @@ class EventStream(Response):
     """Events as they come, each sent at once.
 
     The status is sent with the first event, or after `HEARTBEAT` seconds without one: what fails before that has its
-    own status. What fails later is told in the last event. When the client goes away, `events` is closed.
+    own status. What fails later is told in the last event. When the client goes away, which the guards notice, `events`
+    is closed.
     """
 
     media_type = "text/event-stream"
@@ -51,10 +50,9 @@ class EventStream(Response):
         """
         beating = asyncio.create_task(self._beat(send))
         try:
-            with suppress(GoneError):
-                await while_connected(receive, self._write(send))
+            await self._write(send)
         finally:
-            await _end(beating)
+            beating.cancel()
 
     async def _write(self, send: Send) -> None:
         async with aclosing(self._events) as events:
@@ -84,42 +82,3 @@ class EventStream(Response):
                 self._begun = True
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": data, "more_body": more})
-
-
-class GoneError(ApiError):
-    """The client has gone away; nginx's status for that is seen in logs only."""
-
-    def __init__(self) -> None:
-        super().__init__(499, "the client has closed the connection", "client_closed_request")
-
-
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is cancelled when the client goes away.
-
-    Args:
-        receive: of a request whose body has been read.
-        work: the answer in the making.
-
-    Raises:
-        GoneError: the client went away before.
-    """
-    working = asyncio.create_task(work)
-    waiting = asyncio.create_task(_gone(receive))
-    try:
-        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise GoneError
-        return working.result()
-    finally:
-        await _end(waiting)
-        await _end(working)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait({task})

@@ -206,6 +206,61 @@ def test_a_request_that_takes_too_long_ends():
     assert code(answer) == "timeout"
 
 
+def speak(app, *messages):
+    """Send an application ASGI's own messages, then hang up; returns what it sends."""
+    sent, left = [], list(messages)
+
+    async def receive():
+        if left:
+            return {"type": "http.request", **left.pop(0)}
+        await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guards(app, ServeOptions(), Keys(()))(scope, receive, send))
+    return sent
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_handler_whose_client_hangs_up_is_cancelled(streams):
+    ends = []
+
+    async def app(scope, receive, send):
+        assert (await receive())["body"] == b"abc"
+        if streams:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ends.append("cancelled")
+
+    assert len(speak(app, {"body": b"a", "more_body": True}, {"body": b"bc"})) == streams
+    assert ends == ["cancelled"]
+
+
+def test_who_hangs_up_before_the_body_is_complete_starts_nothing():
+    async def app(scope, receive, send):
+        raise AssertionError("it has no body")
+
+    assert speak(app, {"body": b"a", "more_body": True}) == []
+
+
+def test_what_a_handler_does_behind_its_answer_is_not_cancelled():
+    ends = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+        await asyncio.sleep(0.05)
+        ends.append("finished")
+
+    assert len(speak(app, {"body": b""})) == 2
+    assert ends == ["finished"]
+
+
 @pytest.mark.parametrize(("breaks", "told"), [("late", '"code": "timeout"'), ("now", "something went wrong")])
 def test_a_stream_that_breaks_says_so_in_its_last_event(breaks, told):
     answer = client(request_seconds=0.3).get(f"/events?breaks={breaks}")

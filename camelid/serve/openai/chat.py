@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from camelid.errors import OptionError
-from camelid.serve.event_stream import EventStream, while_connected
+from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Promise, Speller, Tools
 from camelid.serve.openai.chunks import ChatChunks
@@ -38,7 +38,7 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     if body.stream:
         chunks = ChatChunks(head(worker, "chat.completion.chunk"), body.wants_usage)
         return EventStream(running.events(chunks, body.wants_usage))
-    answers = await while_connected(request.receive, running.whole())
+    answers = await running.whole()
     reply = ChatReply(
         **head(worker, "chat.completion"),
         choices=[chat_choice(answer, with_logprobs=bool(body.logprobs)) for answer in answers],

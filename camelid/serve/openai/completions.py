@@ -12,7 +12,7 @@ from starlette.responses import Response
 from camelid.chat.llama import Llama
 from camelid.engine import request as engine
 from camelid.errors import ContextError
-from camelid.serve.event_stream import EventStream, while_connected
+from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Logged, Piece, Speller, Whole
 from camelid.serve.openai.chunks import TextChunks
@@ -33,10 +33,10 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     worker = models.get(body.model)
     plan = await asyncio.to_thread(_plan, worker.llama, body)
     if body.stream:
-        running = await while_connected(request.receive, _begin(worker, body, plan))
+        running = await _begin(worker, body, plan)
         chunks = TextChunks(head(worker, "text_completion"), body.wants_usage, body.logprobs)
         return EventStream(running.events(chunks, body.wants_usage))
-    answers, usage = await while_connected(request.receive, _whole(worker, body, plan))
+    answers, usage = await _whole(worker, body, plan)
     reply = CompletionReply(
         **head(worker, "text_completion"), choices=[_choice(answer, body.logprobs) for answer in answers], usage=usage
     )

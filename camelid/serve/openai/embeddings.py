@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from camelid.chat.llama import Llama
-from camelid.serve.event_stream import while_connected
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
 from camelid.serve.openai.parameters import named
@@ -29,7 +28,7 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
     models: Models = request.app.state.models
     worker = models.get(body.model)
     inputs = await asyncio.to_thread(_ids, worker.llama, body)
-    vectors = await while_connected(request.receive, _vectors(worker, inputs))
+    vectors = await _vectors(worker, inputs)
     written = [_base64(vector) if body.encoding_format == "base64" else vector.tolist() for vector in vectors]
     n_tokens = sum(len(ids) for ids in inputs)
     return EmbeddingReply(
