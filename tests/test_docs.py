@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -27,7 +31,9 @@ def shell_lines() -> list[tuple[str, str]]:
     return found
 
 
-COMMANDS = sorted({line for _, line in shell_lines() if NETWORK not in line and not line.startswith("make ")})
+RUN_HERE = {line for _, line in shell_lines() if NETWORK not in line and not line.startswith("make ")}
+SERVERS = sorted(line for line in RUN_HERE if line.startswith("camelid serve"))
+COMMANDS = sorted(RUN_HERE - {*SERVERS})
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,30 @@ def test_a_documented_command_runs(command, environment, tmp_path):
         return
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_a_documented_server_answers_and_ends(command, environment, tmp_path):
+    port = int((re.findall(r"--port (\d+)", command) or [8000])[0])
+    with socket.socket() as other:
+        if other.connect_ex(("127.0.0.1", port)) == 0:
+            pytest.skip(f"something else serves port {port} here")
+    words = shlex.split(command, comments=True)
+    with subprocess.Popen(words, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        said = ""
+        while f"127.0.0.1:{port}" not in said and (line := server.stderr.readline()):
+            said += line
+        for _ in range(100):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        with urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as answer:
+            assert answer.status == 200
+        server.send_signal(signal.SIGTERM)
+        server.stderr.read()
+    assert server.returncode == 0, said
 
 
 def test_commands_that_need_more_than_this_machine_name_real_verbs_and_targets():

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from camelid.errors import OptionError, ResourceError
@@ -149,7 +150,10 @@ def serve(
     _raise_file_limit()
     app = create_app(models, options)
     app.state.store.open()  # what is wrong with its file is told at once
-    Server(app, options, ready).run(sockets=[listener])
+    # Beside the C++ engine BLAS computes for the Flow page only, and its threads would fight the engine's for the cores.
+    alone = all(worker.llama.engine.backend.name == "cpu" for worker in models)
+    with threadpool_limits(limits=1 if alone else None, user_api="blas"):
+        Server(app, options, ready).run(sockets=[listener])
 
 
 def check_reach(options: ServeOptions) -> None:
