@@ -150,7 +150,7 @@ def serve(
     _raise_file_limit()
     app = create_app(models, options)
     app.state.store.open()  # what is wrong with its file is told at once
-    # Beside the C++ engine BLAS computes for the Flow page only, and its threads would fight the engine's for the cores.
+    # Beside the C++ engine BLAS computes for the Flow page only; its threads would fight the engine's for the cores.
     alone = all(worker.llama.engine.backend.name == "cpu" for worker in models)
     with threadpool_limits(limits=1 if alone else None, user_api="blas"):
         Server(app, options, ready).run(sockets=[listener])
