@@ -36,7 +36,31 @@ def flow(page: Page) -> None:
     page.wait_for_load_state("networkidle")
 
 
-PICTURES: dict[str, tuple[int, int, Callable[[Page], None]]] = {"flow": (1440, 1880, flow)}
+def direct_chat(page: Page) -> None:
+    """Two questions answered greedily, one of them with code, and an answer that was given twice."""
+    page.goto("/chat")
+    page.get_by_role("button", name="Settings", exact=True).click()
+    page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Max tokens").fill("200")
+    page.get_by_role("button", name="Close settings").click()
+    idle = page.locator("#chat:not([data-busy])")
+    for n_messages, question in (
+        (2, "Write a Python function that reverses the words of a sentence."),
+        (4, "Give three tips for writing clear code, as a list."),
+    ):
+        page.get_by_label("Message", exact=True).fill(question)
+        page.keyboard.press("Enter")
+        expect(page.locator("#messages article")).to_have_count(n_messages)
+        expect(idle).to_be_attached(timeout=60_000)
+    page.get_by_role("button", name="Answer again").last.click()
+    expect(page.locator("#messages .place").last).to_have_text("2/2")
+    expect(idle).to_be_attached(timeout=60_000)
+
+
+PICTURES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
+    "direct-chat": (1280, 900, direct_chat),
+    "flow": (1440, 1880, flow),
+}
 
 
 def main() -> None:
