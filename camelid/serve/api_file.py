@@ -31,16 +31,19 @@ _BODY = {
 
 
 class Api(FastAPI):
-    """An application whose OpenAPI file tells of its errors as they are."""
+    """An application whose OpenAPI file tells of its answers as they are."""
 
     def openapi(self) -> dict[str, Any]:
-        """The file, made once. FastAPI would say that wrong parameters are 422, in a shape of its own."""
+        """The file, made once.
+
+        FastAPI would say that wrong parameters are 422, in a shape of its own, and that a stream of events is a text.
+        """
         if self.openapi_schema is None:
             file = super().openapi()
             for path in file["paths"].values():
                 for method in _METHODS:
                     if method in path:
-                        _tell_errors(path[method])
+                        _correct(path[method])
             schemas = file.setdefault("components", {}).setdefault("schemas", {})
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
@@ -49,7 +52,10 @@ class Api(FastAPI):
         return super().openapi()
 
 
-def _tell_errors(operation: dict[str, Any]) -> None:
+def _correct(operation: dict[str, Any]) -> None:
+    for answer in operation["responses"].values():
+        if "text/event-stream" in answer.get("content", {}):
+            answer["content"]["text/event-stream"] = {}
     takes = operation["responses"].pop("422", None) is not None
     meanings = _ANY | (_TAKING if takes else {}) | (_BODY if "requestBody" in operation else {})
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{_NAME}"}}}

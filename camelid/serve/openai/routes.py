@@ -22,7 +22,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream`, server-sent events whose data are chunks, `[DONE]` the last.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     },
     **_ERRORS,
 }

@@ -124,7 +124,7 @@ async def delete(it: With, id: str) -> None:
     await it.store.delete(id)
 
 
-@router.get("/conversations/{id}/export")
+@router.get("/conversations/{id}/export", responses={200: {"content": {"text/markdown": {}}}})
 async def export(it: With, id: str, format: Annotated[Literal["markdown", "json"], Query()] = "markdown") -> Response:
     """A conversation as a file: Markdown has the branch that is shown, JSON has everything."""
     tree = await it.store.tree(id)
