@@ -96,6 +96,14 @@ export function start(tell) {
   for (const button of document.querySelectorAll("[data-opens], [data-closes]")) {
     button.addEventListener("click", () => toggle(/** @type {HTMLElement} */ (button)));
   }
+  for (const button of document.querySelectorAll("[data-closes]")) {
+    button.closest("aside")?.addEventListener("keydown", (event) => {
+      const opener = document.querySelector(`[data-opens="${/** @type {HTMLElement} */ (button).dataset.closes}"]`);
+      if (/** @type {KeyboardEvent} */ (event).key !== "Escape" || opener?.ariaExpanded !== "true") return;
+      event.stopPropagation(); // else it would stop an answer
+      toggle(/** @type {HTMLElement} */ (button));
+    });
+  }
 }
 
 /**
