@@ -11,7 +11,20 @@ import pytest
 
 from camelid.cli import verbs
 
-VERBS = {"chat", "generate", "infill", "next", "tokens", "info", "models", "pull", "convert", "bench", "doctor"}
+VERBS = {
+    "chat",
+    "generate",
+    "infill",
+    "next",
+    "tokens",
+    "info",
+    "models",
+    "pull",
+    "convert",
+    "bench",
+    "doctor",
+    "serve",
+}
 
 
 def camelid(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -235,9 +235,9 @@ class Worker:
             return
         try:
             job.number = self.llama.engine.add(job.request)
-        except CamelidError as error:
+        except Exception as error:
             self._counts.outcomes["failed"] += 1
-            self._send([(job, error)])
+            self._send([(job, self._told(error))])
             return
         self._jobs[job.number] = job
         self._counts.prompt_tokens += len(job.request.ids)
@@ -287,13 +287,17 @@ class Worker:
 
     def _fail(self, error: Exception) -> None:
         """A step has failed as a whole: whatever ran in it ends, and the next requests are served."""
-        if not isinstance(error, CamelidError):
-            log.error("model %s: a step failed", self.name, exc_info=error)
-            error = internal_error()
-        jobs = list(self._jobs.values())
+        told, jobs = self._told(error), list(self._jobs.values())
         for job in jobs:
             self._finish(job, "failed")
-        self._send([(job, error) for job in jobs])
+        self._send([(job, told) for job in jobs])
+
+    def _told(self, error: Exception) -> CamelidError:
+        """What clients are told of a failure; what is our own fault goes to the log instead."""
+        if isinstance(error, CamelidError):
+            return error
+        log.error("model %s failed", self.name, exc_info=error)
+        return internal_error()
 
     def _send(self, news: list[tuple[_Job, _Item]]) -> None:
         if news:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import camelid
-from camelid.errors import OptionError
+from camelid.chat.answer import Answer, collect
+from camelid.errors import ContextError, OptionError
 from camelid.tokens.chat_format import Message
 
 DECK = "The best thing about AI is its ability to"
@@ -117,6 +118,24 @@ def test_several_samples_differ_and_come_back(llama):
 def test_mistakes_are_told_at_once(llama, prompt, changes, words):
     with pytest.raises(OptionError, match=words):
         llama.generate(prompt, stream=True, **changes)
+
+
+def test_a_request_and_its_tokens_make_the_same_answer(llama):
+    choices = {"temperature": 0, "max_tokens": 12, "stop": ("\n",)}
+    request = llama.chat_request("What is the capital of France?", **choices)
+    answer = Answer(llama.tokenizer, request, starts_text=True)
+    deltas = [answer.push(token) for token in llama.engine.stream(request)]
+    whole = collect(filter(None, deltas))
+    again = llama.chat("What is the capital of France?", **choices)
+    assert (whole.text, whole.ids, whole.finish_reason) == (again.text, again.ids, again.finish_reason)
+    assert answer.done
+
+
+def test_a_prompt_too_long_tells_both_numbers(llama):
+    with pytest.raises(ContextError, match="8192") as told:
+        llama.request("word " * 9000)
+    assert told.value.n_tokens >= 9000
+    assert told.value.context == 8192
 
 
 def test_a_model_without_infill_tokens_says_so(llama):

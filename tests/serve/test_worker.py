@@ -172,6 +172,25 @@ def test_what_the_engine_refuses_is_told(llama):
     run(llama, play)
 
 
+def test_a_fault_while_a_request_begins_hurts_that_one_only(llama, monkeypatch):
+    request, add = llama.request("Once", temperature=0, max_tokens=5), llama.engine.add
+    faults = [RuntimeError("a secret path")]
+
+    def breaks(request):
+        if faults:
+            raise faults.pop()
+        return add(request)
+
+    monkeypatch.setattr(llama.engine, "add", breaks)
+
+    async def play(worker):
+        return await asyncio.gather(*(answer(worker, request) for _ in range(2)), return_exceptions=True)
+
+    failed, fine = run(llama, play)
+    assert (failed.status, "secret" in str(failed)) == (500, False)
+    assert len(fine.ids) > 0
+
+
 def test_a_call_runs_between_steps_and_its_error_comes_back(llama):
     request = llama.request("Once", temperature=0, max_tokens=60, ignore_stop=True)
 
