@@ -48,9 +48,9 @@ def main() -> None:
     choices = parser.parse_args()
     size = Path(choices.model).stat().st_size / 1e6
     n = str(choices.tokens)
-    ours = ["generate", choices.model, PROMPT, "--max-tokens", n, "--temperature", "0", "--context", "512", "--ignore-stop"]
+    flags = ["--max-tokens", n, "--temperature", "0", "--context", "512", "--ignore-stop"]
     commands = {
-        "camelid": [sys.executable, "-m", "camelid", *ours],
+        "camelid": [sys.executable, "-m", "camelid", "generate", choices.model, PROMPT, *flags],
         "llama.cpp": [sys.executable, "-c", THEIRS, choices.model, PROMPT, n],
     }
     runs: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
