@@ -252,7 +252,6 @@ class Engine:
         tokens: list[PromptToken | None] = [None]
         for start, rows in self._read(ids, "all"):
             for row, id in zip(rows, ids[start + 1 : start + 1 + len(rows)], strict=False):
-                sampling.checked(row)
                 log_sum = sampling.raw_log_sum(row)
                 logprob = float(row[id]) - log_sum
                 tokens.append(PromptToken(id, logprob, _rank(row, id), _likeliest(row, log_sum, None, n)))
@@ -362,7 +361,8 @@ def _likeliest(
     n = min(n, len(logits))
     ids = np.flatnonzero(logits >= np.partition(logits, -n)[-n])
     ranked = ids[np.argsort(-logits[ids], kind="stable")][:n].tolist()
-    drawn = probabilities if probabilities is not None else np.zeros_like(logits)
+    drawn = [0.0 if probabilities is None else probabilities[id] for id in ranked]
     return tuple(
-        Alternative(id, float(logits[id]) - log_sum, math.log(p) if (p := drawn[id]) else None) for id in ranked
+        Alternative(id, float(logits[id]) - log_sum, math.log(p) if p else None)
+        for id, p in zip(ranked, drawn, strict=True)
     )

@@ -93,7 +93,6 @@ private:
         RowLayout layout;
     };
 
-    void run_layer(int layer, int thread);
     void attention_block(int layer, int thread);
     void feed_forward_block(int layer, int thread);
     void output(int thread);

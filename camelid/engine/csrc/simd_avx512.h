@@ -42,7 +42,6 @@ inline float top(F a) { return _mm512_reduce_max_ps(a); }
 inline I izero() { return _mm512_setzero_si512(); }
 inline I iset1(int32_t x) { return _mm512_set1_epi32(x); }
 inline I iload(const void* p) { return _mm512_loadu_si512(p); }
-inline void istore(void* p, I x) { _mm512_storeu_si512(p, x); }
 inline I ispread(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);

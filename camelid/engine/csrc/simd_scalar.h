@@ -66,7 +66,6 @@ inline I iload(const void* p) {
     std::memcpy(x.v, p, sizeof x.v);
     return x;
 }
-inline void istore(void* p, I x) { std::memcpy(p, x.v, sizeof x.v); }
 inline I ispread(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
