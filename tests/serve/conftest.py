@@ -111,6 +111,33 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         yield it
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, for tests of pages."""
+    from tests.serve.watched import chromium  # playwright may be missing; only those tests are skipped then
+
+    with chromium() as it:
+        yield it
+
+
+@pytest.fixture
+def watched(browser: Any, server: Running) -> Iterator[Any]:
+    """A new page of desk width, on which nothing may have gone wrong when the test ends."""
+    from tests.serve.watched import Watched
+
+    it = Watched(browser, server.url, viewport={"width": 1280, "height": 800})
+    it.page.set_default_timeout(20_000)
+    yield it
+    it.context.close()
+    assert not it.wrong
+
+
+@pytest.fixture
+def page(watched: Any) -> Any:
+    """The page itself."""
+    return watched.page
+
+
 def wait_until(condition: Any, seconds: float = 10) -> None:
     """Give the server's threads time."""
     end = time.monotonic() + seconds

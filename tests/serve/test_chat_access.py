@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.serve.chatting import ENDLESS, answered, begin, bodies, field, messages, say
-from tests.serve.watched import Watched, chromium, playwright
+from tests.serve.watched import Watched, playwright
 
 expect = playwright.expect
 
 FIRST_LOAD = 100_000  # bytes, uncompressed
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as it:
-        yield it
-
-
-@pytest.fixture
-def watched(browser, server) -> Iterator[Watched]:
-    it = Watched(browser, server.url, viewport={"width": 1280, "height": 800})
-    it.page.set_default_timeout(20_000)
-    yield it
-    it.context.close()
-    assert not it.wrong
-
-
-@pytest.fixture
-def page(watched):
-    return watched.page
 
 
 def press_until(page, key: str, condition: str) -> None:

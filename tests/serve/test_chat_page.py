@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.serve.chatting import ENDLESS, SHORT, answered, begin, bodies, field, messages, say
 from tests.serve.conftest import MODEL, TINY, wait_until
-from tests.serve.watched import Watched, chromium, playwright
+from tests.serve.watched import playwright
 
 expect = playwright.expect
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as it:
-        yield it
-
-
-@pytest.fixture
-def watched(browser, server) -> Iterator[Watched]:
-    it = Watched(browser, server.url, viewport={"width": 1280, "height": 800})
-    it.page.set_default_timeout(20_000)
-    yield it
-    it.context.close()
-    assert not it.wrong
-
-
-@pytest.fixture
-def page(watched):
-    return watched.page
 
 
 def test_a_conversation_begins_streams_and_stays(page):

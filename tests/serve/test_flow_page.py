@@ -8,17 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.serve.watched import Watched, chromium, playwright
+from tests.serve.watched import Watched, playwright
 
 expect = playwright.expect
 
 FIRST_LOAD = 100_000  # bytes, uncompressed
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as it:
-        yield it
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from camelid.serve.pages import shell
-from tests.serve.watched import Watched, chromium
+from tests.serve.watched import Watched
 
 PAGES = ("/chat", "/flow", "/models", "/about", "/docs", "/login", "/chat/nowhere")
 STATIC, TEMPLATES = shell.HERE / "static", shell.HERE / "templates"
@@ -19,12 +19,6 @@ STATIC, TEMPLATES = shell.HERE / "static", shell.HERE / "templates"
 @pytest.fixture(scope="module")
 def client(server) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=server.url, follow_redirects=True) as it:
-        yield it
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as it:
         yield it
 
 
