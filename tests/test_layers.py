@@ -21,6 +21,7 @@ ROWS = [
     "engine data",
     "weights",
     "model tokens",
+    "recipe",
     "options pedigree log _lazy",
     "errors",
 ]

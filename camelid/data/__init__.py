@@ -1,0 +1,1 @@
+"""Documents become batches: read, clean, deduplicate, decontaminate, tokenise, order and pack."""

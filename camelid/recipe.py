@@ -1,0 +1,115 @@
+"""A recipe: one TOML file that says how a model comes to be, a table for each part of its life."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from camelid.errors import FormatError, MissingError, OptionError, one_of
+from camelid.options import Options
+
+TABLES = ("data", "tokenizer", "model", "pretrain")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Kind = TypeVar("Kind", bound=Options)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a file says, with what was changed on the command line.
+
+    Attributes:
+        path: the file; paths inside a recipe are relative to its folder.
+        name: names the run: `runs/NAME`.
+        seed: of everything random.
+        tables: table → its keys as TOML gave them.
+    """
+
+    path: Path
+    name: str
+    seed: int
+    tables: Mapping[str, Mapping[str, Any]]
+
+    def table(self, name: str, kind: type[Kind]) -> Kind:
+        """The options of one table; defaults if the recipe has no such table.
+
+        Raises:
+            OptionError: an unknown key or a value that its field refuses.
+        """
+        try:
+            return kind(**self.tables.get(name, {}))
+        except OptionError as error:
+            raise OptionError(f"{self.path}: {name}.{error}") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the path."""
+        return {"name": self.name, "seed": self.seed, **{name: dict(table) for name, table in self.tables.items()}}
+
+
+def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a TOML file.
+        changes: `table.key=value`, the value in TOML's words or a plain word; each replaces what the file says.
+
+    Raises:
+        MissingError: there is no such file.
+        FormatError: it is not TOML.
+        OptionError: an unknown table or key, or a change that cannot be read.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such recipe; give the path of a .toml file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FormatError(f"{path}: not a readable TOML file ({error}); mend it") from None
+    for change in changes:
+        _apply(values, change)
+    return _check(path, values)
+
+
+def _check(path: Path, values: dict[str, Any]) -> Recipe:
+    name, seed = values.pop("name", path.stem), values.pop("seed", 0)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise OptionError(f"{path}: name: must be letters, digits, '.', '_' and '-', got {name!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise OptionError(f"{path}: seed: must be a whole number from 0 to 2^63 - 1, got {seed!r}")
+    for table, content in values.items():
+        if table not in TABLES:
+            raise OptionError(f"{path}: {table}: no such table; {one_of(table, [*TABLES, 'name', 'seed'])}")
+        if not isinstance(content, dict):
+            raise OptionError(f"{path}: {table}: must be a table, [{table}], got {content!r}")
+    return Recipe(path, name, seed, values)
+
+
+def _apply(values: dict[str, Any], change: str) -> None:
+    """Put `a.b=c` where it belongs; a list of tables is reached by number: `data.sources.0.weight=2`."""
+    key, equals, text = change.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise OptionError(f"--set {change}: wants TABLE.KEY=VALUE, for example pretrain.steps=100")
+    at: Any = values
+    for number, part in enumerate(parts[:-1]):
+        try:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        except (ValueError, IndexError):
+            raise OptionError(f"--set {change}: {'.'.join(parts[:number])} has no number {part}") from None
+        if not isinstance(at, dict | list):
+            raise OptionError(f"--set {change}: {'.'.join(parts[: number + 1])} is no table")
+    if isinstance(at, list):
+        raise OptionError(f"--set {change}: {key.rpartition('.')[0]} is a list of {len(at)}; say which, counted from 0, and its key")
+    at[parts[-1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """A value in TOML's words; anything else is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
