@@ -103,7 +103,9 @@ def _apply(values: dict[str, Any], change: str) -> None:
         if not isinstance(at, dict | list):
             raise OptionError(f"--set {change}: {'.'.join(parts[: number + 1])} is no table")
     if isinstance(at, list):
-        raise OptionError(f"--set {change}: {key.rpartition('.')[0]} is a list of {len(at)}; say which, counted from 0, and its key")
+        raise OptionError(
+            f"--set {change}: {key.rpartition('.')[0]} is a list of {len(at)}; say which, counted from 0, and its key"
+        )
     at[parts[-1]] = _value(text.strip())
 
 
