@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from camelid.errors import OptionError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from camelid.chat.llama import Llama
     from camelid.engine.engine import EngineOptions
     from camelid.engine.request import SamplingParams
@@ -27,7 +29,34 @@ Draft = Annotated[
 ChatFormat = Annotated[str | None, typer.Option(help="Chat format, for models that bring no template of their own.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
-stderr = Console(stderr=True, highlight=False)
+
+class _Console:
+    """rich's console on standard error, loaded when something is said: the first text must not wait for it."""
+
+    @cached_property
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._console, name)
+
+
+stderr = cast("Console", _Console())
+
+
+@contextmanager
+def saying(text: str) -> Iterator[None]:
+    """A word on a terminal while something is loaded, gone when that is done."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"{text} …", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def open_llama(
@@ -42,7 +71,7 @@ def open_llama(
 
     if model is None:
         model = str(fetch_default())
-    with stderr.status(f"loading {model}"):
+    with saying(f"loading {model}"):
         return load(model, backend=backend, options=options, chat_format=chat_format, draft=draft)
 
 
@@ -77,6 +106,15 @@ class progress_bar:  # noqa: N801 - used as a function
     """A context that gives a callback (name, done, total) drawn as bars on standard error."""
 
     def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=stderr, transient=False)
         self._tasks: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from camelid.cli._open import Backend, ChatFormat, fetch_default, stderr
+from camelid.cli._open import Backend, ChatFormat, fetch_default, saying, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.errors import OptionError
@@ -94,7 +94,7 @@ def _load(
 
     workers = []
     for name, model in named.items():
-        with stderr.status(f"loading {escape(name)}"):
+        with saying(f"loading {name}"):
             llama = load(model, backend=backend, options=engine, chat_format=chat_format)
         workers.append(Worker(name, llama, options.max_waiting))
     return Models(workers)
