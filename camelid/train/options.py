@@ -1,0 +1,66 @@
+"""What a recipe says about pretraining, and the presets it may start from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from camelid.errors import OptionError, one_of
+from camelid.options import Options
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "llama2": {},  # the defaults below
+    # Warm-up, stable, decay to nothing over the last fifth (Hägele et al. 2024, arXiv:2405.18392), so that a run can
+    # be prolonged; eps and z-loss of OLMo 2 (arXiv:2501.00656, sections 3.2 and 3.3).
+    "modern": {"schedule": "wsd", "min_lr_ratio": 0.0, "eps": 1e-8, "z_loss": 1e-5},
+}
+
+
+class PretrainOptions(Options):
+    """How a model is pretrained. What is not given comes from the preset.
+
+    The defaults are Llama 2's (Touvron et al. 2023, arXiv:2307.09288, section 2.2), with the 7B's learning rate.
+
+    Raises:
+        OptionError: an unknown preset, `batch_tokens` that are no whole number of rows, or a warm-up that does not
+            end before the run does.
+    """
+
+    preset: str = Field("llama2", description="Where values that are not given come from: llama2 or modern.")
+    steps: int = Field(500_000, gt=0, description="Changes of the weights.")
+    batch_tokens: int = Field(4_194_304, gt=0, description="Tokens of a step, all devices and micro-batches together.")
+    context: int = Field(4096, gt=1, description="Tokens of a row.")
+    micro_rows: int | None = Field(None, gt=0, description="Rows a device works on at once; chosen if not given.")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the arithmetic; weights are kept in float32.")
+
+    lr: float = Field(3e-4, gt=0, description="Highest learning rate.")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="How it moves.")
+    min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Last learning rate, as a share of the highest.")
+    warmup_steps: int = Field(2000, ge=0, description="Steps until the learning rate is highest.")
+    decay_share: float = Field(0.2, gt=0, le=1, description="Share of the steps in which wsd goes down.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="Memory of AdamW's two averages.")
+    eps: float = Field(1e-5, gt=0, description="Added to AdamW's divisor.")
+    weight_decay: float = Field(0.1, ge=0, description="Of matrices; vectors (norms) do not decay.")
+    clip: float = Field(1.0, ge=0, description="Longest gradient, as a global L2 norm; 0: no limit.")
+    z_loss: float = Field(0.0, ge=0, description="Weight of the square of log Z beside the loss.")
+
+    compile: bool | None = Field(None, description="Let torch.compile fuse the arithmetic; if it pays, if not given.")
+    recompute: bool = Field(False, description="Compute each layer again in the backward pass, to save memory.")
+    validation_every: int = Field(0, ge=0, description="Steps between looks at the validation rows; 0: never.")
+    validation_rows: int = Field(64, gt=0, description="Most rows that such a look reads.")
+
+    def __init__(self, **values: Any) -> None:
+        preset = values.get("preset", "llama2")
+        if preset not in PRESETS:
+            raise OptionError(f"preset: no {preset!r}; {one_of(str(preset), PRESETS)}")
+        super().__init__(**{**PRESETS[preset], **values})
+        if self.batch_tokens % self.context:
+            raise OptionError(f"batch_tokens: {self.batch_tokens} is not a whole number of rows of {self.context}")
+        if self.warmup_steps >= self.steps:
+            raise OptionError(f"warmup_steps: {self.warmup_steps} is not below steps, {self.steps}; lower it")
+
+    @property
+    def rows(self) -> int:
+        """Rows of a step, all ranks and micro-batches together."""
+        return self.batch_tokens // self.context
