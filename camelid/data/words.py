@@ -1,0 +1,159 @@
+"""The words of a document, found once for filters, MinHash and decontamination; arrays, no Python per word.
+
+A word is a run of characters that are no white space, as in `str.split`. Its hash is a polynomial over random
+64-bit values of its characters, modulo 2^64, from running sums: any stretch of a text is hashed in O(1).
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Hashes: TypeAlias = npt.NDArray[np.uint64]
+Places: TypeAlias = npt.NDArray[np.int64]
+Codes: TypeAlias = npt.NDArray[Any]  # uint8 for ASCII, else uint32
+
+_BASE = 0x9E3779B97F4A7C15 | 1
+_STEP = 0xD1342543DE82EF95
+_UNICODE = 0x110000
+_LARGEST_KEPT = 1 << 18  # numbers in a table of powers that is kept: 4 MB
+_SEED = 20  # of the characters' values: hashes are stored, so it never changes
+
+
+class Words:
+    """Where the words of a text are, and what they are.
+
+    Attributes:
+        text: as given.
+        starts, ends: (N,) places in `text`, in characters: word i is `text[starts[i]:ends[i]]`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._codes = codes = _codes(text)
+        inside = np.empty(len(codes) + 2, np.bool_)
+        inside[0] = inside[-1] = False
+        np.take(_letters_and_spaces(codes.dtype == np.uint8)[0], codes, out=inside[1:-1])
+        edges = np.flatnonzero(inside[1:] != inside[:-1])
+        self.starts: Places = edges[0::2]
+        self.ends: Places = edges[1::2]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @functools.cached_property
+    def lengths(self) -> Places:
+        """(N,) characters of each word."""
+        return self.ends - self.starts
+
+    @functools.cached_property
+    def hashes(self) -> Hashes:
+        """(N,) of each word in lower case and without what is no letter, mark or digit.
+
+        A word that has none of these ("—") has the hash of the empty word, 0.
+        """
+        ascii_only = self._codes.dtype == np.uint8
+        codes = self._codes if ascii_only else _codes(_lower(self.text))
+        counted = _letters_and_spaces(ascii_only)[1][codes]
+        n_before = np.zeros(len(codes) + 1, np.int64)
+        np.cumsum(counted, out=n_before[1:])
+        values = _values(ascii_only, True)[codes[counted]]
+        return _stretches(values, n_before[self.starts], n_before[self.ends])
+
+    @functools.cached_property
+    def exact(self) -> Hashes:
+        """(N,) of each word as it is written."""
+        values = _values(self._codes.dtype == np.uint8, False)[self._codes]
+        return _stretches(values, self.starts, self.ends)
+
+    def ngrams(self, n: int, exact: bool = False) -> Hashes:
+        """(max(0, N - n + 1),) hashes of n words in a row: of `hashes`, or of `exact` ones."""
+        return ngrams(self.exact if exact else self.hashes, n)
+
+    def __getitem__(self, i: int) -> str:
+        return self.text[self.starts[i] : self.ends[i]]
+
+
+def ngrams(hashes: Hashes, n: int) -> Hashes:
+    """(max(0, N - n + 1),) hashes of n items in a row, well mixed in all bits.
+
+    Raises:
+        ValueError: n is not positive.
+    """
+    if n < 1:
+        raise ValueError(f"n: must be at least 1, got {n}")
+    count = len(hashes) - n + 1
+    if count <= 0:
+        return np.zeros(0, np.uint64)
+    step, total = np.uint64(_STEP), hashes[:count].copy()
+    for i in range(1, n):
+        total *= step
+        total += hashes[i : i + count]
+    return mix(total)
+
+
+def mix(hashes: Hashes) -> Hashes:
+    """splitmix64's last step (Steele, Lea and Flood 2014): a bijection that spreads every bit over all bits."""
+    x = hashes ^ (hashes >> np.uint64(30))
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def _codes(text: str) -> Codes:
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def _lower(text: str) -> str:
+    """Lower case, character by character, so that places stay: İ, which would become two, stays as it is."""
+    lowered = text.lower()
+    if len(lowered) == len(text):
+        return lowered
+    return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
+
+
+@functools.cache
+def _letters_and_spaces(ascii_only: bool) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """For each code point: is it no white space; is it a letter, mark or digit."""
+    letters = [chr(code) for code in range(128 if ascii_only else _UNICODE)]
+    no_space = np.fromiter((not letter.isspace() for letter in letters), np.bool_, len(letters))
+    counted = np.fromiter((unicodedata.category(letter)[0] in "LMN" for letter in letters), np.bool_, len(letters))
+    return no_space, counted
+
+
+@functools.cache
+def _values(ascii_only: bool, lower: bool) -> Hashes:
+    """A random value for each code point; those of A–Z equal those of a–z if `lower`."""
+    values = np.random.Generator(np.random.PCG64(_SEED)).integers(1, 2**64, 128, np.uint64, endpoint=False)
+    if not ascii_only:
+        codes = np.arange(_UNICODE, dtype=np.uint64)
+        values = np.concatenate([values, mix(codes[128:] * np.uint64(_BASE))])
+    if lower:
+        values[ord("A") : ord("Z") + 1] = values[ord("a") : ord("z") + 1]
+    return values
+
+
+@functools.cache
+def _powers(size: int) -> tuple[Hashes, Hashes]:
+    """Powers 0 … size - 1 of the base, and of its inverse, modulo 2^64."""
+    inverse = pow(_BASE, -1, 2**64)
+    up, down = np.full(size, _BASE, np.uint64), np.full(size, inverse, np.uint64)
+    up[0] = down[0] = 1
+    return np.cumprod(up, dtype=np.uint64), np.cumprod(down, dtype=np.uint64)
+
+
+def _stretches(values: Hashes, starts: Places, ends: Places) -> Hashes:
+    """Hashes of values[start:end], each as if it stood at the beginning."""
+    size = 1 << max(12, (len(values) + 1).bit_length())  # few sizes, so that tables are few
+    up, down = _powers(size) if size <= _LARGEST_KEPT else _powers.__wrapped__(size)
+    sums = np.zeros(len(values) + 1, np.uint64)
+    np.cumsum(values * up[: len(values)], dtype=np.uint64, out=sums[1:])
+    return (sums[ends] - sums[starts]) * down[starts]
