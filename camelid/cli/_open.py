@@ -42,6 +42,12 @@ class _Console:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._console, name)
 
+    def __enter__(self) -> Console:
+        return self._console.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._console.__exit__(*error)
+
 
 stderr = cast("Console", _Console())
 
