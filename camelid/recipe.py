@@ -54,7 +54,7 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: a TOML file.
+        path: a TOML file, or the name of one that comes with camelid, as `tiny`.
         changes: `table.key=value`, the value in TOML's words or a plain word; each replaces what the file says.
 
     Raises:
@@ -62,16 +62,37 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
         FormatError: it is not TOML.
         OptionError: an unknown table or key, or a change that cannot be read.
     """
-    path = Path(path)
+    path = find_recipe(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingError(f"{path}: no such recipe; give the path of a .toml file") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FormatError(f"{path}: not a readable TOML file ({error}); mend it") from None
     for change in changes:
         _apply(values, change)
     return _check(path, values)
+
+
+def find_recipe(path: Path | str) -> Path:
+    """The file that a path, or the bare name of a recipe that comes with camelid, means.
+
+    Raises:
+        MissingError: neither a file nor such a name.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    named = shipped_recipes()
+    if str(path) in named:
+        return named[str(path)]
+    hint = one_of(str(path), named) if named else "none came with camelid"
+    raise MissingError(f"{path}: no such recipe; give the path of a .toml file, or a name: {hint}")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name → file of every recipe that comes with camelid: beside the code in a wheel, `recipes/` in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "recipes"
+    folder = installed if installed.is_dir() else package.parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def _check(path: Path, values: dict[str, Any]) -> Recipe:

@@ -79,8 +79,11 @@ def test_the_core_brings_nothing_heavy(core: dict[str, int]) -> None:
 
 def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
     assert wheel.stat().st_size < OWN_MB * 1e6
-    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    files = zipfile.ZipFile(wheel).namelist()
+    held = {name for name in files if name.endswith(".py")}
     assert held == {path.relative_to(ROOT).as_posix() for path in ROOT.glob("camelid/**/*.py")}
+    recipes = {name for name in files if name.endswith(".toml")}
+    assert recipes == {f"camelid/recipes/{path.name}" for path in ROOT.glob("recipes/*.toml")} != set()
 
 
 def test_the_wheel_runs_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from camelid.errors import FormatError, MissingError, OptionError
 from camelid.options import Options
-from camelid.recipe import read_recipe
+from camelid.recipe import read_recipe, shipped_recipes
 
 
 class Pretrain(Options):
@@ -80,3 +80,18 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path):
     (tmp_path / "bad.toml").write_text("a = = 1")
     with pytest.raises(FormatError, match=r"bad.toml: not a readable TOML"):
         read_recipe(tmp_path / "bad.toml")
+
+
+def test_recipes_that_come_with_camelid_are_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"tiny", "stories", "llama2-7b", "llama3-8b"} <= set(shipped_recipes())
+    assert read_recipe("tiny").name == "tiny"
+    with pytest.raises(MissingError, match=r"tniy: no such recipe; .* did you mean 'tiny'"):
+        read_recipe("tniy")
+    (tmp_path / "tiny").write_text("name = 'mine'")
+    assert read_recipe("tiny").name == "mine"
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_recipe_that_comes_with_camelid_is_named_after_its_file(name):
+    assert read_recipe(name).name == name
