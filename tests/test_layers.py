@@ -119,7 +119,10 @@ def done_at_import(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def outside(source: str) -> set[str]:
-    named = (getattr(node, "attr", getattr(node, "id", "")) for node in done_at_import(ast.parse(source)))
+    nodes = (
+        node for node in done_at_import(ast.parse(source)) if not isinstance(getattr(node, "ctx", None), ast.Store)
+    )
+    named = (getattr(node, "attr", getattr(node, "id", "")) for node in nodes)
     return LOOKS_OUTSIDE & set(named)
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from camelid.tokens.save import save_tokenizer
 from camelid.weights.hf_config import write_config
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import plan_shards, shard_names, write_header
@@ -51,7 +52,9 @@ def write_hf(folder: Path, weights: Weights, dtype: str, shards: int, progress: 
                 shutil.copyfile(weights.path / name, folder / name)
     else:
         _write_generation_config(folder, weights)
-        _write_tokenizer(folder, weights)
+        if weights.has_tokenizer:
+            template, context = weights.chat_template, weights.config.context
+            save_tokenizer(weights.tokenizer, folder, context=context, chat_template=template, native=False)
     _write_tensors(folder, weights, shards, progress)
 
 
@@ -80,24 +83,6 @@ def _write_generation_config(folder: Path, weights: Weights) -> None:
         values |= {"do_sample": sampling.get("temperature") != 0, **sampling}
     if values:
         _write_json(folder / "generation_config.json", values)
-
-
-def _write_tokenizer(folder: Path, weights: Weights) -> None:
-    if not weights.has_tokenizer:
-        return
-    tokenizer = weights.tokenizer
-    (folder / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
-    values: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": weights.config.context,
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": tokenizer.adds_bos,
-    }
-    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id, "pad": tokenizer.pad_id}
-    values |= {f"{name}_token": tokenizer.piece(id) for name, id in ids.items() if id is not None}
-    if weights.chat_template is not None:
-        values["chat_template"] = weights.chat_template
-    _write_json(folder / "tokenizer_config.json", values)
 
 
 def _write_tensors(folder: Path, weights: Weights, shards: int, progress: Progress | None) -> None:

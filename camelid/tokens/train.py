@@ -1,0 +1,209 @@
+"""A tokenizer learned from documents: bytes in Llama 3's style, characters in Llama 2's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from camelid.errors import OptionError
+from camelid.options import Options
+from camelid.tokens.learn_merges import Pair, learn_merges
+from camelid.tokens.pretokenizers import LLAMA3, splitter_named
+from camelid.tokens.sentencepiece_file import sentencepiece_vocabulary
+from camelid.tokens.tiktoken_file import SPECIALS
+from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.vocabulary import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    SPACE,
+    UNKNOWN,
+    Vocabulary,
+    byte_alphabet,
+)
+from camelid.tokens.words import Word, WordCounts
+
+Progress = Callable[[str, int, int | None], None]  # "reading" bytes or "merging" pieces; done; in all, if known
+
+# SentencePiece's cutting for Llama 2, in one expression: words take one space before them, digits stand alone, other
+# spaces go together, and no piece mixes letters with signs. Lines end a word; their ends are spelled as bytes.
+LLAMA2 = (
+    rf"{SPACE}+(?={SPACE})|{SPACE}?\p{{L}}[\p{{L}}\p{{M}}]*|\p{{N}}|{SPACE}?[^\s{SPACE}\p{{L}}\p{{N}}]+|{SPACE}|\s+"
+)
+_LLAMA2_CONTROL = ("<unk>", "<s>", "</s>")
+
+
+class TokenizerOptions(Options):
+    """The table `[tokenizer]` of a recipe: which tokenizer to learn, or where one is."""
+
+    train: Literal["llama3", "llama2"] = Field(
+        "llama3", description="Learn one: llama3 (byte-level) or llama2 (SentencePiece's kind, with byte fallback)."
+    )
+    open: str | None = Field(None, description="Take an existing one instead: a path, or the name of a model.")
+    vocab_size: int = Field(
+        32000, ge=300, le=1 << 20, description="Ids in all, control tokens and the 256 bytes included."
+    )
+    least: int = Field(2, ge=1, description="Rarest word and rarest pair that are learned from.")
+    longest_piece: int = Field(
+        0, ge=0, description="Longest piece, in bytes (llama3) or characters (llama2); 0: 128 or 16."
+    )
+    coverage: float = Field(
+        0.9999, gt=0, le=1, description="llama2: share of the characters that become pieces; rarer ones stay bytes."
+    )
+    words: int = Field(
+        4_000_000,
+        ge=1000,
+        description="Different words that are held at once, about 100 bytes each; the most frequent are learned from.",
+    )
+
+
+def learn(documents: Iterable[str], options: TokenizerOptions, progress: Progress | None = None) -> Tokenizer:
+    """Learn a tokenizer. The result depends on how often each word comes, and on nothing else: not on the documents'
+    order, the machine or chance.
+
+    Memory is bounded by `options.words`: counts of more words wait on the disk, and of all words the `options.words`
+    most frequent ones are learned from.
+
+    Args:
+        documents: texts without lone surrogates.
+        options: style and size; `open` is not looked at.
+        progress: is told of what is done.
+
+    Raises:
+        OptionError: the documents do not hold enough for so many pieces, or a text has a lone surrogate.
+    """
+    llama3 = options.train == "llama3"
+    words = WordCounts(LLAMA3 if llama3 else LLAMA2, options.words, longest=400)
+    done = told = 0
+    for text in documents:
+        words.add(text if llama3 else text.replace(" ", SPACE))
+        done += len(text)
+        if progress is not None and done >= told + 1_000_000:
+            told = done
+            progress("reading", done, None)
+    counted = words.most_frequent(options.words, options.least)
+    return Tokenizer((_learn_bytes if llama3 else _learn_characters)(counted, options, progress))
+
+
+def _learn_bytes(words: Sequence[Word], options: TokenizerOptions, progress: Progress | None) -> Vocabulary:
+    """Llama 3's kind: 256 bytes, what is merged, and Meta's 256 control tokens."""
+    alphabet = list(byte_alphabet())
+    number = {byte: place for place, byte in enumerate(map(byte_alphabet().__getitem__, alphabet))}
+    spelled = [[number[byte] for byte in word] for word, _ in words]
+    wanted = options.vocab_size - len(alphabet) - len(SPECIALS)
+    longest = options.longest_piece or 128
+    merges = _merges(spelled, words, [1] * len(alphabet), wanted, longest, options, progress)
+    pieces = _spell(alphabet, merges)
+    ids = {name: len(pieces) + place for place, name in enumerate(SPECIALS)}
+    return Vocabulary(
+        kind="bpe",
+        pieces=[*pieces, *SPECIALS],
+        types=[NORMAL] * len(pieces) + [CONTROL] * len(SPECIALS),
+        merges=[(pieces[left], pieces[right]) for left, right in merges],
+        splitter=splitter_named("llama-bpe"),
+        bos_id=ids["<|begin_of_text|>"],
+        eos_id=ids["<|end_of_text|>"],
+        pad_id=ids["<|finetune_right_pad_id|>"],
+        adds_bos=True,
+        source="learned tokenizer",
+        extra={"eot_token_id": ids["<|eot_id|>"], "eom_token_id": ids["<|eom_id|>"]},
+    )
+
+
+def _learn_characters(words: Sequence[Word], options: TokenizerOptions, progress: Progress | None) -> Vocabulary:
+    """Llama 2's kind: control tokens, 256 bytes, what is merged, and the characters, in the order of Llama 2's file."""
+    texts = [(word.decode(), count) for word, count in words]
+    room = options.vocab_size - len(_LLAMA2_CONTROL) - 256
+    alphabet = _alphabet(texts, options.coverage, room)
+    number = {character: place for place, character in enumerate(alphabet)}
+    parts: list[list[int]] = []
+    counts: list[Word] = []
+    for text, count in texts:
+        for run in _known_runs(text, number):
+            parts.append(run)
+            counts.append((b"", count))
+    wanted, longest = room - len(alphabet), options.longest_piece or 16
+    merges = _merges(parts, counts, [1] * len(alphabet), wanted, longest, options, progress)
+    made = _spell(alphabet, merges)[len(alphabet) :]
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    learned = [*made, *alphabet]
+    return sentencepiece_vocabulary(
+        "learned tokenizer",
+        pieces=[*_LLAMA2_CONTROL, *bytes_, *learned],
+        scores=[0.0] * (len(_LLAMA2_CONTROL) + 256) + [-float(rank) for rank in range(len(learned))],
+        types=[UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * len(learned)],
+        byte_fallback=True,
+        space_prefix=True,
+        adds_bos=True,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+    )
+
+
+def _alphabet(texts: Sequence[tuple[str, int]], coverage: float, room: int) -> list[str]:
+    """The most frequent characters that make up `coverage` of all; without those that end lines or steer terminals."""
+    seen: Counter[str] = Counter()
+    for text, count in texts:
+        for character in text:
+            seen[character] += count
+    best = sorted((one for one in seen.items() if one[0].isprintable()), key=lambda one: (-one[1], one[0]))
+    wanted, covered = coverage * sum(count for _, count in best), 0
+    alphabet = []
+    for character, count in best[:room]:
+        if covered >= wanted:
+            break
+        alphabet.append(character)
+        covered += count
+    return alphabet
+
+
+def _known_runs(text: str, number: dict[str, int]) -> Iterable[list[int]]:
+    """The parts of a word between characters that are no pieces."""
+    run: list[int] = []
+    for character in text:
+        if character in number:
+            run.append(number[character])
+            continue
+        if run:
+            yield run
+        run = []
+    if run:
+        yield run
+
+
+def _merges(
+    spelled: Sequence[Sequence[int]],
+    words: Sequence[Word],
+    lengths: Sequence[int],
+    wanted: int,
+    longest: int,
+    options: TokenizerOptions,
+    progress: Progress | None,
+) -> list[Pair]:
+    if wanted < 0:
+        raise OptionError(
+            f"vocab_size: {options.vocab_size} has no room for bytes, characters and control tokens; add {-wanted}"
+        )
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress("merging", done, wanted)
+
+    merges = learn_merges(spelled, [count for _, count in words], lengths, wanted, longest, options.least, tell)
+    if len(merges) < wanted:
+        most = options.vocab_size - wanted + len(merges)
+        raise OptionError(
+            f"vocab_size: these documents give {most} pieces, not {options.vocab_size}; set {most} or give more text"
+        )
+    return merges
+
+
+def _spell(alphabet: Sequence[str], merges: Sequence[Pair]) -> list[str]:
+    pieces = list(alphabet)
+    for left, right in merges:
+        pieces.append(pieces[left] + pieces[right])
+    return pieces
