@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from camelid.errors import OptionError
@@ -215,6 +216,7 @@ def _open_note(name: str) -> str:
     return _LLAMA1_NOTE if name.startswith("llama1:") else ""
 
 
+@cache
 def _bytes(title: str) -> int:
     return 2 * FAMILY[title].config.n_parameters
 
