@@ -7,11 +7,12 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,7 +80,8 @@ def token_type(vocab_size: int) -> np.dtype[Any]:
 class ShardWriter:
     """Writes the documents of one source, one after another, into shards.
 
-    A shard's files have their names only when they are complete. What a killed writer left is written over.
+    A shard's files have their names only when they are complete. What a killed writer left is written over; as a
+    context it removes what an error left.
 
     Args:
         folder: where; made if it is not there.
@@ -103,6 +105,14 @@ class ShardWriter:
         self._max_tokens = max_bytes // self._type.itemsize
         self._shards: list[Shard] = []
         self._part: _Part | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._part is not None:
+            self._part.discard()
+            self._part = None
 
     def add(self, document: Document, ids: ArrayLike) -> None:
         """Append a document; its ids (T,) as training will see them, begin and end tokens included.
@@ -171,6 +181,12 @@ class _Part:
         for suffix in (".docs.jsonl.gz", ".docs.npy", ".npy"):
             self._path(suffix).replace(self._folder / f"{self.name}{suffix}")
         return Shard(self.name, source, validation, self.tokens, len(self._starts) - 1, *hashes)
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        for file, suffix in ((self._lines, ".docs.jsonl.gz"), (self._zipped, ".docs.jsonl.gz"), (self._raw, ".npy")):
+            file.close()
+            self._path(suffix).unlink(missing_ok=True)
 
     def _path(self, suffix: str) -> Path:
         return self._folder / f".{self.name}{suffix}.part"
@@ -340,7 +356,7 @@ def _read_lines(path: Path) -> list[bytes]:
             return file.read().splitlines()
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; prepare the data again") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again") from None
 
 
@@ -352,7 +368,7 @@ def _hash(path: Path, opener: Callable[[Path], Any] = lambda path: path.open("rb
                 digest.update(block)
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; prepare the data again") from None
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise VerifyError(f"{path}: cannot be read ({error}); prepare the data again") from None
     return digest.hexdigest()
 
