@@ -1,0 +1,122 @@
+"""The folders that training leaves: which runs there are, how far they came, which checkpoints they keep.
+
+Reads only; no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from camelid.errors import MissingError, OptionError
+from camelid.train.record import NAME, Metrics
+
+DATA = "data"
+RECIPE = "recipe.toml"
+_CHECKPOINT = re.compile(r"step(\d+)(-.*)?")
+_SILENT_SECONDS = 60.0
+
+State = Literal["training", "done", "stopped"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A kept state of a run: a model folder."""
+
+    path: Path
+    step: int
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """Of the folder, as `step1000-tokens4M`."""
+        return self.path.name
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage of a run, as `runs/tiny/pretrain`.
+
+    Attributes:
+        folder: of the stage.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Run and stage, as `tiny/pretrain`."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def data(self) -> Path:
+        """The folder of the documents and tokens that it reads."""
+        return self.folder.parent / DATA
+
+    def recipe(self) -> str:
+        """The recipe as it was resolved, in TOML; empty if there is none."""
+        try:
+            return (self.folder.parent / RECIPE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Complete checkpoints, the first one first; a damaged note of one is passed over."""
+        found = []
+        for path in self.folder.glob("step*/checkpoint.json"):
+            match = _CHECKPOINT.fullmatch(path.parent.name)
+            try:
+                said = json.loads(path.read_text(encoding="utf-8"))
+                if match and not path.parent.is_symlink():
+                    found.append(Checkpoint(path.parent, int(said["step"]), int(said["tokens"])))
+            except (OSError, ValueError, TypeError, KeyError):
+                continue
+        return sorted(found, key=lambda one: one.step)
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Every stage of every run in a folder such as `runs`, the one that last wrote first."""
+    notes = [path for path in folder.glob(f"*/*/{NAME}") if path.is_file()]
+    return [Run(path.parent) for path in sorted(notes, key=_changed, reverse=True)]
+
+
+def open_run(path: Path | str) -> Run:
+    """The run that a path means: a run's folder with one stage, a stage's, or a checkpoint's.
+
+    Raises:
+        MissingError: there is no run.
+        OptionError: the run has several stages.
+    """
+    path = Path(path)
+    for folder in (path, path.absolute().parent):
+        if (folder / NAME).is_file() and (folder == path or _CHECKPOINT.fullmatch(path.name)):
+            return Run(folder.resolve())
+    stages = sorted(note.parent for note in path.glob(f"*/{NAME}"))
+    if len(stages) > 1:
+        raise OptionError(f"{path}: has several stages; say which: {', '.join(map(str, stages))}")
+    if not stages:
+        raise MissingError(f"{path}: no run; give a folder that `camelid train` has made, as runs/tiny")
+    return Run(stages[0].resolve())
+
+
+def state(metrics: Metrics, now: float | None = None) -> State:
+    """Whether a run is done, still writes, or has been left: a minute, or five of its steps, without a word."""
+    steps = metrics.columns["step"]
+    if len(steps) and metrics.steps is not None and steps[-1] >= metrics.steps:
+        return "done"
+    if metrics.events and metrics.events[-1]["event"] == "stop":
+        return "stopped"
+    seconds = metrics.columns["seconds"][-1] if len(steps) and "seconds" in metrics.columns else 0
+    silent = (time.time() if now is None else now) - _changed(metrics.path)
+    return "training" if silent < max(_SILENT_SECONDS, 5 * seconds) else "stopped"
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
