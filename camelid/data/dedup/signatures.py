@@ -1,0 +1,63 @@
+"""What deciding needs to know of documents: a few numbers each, found where the documents are read anyway."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.data.dedup import exact, paragraph, url
+from camelid.data.dedup.minhash import MinHash
+from camelid.data.dedup.options import DedupOptions
+from camelid.data.dedup.repeats import digest
+from camelid.data.document import Document
+from camelid.data.words import Words
+
+BYTES_EACH = {"url": 16, "exact": 16, "paragraph": 16}  # of a document or paragraph; MinHash: 8 a band
+
+
+class Signer:
+    """Collects the signatures of one unit's documents, in their order."""
+
+    def __init__(self, options: DedupOptions) -> None:
+        self._options = options
+        self._minhash = MinHash(options)
+        self._keys: dict[str, list[bytes]] = {"url": [], "exact": [], "paragraph": []}
+        self._signatures: list[NDArray[np.uint32] | None] = []
+        self._paragraphs: list[int] = []
+        self._count = 0
+
+    def add(self, document: Document, words: Words) -> None:
+        """Take a document that passed all filters."""
+        options = self._options
+        self._count += 1
+        if options.url:
+            self._keys["url"].append(digest(url.key(document)))
+        if options.exact:
+            self._keys["exact"].append(digest(exact.key(document)))
+        if options.minhash:
+            self._signatures.append(self._minhash.signature(words))
+        if options.paragraph:
+            mine = paragraph.keys(document.text, options.paragraph_words)
+            self._keys["paragraph"] += map(digest, mine)
+            self._paragraphs.append(len(mine))
+
+    def save(self, path: Path) -> None:
+        """Write one .npz, complete or not at all."""
+        arrays: dict[str, NDArray[Any]] = {"count": np.array(self._count)}
+        for name in ("url", "exact", "paragraph"):
+            if getattr(self._options, name):
+                arrays[name] = np.frombuffer(b"".join(self._keys[name]), "<u8").reshape(-1, 2)
+        if self._options.minhash:
+            arrays |= {f"band{number}": band for number, band in enumerate(self._minhash.bands(self._signatures))}
+        if self._options.paragraph:
+            arrays["paragraphs"] = np.array(self._paragraphs, np.int64)
+        beside = path.with_name(f".{path.name}.part")
+        with beside.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
