@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Places: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[Any]  # uint8 for ASCII, else uint32
 
 _BASE = 0x9E3779B97F4A7C15 | 1
 _STEP = 0xD1342543DE82EF95
 _UNICODE = 0x110000
 _LARGEST_KEPT = 1 << 18  # numbers in a table of powers that is kept: 4 MB
+_NO_SPACE = "no space"
 _SEED = 20  # of the characters' values: hashes are stored, so it never changes
 
 
@@ -34,10 +36,10 @@ class Words:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._codes = codes = _codes(text)
-        inside = np.empty(len(codes) + 2, np.bool_)
+        self._codes = _codes(text)
+        inside = np.empty(len(self._codes) + 2, np.bool_)
         inside[0] = inside[-1] = False
-        np.take(_letters_and_spaces(codes.dtype == np.uint8)[0], codes, out=inside[1:-1])
+        inside[1:-1] = self._is(_NO_SPACE)
         edges = np.flatnonzero(inside[1:] != inside[:-1])
         self.starts: Places = edges[0::2]
         self.ends: Places = edges[1::2]
@@ -51,17 +53,25 @@ class Words:
         return self.ends - self.starts
 
     @functools.cached_property
+    def lettered(self) -> Flags:
+        """(N,) has the word a letter, mark or digit, or is it of signs only?"""
+        return _any(self._is("LMN"), self.starts, self.ends)
+
+    @functools.cached_property
+    def alphabetic(self) -> Flags:
+        """(N,) has the word a letter?"""
+        return _any(self._is("L"), self.starts, self.ends)
+
+    @functools.cached_property
     def hashes(self) -> Hashes:
         """(N,) of each word in lower case and without what is no letter, mark or digit.
 
         A word that has none of these ("—") has the hash of the empty word, 0.
         """
-        ascii_only = self._codes.dtype == np.uint8
-        codes = self._codes if ascii_only else _codes(_lower(self.text))
-        counted = _letters_and_spaces(ascii_only)[1][codes]
-        n_before = np.zeros(len(codes) + 1, np.int64)
-        np.cumsum(counted, out=n_before[1:])
-        values = _values(ascii_only, True)[codes[counted]]
+        codes = self._codes if self._codes.dtype == np.uint8 else _codes(_lower(self.text))
+        counted = _table(codes.dtype == np.uint8, "LMN")[codes]
+        n_before = _sums(counted)
+        values = _values(codes.dtype == np.uint8, True)[codes[counted]]
         return _stretches(values, n_before[self.starts], n_before[self.ends])
 
     @functools.cached_property
@@ -73,6 +83,9 @@ class Words:
     def ngrams(self, n: int, exact: bool = False) -> Hashes:
         """(max(0, N - n + 1),) hashes of n words in a row: of `hashes`, or of `exact` ones."""
         return ngrams(self.exact if exact else self.hashes, n)
+
+    def _is(self, categories: str) -> Flags:
+        return _table(self._codes.dtype == np.uint8, categories)[self._codes]
 
     def __getitem__(self, i: int) -> str:
         return self.text[self.starts[i] : self.ends[i]]
@@ -121,12 +134,25 @@ def _lower(text: str) -> str:
 
 
 @functools.cache
-def _letters_and_spaces(ascii_only: bool) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """For each code point: is it no white space; is it a letter, mark or digit."""
+def _table(ascii_only: bool, categories: str) -> Flags:
+    """For each code point: is it of these categories of Unicode (by their first letters)?"""
     letters = [chr(code) for code in range(128 if ascii_only else _UNICODE)]
-    no_space = np.fromiter((not letter.isspace() for letter in letters), np.bool_, len(letters))
-    counted = np.fromiter((unicodedata.category(letter)[0] in "LMN" for letter in letters), np.bool_, len(letters))
-    return no_space, counted
+    if categories == _NO_SPACE:
+        return np.fromiter((not letter.isspace() for letter in letters), np.bool_, len(letters))
+    return np.fromiter((unicodedata.category(letter)[0] in categories for letter in letters), np.bool_, len(letters))
+
+
+def _sums(flags: Flags) -> Places:
+    """(N + 1,) how many are set before each place."""
+    sums = np.zeros(len(flags) + 1, np.int64)
+    np.cumsum(flags, out=sums[1:])
+    return sums
+
+
+def _any(flags: Flags, starts: Places, ends: Places) -> Flags:
+    """Is one set in [start, end)?"""
+    sums = _sums(flags)
+    return sums[ends] > sums[starts]
 
 
 @functools.cache

@@ -1,0 +1,186 @@
+"""Files that a source reads: found by paths and patterns, cut where documents end, opened through their compression."""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import Field
+
+from camelid.data.options import SourceOptions
+from camelid.errors import FormatError, MissingError
+
+PIECE_BYTES = 32 * 2**20  # larger files are cut, if their kind can be
+_LOOK = 1 << 16  # bytes read at once in search of a place to cut
+_COMPRESSED = (".gz", ".zst", ".zstd")
+
+
+class FileOptions(SourceOptions):
+    """A source in files."""
+
+    path: tuple[str, ...] = Field(min_length=1, description="Files, folders and patterns, relative to the recipe.")
+
+    def __init__(self, **values: Any) -> None:
+        if isinstance(values.get("path"), str):
+            values["path"] = (values["path"],)
+        super().__init__(**values)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file, or a part of one, that is read in one go.
+
+    Attributes:
+        path: where it is; empty for what is no file.
+        label: begins the ids of its documents: the path from the folder that all files of the source share.
+        start, stop: which bytes, row groups or shards.
+        n_bytes: about how much there is to read.
+    """
+
+    path: str
+    label: str
+    start: int
+    stop: int
+    n_bytes: int
+
+
+def find_files(options: FileOptions, folder: Path, endings: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """(path, label) of the files that a source names, each once, by label; hidden files in folders are left out.
+
+    Args:
+        options: of the source.
+        folder: that paths are relative to.
+        endings: which files of a folder are meant; all if there are none.
+
+    Raises:
+        MissingError: a path or pattern that leads to no file.
+    """
+    found: set[str] = set()
+    for name in options.path:
+        path = str(folder / Path(name).expanduser())
+        if Path(path).is_file():
+            some = [path]
+        elif Path(path).is_dir():
+            some = [file for file in _walk(path) if file.endswith(tuple(endings) or "")]
+        else:
+            some = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]  # noqa: PTH207
+        if not some:
+            what = f" that ends in {' or '.join(endings)}" if endings and Path(path).is_dir() else ""
+            raise MissingError(f"data.sources {options.name}: {path}: no file{what}; check the path")
+        found.update(os.path.abspath(file) for file in some)  # noqa: PTH100 - links stay links
+    shared = os.path.commonpath([str(Path(file).parent) for file in found])
+    return sorted((file, Path(file).relative_to(shared).as_posix()) for file in found)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(at, name) for name in names if not name.startswith("."))  # noqa: PTH118
+
+
+def whole(path: str, label: str) -> Piece:
+    """A file as one piece."""
+    size = Path(path).stat().st_size
+    return Piece(path, label, 0, size, size)
+
+
+def cut(path: str, label: str, ending: bytes, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
+    """A file as pieces of about `piece_bytes`, each up to and with an `ending`; compressed files stay whole."""
+    piece = whole(path, label)
+    if path.endswith(_COMPRESSED) or piece.n_bytes <= piece_bytes:
+        return [piece]
+    places = [0]
+    with Path(path).open("rb") as file:
+        while places[-1] + piece_bytes < piece.stop:
+            place = _next(file, places[-1] + piece_bytes, ending)
+            if place is None or place >= piece.stop:
+                break
+            places.append(place)
+    ends = [*places[1:], piece.stop]
+    return [Piece(path, label, start, stop, stop - start) for start, stop in zip(places, ends, strict=True)]
+
+
+def _next(file: IO[bytes], start: int, ending: bytes) -> int | None:
+    """The place after the first `ending` from `start` on."""
+    file.seek(start)
+    tail, at = b"", start
+    while block := file.read(_LOOK):
+        found = (tail + block).find(ending)
+        if found >= 0:
+            return at - len(tail) + found + len(ending)
+        at += len(block)
+        tail = (tail + block)[-(len(ending) - 1) :] if len(ending) > 1 else b""
+    return None
+
+
+def lines(piece: Piece, longest: int) -> Iterator[tuple[int, bytes | None]]:
+    """(offset, line without its end) of each line of a piece; None for one longer than `longest` bytes, which is
+    passed over without being held in memory. Offsets count uncompressed bytes.
+
+    Raises:
+        MissingError: the file is gone, or zstandard is not installed.
+        FormatError: it cannot be read, or its compression is damaged.
+    """
+    stop = None if piece.path.endswith(_COMPRESSED) else piece.stop
+    with opened(piece.path) as file:
+        at = piece.start
+        if at:
+            file.seek(at)
+        while stop is None or at < stop:
+            line = file.readline(longest + 2)
+            if not line:
+                return
+            start, too_long = at, False
+            at += len(line)
+            while not line.endswith(b"\n") and (rest := file.readline(_LOOK)):
+                at, too_long = at + len(rest), True
+                line = rest
+            yield start, None if too_long else line.rstrip(b"\r\n")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """A file open for reading, uncompressed by its ending (.gz, .zst).
+
+    Raises:
+        MissingError: it is gone, or zstandard is not installed.
+        FormatError: it cannot be read, or its compression is damaged.
+    """
+    try:
+        with _open(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise MissingError(f"{path}: was there before and is gone; put it back") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); fetch it again") from None
+    except Exception as error:
+        if type(error).__name__ == "ZstdError":
+            raise FormatError(f"{path}: cannot be read ({error}); fetch it again") from None
+        raise
+
+
+def _open(path: str) -> IO[bytes]:
+    if path.endswith(".gz"):
+        return gzip.open(path)  # type: ignore[return-value]
+    if path.endswith((".zst", ".zstd")):
+        return _zstandard(path)
+    return Path(path).open("rb")
+
+
+def _zstandard(path: str) -> IO[bytes]:
+    try:
+        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
+    except ImportError:
+        try:
+            from backports import zstd
+        except ImportError:
+            raise MissingError(f"{path}: needs zstandard; pip install 'camelid[data]'") from None
+    file: IO[bytes] = zstd.open(path)
+    return file

@@ -1,0 +1,142 @@
+"""A corpus that is on every machine with Python: its own reference and the documentation in its standard library.
+
+Nothing is imported and nothing run: modules are read as syntax trees. The texts are those of the Python that runs, so
+another Python gives another corpus; its version is in the metadata.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import platform
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import Field
+
+from camelid.data.document import Document
+from camelid.data.files import Piece, whole
+from camelid.data.options import SourceOptions
+from camelid.data.records import Malformed
+from camelid.errors import MissingError
+
+Part: TypeAlias = Literal["topics", "docstrings", "source"]
+
+_TOPICS = "topics"
+# Tests, generated tables, programs with their own documentation, and what is not Python's.
+_LEFT_OUT = {
+    "__pycache__",
+    "dist-packages",
+    "encodings",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+}
+_LEFT_OUT |= {"test", "tests", "turtledemo", "idle_test"}
+_NAMED = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+class Source(SourceOptions):
+    """Python's own documentation."""
+
+    licence: str = Field("PSF-2.0")
+    parts: tuple[Part, ...] = Field(
+        ("topics", "docstrings"),
+        min_length=1,
+        description="The language reference's topics, the library's docstrings by module, and modules' source.",
+    )
+
+
+def pieces(options: Source, folder: Path) -> list[Piece]:
+    """The reference, then each module of the standard library by its name.
+
+    Raises:
+        MissingError: this Python comes without them.
+    """
+    found = []
+    topics = importlib.util.find_spec("pydoc_data.topics") if _TOPICS in options.parts else None
+    if topics is not None and topics.origin is not None:
+        found.append(whole(topics.origin, _TOPICS))
+    if set(options.parts) - {_TOPICS}:
+        library = Path(sysconfig.get_paths()["stdlib"])
+        found += [whole(str(path), path.relative_to(library).as_posix()) for path in _modules(library)]
+    if not found:
+        raise MissingError(f"data.sources {options.name}: this Python has no documentation; install its library")
+    return found
+
+
+def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+    """The documents of a module, or of the reference."""
+    data = Path(piece.path).read_bytes()
+    try:
+        text = data.decode("utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old ways to write a string
+            tree = ast.parse(text)
+    except (UnicodeDecodeError, SyntaxError) as error:
+        yield Malformed("not Python", piece.label, str(error))
+        return
+    meta = {"python": platform.python_version()}
+    if piece.label == _TOPICS:
+        for name, topic in sorted(_topics(tree).items()):
+            yield Document(topic, f"topics/{name}", options.name, licence=options.licence, meta=meta)
+        return
+    if "docstrings" in options.parts and (text := documentation(tree, _dotted(piece.label))):
+        yield Document(text, f"docstrings/{piece.label}", options.name, licence=options.licence, meta=meta)
+    if "source" in options.parts and data.strip():
+        yield Document(data.decode(), f"source/{piece.label}", options.name, licence=options.licence, meta=meta)
+
+
+def documentation(tree: ast.Module, name: str) -> str:
+    """What a module says of itself and of what it defines, with signatures; empty if it says nothing."""
+    parts = []
+    if docstring := ast.get_docstring(tree):
+        parts.append(f"{name}\n\n{docstring}")
+    parts += _described(tree, "")
+    return "\n\n".join(parts)
+
+
+def _described(owner: ast.Module | ast.ClassDef, prefix: str) -> Iterator[str]:
+    """Classes and functions that have a docstring, in their order, those of classes under them."""
+    for node in owner.body:
+        if not isinstance(node, _NAMED):
+            continue
+        if docstring := ast.get_docstring(node):
+            yield f"{_signature(node, prefix)}\n\n{docstring}"
+        if isinstance(node, ast.ClassDef):
+            yield from _described(node, f"{prefix}{node.name}.")
+
+
+def _signature(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, prefix: str) -> str:
+    if isinstance(node, ast.ClassDef):
+        bases = ", ".join(map(ast.unparse, node.bases))
+        return f"class {prefix}{node.name}({bases})" if bases else f"class {prefix}{node.name}"
+    kind = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
+    return f"{kind} {prefix}{node.name}({ast.unparse(node.args)})"
+
+
+def _topics(tree: ast.Module) -> dict[str, str]:
+    """The dictionary that `pydoc_data.topics` defines."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            topics: dict[str, str] = ast.literal_eval(node.value)
+            return topics
+    return {}
+
+
+def _modules(library: Path) -> list[Path]:
+    found = []
+    for at, folders, names in os.walk(library):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")]
+        found += [Path(at, name) for name in names if name.endswith(".py")]
+    return sorted(found)
+
+
+def _dotted(label: str) -> str:
+    return label.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

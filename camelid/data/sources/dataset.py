@@ -1,0 +1,70 @@
+"""A Hugging Face dataset, streamed: a name on the hub, a local folder, or one that `save_to_disk` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from camelid.data.document import Document
+from camelid.data.files import Piece
+from camelid.data.records import Malformed, RecordOptions, check_fields, to_document
+from camelid.errors import MissingError, OptionError
+
+
+class Source(RecordOptions):
+    """Hugging Face datasets."""
+
+    path: str = Field(min_length=1, description="A name on the hub, or a folder, relative to the recipe.")
+    config: str | None = Field(None, description="Which part of a dataset with several.")
+    split: str = Field("train")
+    revision: str | None = Field(None, description="Branch, tag or commit of the repository.")
+
+
+def pieces(options: Source, folder: Path) -> list[Piece]:
+    """A piece for each of the dataset's files, so that they are read side by side.
+
+    Raises:
+        MissingError: there is no such dataset, the hub cannot be reached, or `datasets` is not installed.
+        OptionError: records lack a field that the recipe names.
+    """
+    path = str(folder / options.path) if (folder / options.path).exists() else options.path
+    data = _open(path, options)
+    names = data.column_names
+    if names is None:  # only the first record tells
+        first: Mapping[str, Any] = next(iter(data), {})
+        names = list(first)
+    check_fields(options, names, options.path)
+    count = data.num_shards
+    return [Piece(path, f"{options.path}/{number}", number, count, 0) for number in range(count)]
+
+
+def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+    """Documents and what is none, in order. An id is the record's, else `NAME/PART#NUMBER`."""
+    data = _open(piece.path, options).shard(num_shards=piece.stop, index=piece.start)
+    for number, record in enumerate(data):
+        yield to_document(record, options, f"{piece.label}#{number}")
+
+
+def _open(path: str, options: Source) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingError(f"data.sources {options.name}: needs datasets; pip install 'camelid[datasets]'") from None
+    try:
+        if (Path(path) / "dataset_info.json").exists() or (Path(path) / "dataset_dict.json").exists():
+            data = datasets.load_from_disk(path)
+            data = data[options.split] if isinstance(data, datasets.DatasetDict) else data
+            return data.to_iterable_dataset(num_shards=max(1, len(data.data.column(0).chunks)))
+        given = {"split": options.split, "revision": options.revision, "streaming": True}
+        return datasets.load_dataset(path, options.config, **given)
+    except (KeyError, ValueError) as error:
+        raise OptionError(f"data.sources {options.name}: {path}: {_line(error)}; check config and split") from None
+    except (OSError, datasets.exceptions.DatasetsError) as error:
+        raise MissingError(f"data.sources {options.name}: {path}: {_line(error)}; check the name and the net") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

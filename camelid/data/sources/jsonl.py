@@ -1,0 +1,70 @@
+"""JSON lines, one document a line; plain, .gz or .zst."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from camelid.data.document import Document
+from camelid.data.files import FileOptions, Piece, cut, find_files, lines
+from camelid.data.records import Malformed, RecordOptions, check_fields, to_document
+
+_ENDINGS = tuple(name + end for name in (".jsonl", ".ndjson", ".json") for end in ("", ".gz", ".zst", ".zstd"))
+
+
+class Source(FileOptions, RecordOptions):
+    """JSON lines."""
+
+
+def pieces(options: Source, folder: Path) -> list[Piece]:
+    """Files, the large ones cut at ends of lines.
+
+    Raises:
+        MissingError: there are no such files.
+        OptionError: the first record of a file lacks a field that the recipe names.
+    """
+    found = find_files(options, folder, _ENDINGS)
+    for path, label in found:
+        _check(options, path, label)
+    return [piece for path, label in found for piece in cut(path, label, b"\n")]
+
+
+def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+    """Documents and what is none, in order. An id is the record's, else `FILE#OFFSET`, the line's place in bytes."""
+    for offset, line in lines(piece, _longest_line(options)):
+        place = f"{piece.label}#{offset}"
+        if line is None:
+            yield Malformed("line too long", place)
+        elif line.strip():
+            yield _document(line, options, place)
+
+
+def _document(line: bytes, options: Source, place: str) -> Document | Malformed:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
+        return Malformed(reason, place, line[:300].decode("utf-8", "replace"))
+    if not isinstance(record, dict):
+        return Malformed("no JSON object", place, line[:300].decode("utf-8", "replace"))
+    return to_document(record, options, place)
+
+
+def _check(options: Source, path: str, label: str) -> None:
+    """Look at the first record that can be read."""
+    for number, (_, line) in enumerate(lines(Piece(path, label, 0, 1 << 62, 0), _longest_line(options))):
+        if number == 100:
+            return
+        try:
+            record = json.loads(line or b"")
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict):
+            check_fields(options, record, label)
+            return
+
+
+def _longest_line(options: Source) -> int:
+    """Bytes: each character may be written as an escape of six, and there are other fields."""
+    return 6 * options.longest + (1 << 20)

@@ -1,0 +1,68 @@
+"""Parquet files, a document a row, read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from camelid.data.document import Document
+from camelid.data.files import PIECE_BYTES, FileOptions, Piece, find_files
+from camelid.data.records import Malformed, RecordOptions, check_fields, fields, to_document
+from camelid.errors import FormatError, MissingError
+
+_BATCH = 256  # rows in memory at once
+
+
+class Source(FileOptions, RecordOptions):
+    """Parquet files."""
+
+
+def pieces(options: Source, folder: Path) -> list[Piece]:
+    """Files, the large ones cut between row groups.
+
+    Raises:
+        MissingError: there are no such files, or pyarrow is not installed.
+        FormatError: a file is no Parquet file.
+        OptionError: a file lacks a field that the recipe names.
+    """
+    return [piece for path, label in find_files(options, folder, (".parquet",)) for piece in _cut(options, path, label)]
+
+
+def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+    """Documents and what is none, in order. An id is the record's, else `FILE#ROW` with the row's number."""
+    with _open(piece.path) as file:
+        row = sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
+        columns = fields(options, file.schema_arrow.names)
+        groups = list(range(piece.start, piece.stop))
+        for batch in file.iter_batches(_BATCH, row_groups=groups, columns=columns, use_threads=False):
+            for record in batch.to_pylist():
+                yield to_document(record, options, f"{piece.label}#{row}")
+                row += 1
+
+
+def _cut(options: Source, path: str, label: str) -> Iterator[Piece]:
+    with _open(path) as file:
+        check_fields(options, file.schema_arrow.names, label)
+        sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)]
+    start = size = 0
+    for group, n_bytes in enumerate(sizes):
+        if size and size + n_bytes > PIECE_BYTES:
+            yield Piece(path, label, start, group, size)
+            start, size = group, 0
+        size += n_bytes
+    yield Piece(path, label, start, len(sizes), size)
+
+
+def _open(path: str) -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingError(f"{path}: needs pyarrow; pip install 'camelid[data]'") from None
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except FileNotFoundError:
+        raise MissingError(f"{path}: was there before and is gone; put it back") from None
+    except (OSError, pa.ArrowException) as error:
+        raise FormatError(f"{path}: not a readable Parquet file ({error}); fetch it again") from None

@@ -1,0 +1,75 @@
+"""Plain text: a document a file, or one between blank lines, or one a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from camelid.data.document import Document
+from camelid.data.files import FileOptions, Piece, cut, find_files, lines, opened, whole
+from camelid.data.records import Malformed
+
+
+class Source(FileOptions):
+    """Text files in UTF-8; plain, .gz or .zst."""
+
+    split: Literal["file", "blank-line", "line"] = Field("file", description="What ends a document.")
+
+
+def pieces(options: Source, folder: Path) -> list[Piece]:
+    """Files; the large ones cut at blank lines or ends of lines, if documents end there.
+
+    Raises:
+        MissingError: there are no such files.
+    """
+    found = find_files(options, folder)
+    if options.split == "file":
+        return [whole(path, label) for path, label in found]
+    ending = b"\n" if options.split == "line" else b"\n\n"
+    return [piece for path, label in found for piece in cut(path, label, ending)]
+
+
+def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+    """Documents and what is none, in order. An id is `FILE`, or `FILE#OFFSET` with the document's place in bytes."""
+    if options.split == "file":
+        with opened(piece.path) as file:
+            data = file.read(4 * options.longest + 1)
+        yield _document([data if len(data) <= 4 * options.longest else None], options, piece.label)
+        return
+    for offset, parts in _documents(piece, options):
+        yield _document(parts, options, f"{piece.label}#{offset}")
+
+
+def _documents(piece: Piece, options: Source) -> Iterator[tuple[int, list[bytes | None]]]:
+    """Offset and lines of each document; what is too long already is held no further."""
+    begin, held, size = 0, list[bytes | None](), 0
+    for offset, line in lines(piece, 4 * options.longest):
+        if line is not None and not line.strip():
+            if held:
+                yield begin, held
+            held, size = [], 0
+            continue
+        if not held:
+            begin = offset
+        size += len(line or b"")
+        held = [None] if line is None or size > 4 * options.longest or held == [None] else [*held, line]
+        if options.split == "line":
+            yield begin, held
+            held, size = [], 0
+    if held:
+        yield begin, held
+
+
+def _document(parts: list[bytes | None], options: Source, id: str) -> Document | Malformed:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return Malformed("too long", id)
+    data = b"\n".join(known)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return Malformed("not UTF-8", id, data[:300].decode("utf-8", "replace"))
+    return Document(text.replace("\r\n", "\n"), id, options.name, licence=options.licence)
