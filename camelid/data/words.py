@@ -19,7 +19,7 @@ Flags: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[Any]  # uint8 for ASCII, else uint32
 
 _BASE = 0x9E3779B97F4A7C15 | 1
-_STEP = 0xD1342543DE82EF95
+STEP = np.uint64(0xD1342543DE82EF95)  # between the words of a run
 _UNICODE = 0x110000
 _LARGEST_KEPT = 1 << 18  # numbers in a table of powers that is kept: 4 MB
 _NO_SPACE = "no space"
@@ -51,6 +51,13 @@ class Words:
     def lengths(self) -> Places:
         """(N,) characters of each word."""
         return self.ends - self.starts
+
+    @functools.cached_property
+    def length_sums(self) -> Places:
+        """(N + 1,) characters of the words before each, without what is between them."""
+        sums = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(self.lengths, out=sums[1:])
+        return sums
 
     @functools.cached_property
     def lettered(self) -> Flags:
@@ -102,9 +109,9 @@ def ngrams(hashes: Hashes, n: int) -> Hashes:
     count = len(hashes) - n + 1
     if count <= 0:
         return np.zeros(0, np.uint64)
-    step, total = np.uint64(_STEP), hashes[:count].copy()
+    total = hashes[:count].copy()
     for i in range(1, n):
-        total *= step
+        total *= STEP
         total += hashes[i : i + count]
     return mix(total)
 

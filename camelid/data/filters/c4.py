@@ -16,7 +16,8 @@ from camelid.options import Options
 
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
 _ENDS = (".", "?", "!", '"', "'")
-_SENTENCE = re.compile(r"[.?!]+[\"'”’)\]]*(?:\s+|$)")
+_MARK = r"[.?!]+[\"'”’)\]]*"
+_SENTENCE, _LAST = re.compile(rf"{_MARK}(?:\s|$)"), re.compile(rf"{_MARK}$", re.MULTILINE)
 _POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 
 
@@ -36,53 +37,57 @@ class C4(Options):
 
 def c4(document: Document, words: Words, options: C4, report: StageReport) -> Document | str:
     """Take away lines that are no sentences; drop documents with filler or code, and those of which little is left."""
-    kept: list[str] = []
-    gone: dict[str, int] = {}
-    sentences = 0
-    for original in document.text.splitlines():
-        line = original.strip()
-        reason = _wrong_at_once(line, options)
-        if reason is None:
-            line = _CITATION.sub("", line) if options.citations and "[" in line else line
-            reason = _wrong(line, len(original.split()), options)
-        if reason in ("lorem ipsum", "curly bracket"):
-            return reason
-        if reason is not None:
-            gone[reason] = gone.get(reason, 0) + 1
-            continue
-        sentences += n_sentences(line)
-        kept.append(line)
-    if sentences < options.min_sentences:
+    lines, gone = _lines(document.text, options)
+    if isinstance(gone, str):
+        return gone
+    text = "\n".join(lines)
+    if n_sentences(text) < options.min_sentences:
         return "few sentences"
     for reason, count in gone.items():
         report.change(f"lines taken away: {reason}", count)
-    return document.with_text("\n".join(kept).strip())
+    return document.with_text(text.strip())
 
 
-def _wrong_at_once(line: str, options: C4) -> str | None:
-    if len(line) > options.max_word_length and any(len(word) > options.max_word_length for word in line.split()):
-        return "long word"
-    return None
+def _lines(text: str, options: C4) -> tuple[list[str], dict[str, int] | str]:
+    """The lines that stay, and reasons of the others; one reason where the whole document goes."""
+    kept: list[str] = []
+    gone: dict[str, int] = {}
+    lower = text.lower()
+    lorem = options.lorem_ipsum and "lorem ipsum" in lower
+    curly = options.curly_brackets and "{" in text
+    javascript = options.javascript and "javascript" in lower
+    policies = options.policies and any(policy in lower for policy in _POLICIES)
+    citations = options.citations and "[" in text
+    for line in text.splitlines():
+        line = line.strip()
+        reason, words = "", line
+        if citations:
+            line = _CITATION.sub("", line)
+        if len(words) > options.max_word_length and max(map(len, words.split())) > options.max_word_length:
+            reason = "long word"
+        elif options.punctuation and (not line.endswith(_ENDS) or line.endswith("...")):
+            reason = "no punctuation at its end"
+        elif len(words.split(None, options.min_words)) < options.min_words:
+            reason = "few words"
+        elif lorem and "lorem ipsum" in line.lower():
+            return [], "lorem ipsum"
+        elif javascript and "javascript" in line.lower():
+            reason = "javascript"
+        elif curly and "{" in line:
+            return [], "curly bracket"
+        elif policies and any(policy in line.lower() for policy in _POLICIES):
+            reason = "policy"
+        if reason:
+            gone[reason] = gone.get(reason, 0) + 1
+        else:
+            kept.append(line)
+    return kept, gone
 
 
-def _wrong(line: str, n_words: int, options: C4) -> str | None:
-    if options.punctuation and (not line.endswith(_ENDS) or line.endswith("...")):
-        return "no punctuation at its end"
-    if n_words < options.min_words:
-        return "few words"
-    lower = line.lower()
-    if options.lorem_ipsum and "lorem ipsum" in lower:
-        return "lorem ipsum"
-    if options.javascript and "javascript" in lower:
-        return "javascript"
-    if options.curly_brackets and "{" in line:
-        return "curly bracket"
-    if options.policies and any(policy in lower for policy in _POLICIES):
-        return "policy"
-    return None
-
-
-def n_sentences(line: str) -> int:
-    """Sentences of a line, by their marks; what follows the last mark is one more."""
-    ends = [match.end() for match in _SENTENCE.finditer(line)]
-    return len(ends) + (bool(line) and (not ends or ends[-1] < len(line)))
+def n_sentences(text: str) -> int:
+    """Sentences of a text, by their marks; what follows the last mark of a line is one more. Lines have no white
+    space at their ends."""
+    if not text:
+        return 0
+    ended = len(_LAST.findall(text))
+    return len(_SENTENCE.findall(text)) + text.count("\n") + 1 - ended

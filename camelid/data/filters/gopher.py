@@ -6,14 +6,14 @@ Definitions are datatrove's; words are runs of characters that are no white spac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field
 
 from camelid.data.document import Document
 from camelid.data.stage import StageReport
-from camelid.data.words import Hashes, Words
+from camelid.data.words import STEP, Hashes, Places, Words
 from camelid.options import Options
 
 _PARAGRAPHS, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
@@ -69,13 +69,19 @@ def gopher_quality(document: Document, words: Words, options: GopherQuality, rep
         return "long words"
     if text.count("#") / n_words > options.max_symbols:
         return "many hashes"
-    if (text.count("...") + text.count("…")) / n_words > options.max_symbols:
+    ellipses = text.count("...") + text.count("…")
+    if ellipses / n_words > options.max_symbols:
         return "many ellipses"
     lines = text.splitlines()
-    if sum(line.lstrip().startswith(_BULLETS) for line in lines) / len(lines) > options.max_bullet_lines:
-        return "bullet lines"
-    if sum(line.rstrip().endswith(_ELLIPSES) for line in lines) / len(lines) > options.max_ellipsis_lines:
-        return "ellipsis lines"
+    bullets = text.count("•") + text.count("-")  # lines are looked at only where there are enough signs at all
+    if bullets > options.max_bullet_lines * len(lines):
+        bullets = sum(line.lstrip().startswith(_BULLETS) for line in lines)
+        if bullets / len(lines) > options.max_bullet_lines:
+            return "bullet lines"
+    if ellipses > options.max_ellipsis_lines * len(lines):
+        ellipses = sum(line.rstrip().endswith(_ELLIPSES) for line in lines)
+        if ellipses / len(lines) > options.max_ellipsis_lines:
+            return "ellipsis lines"
     if np.count_nonzero(words.alphabetic) / n_words < options.min_words_with_letter:
         return "few words with letters"
     if len(set(options.stop_words).intersection(text.split())) < options.min_stop_words:
@@ -102,15 +108,42 @@ def gopher_repetition(
         return "duplicate lines"
     if characters / size > options.max_duplicate_line_characters:
         return "characters in duplicate lines"
-    for n, most in options.max_top.items():
-        if exceeds_top(words, n, most * size):
+    return _repeated_words(words, options) or document
+
+
+def _repeated_words(words: Words, options: GopherRepetition) -> str | None:
+    """Why runs of words say too often the same, if they do."""
+    size, sums = len(words.text), words.length_sums
+    runs = _Runs(words)
+    for n, most in sorted(options.max_top.items()):
+        if exceeds_top(runs(n), sums[n:] - sums[:-n] + (n - 1), most * size):
             return f"frequent {n} words"
-    duplicated = True  # of n words in a row seen before, the first n - 1 were seen before as well
-    for n, most in sorted(options.max_duplicate.items()):
-        duplicated = duplicated and has_duplicates(words.ngrams(n, exact=True))
-        if duplicated and exceeds_duplicate(words, n, most * size):
+    limits = sorted(options.max_duplicate.items())
+    if not limits:
+        return None
+    # Words of longer runs that were seen before lie in shorter ones that were, so one bound does for most documents.
+    least = min(most for _, most in limits) * size
+    if seen_before(runs(limits[0][0]), sums, limits[0][0]) <= least:
+        return None
+    for n, most in limits:
+        grams = runs(n)
+        if seen_before(grams, sums, n) > most * size and duplicate_characters(grams, sums, n) > most * size:
             return f"duplicate {n} words"
-    return document
+    return None
+
+
+class _Runs:
+    """Hashes of n words in a row, for n that grows: each step adds a word to what is there."""
+
+    def __init__(self, words: Words) -> None:
+        self._words = self._hashes = words.exact
+        self._n = 1
+
+    def __call__(self, n: int) -> Hashes:
+        while self._n < n:
+            self._hashes = self._hashes[:-1] * STEP + self._words[self._n :]
+            self._n += 1
+        return self._hashes
 
 
 def duplicates(items: Sequence[str]) -> tuple[int, int]:
@@ -120,61 +153,60 @@ def duplicates(items: Sequence[str]) -> tuple[int, int]:
     return count, sum(map(len, items)) - sum(map(len, unique)) if count else 0
 
 
-def exceeds_top(words: Words, n: int, most: float) -> bool:
-    """Whether the most frequent n words in a row (the first of them, where several are) have more than `most`
-    characters together, single spaces included."""
-    grams = words.ngrams(n, exact=True)
+def exceeds_top(grams: Hashes, lengths: Places, most: float) -> bool:
+    """Whether the most frequent run of words (the first of them, where several are) has more than `most` characters
+    in all the places where it is.
+
+    Args:
+        grams: (M,) hashes of the runs.
+        lengths: (M,) of each run in characters.
+        most: the limit.
+    """
     if not len(grams):
         return False
-    lengths = _lengths(words, n) + (n - 1)
+    enough = max(1, int(most / int(lengths.max())))  # a run so rare has not more
     ordered = np.sort(grams)
-    borders = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    runs = np.diff(borders, prepend=0, append=len(ordered))
-    count = int(runs.max())
-    if count * int(lengths.max()) <= most:
+    if enough * int(lengths.max()) <= most and not (ordered[enough:] == ordered[:-enough]).any():
         return False
-    starts = np.concatenate(([0], borders))
-    first = np.flatnonzero(np.isin(grams, ordered[starts[runs == count]]))[0]
+    _, firsts, counts = np.unique(grams, return_index=True, return_counts=True)
+    count = int(counts.max())
+    first = int(firsts[counts == count].min())
     return bool(count * int(lengths[first]) > most)
 
 
-def has_duplicates(grams: Hashes) -> bool:
-    """Whether one occurs twice."""
-    ordered = np.sort(grams)
-    return bool((ordered[1:] == ordered[:-1]).any())
+def seen_before(grams: Hashes, sums: Places, n: int) -> int:
+    """Characters of all words in runs of n that were there before; a few too many, never too few.
 
+    Hash and place share 64 bits, so that one plain sort finds equal hashes with their places.
 
-def exceeds_duplicate(words: Words, n: int, most: float) -> bool:
-    """Whether runs of n words that were seen before, none overlapping another, have more than `most` characters.
-
-    From left to right; a run that counts is left whole, and what begins within it is not remembered. Most documents
-    pass by a bound: those runs lie within the words of all runs seen before.
+    Args:
+        grams: (M,) hashes of the runs.
+        sums: (M + n,) characters before each word.
+        n: words of a run.
     """
-    grams = words.ngrams(n, exact=True)
-    _, firsts, inverse = np.unique(grams, return_index=True, return_inverse=True)
-    again = firsts[inverse] != np.arange(len(grams))
-    covered = np.zeros(len(words) + 1, np.int64)
-    covered[: len(grams)] += again
-    covered[n:] -= again
-    if int(words.lengths[np.cumsum(covered)[:-1] > 0].sum()) <= most:
-        return False
-    return _walk(grams.tolist(), _lengths(words, n).tolist().__getitem__, n) > most
+    if len(grams) < 2:
+        return 0
+    bits = np.uint64((1 << len(grams).bit_length()) - 1)
+    ordered = np.sort((grams & ~bits) | np.arange(len(grams), dtype=np.uint64))
+    again = ordered[1:][((ordered[1:] ^ ordered[:-1]) & ~bits) == 0] & bits
+    if not len(again):
+        return 0
+    begins = np.sort(again.astype(np.int64))
+    ends = np.append(np.minimum(begins[:-1] + n, begins[1:]), begins[-1] + n)
+    return int((sums[ends] - sums[begins]).sum())
 
 
-def _walk(grams: list[int], length: Callable[[int], int], n: int) -> int:
+def duplicate_characters(grams: Hashes, sums: Places, n: int) -> int:
+    """Characters of runs of n words that were there before, none overlapping another, from left to right; a run that
+    counts is left whole, and what begins within it is not remembered. Arguments are those of `seen_before`."""
     seen: set[int] = set()
     at = characters = 0
-    while at < len(grams):
-        if grams[at] in seen:
-            characters += length(at)
+    hashes = grams.tolist()
+    while at < len(hashes):
+        if hashes[at] in seen:
+            characters += int(sums[at + n] - sums[at])
             at += n
         else:
-            seen.add(grams[at])
+            seen.add(hashes[at])
             at += 1
     return characters
-
-
-def _lengths(words: Words, n: int) -> np.ndarray:
-    """(N - n + 1,) characters of n words in a row, without what is between them."""
-    sums = np.concatenate(([0], np.cumsum(words.lengths)))
-    return sums[n:] - sums[:-n]
