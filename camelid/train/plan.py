@@ -1,0 +1,237 @@
+"""What a training would take, before anything is started: parameters, arithmetic, memory, disk, days."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from camelid.errors import OptionError, ResourceError
+from camelid.model.config import ModelConfig, layer_shapes
+from camelid.train.devices import DEVICES, Device, flops_per_token
+from camelid.train.options import PretrainOptions
+
+MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100
+LOGIT_TOKENS = 1024  # scores are computed for so many tokens at once
+RUNTIME_BYTES = 2_000_000_000  # driver, communication, and what the allocator cannot use
+_MOST_RANKS = 1 << 16
+_SHARE = 0.95  # of a GPU's memory; the rest is never free
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one rank, at the worst moment of a step.
+
+    Attributes:
+        weights: float32, this rank's share.
+        gradients: float32, its share.
+        optimizer: AdamW's two averages, float32, its share.
+        working: bf16 copies of the weights that compute just now, and their gradients before they are shared out.
+        activations: what the backward pass needs of the forward pass, for one micro-batch.
+        logits: scores of a piece of the micro-batch, and their gradient.
+        runtime: driver, communication, fragments.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    working: int
+    activations: int
+    logits: int
+    runtime: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training on `ranks` GPUs of one kind.
+
+    Attributes:
+        parameters: of the model, a tied output counted once.
+        tokens: that all steps read.
+        flops_per_token: forward and backward.
+        memory: of one rank.
+        micro_rows: rows of a micro-batch.
+        checkpoint_bytes: a model folder with its training state.
+        mfu: share of the matrix units' peak that is assumed.
+    """
+
+    device: Device
+    ranks: int
+    parameters: int
+    tokens: int
+    flops_per_token: float
+    memory: Memory
+    micro_rows: int
+    recompute: bool
+    checkpoint_bytes: int
+    mfu: float
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run."""
+        return self.flops_per_token * self.tokens
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of all GPUs together."""
+        return self.flops / (self.device.flops * self.mfu) / 3600
+
+    @property
+    def days(self) -> float:
+        """From the first step to the last, without pauses."""
+        return self.gpu_hours / self.ranks / 24
+
+    @property
+    def fits(self) -> bool:
+        """Whether one rank's memory is enough."""
+        return self.memory.total <= _SHARE * self.device.memory
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with what follows from it."""
+        told = {name: value for name, value in asdict(self).items() if name not in ("device", "memory")}
+        memory = {**asdict(self.memory), "total": self.memory.total}
+        more = {"gpu_hours": self.gpu_hours, "days": self.days, "flops": self.flops, "fits": self.fits}
+        return {"gpu": self.device.title, **told, **more, "memory_bytes": memory}
+
+
+def plan(
+    config: ModelConfig, options: PretrainOptions, device: Device, ranks: int | None = None, mfu: float = MFU
+) -> Plan:
+    """What a run would take on `ranks` GPUs; with None on the fewest that hold it, a power of two.
+
+    Raises:
+        OptionError: the rows of a step cannot be shared evenly among the ranks.
+        ResourceError: no number of such GPUs holds it.
+    """
+    if ranks is not None:
+        return _plan(config, options, device, ranks, mfu)
+    first = _plan(config, options, device, _tensor(options), mfu)
+    more = (_plan(config, options, device, ranks, mfu) for ranks in _more_ranks(options, first.ranks))
+    for found in (first, *more):
+        if found.fits:
+            return found
+    raise ResourceError(_refusal(config, options, first))
+
+
+def check_fits(config: ModelConfig, options: PretrainOptions, found: Plan) -> None:
+    """Refuse a plan that does not fit.
+
+    Raises:
+        ResourceError: says what is needed, what there is, and which settings would fit.
+    """
+    if not found.fits:
+        raise ResourceError(_refusal(config, options, found))
+
+
+def memory_of(config: ModelConfig, options: PretrainOptions, ranks: int) -> Memory:
+    """Bytes of one of `ranks` ranks that share weights, gradients and optimiser evenly (ZeRO-3, FSDP).
+
+    Activations are counted for compiled code as Korthikanti et al. 2022 (arXiv:2205.05198) do, for a Llama: what a
+    layer must keep for its backward pass. With `recompute` only each layer's input is kept, and one layer's whole.
+    """
+    share = math.ceil(config.n_parameters / ranks)
+    bytes_each = 2 if options.precision == "bf16" else 4
+    layer = sum(math.prod(shape) for shape in layer_shapes(config).values())
+    ends = config.n_parameters - config.n_layers * layer
+    if ranks == 1:
+        working = bytes_each * config.n_parameters if bytes_each == 2 else 0
+    else:  # two layers, the next one being fetched, and the ends, which stay; gradients of a layer and the ends
+        working = (2 * bytes_each + 4) * layer // _tensor(options) + (bytes_each + 4) * ends
+    n_tokens = micro_rows(options, ranks) * options.context
+    kept = bytes_each * n_tokens * _kept_per_token(config, _tensor(options))
+    if options.recompute:
+        activations = kept + bytes_each * n_tokens * config.dim * config.n_layers
+    else:
+        activations = kept * config.n_layers
+    return Memory(
+        weights=4 * share,
+        gradients=4 * share,
+        optimizer=8 * share,
+        working=working,
+        activations=activations + 3 * bytes_each * n_tokens * config.dim,
+        logits=(4 + 4 + bytes_each) * min(n_tokens, LOGIT_TOKENS) * config.vocab_size,
+        runtime=RUNTIME_BYTES,
+    )
+
+
+def micro_rows(options: PretrainOptions, ranks: int) -> int:
+    """Rows of a micro-batch: as the recipe says, else one."""
+    return min(options.micro_rows or 1, max(1, options.rows * _tensor(options) // ranks))
+
+
+def checkpoint_bytes(config: ModelConfig) -> int:
+    """A model folder in bf16, and the state: float32 weights and two averages."""
+    return (2 + 12) * config.n_parameters
+
+
+def _kept_per_token(config: ModelConfig, tensor_parallel: int) -> int:
+    """Numbers that one layer keeps for each token.
+
+    Inputs of both norms and what they give (4 D), q, k, v and the mixed values (2 Q + 2 K), gate, up and their product
+    (3 F).
+    """
+    heads = 2 * config.q_dim + 2 * config.kv_dim
+    return 4 * config.dim + (heads + 3 * config.ffn_dim) // tensor_parallel
+
+
+def _plan(config: ModelConfig, options: PretrainOptions, device: Device, ranks: int, mfu: float) -> Plan:
+    groups = ranks // _tensor(options)
+    if ranks < 1 or ranks % _tensor(options) or options.rows % groups:
+        raise OptionError(
+            f"{ranks} GPUs: cannot share the {options.rows} rows of a step evenly"
+            + (f" in groups of tensor_parallel = {_tensor(options)}" if _tensor(options) > 1 else "")
+            + "; take a power of two, or another batch_tokens"
+        )
+    return Plan(
+        device=device,
+        ranks=ranks,
+        parameters=config.n_parameters,
+        tokens=options.steps * options.batch_tokens,
+        flops_per_token=flops_per_token(config, options.context),
+        memory=memory_of(config, options, ranks),
+        micro_rows=micro_rows(options, ranks),
+        recompute=options.recompute,
+        checkpoint_bytes=checkpoint_bytes(config),
+        mfu=mfu,
+    )
+
+
+def _refusal(config: ModelConfig, options: PretrainOptions, found: Plan) -> str:
+    need, have = found.memory.total / 1e9, _SHARE * found.device.memory / 1e9
+    gpus = f"{found.ranks} {found.device.title}" if found.ranks > 1 else f"one {found.device.title}"
+    return f"needs {need:.1f} GB on each of {gpus}, which can give {have:.1f}; {_advice(config, options, found)}"
+
+
+def _advice(config: ModelConfig, options: PretrainOptions, found: Plan) -> str:
+    """Settings that would fit, the ones that cost least first."""
+    changes: list[dict[str, Any]] = [{"micro_rows": 1}, {"recompute": True}, {"micro_rows": 1, "recompute": True}]
+    for change in changes:
+        if _plan(config, options.with_(**change), found.device, found.ranks, found.mfu).fits:
+            words = " ".join(f"--set pretrain.{name}={str(value).lower()}" for name, value in change.items())
+            return f"{words} would fit"
+    most = options.with_(**changes[-1])
+    said = "--set pretrain.recompute=true and {} would fit" if not options.recompute else "{} would fit"
+    for ranks in _more_ranks(options, found.ranks):
+        if _plan(config, most, found.device, ranks, found.mfu).fits:
+            return said.format(f"{ranks} of them")
+    for row in sorted(DEVICES.values(), key=lambda row: row.memory):
+        if row.memory > found.device.memory and _plan(config, most, row, found.ranks, found.mfu).fits:
+            return said.format(f"{found.ranks} {row.title}")
+    return "take a smaller model, a shorter context, or more of tensor_parallel"
+
+
+def _more_ranks(options: PretrainOptions, ranks: int) -> Iterator[int]:
+    """Twice as many, and again, while each has a row."""
+    while options.rows % (2 * ranks // _tensor(options)) == 0 and 2 * ranks <= _MOST_RANKS:
+        ranks *= 2
+        yield ranks
+
+
+def _tensor(options: PretrainOptions) -> int:
+    return int(getattr(options, "tensor_parallel", 1))

@@ -1,0 +1,143 @@
+"""Dry runs: published figures, memory against what torch keeps, and refusals that say what would fit."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from camelid.cli._plan import shape_of, show_plan
+from camelid.errors import OptionError, ResourceError
+from camelid.model.config import ModelConfig
+from camelid.recipe import read_recipe
+from camelid.train.devices import DEVICES
+from camelid.train.options import PretrainOptions
+from camelid.train.plan import _kept_per_token, check_fits, memory_of, plan
+
+A100 = DEVICES["A100 80GB"]
+
+
+def read(name: str, *changes: str) -> tuple[ModelConfig, PretrainOptions]:
+    recipe = read_recipe(name, changes)
+    options = recipe.table("pretrain", PretrainOptions)
+    return shape_of(recipe, options), options
+
+
+def test_llama_2_7b_costs_what_its_paper_says():
+    """Touvron et al. 2023, table 2: 184,320 A100 hours; two trillion tokens."""
+    config, options = read("llama2-7b")
+    found = plan(config, options, A100, 1024)
+    assert found.parameters == 6_738_415_616
+    assert found.tokens == pytest.approx(2e12, rel=1e-5)
+    assert found.gpu_hours == pytest.approx(184_320, rel=0.02)
+    assert found.days == pytest.approx(184_320 / 1024 / 24, rel=0.02)
+    half = plan(config, options, A100, 1024, mfu=0.5)
+    assert half.gpu_hours == pytest.approx(found.gpu_hours * 0.9)
+
+
+def test_llama_3_8b():
+    config, options = read("llama3-8b")
+    assert plan(config, options, A100, 64).parameters == 8_030_261_248
+    assert options.schedule == "wsd"
+    assert options.z_loss > 0
+
+
+def test_weights_gradients_and_optimiser_are_sixteen_bytes_a_parameter():
+    config, options = read("llama2-7b")
+    for ranks in (1, 8, 512):
+        told = memory_of(config, options, ranks)
+        assert (told.weights + told.gradients + told.optimizer) * ranks == pytest.approx(16 * config.n_parameters)
+    more = memory_of(config, options.with_(micro_rows=4), 8)
+    assert more.activations == 4 * memory_of(config, options, 8).activations
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, while it loads its compiler
+def test_a_layer_keeps_what_torch_keeps():
+    """Compiled as far as the cut between forward and backward, every tensor that is saved between them is counted."""
+    torch = pytest.importorskip("torch")
+    np = pytest.importorskip("numpy")
+    from camelid.model.llama_torch import Layer, attend_causal
+    from camelid.model.rope import rope_table
+
+    n = 64
+    config = ModelConfig(dim=128, n_layers=1, n_heads=8, n_kv_heads=2, head_dim=16, ffn_dim=352, vocab_size=64)
+    layer = Layer(config, 0).to(torch.bfloat16)
+    cos, sin = (torch.from_numpy(table).unsqueeze(-2) for table in rope_table(config, np.arange(n)))
+    x = torch.randn(1, n, config.dim, dtype=torch.bfloat16, requires_grad=True)
+    known = {tensor.untyped_storage().data_ptr() for tensor in (*layer.parameters(), cos, sin)}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    compiled = torch.compile(layer, backend="aot_eager_decomp_partition")
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        compiled(x, cos, sin, attend_causal)
+    n_bytes = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in known)
+    assert 2 * n * _kept_per_token(config, 1) == pytest.approx(n_bytes, rel=0.03)
+
+
+def test_the_fewest_gpus_hold_it_and_half_as_many_do_not():
+    config, options = read("llama2-7b")
+    for device in DEVICES.values():
+        found = plan(config, options, device)
+        assert found.fits
+        assert found.ranks == 1 or not plan(config, options, device, found.ranks // 2).fits
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+@pytest.mark.parametrize(
+    "changes", [("pretrain.recompute=false", "pretrain.micro_rows=2"), ("pretrain.micro_rows=16",)]
+)
+def test_what_is_advised_would_fit(ranks, changes):
+    config, options = read("llama3-8b", *changes)
+    found = plan(config, options, A100, ranks)
+    with pytest.raises(ResourceError, match=r"needs [\d.]+ GB on each of .* would fit") as caught:
+        check_fits(config, options, found)
+    sets = re.findall(r"--set (pretrain\.\w+=\w+)", str(caught.value))
+    more = re.search(r"(\d+) of them", str(caught.value))
+    config, options = read("llama3-8b", *changes, *sets)
+    if more:
+        options = options.with_(micro_rows=1)
+    check_fits(config, options, plan(config, options, A100, int(more[1]) if more else ranks))
+
+
+def test_rows_must_be_shared_evenly():
+    config, options = read("tiny")
+    with pytest.raises(OptionError, match="cannot share the 32 rows of a step evenly"):
+        plan(config, options, A100, 3)
+
+
+def test_what_fits_nowhere():
+    config, options = read("llama2-7b", "model.like=Llama 3.1 405B", "pretrain.batch_tokens=8192")
+    with pytest.raises(ResourceError, match="take a smaller model"):
+        plan(config, options, A100)
+
+
+@pytest.mark.parametrize("name", ["tiny", "stories", "llama2-7b", "llama3-8b"])
+def test_dry_runs_print(name, capsys):
+    recipe = read_recipe(name)
+    show_plan(recipe, None, None, None, json=False)
+    table = capsys.readouterr().out
+    assert all(title in table for title in DEVICES)
+    show_plan(recipe, "H100 80GB", 8, 0.4, json=False)
+    assert "8 × H100 80GB" in (one := capsys.readouterr().out)
+    assert "40% of 989 TFLOPS" in one
+    show_plan(recipe, None, None, None, json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["plans"]) == len(DEVICES)
+    assert f"{told['plans'][0]['parameters']:,}" in table
+
+
+def test_a_dry_run_that_does_not_fit_is_refused():
+    with pytest.raises(ResourceError, match=r"llama2-7b.toml: needs .* 2 of them would fit"):
+        show_plan(read_recipe("llama2-7b"), "A100 80GB", 1, None, json=False)
+
+
+def test_the_vocabulary_of_a_tokenizer_that_is_not_opened():
+    assert read("llama2-7b", "tokenizer.open=somewhere")[0].vocab_size == 32000
+    assert read("tiny", "tokenizer.open=somewhere", "model.vocab_size=999")[0].vocab_size == 999
+    with pytest.raises(OptionError, match=r"model.vocab_size: give it"):
+        read("tiny", "tokenizer.open=somewhere")
