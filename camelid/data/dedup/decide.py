@@ -117,7 +117,7 @@ class _Deciding:
         """An array in a file of its own, as the system has memory for it; of zeros."""
         path = self._folder / f"{name}.npy"
         # Nothing can be mapped that has no bytes.
-        return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(max(1, length),))[:length]
+        return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(max(1, length),))
 
 
 def memory_bound(n_documents: int, options: DedupOptions, memory: int = MEMORY) -> int:
