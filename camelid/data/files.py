@@ -17,7 +17,6 @@ from pydantic import Field
 from camelid.data.options import SourceOptions
 from camelid.errors import FormatError, MissingError
 
-PIECE_BYTES = 32 * 2**20  # larger files are cut, if their kind can be
 _LOOK = 1 << 16  # bytes read at once in search of a place to cut
 _COMPRESSED = (".gz", ".zst", ".zstd")
 
@@ -41,7 +40,8 @@ class Piece:
         path: where it is; empty for what is no file.
         label: begins the ids of its documents: the path from the folder that all files of the source share.
         start, stop: which bytes, row groups or shards.
-        n_bytes: about how much there is to read.
+        n_bytes: about how much there is to read; 0 if that is not known.
+        alone: not to be read together with others.
     """
 
     path: str
@@ -49,6 +49,7 @@ class Piece:
     start: int
     stop: int
     n_bytes: int
+    alone: bool = False
 
 
 def find_files(options: FileOptions, folder: Path, endings: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -91,7 +92,7 @@ def whole(path: str, label: str) -> Piece:
     return Piece(path, label, 0, size, size)
 
 
-def cut(path: str, label: str, ending: bytes, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
+def cut(path: str, label: str, ending: bytes, piece_bytes: int) -> list[Piece]:
     """A file as pieces of about `piece_bytes`, each up to and with an `ending`; compressed files stay whole."""
     piece = whole(path, label)
     if path.endswith(_COMPRESSED) or piece.n_bytes <= piece_bytes:

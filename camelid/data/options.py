@@ -19,6 +19,9 @@ class SourceOptions(Options):
     licence: str = Field("", description="Of documents that name none themselves; an SPDX name.")
     malformed: Literal["drop", "error"] = Field("drop", description="What becomes of records that cannot be read.")
     longest: int = Field(4_000_000, ge=1, description="Characters of the longest document; longer ones are dropped.")
+    unit_bytes: int = Field(
+        32 * 2**20, ge=1, description="Work is shared and resumed in parts of about so many bytes; large files are cut."
+    )
     max_documents: int | None = Field(None, ge=1, description="Read no more than so many.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from camelid.data.files import PIECE_BYTES, Piece
+from camelid.data.files import Piece
 from camelid.data.options import DataOptions, SourceOptions
 from camelid.data.sources import source_kind
 from camelid.errors import OptionError
@@ -64,7 +64,7 @@ def _units(source: SourceOptions, folder: Path) -> list[Unit]:
     together: list[list[Piece]] = []
     size = 0
     for piece in pieces:
-        if not together or size + piece.n_bytes > PIECE_BYTES or piece.n_bytes == 0:
+        if not together or size + piece.n_bytes > source.unit_bytes or piece.alone:
             together.append([])
             size = 0
         together[-1].append(piece)

@@ -20,7 +20,7 @@ Codes: TypeAlias = npt.NDArray[Any]  # uint8 for ASCII, else uint32
 
 _BASE = 0x9E3779B97F4A7C15 | 1
 STEP = np.uint64(0xD1342543DE82EF95)  # between the words of a run
-_UNICODE = 0x110000
+_UNICODE = 0x32400  # beyond are no letters and no spaces, save for marks that choose a variant
 _LARGEST_KEPT = 1 << 18  # numbers in a table of powers that is kept: 4 MB
 _NO_SPACE = "no space"
 _SEED = 20  # of the characters' values: hashes are stored, so it never changes
@@ -76,7 +76,7 @@ class Words:
         A word that has none of these ("—") has the hash of the empty word, 0.
         """
         codes = self._codes if self._codes.dtype == np.uint8 else _codes(_lower(self.text))
-        counted = _table(codes.dtype == np.uint8, "LMN")[codes]
+        counted = _look_up(_table(codes.dtype == np.uint8, "LMN"), codes)
         n_before = _sums(counted)
         values = _values(codes.dtype == np.uint8, True)[codes[counted]]
         return _stretches(values, n_before[self.starts], n_before[self.ends])
@@ -92,7 +92,7 @@ class Words:
         return ngrams(self.exact if exact else self.hashes, n)
 
     def _is(self, categories: str) -> Flags:
-        return _table(self._codes.dtype == np.uint8, categories)[self._codes]
+        return _look_up(_table(self._codes.dtype == np.uint8, categories), self._codes)
 
     def __getitem__(self, i: int) -> str:
         return self.text[self.starts[i] : self.ends[i]]
@@ -149,6 +149,11 @@ def _table(ascii_only: bool, categories: str) -> Flags:
     return np.fromiter((unicodedata.category(letter)[0] in categories for letter in letters), np.bool_, len(letters))
 
 
+def _look_up(table: Flags, codes: Codes) -> Flags:
+    """Flags of code points; the last of the table stands for all beyond."""
+    return table[codes] if codes.dtype == np.uint8 else np.take(table, codes, mode="clip")
+
+
 def _sums(flags: Flags) -> Places:
     """(N + 1,) how many are set before each place."""
     sums = np.zeros(len(flags) + 1, np.int64)
@@ -167,7 +172,7 @@ def _values(ascii_only: bool, lower: bool) -> Hashes:
     """A random value for each code point; those of A–Z equal those of a–z if `lower`."""
     values = np.random.Generator(np.random.PCG64(_SEED)).integers(1, 2**64, 128, np.uint64, endpoint=False)
     if not ascii_only:
-        codes = np.arange(_UNICODE, dtype=np.uint64)
+        codes = np.arange(0x110000, dtype=np.uint64)
         values = np.concatenate([values, mix(codes[128:] * np.uint64(_BASE))])
     if lower:
         values[ord("A") : ord("Z") + 1] = values[ord("a") : ord("z") + 1]

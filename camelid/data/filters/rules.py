@@ -72,8 +72,8 @@ class Filters:
         """The account of each rule."""
         return [report for _, _, report in self._rules]
 
-    def __call__(self, document: Document) -> Document | None:
-        """The document after all rules; None if one dropped it."""
+    def __call__(self, document: Document) -> tuple[Document, Words] | None:
+        """The document after all rules, with its words; None if one dropped it."""
         words: Words | None = None
         for rule, options, report in self._rules:
             started = time.perf_counter()
@@ -87,7 +87,9 @@ class Filters:
             report.keep(document, result)
             document = result
             report.seconds += time.perf_counter() - started
-        return document
+        if words is None or words.text is not document.text:
+            words = Words(document.text)
+        return document, words
 
 
 def rule_options(name: str, values: Mapping[str, Any], folder: Path = Path()) -> Options:

@@ -38,7 +38,7 @@ def pieces(options: Source, folder: Path) -> list[Piece]:
         names = list(first)
     check_fields(options, names, options.path)
     count = data.num_shards
-    return [Piece(path, f"{options.path}/{number}", number, count, 0) for number in range(count)]
+    return [Piece(path, f"{options.path}/{number}", number, count, 0, alone=True) for number in range(count)]
 
 
 def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:

@@ -27,7 +27,7 @@ def pieces(options: Source, folder: Path) -> list[Piece]:
     found = find_files(options, folder, _ENDINGS)
     for path, label in found:
         _check(options, path, label)
-    return [piece for path, label in found for piece in cut(path, label, b"\n")]
+    return [piece for path, label in found for piece in cut(path, label, b"\n", options.unit_bytes)]
 
 
 def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.document import Document
-from camelid.data.files import PIECE_BYTES, FileOptions, Piece, find_files
+from camelid.data.files import FileOptions, Piece, find_files
 from camelid.data.records import Malformed, RecordOptions, check_fields, fields, to_document
 from camelid.errors import FormatError, MissingError
 
@@ -47,7 +47,7 @@ def _cut(options: Source, path: str, label: str) -> Iterator[Piece]:
         sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)]
     start = size = 0
     for group, n_bytes in enumerate(sizes):
-        if size and size + n_bytes > PIECE_BYTES:
+        if size and size + n_bytes > options.unit_bytes:
             yield Piece(path, label, start, group, size)
             start, size = group, 0
         size += n_bytes

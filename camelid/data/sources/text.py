@@ -29,7 +29,7 @@ def pieces(options: Source, folder: Path) -> list[Piece]:
     if options.split == "file":
         return [whole(path, label) for path, label in found]
     ending = b"\n" if options.split == "line" else b"\n\n"
-    return [piece for path, label in found for piece in cut(path, label, ending)]
+    return [piece for path, label in found for piece in cut(path, label, ending, options.unit_bytes)]
 
 
 def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:

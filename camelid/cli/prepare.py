@@ -1,0 +1,125 @@
+"""Make a recipe's data: read, filter, deduplicate, tokenise."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from camelid.cli._open import Json, print_json, stderr
+from camelid.errors import OptionError
+
+if TYPE_CHECKING:
+    from camelid.data.estimate import Estimate
+    from camelid.data.prepare import Prepared, Report
+    from camelid.data.stage import StageReport
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A .toml file, or the name of a recipe that comes with camelid.")],
+    *,
+    set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of runs; data lies in OUT/NAME/data.")] = Path("runs"),
+    workers: Annotated[int | None, typer.Option(help="Processes; one for each processor if left out.")] = None,
+    dry_run: Annotated[int | None, typer.Option(metavar="N", help="Try N documents and keep nothing.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data made from another recipe.")] = False,
+    json: Json = False,
+) -> None:
+    """What is done stays done: a run that was killed goes on where it stopped, with the same result."""
+    from camelid.data.prepare import prepare, try_out
+    from camelid.recipe import read_recipe
+
+    read = read_recipe(recipe, set or ())
+    with _bars() as show:
+        if dry_run is not None:
+            if dry_run < 1:
+                raise OptionError(f"--dry-run: must be at least 1, got {dry_run}")
+            done = try_out(read, dry_run, show)
+        else:
+            folder = out / read.name / "data"
+            done = prepare(read, folder, workers, overwrite=overwrite, planned=_tell, progress=show)
+    if json:
+        print_json(_as_json(done, dry_run is not None))
+    else:
+        _print(done, dry_run is not None)
+
+
+def _tell(need: Estimate) -> None:
+    about = f"{need.n_bytes / 1e6:,.1f} MB" if need.n_bytes else "an unknown amount"
+    stderr.print(
+        f"{need.files:,} files, {about} of text; at most {need.memory / 1e9:.1f} GB of memory, "
+        f"about {need.disk / 1e6:,.0f} MB of disk and {_time(need.seconds)}"
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[Report]:
+    """A callback that draws a bar for each step, on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    times = (TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn())
+    with Progress(*columns, *times, console=stderr) as bars:
+        tasks = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        yield show
+
+
+def _print(done: Prepared, trial: bool) -> None:
+    console = Console(highlight=False)
+    console.print(_table(done.reports))
+    for warning in _warnings(done):
+        stderr.print(f"[yellow]{escape(warning)}[/]")
+    if trial:
+        console.print("A trial: nothing was kept.")
+        return
+    assert done.manifest is not None
+    tokens = sum(shard.tokens for shard in done.manifest.shards)
+    console.print(
+        f"{'Was there already' if done.already else 'Done'}: {tokens:,} tokens in {done.folder}", soft_wrap=True
+    )
+
+
+def _table(reports: Sequence[StageReport]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("stage", "in", "out", "MB/s"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    table.add_column("dropped and changed", overflow="fold")
+    for report in reports:
+        most = sorted(report.dropped.items(), key=lambda one: (-one[1], one[0]))
+        said = [f"{count:,} {reason}" for reason, count in most]
+        said += [f"{times:,} {what}" for what, times in report.changed.items()]
+        speed = f"{report.bytes_in / report.seconds / 1e6:,.1f}" if report.seconds else ""
+        numbers = (f"{report.documents_in:,}", f"{report.documents_out:,}", speed)
+        table.add_row(report.name, *numbers, escape(", ".join(said)))
+    return table
+
+
+def _warnings(done: Prepared) -> list[str]:
+    return [*(warning for report in done.reports for warning in report.warnings()), *done.notes]
+
+
+def _as_json(done: Prepared, trial: bool) -> dict[str, object]:
+    about: dict[str, object] = {"folder": None if trial else str(done.folder), "already": done.already}
+    about |= {"stages": [report.as_json() for report in done.reports], "warnings": _warnings(done)}
+    if done.manifest is not None:
+        about |= {
+            "tokens": sum(shard.tokens for shard in done.manifest.shards),
+            "documents": sum(shard.documents for shard in done.manifest.shards),
+            "fingerprint": done.manifest.fingerprint(),
+        }
+    return about

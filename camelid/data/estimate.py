@@ -1,0 +1,80 @@
+"""What preparing will take, said before it begins: files, bytes, memory, disk and time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from camelid.data.dedup.decide import MEMORY
+from camelid.data.options import DataOptions
+from camelid.data.units import Unit
+from camelid.errors import ResourceError
+from camelid.tokens.train import TokenizerOptions
+
+PROCESS = 160 * 2**20  # bytes of a process with its libraries and tables
+FOR_A_CHARACTER = 80  # bytes, of the longest document while it is looked at
+FOR_A_WORD = 110  # bytes, of those that a tokenizer is learned from
+_COMPRESSED = 4  # a byte of .gz or .zst is about so many bytes of text
+_DISK = 1.6  # bytes for a byte of text: two compressed copies for a while, and tokens
+_RATE = 4e6  # bytes of text a second and worker, through all rules and the tokenizer
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Before anything is done.
+
+    Attributes:
+        files: to be read.
+        n_bytes: of text, about; 0 where a source does not tell.
+        memory: bytes that all processes need at most.
+        disk: bytes of the data and of what is between the stages, about.
+        seconds: about.
+    """
+
+    files: int
+    n_bytes: int
+    memory: int
+    disk: int
+    seconds: float
+
+
+def estimate(units: Sequence[Unit], options: DataOptions, tokenizer: TokenizerOptions, workers: int) -> Estimate:
+    """What it will take."""
+    pieces = [piece for unit in units for piece in unit.pieces]
+    n_bytes = sum(piece.n_bytes * (_COMPRESSED if piece.path.endswith(("gz", "zst")) else 1) for piece in pieces)
+    busy = min(workers, max(1, len(units)))
+    return Estimate(
+        files=len({piece.path or piece.label for piece in pieces}),
+        n_bytes=n_bytes,
+        memory=memory_bound(options, tokenizer, busy),
+        disk=int(n_bytes * _DISK),
+        seconds=n_bytes / _RATE / busy,
+    )
+
+
+def memory_bound(options: DataOptions, tokenizer: TokenizerOptions, workers: int) -> int:
+    """Bytes of all processes together, whatever the amount of text: workers, each with a document of the greatest
+    length, or this process comparing documents, or learning a tokenizer."""
+    longest = max((source.longest for source in options.sources), default=0)
+    reading = workers * (PROCESS + FOR_A_CHARACTER * longest)
+    learning = 0 if tokenizer.open else FOR_A_WORD * tokenizer.words
+    comparing = MEMORY if options.dedup.stages() else 0
+    return PROCESS + max(reading, workers * PROCESS + max(learning, comparing))
+
+
+def check_memory(need: int, workers: int) -> None:
+    """Refuse what this machine cannot hold.
+
+    Raises:
+        ResourceError: says what would fit.
+    """
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # a system that does not tell
+        return
+    if need > there:
+        advice = f"--workers {max(1, workers // 2)}" if workers > 1 else "a smaller `longest` for the sources"
+        raise ResourceError(
+            f"may need {need / 1e9:.1f} GB of memory, this machine has {there / 1e9:.1f} GB; give {advice}"
+        )

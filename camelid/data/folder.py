@@ -1,0 +1,152 @@
+"""A data folder while it is made: where things lie in it, and what it is being made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from camelid.data.units import Unit
+from camelid.errors import FormatError, OptionError
+from camelid.weights.lock import exclusive
+
+PLAN = "plan.json"
+
+
+class DataFolder:
+    """Paths in a data folder. What lies in `work` is removed at the end.
+
+    Attributes:
+        path: of the folder.
+        documents: files of documents that stay.
+        tokenizer: the tokenizer's folder.
+        read, kept, encoded: accounts and files between the stages.
+        decisions: about duplicates.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.documents = path / "documents"
+        self.tokenizer = path / "tokenizer"
+        self.work = path / "work"
+        self.read, self.kept, self.encoded = self.work / "read", self.work / "kept", self.work / "encoded"
+        self.decisions = self.work / "decisions"
+
+    def begin(self) -> None:
+        """Make the folders."""
+        for folder in (self.documents, self.read, self.kept, self.encoded):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def end(self) -> None:
+        """Remove what was between the stages."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Work here alone.
+
+        Raises:
+            OptionError: another process does.
+        """
+
+        def busy() -> None:
+            raise OptionError(f"{self.path}: another camelid prepares data here; wait for it, or choose another name")
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.path / ".lock", busy):
+            yield
+
+    def clear(self) -> None:
+        """Remove everything, for a new beginning.
+
+        Raises:
+            OptionError: the folder holds something else than prepared data.
+        """
+        if self.path.exists() and any(self.path.iterdir()) and not (self.path / PLAN).exists():
+            raise OptionError(f"{self.path}: holds no prepared data and will not be replaced; choose another name")
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def settle(self, plan: Mapping[str, Any]) -> None:
+        """Write down what the folder is made from; or see that it is being made from just that.
+
+        Raises:
+            OptionError: it is being made, or was made, from something else; tells the differences.
+        """
+        path = self.path / PLAN
+        if path.exists():
+            differences = _differences(read_json(path), json.loads(json.dumps(plan)))
+            if differences:
+                raise OptionError(
+                    f"{self.path}: was made from something else: {'; '.join(differences)}; "
+                    "choose another name, or replace it with --overwrite"
+                )
+            return
+        others = [name for name in os.listdir(self.path) if name != ".lock"]  # noqa: PTH208
+        if others:
+            raise OptionError(f"{self.path}: holds {sorted(others)[0]} and no plan of data; choose another name")
+        write_json(path, plan)
+
+
+def inputs(units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
+    """Source → how many files it has and a hash of their names, sizes and times: what changes when they do."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for unit in units:
+        mine = found.setdefault(unit.source.name, {})
+        for piece in unit.pieces:
+            if piece.path and Path(piece.path).is_file():
+                about = Path(piece.path).stat()
+                mine[piece.path] = (about.st_size, about.st_mtime_ns)
+    return {
+        name: {
+            "files": len(files),
+            "bytes": sum(size for size, _ in files.values()),
+            "state": hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest(),
+        }
+        for name, files in found.items()
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file, complete or not at all."""
+    beside = path.with_name(f".{path.name}.part")
+    with beside.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+        FormatError: the file is gone or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: cannot be read ({error}); prepare the data again with --overwrite") from None
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """`data.validation 0.01 → 0.02` for each value that differs."""
+    if where.startswith("inputs.") and old != new:
+        return [f"the files of source {where.removeprefix('inputs.')} have changed"]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [f"{where} {_short(old)} → {_short(new)}"]
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        found += _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+    return found
+
+
+def _short(value: Any) -> str:
+    text = "not there" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,335 @@
+"""From a recipe to a data folder: read and filter, compare, take out evaluation text, learn a tokenizer, tokenise.
+
+Each step is done unit by unit by a pool of workers, and what a unit gave is on disk complete or not at all. The same
+command after a kill goes on where it stopped; when all is done it does nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from camelid.data.dedup.decide import decide
+from camelid.data.estimate import Estimate, check_memory, estimate
+from camelid.data.filters.rules import Filters
+from camelid.data.folder import DataFolder, inputs, read_json
+from camelid.data.jobs import Group, Job, encode_group, is_apart, keep_unit, read_unit
+from camelid.data.manifest import NAME, Manifest, read_manifest
+from camelid.data.options import DataOptions
+from camelid.data.reading import read_documents
+from camelid.data.record import source_records
+from camelid.data.shards import FOLDER, Shard, shard_from_json
+from camelid.data.stage import StageReport, merged
+from camelid.data.units import Unit, units
+from camelid.data.workers import Workers, default_workers
+from camelid.errors import OptionError
+from camelid.pedigree import write_pedigree
+from camelid.recipe import Recipe
+from camelid.tokens.save import save_tokenizer
+from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.train import TokenizerOptions, learn
+from camelid.weights.writing import check_space
+
+Report = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
+
+GROUP_BYTES = 256 * 2**20  # of text that one worker tokenises in one go
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of it.
+
+    Attributes:
+        folder: of the data.
+        manifest: None after a trial with too few documents for a tokenizer.
+        reports: an account of each stage, in order.
+        already: everything was there before.
+        notes: what a person should look at.
+    """
+
+    folder: Path
+    manifest: Manifest | None
+    reports: Sequence[StageReport]
+    already: bool = False
+    notes: Sequence[str] = field(default=())
+
+
+def prepare(
+    recipe: Recipe,
+    folder: Path,
+    workers: int | None = None,
+    *,
+    overwrite: bool = False,
+    planned: Callable[[Estimate], None] | None = None,
+    progress: Report | None = None,
+) -> Prepared:
+    """Make a data folder, or go on with one. The result does not depend on the number of workers.
+
+    Args:
+        recipe: its tables `data` and `tokenizer`.
+        folder: `runs/NAME/data`.
+        workers: processes; None: one for each processor.
+        overwrite: replace data that was made from something else.
+        planned: is told what it will take, before anything is done.
+        progress: is told what is done.
+
+    Raises:
+        OptionError: something in the recipe is wrong, or the folder was made from something else.
+        MissingError: files or libraries that are not there.
+        FormatError: a file cannot be read.
+        ResourceError: memory or disk do not suffice, or a worker was killed.
+    """
+    work = _Preparing(recipe, folder, workers, progress)
+    at = work.at
+    if overwrite:
+        at.clear()
+    with at.held():
+        at.settle(work.plan())
+        if (folder / NAME).exists():
+            manifest = read_manifest(folder)
+            at.end()
+            reports = [StageReport.from_json(stage) for stage in manifest.stages]
+            return Prepared(folder, manifest, reports, True, _notes(manifest, work.options.validation))
+        need = work.estimate()
+        check_memory(need.memory, work.workers)
+        check_space(folder, need.disk)
+        if planned is not None:
+            planned(need)
+        return work.run()
+
+
+def try_out(recipe: Recipe, n_documents: int, progress: Report | None = None) -> Prepared:
+    """Run the first documents of each source, `n_documents` in all, through every stage, and keep nothing.
+
+    Raises:
+        OptionError, MissingError, FormatError: as `prepare`.
+    """
+    data = recipe.table("data", DataOptions)
+    each = -(-n_documents // max(1, len(data.sources)))
+    few = tuple(
+        source.with_(max_documents=min(each, source.max_documents or each), weight=source.weight)
+        for source in data.sources
+    )
+    with tempfile.TemporaryDirectory(prefix="camelid-") as name:
+        work = _Preparing(recipe, Path(name), 1, progress, data.with_(sources=few))
+        return work.run(trial=True)
+
+
+class _Preparing:
+    """One preparation; each method is a step, in order, and does only what is not done yet."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        workers: int | None,
+        progress: Report | None,
+        options: DataOptions | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.workers = default_workers() if workers is None else workers
+        self.options = options or recipe.table("data", DataOptions)
+        self.tokenizer_options = recipe.table("tokenizer", TokenizerOptions)
+        self.at = DataFolder(folder)
+        base = recipe.path.parent
+        Filters(self.options.rules, base)  # a wrong rule is said before anything is read
+        self.units = units(self.options, base)
+        self.job = Job(self.options, base, folder, recipe.seed)
+        self._progress = progress or (lambda name, done, total: None)
+
+    def plan(self) -> dict[str, Any]:
+        """What the data is made from, as JSON."""
+        made_from = {
+            "seed": self.recipe.seed,
+            "data": self.options.model_dump(mode="json"),
+            "tokenizer": self.tokenizer_options.model_dump(mode="json"),
+        }
+        return {**made_from, "inputs": inputs(self.units)}
+
+    def estimate(self) -> Estimate:
+        return estimate(self.units, self.options, self.tokenizer_options, self.workers)
+
+    def run(self, trial: bool = False) -> Prepared:
+        """All steps; a trial may end before the tokenizer."""
+        self.at.begin()
+        with Workers(self.workers) as pool:
+            self._read(pool)
+            self._keep(pool)
+            try:
+                self._check_left()
+                self._learn()
+            except OptionError as error:
+                if not trial:
+                    raise
+                return Prepared(self.at.path, None, self._reports(()), notes=[str(error)])
+            groups = self._groups()
+            self._encode(pool, groups)
+            reports = self._reports(groups)
+            manifest = self._finish(pool, groups, reports)
+        return Prepared(self.at.path, manifest, reports, notes=_notes(manifest, self.options.validation))
+
+    def _read(self, pool: Workers) -> None:
+        todo = [unit for unit in self.units if not self._is_done(self.at.read, unit)]
+        self._each(pool, "reading", functools.partial(read_unit, self.job), todo, lambda unit: unit.n_bytes)
+
+    def _keep(self, pool: Workers) -> None:
+        todo = [(number, unit) for number, unit in enumerate(self.units) if not self._is_done(self.at.kept, unit)]
+        if todo and self.options.dedup.stages() and not self.at.decisions.exists():
+            signed = [self.at.read / f"{unit.name}.npz" for unit in self.units]
+            size = sum(file.stat().st_size for file in signed)
+            self._progress("comparing", 0, size)
+            decide(signed, self.options.dedup, self.at.decisions)
+            self._progress("comparing", size, size)
+        self._each(pool, "keeping", functools.partial(keep_unit, self.job), todo, lambda pair: pair[1].n_bytes)
+
+    def _check_left(self) -> None:
+        reports = self._reports(())
+        if not reports[-1].documents_out:
+            reasons = [warning for report in reports for warning in report.warnings() if not report.documents_out]
+            raise OptionError(f"data: no document is left: {'; '.join(reasons) or 'the sources are empty'}")
+
+    def _learn(self) -> None:
+        """Learn the tokenizer from the documents for training, or take the one that the recipe names."""
+        if self.at.tokenizer.exists():
+            return
+        if self.tokenizer_options.open is None:
+            total = sum(group.n_bytes for group in self._groups())
+
+            def learning(what: str, done: int, of: int | None) -> None:
+                self._progress(f"tokenizer: {what}", done, total if what == "reading" else of)
+
+            tokenizer = learn(self._texts(), self.tokenizer_options, learning)
+        else:
+            tokenizer = _open_tokenizer(self.tokenizer_options.open, self.recipe.path.parent)
+        if tokenizer.eos_id is None:
+            raise OptionError("tokenizer.open: this tokenizer has no token that ends a text; take another one")
+        beside = self.at.work / "tokenizer"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        save_tokenizer(tokenizer, beside)
+        beside.replace(self.at.tokenizer)
+
+    def _texts(self) -> Iterator[str]:
+        for unit in self.units:
+            for document in read_documents(self.at.documents / f"{unit.name}.jsonl.gz"):
+                if not is_apart(document, self.job):
+                    yield document.text
+
+    def _groups(self) -> list[Group]:
+        """Units of which one worker makes the tokens, by source."""
+        groups: list[Group] = []
+        for unit in self.units:
+            size = self._accounts(self.at.kept, unit)[-1].bytes_out
+            last = groups[-1] if groups and groups[-1].source == unit.source.name else None
+            if last is not None and last.n_bytes + size <= GROUP_BYTES:
+                groups[-1] = replace(last, units=(*last.units, unit.name), n_bytes=last.n_bytes + size)
+            else:
+                groups.append(Group(unit.source.name, last.number + 1 if last else 0, (unit.name,), size))
+        return groups
+
+    def _encode(self, pool: Workers, groups: list[Group]) -> None:
+        todo = [group for group in groups if not (self.at.encoded / f"{group.name}.json").exists()]
+        for group in todo:  # what a kill left
+            shutil.rmtree(self.at.encoded / group.name, ignore_errors=True)
+        self._each(pool, "tokenising", functools.partial(encode_group, self.job), todo, lambda group: group.n_bytes)
+
+    def _finish(self, pool: Workers, groups: list[Group], reports: Sequence[StageReport]) -> Manifest:
+        """Give shards their names, write the manifest, and remove what was between."""
+        shards = [shard for source in self.options.sources for shard in self._place(source.name, groups)]
+        tokenizer = Tokenizer.open(self.at.tokenizer)
+        assert tokenizer.eos_id is not None
+        manifest = Manifest(
+            seed=self.recipe.seed,
+            tokenizer=tokenizer.fingerprint(),
+            vocab_size=tokenizer.vocab_size,
+            bos_id=tokenizer.bos_id,
+            eos_id=tokenizer.eos_id,
+            sources=source_records(self.options.sources, self.units, shards, pool),
+            shards=shards,
+            stages=[report.as_json() for report in reports],
+        )
+        counts = {"tokens": sum(shard.tokens for shard in shards)}
+        counts |= {"documents": sum(shard.documents for shard in shards)}
+        seconds = {report.name: round(report.seconds, 3) for report in reports}
+        chosen = self.recipe.as_json()
+        write_pedigree(self.at.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
+        manifest.write(self.at.path)
+        self.at.end()
+        return manifest
+
+    def _place(self, source: str, groups: list[Group]) -> list[Shard]:
+        """Move the shards of a source where they belong, numbered through; again, if a kill came between."""
+        placed = []
+        for validation in (False, True):
+            number = 0
+            for group in groups:
+                if group.source != source:
+                    continue
+                for about in read_json(self.at.encoded / f"{group.name}.json")["shards"]:
+                    shard = shard_from_json(about, self.at.encoded)
+                    if shard.validation == validation:
+                        name = f"{source}{'.validation' if validation else ''}-{number:05d}"
+                        self._move(self.at.encoded / group.name / shard.name, self.at.path / FOLDER / name)
+                        placed.append(replace(shard, name=name))
+                        number += 1
+        return placed
+
+    def _move(self, old: Path, new: Path) -> None:
+        new.parent.mkdir(exist_ok=True)
+        for suffix in (".docs.jsonl.gz", ".docs.npy", ".npy"):
+            if old.with_name(old.name + suffix).exists():
+                old.with_name(old.name + suffix).replace(new.with_name(new.name + suffix))
+
+    def _each(
+        self, pool: Workers, name: str, job: Callable[[Any], None], todo: Sequence[Any], size: Callable[[Any], int]
+    ) -> None:
+        total = sum(map(size, todo))
+        done = 0
+        for item, _ in pool.map(job, todo):
+            done += size(item)
+            self._progress(name, done, total)
+
+    def _is_done(self, folder: Path, unit: Unit) -> bool:
+        return (folder / f"{unit.name}.json").exists()
+
+    def _accounts(self, folder: Path, unit: Unit) -> list[StageReport]:
+        stages = read_json(folder / f"{unit.name}.json")["stages"]
+        return [StageReport.from_json(stage) for stage in stages]
+
+    def _reports(self, groups: Sequence[Group]) -> list[StageReport]:
+        """The accounts of all units, added up in their order."""
+        parts: dict[str, list[StageReport]] = {}
+        for folder in (self.at.read, self.at.kept):
+            for unit in self.units:
+                for report in self._accounts(folder, unit):
+                    if report.name != "kept":
+                        parts.setdefault(report.name, []).append(report)
+        for group in groups:
+            for stage in read_json(self.at.encoded / f"{group.name}.json")["stages"]:
+                parts.setdefault(stage["name"], []).append(StageReport.from_json(stage))
+        return [merged(name, some) for name, some in parts.items()]
+
+
+def _notes(manifest: Manifest, validation: float) -> list[str]:
+    notes = [f"{source.name}: no document is left for training" for source in manifest.sources if not source.documents]
+    if validation and not any(shard.validation for shard in manifest.shards):
+        notes.append("validation: no document was kept apart; there are few, so give a greater share")
+    return notes
+
+
+def _open_tokenizer(name: str, base: Path) -> Tokenizer:
+    """The tokenizer of a file or folder, relative to the recipe, or of a model by name."""
+    from camelid.weights.home import resolve
+    from camelid.weights.open import open_weights
+
+    path = base / Path(name).expanduser()
+    if not path.exists():
+        path = resolve(name)
+    if path.is_dir() or path.suffix in (".json", ".model"):
+        return Tokenizer.open(path)
+    return open_weights(path).tokenizer

@@ -1,0 +1,55 @@
+"""What the manifest says of sources: licence, weight, counts, and the hash of every file that was read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from camelid.data.jobs import hash_file
+from camelid.data.manifest import SourceRecord
+from camelid.data.options import SourceOptions
+from camelid.data.shards import Shard
+from camelid.data.units import Unit
+from camelid.data.workers import Workers
+
+MOST_FILES = 100  # of a source that are listed; more become one line
+
+
+def source_records(
+    sources: Sequence[SourceOptions], units: Sequence[Unit], shards: Sequence[Shard], pool: Workers
+) -> list[SourceRecord]:
+    """A record of each source, in the recipe's order; files are hashed by the pool."""
+    labels = {
+        piece.path: piece.label for unit in units for piece in unit.pieces if piece.path and Path(piece.path).is_file()
+    }
+    hashes = dict(pool.map(hash_file, list(labels)))
+    records = []
+    for source in sources:
+        mine = [unit for unit in units if unit.source.name == source.name]
+        paths = dict.fromkeys(piece.path for unit in mine for piece in unit.pieces if piece.path in labels)
+        files = [{"name": labels[path], "bytes": Path(path).stat().st_size, "sha256": hashes[path]} for path in paths]
+        training = [shard for shard in shards if shard.source == source.name and not shard.validation]
+        apart = [shard for shard in shards if shard.source == source.name and shard.validation]
+        records.append(
+            SourceRecord(
+                name=source.name,
+                kind=source.kind,
+                licence=source.licence,
+                weight=source.weight,
+                tokens=sum(shard.tokens for shard in training),
+                documents=sum(shard.documents for shard in training),
+                validation_tokens=sum(shard.tokens for shard in apart),
+                validation_documents=sum(shard.documents for shard in apart),
+                files=files if len(files) <= MOST_FILES else [_together(files)],
+            )
+        )
+    return records
+
+
+def _together(files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One line for many files: their number and bytes, and the hash of the JSON list of all their lines."""
+    digest = hashlib.sha256(json.dumps(files, ensure_ascii=False).encode()).hexdigest()
+    return {"name": f"{len(files)} files", "bytes": sum(file["bytes"] for file in files), "sha256": digest}
