@@ -1,0 +1,170 @@
+"""Causal attention within documents: a token sees itself and what stands before it in its own document.
+
+Handed to `LlamaTorch` as `attend`; R rows of T tokens, H query heads, K key/value heads, E width of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK = 128  # queries that are taken at once on a CPU
+
+
+class BlockAttention:
+    """For CPUs: blocks of queries times the keys that any of them may see, as plain matrix products.
+
+    PyTorch's own attention spends most of its time outside of matrix products there, in bf16 above all
+    (docs/decisions.md, 2026-11-24). Scores are kept in the precision of the model, as Meta's own code does; sums are
+    float32.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[_Block] = []
+
+    def prepare(self, positions: Tensor) -> None:
+        """Take in the positions (R, T) of the rows that come next: they start from 0 in each document."""
+        context = positions.shape[1]
+        places = torch.arange(context)
+        begins = places - positions  # (R, T): where each token's document begins
+        self._blocks = []
+        for start in range(0, context, BLOCK):
+            stop = min(start + BLOCK, context)
+            own = begins[:, start:stop]
+            first, queries = int(own.min()), places[start:stop, None]
+            if int(own.max()) == first:  # one document in each row: only the last square has something to hide
+                hidden = (places[start:stop] > queries)[None]
+            else:
+                keys = places[first:stop]
+                hidden = (keys > queries) | (keys < own[:, :, None])
+            self._blocks.append(_Block(start, stop, first, hidden[:, None, :, None]))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        mixed: Tensor = _Blocks.apply(q, k, v, self._blocks)
+        return mixed
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Queries start … stop − 1 with the keys first … stop − 1.
+
+    `hidden` (R or 1, 1, queries, 1, n) says which of the last n keys a query may not see; it sees all others.
+    """
+
+    start: int
+    stop: int
+    first: int
+    hidden: Tensor
+
+
+class _Blocks(torch.autograd.Function):
+    """Query heads that share keys are put below each other, so that they are one matrix: row t·(H/K) + head."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: list[_Block]) -> Tensor:
+        rows, context, n_heads, width = q.shape
+        n_kv = k.shape[2]
+        shape = rows, context, n_kv, n_heads // n_kv, width
+        q, k, v = _heads_first(q.view(shape)), _heads_first(k.unsqueeze(3)), _heads_first(v.unsqueeze(3))
+        mixed = torch.empty(shape, dtype=q.dtype)
+        seen = []
+        for block in blocks:
+            weights = _weights(q, k, block, shape)
+            values = torch.bmm(weights, v[:, block.first : block.stop])
+            mixed[:, block.start : block.stop] = _tokens_first(values, shape)
+            seen.append(weights)
+        ctx.save_for_backward(q, k, v, *seen)
+        ctx.blocks, ctx.shape = blocks, shape
+        return mixed.view(rows, context, n_heads, width)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, *seen = ctx.saved_tensors
+        shape, share, scale = ctx.shape, ctx.shape[3], 1 / math.sqrt(ctx.shape[4])
+        grad = _heads_first(grads[0].reshape(shape))
+        grad_q = torch.empty(shape, dtype=q.dtype)
+        grad_k, grad_v = (torch.zeros(k.shape, dtype=torch.float32) for _ in range(2))
+        for block, weights in zip(ctx.blocks, seen, strict=True):
+            queries = slice(block.start * share, block.stop * share)
+            keys = slice(block.first, block.stop)
+            own = grad[:, queries]
+            grad_v[:, keys] += torch.bmm(weights.transpose(1, 2), own)
+            of_weights = torch.bmm(own, v[:, keys].transpose(1, 2))
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            values = _scaled(of_scores, k[:, keys], scale)
+            grad_q[:, block.start : block.stop] = _tokens_first(values, shape)
+            grad_k[:, keys] += _scaled(of_scores.transpose(1, 2), q[:, queries], scale)
+        rows, context, n_kv, _, width = shape
+        parts = [
+            torch.empty(rows, context, n_kv, width, dtype=q.dtype).copy_(
+                _tokens_first(part, (*shape[:3], 1, width))[:, :, :, 0]
+            )
+            for part in (grad_k, grad_v)
+        ]
+        return grad_q.view(rows, context, n_kv * share, width), *parts, None
+
+
+def _weights(q: Tensor, k: Tensor, block: _Block, shape: tuple[int, ...]) -> Tensor:
+    """Attention weights (R·K, queries·H/K, keys) of a block."""
+    rows, _, n_kv, share, width = shape
+    queries = q[:, block.start * share : block.stop * share]
+    scores = _scaled(queries, k[:, block.first : block.stop].transpose(1, 2), 1 / math.sqrt(width))
+    square = scores.view(rows, n_kv, block.stop - block.start, share, block.stop - block.first)
+    square[..., -block.hidden.shape[-1] :].masked_fill_(block.hidden, -math.inf)
+    return torch.softmax(scores, -1)
+
+
+def _scaled(one: Tensor, other: Tensor, scale: float) -> Tensor:
+    """Batches of matrices multiplied, times a number, rounded once."""
+    return torch.baddbmm(one.new_empty(1, 1, 1), one, other, beta=0, alpha=scale)
+
+
+def _heads_first(x: Tensor) -> Tensor:
+    """(R, T, K, H/K, E) → (R·K, T·H/K, E)."""
+    rows, context, n_kv, share, width = x.shape
+    return x.permute(0, 2, 1, 3, 4).reshape(rows * n_kv, context * share, width)
+
+
+def _tokens_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(R·K, n·H/K, E) → (R, n, K, H/K, E), for the shape (R, any, K, H/K, E)."""
+    rows, _, n_kv, share, width = shape
+    return x.view(rows, n_kv, -1, share, width).transpose(1, 2)
+
+
+class FlexAttention:
+    """For GPUs: PyTorch's FlexAttention (Dong et al. 2024, arXiv:2412.05496), which skips blocks nobody may see."""
+
+    def __init__(self) -> None:
+        self._mask: Any = None
+
+    def prepare(self, positions: Tensor) -> None:
+        """As `BlockAttention.prepare`."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        rows, context = positions.shape
+        begins = torch.arange(context, device=positions.device) - positions  # (R, T)
+
+        def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (key <= query) & (key >= begins[row, query])
+
+        self._mask = create_block_mask(sees, rows, None, context, context, device=positions.device)
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        mixed: Any = flex_attention(q, k, v, block_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1])
+        return mixed.transpose(1, 2)
+
+
+Attention = BlockAttention | FlexAttention
+
+
+def attention_on(device: torch.device) -> Attention:
+    """The faster one there."""
+    return FlexAttention() if device.type == "cuda" else BlockAttention()

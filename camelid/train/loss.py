@@ -1,0 +1,142 @@
+"""The loss of a language model, from hidden states: the output matrix, the softmax and the gradient in one go.
+
+Scores are computed for a piece of the tokens at once and become their own gradient there and then, so that they are
+never whole in memory, never in float32 except within a piece, and the output matrix is multiplied three times, not
+four: nothing is computed again in the backward pass. (The order of work is that of Liger Kernel, Hsu et al. 2024,
+arXiv:2410.10989, and of Wijmans et al. 2024, arXiv:2411.09009.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from camelid.data.batches import IGNORED
+
+PIECE = 1024  # tokens whose scores are in memory at once
+_SUB = 32  # tokens whose scores are in the processor's cache at once, where nothing is fused
+
+
+class TokenLoss(NamedTuple):
+    """What `token_loss` gives.
+
+    Attributes:
+        total: (), float32, what is minimised; its `backward` may be called once.
+        parts: (2,) float64 without gradient: the loss proper, in nats, and the z-loss, each divided as `total` is.
+    """
+
+    total: Tensor
+    parts: Tensor
+
+
+def token_loss(
+    hidden: Tensor,
+    output: Tensor,
+    targets: Tensor,
+    divisor: float,
+    z_weight: float = 0.0,
+    into: Tensor | None = None,
+    fuse: bool = False,
+) -> TokenLoss:
+    """Sum of the losses of all tokens, divided by `divisor`.
+
+    With the number of trained tokens of the whole step as divisor, on every rank and in every micro-batch, the sum of
+    these is the mean over all tokens, however they are cut. The z-loss is `z_weight` · ln²(Z), Z being the softmax's
+    divisor (Chowdhery et al. 2022, arXiv:2204.02311, section 5).
+
+    Args:
+        hidden: (N, D) after the last norm.
+        output: (V, D).
+        targets: (N,) int64; IGNORED is not learned and counts nothing.
+        divisor: at least 1.
+        z_weight: of the z-loss.
+        into: (V, D) float32, to which the gradient of `output` is added at once; None: it goes through autograd.
+        fuse: let torch.compile fuse what is not a matrix product.
+    """
+    total, parts = _TokenLoss.apply(hidden, output, targets, divisor, z_weight, into, fuse)
+    return TokenLoss(total, parts)
+
+
+class _TokenLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        output: Tensor,
+        targets: Tensor,
+        divisor: float,
+        z_weight: float,
+        into: Tensor | None,
+        fuse: bool,
+    ) -> tuple[Tensor, Tensor]:
+        learns = ctx.needs_input_grad[0]
+        grad_hidden = torch.empty_like(hidden) if learns else None
+        grad_output = into
+        if learns and into is None and ctx.needs_input_grad[1]:
+            grad_output = torch.zeros(output.shape, dtype=torch.float32, device=output.device)
+        parts = torch.zeros(2, dtype=torch.float64, device=hidden.device)
+        softmax = _compiled() if fuse else _softmax_in_place
+        for start in range(0, len(hidden), PIECE):
+            some = slice(start, start + PIECE)
+            scores = torch.mm(hidden[some], output.t())  # (n, V)
+            scale = (targets[some] != IGNORED).float().div_(divisor)[:, None]  # (n, 1)
+            chosen = targets[some].clamp_min(0)[:, None]  # (n, 1)
+            losses, log_z, grad = softmax(scores, chosen, scale, z_weight)
+            parts[0] += (losses * scale).sum(dtype=torch.float64)
+            parts[1] += (z_weight * log_z.square() * scale).sum(dtype=torch.float64)
+            if grad_hidden is not None:
+                grad.scatter_add_(1, chosen, -scale.to(grad.dtype))
+                torch.mm(grad, output, out=grad_hidden[some])
+                if grad_output is not None:
+                    grad_output.add_(torch.mm(grad.t(), hidden[some]))
+        ctx.grads = grad_hidden, None if into is not None or grad_output is None else grad_output.to(output.dtype)
+        ctx.mark_non_differentiable(parts)
+        return parts.sum().float(), parts
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, output = ctx.grads
+        del ctx.grads  # so that a second call fails, and memory is free
+        scale = grads[0]
+        scaled = (None if grad is None else grad.mul_(scale.to(grad.dtype)) for grad in (hidden, output))
+        return (*scaled, None, None, None, None, None)
+
+
+def _softmax(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses (n, 1) and ln Z (n, 1) in float32; and of each score the gradient (n, V), but for the chosen one's -scale.
+
+    scores (n, V), chosen (n, 1) int64, scale (n, 1) float32.
+    """
+    wide = scores.float()
+    top = wide.amax(-1, keepdim=True)
+    powers = (wide - top).exp()
+    total = powers.sum(-1, keepdim=True)
+    log_z = top + total.log()
+    losses = log_z - wide.gather(-1, chosen)
+    grad = powers * (scale * (1 + 2 * z_weight * log_z) / total)
+    return losses, log_z, grad.to(scores.dtype)
+
+
+def _softmax_in_place(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, a few rows at a time; the gradient takes the place of the scores."""
+    losses, log_zs = [], []
+    sub = _SUB if scores.device.type == "cpu" else len(scores)
+    for start in range(0, len(scores), sub):
+        rows = slice(start, start + sub)
+        loss, log_z, grad = _softmax(scores[rows], chosen[rows], scale[rows], z_weight)
+        scores[rows] = grad
+        losses.append(loss)
+        log_zs.append(log_z)
+    return torch.cat(losses), torch.cat(log_zs), scores
+
+
+def _compiled() -> Any:
+    global _fused
+    if _fused is None:
+        _fused = torch.compile(_softmax, dynamic=False)
+    return _fused
+
+
+_fused: Any = None
