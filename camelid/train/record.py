@@ -114,8 +114,16 @@ class Metrics:
     @property
     def steps(self) -> int | None:
         """The last step's number, as the run's latest sitting was told; None if it never said."""
-        said = [event["steps"] for event in self.events if event["event"] == "start" and "steps" in event]
+        return self.about("steps")
+
+    def about(self, name: str) -> Any:
+        """What the latest sitting that said it told about the run when it began; None if none did."""
+        said = [event[name] for event in self.events if event["event"] == "start" and name in event]
         return said[-1] if said else None
+
+    def last(self, name: str) -> float | None:
+        """The latest value of a field; None if no step has it."""
+        return next((value for value in reversed(self.columns.get(name, ())) if not math.isnan(value)), None)
 
     def points(self, name: str, against: str = "step") -> tuple[list[float], list[float]]:
         """The (x, y) of steps that have both; `seconds` as x is time spent training, pauses left out.

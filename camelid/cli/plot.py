@@ -1,0 +1,45 @@
+"""Draw the curves of one or more training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from camelid.cli._open import Json, print_json
+from camelid.errors import OptionError, one_of
+from camelid.train.plot import CURVES, USUAL, plot
+from camelid.train.record import read_metrics
+from camelid.train.runs import open_run
+
+AGAINST = ("step", "tokens", "time")
+
+
+def run(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, as runs/tiny.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")] = Path("plot.png"),
+    x: Annotated[str, typer.Option(help="What is drawn against: step, tokens or time.")] = "step",
+    metrics: Annotated[str, typer.Option(help=f"Any of {', '.join(CURVES)}; several with commas.")] = ",".join(USUAL),
+    smooth: Annotated[int | None, typer.Option(min=1, help="Steps of the mean; a fiftieth of the run.")] = None,
+    json: Json = False,
+) -> None:
+    """Raw values are pale, their means strong; several runs are compared in the same panels."""
+    if x not in AGAINST:
+        raise OptionError(f"--x: no {x!r}; {one_of(x, AGAINST)}")
+    found = [open_run(path) for path in runs]
+    names = [one.folder.parent.name for one in found]
+    names = [one.name if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
+    read = [(name, read_metrics(one.folder)) for name, one in zip(names, found, strict=True)]
+    wanted = [name.strip() for name in metrics.split(",") if name.strip()]
+    path = plot(read, out, x, wanted, smooth)  # type: ignore[arg-type]  # checked above
+    if json:
+        told = [{"run": name, "steps": len(one), "loss": one.last("loss")} for name, one in read]
+        print_json({"out": str(path), "metrics": wanted, "runs": told})
+        return
+    for name, one in read:
+        entropy = one.about("unigram_entropy")
+        beside = f", unigram entropy {entropy:.3f}" if entropy is not None else ""
+        print(f"{name}: {len(one):,} steps, loss {one.last('loss'):.4f}{beside}")
+    print(path)
