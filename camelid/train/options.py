@@ -50,6 +50,11 @@ class PretrainOptions(Options):
     validation_every: int = Field(0, ge=0, description="Steps between looks at the validation rows; 0: never.")
     validation_rows: int = Field(64, gt=0, description="Most rows that such a look reads.")
 
+    tensor_parallel: int = Field(1, gt=0, description="Processes that share each layer's matrices.")
+    save_every: int = Field(1000, ge=0, description="Steps between checkpoints; 0: only when a sitting ends.")
+    keep_last: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
+    keep_every: int = Field(10_000, ge=0, description="Checkpoints of every such step are kept for ever; 0: none.")
+
     def __init__(self, **values: Any) -> None:
         preset = values.get("preset", "llama2")
         if preset not in PRESETS:

@@ -46,7 +46,7 @@ def write_hf(folder: Path, weights: Weights, dtype: str, shards: int, progress: 
     config_json = _config_json(folder, weights, dtype)
     folder.mkdir()
     _write_json(folder / "config.json", config_json)
-    if weights.format == "hf":
+    if weights.format == "hf" and weights.files:  # not one that is only in memory
         for name in _COPIED:
             if (weights.path / name).exists():
                 shutil.copyfile(weights.path / name, folder / name)
