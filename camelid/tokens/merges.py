@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
-from camelid.errors import UnsupportedError
+from camelid.errors import FormatError, UnsupportedError
+from camelid.tokens.vocabulary import CONTROL, UNKNOWN, Vocabulary
 
 _NEVER = 1 << 62
 
@@ -83,3 +84,32 @@ def order_of(merges: Sequence[tuple[str, str]]) -> list[str] | None:
     if all(pair in given for pair in merges_in_order(order, order)):
         return list(order)
     return None
+
+
+def mergeable_ids(vocabulary: Vocabulary) -> dict[str, int]:
+    """Piece → id of all that text can give; of pieces with the same text the first."""
+    pieces = vocabulary.pieces
+    ids = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
+    for id, kind in enumerate(vocabulary.types):
+        if kind in (CONTROL, UNKNOWN) and ids.get(pieces[id]) == id:
+            del ids[pieces[id]]
+    return ids
+
+
+def known_merges(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str, str]]:
+    """The merges without those that touch a control piece, of whom some files have many.
+
+    Raises:
+        FormatError: a merge names a piece that is not there.
+    """
+    control = {vocabulary.pieces[id] for id, kind in enumerate(vocabulary.types) if kind in (CONTROL, UNKNOWN)}
+    kept = []
+    for left, right in vocabulary.merges:
+        parts = (left, right, left + right)
+        unknown = [part for part in parts if part not in ids]
+        if not unknown:
+            kept.append((left, right))
+        elif not set(unknown) <= control:
+            part = next(part for part in unknown if part not in control)
+            raise FormatError(f"{vocabulary.source}: merge {left!r} {right!r}: no piece {part!r}; fetch the file again")
+    return kept

@@ -24,6 +24,9 @@ _CASED = (
     rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+%s|[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*%s|%s|"
     r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_LETTERS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_SIGNS, _SIGNS_BACKTICK = r"[\p{P}\$\+<=>\^~\|]+", r"[\p{P}\$\+<=>\^~\|`]+"
+_EAST_ASIAN = "[一-龥ࠀ-一가-\ud7ff]+"
 _TEKKEN = _CASED % ("", "", r"\p{N}")
 _GPT4O = _CASED % (_CONTRACTION + "?", _CONTRACTION + "?", r"\p{N}{1,3}")
 
@@ -81,9 +84,30 @@ PRETOKENIZERS: dict[str, Splitter] = {
     "tekken": Splitter(None, _splits(_TEKKEN), ignore_merges=True),
     "gpt-4o": Splitter(None, _splits(_GPT4O)),
     "llama4": Splitter(None, _splits(_GPT4O)),
-    "falcon": Splitter(None, _splits(r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]")),
-    "deepseek-coder": Splitter(None, _splits(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", r"\p{N}")),
-    "default": Splitter(None, _splits(r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
+    "falcon": Splitter(None, _splits(_SIGNS_BACKTICK, _GPT2, "[0-9][0-9][0-9]")),
+    "deepseek-coder": Splitter(None, _splits(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST_ASIAN, r"\p{N}")),
+    "default": Splitter(None, _splits(_SIGNS, _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
+}
+
+
+# What the C++ loop calls an expression; the long spelling of contractions knows no ſ, which folds to s.
+_STAGES = {
+    _GPT2: "gpt2",
+    LLAMA3: "llama3",
+    LLAMA3.replace(_CONTRACTION, _LETTERS): "llama3-letters",
+    _QWEN2: "qwen2",
+    _QWEN2.replace(_CONTRACTION, _LETTERS): "qwen2-letters",
+    _TEKKEN: "tekken",
+    _GPT4O: "gpt-4o",
+    r"\p{N}": "number",
+    r"\p{N}+": "numbers",
+    "[0-9][0-9][0-9]": "three-digits",
+    _SIGNS: "punctuation",
+    _SIGNS_BACKTICK: "punctuation-backtick",
+    r"[\r\n]": "line-end",
+    r"\s?\p{L}+": "letters",
+    r"\s?\p{P}+": "signs",
+    _EAST_ASIAN: "east-asian",
 }
 
 
@@ -118,6 +142,29 @@ def _key(splitter: Splitter) -> str:
     return json.dumps([normal, [one for one in cutters if one is not None], splitter.ignore_merges], sort_keys=True)
 
 
+def stages_of(splitter: Splitter) -> list[str] | None:
+    """What the C++ loop calls the expressions that cut, in turn; None if it does not know one of them."""
+    parts = _flat(splitter.pre_tokenizer, "pretokenizers")
+    spelling = [part.get("type") == "ByteLevel" for part in parts]
+    if not parts or not spelling[-1] or any(spelling[:-1]):
+        return None  # an expression after the spelling sees other characters
+    stages = [_stage(part) for part in parts]
+    names = [stage for stage in stages if stage != ""]
+    return [name for name in names if name is not None] if names and None not in names else None
+
+
+def _stage(part: Mapping[str, Any]) -> str | None:
+    """The name of what one member cuts by; empty if it cuts nowhere."""
+    kind = part["type"]
+    if kind == "ByteLevel":
+        return None if part.get("add_prefix_space", True) else "gpt2" if part.get("use_regex", True) else ""
+    if kind == "Digits":
+        return "digits" if part.get("individual_digits") else None
+    if kind == "Split" and part.get("behavior") == "Isolated" and not part.get("invert"):
+        return _STAGES.get(part["pattern"].get("Regex"))
+    return None
+
+
 def _flat(part: Mapping[str, Any] | None, name: str) -> list[Mapping[str, Any]]:
     """The members of nested sequences, in order."""
     if part is None:
@@ -143,5 +190,4 @@ def _cutter(part: Mapping[str, Any]) -> object:
 
 def _unfold(expression: str) -> str:
     """One spelling for the two ways to say that contractions ignore case."""
-    long = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
-    return expression.replace(long, _CONTRACTION)
+    return expression.replace(_LETTERS, _CONTRACTION)

@@ -6,16 +6,17 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from camelid.errors import MissingError, OptionError
-from camelid.tokens.backend import build_backend
+from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
 from camelid.tokens.vocabulary import BYTE, CONTROL, SPACE, UNKNOWN, UNUSED, USER, Kind, Vocabulary, byte_alphabet
-
-if TYPE_CHECKING:
-    import tokenizers
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 _RANK_LINE = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\s")
@@ -38,7 +39,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._backend: tokenizers.Tokenizer = build_backend(vocabulary)
+        self._backend: Backend = build_backend(vocabulary)
         self._bytes: dict[int, bytes] = {}
         self.kind: Kind = vocabulary.kind
         self.vocab_size = len(vocabulary.pieces)
@@ -103,6 +104,32 @@ class Tokenizer:
         """
         _check_text(text)
         return self._encode_part(text, False)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint16 | np.uint32]]:
+        """The ids of many texts, each as `encode` gives them: for preparing data. Control tokens never come from text.
+
+        Python's lock is not held meanwhile, so several threads can do this at once.
+
+        Returns:
+            One array for each text, all of them parts of one: uint16 if every id of the vocabulary fits, else uint32.
+
+        Raises:
+            OptionError: a text has a lone surrogate.
+        """
+        if not has_bpe():
+            say_slow()
+        texts = list(texts)
+        for text in texts:
+            _check_text(text)
+            if self._absent_bytes:
+                self._refuse_absent(text)
+        small = self.vocab_size <= 1 << 16
+        if self.kind == "sentencepiece":
+            if self._user_pattern is not None or self._unused:
+                return [np.array(self._encode_part(text, True), np.uint16 if small else np.uint32) for text in texts]
+            texts = [self._prefix(text, True) + text for text in texts]
+        ids, starts = self._backend.encode_batch(texts, small)
+        return [ids[start:end] for start, end in pairwise(starts)]
 
     def decode(self, ids: Sequence[int], *, special: bool = False) -> str:
         """The text of ids; what is not UTF-8 becomes U+FFFD, and the space that `encode` put first is dropped.
@@ -224,31 +251,31 @@ class Tokenizer:
             return self._encode_sentencepiece(text, first)
         if self._absent_bytes:
             self._refuse_absent(text)
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._backend.encode(text)
+
+    def _prefix(self, text: str, first: bool) -> str:
+        """What SentencePiece puts before a text; `first`: nothing that has text comes before it."""
+        if not (first and text and self._vocabulary.space_prefix):
+            return ""
+        return "" if not self._vocabulary.doubles_space and text.startswith((" ", SPACE)) else SPACE
 
     def _encode_sentencepiece(self, text: str, first: bool) -> list[int]:
-        prefix = SPACE if first and text and self._vocabulary.space_prefix else ""
-        if not self._vocabulary.doubles_space and text.startswith((" ", SPACE)):
-            prefix = ""
-        ids: list[int] = []
-        for part in self._cut_user(text, prefix):
-            if isinstance(part, int):
-                ids.append(part)
-            elif part:
-                ids += self._backend.encode(part, add_special_tokens=False).ids
+        text = self._prefix(text, first) + text
+        if self._user_pattern is None:
+            ids = self._backend.encode(text)
+        else:
+            ids = []
+            for part in self._cut_user(text, self._user_pattern):
+                ids += [part] if isinstance(part, int) else self._backend.encode(part)
         if self._unused:
             return [part for id in ids for part in self._unused.get(id, (id,))]
         return ids
 
-    def _cut_user(self, text: str, prefix: str) -> Iterator[str | int]:
+    def _cut_user(self, text: str, pattern: re.Pattern[str]) -> Iterator[str | int]:
         """Text with ▁ for spaces, and the ids of user-defined pieces, which are never part of a merge."""
-        if self._user_pattern is None:
-            yield prefix + text.replace(" ", SPACE)
-            return
-        shown = prefix + text.replace(" ", SPACE)
+        shown = text.replace(" ", SPACE)
         at = 0
-        for match in self._user_pattern.finditer(shown):
+        for match in pattern.finditer(shown):
             yield shown[at : match.start()]
             yield self._ids[match.group()]
             at = match.end()
@@ -335,6 +362,8 @@ def _read_file(path: Path) -> Vocabulary:
 
 
 def _check_text(text: str) -> None:
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,0 +1,74 @@
+r"""Makes `camelid/tokens/csrc/unicode_table.h`: classes of code points, as the `tokenizers` library sees them.
+
+    python -m tests.tokens.unicode_table > camelid/tokens/csrc/unicode_table.h
+
+The library is asked about every code point, so that our cutting agrees with it and not with another version of Unicode.
+A test does the same and compares. Its expressions (`\p{L}`) and its `Digits` know different versions of Unicode.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+# The bits of a class; `csrc/text.h` has the same.
+BITS = {
+    r"\p{L}": 1,
+    r"\p{N}": 2,
+    r"\s": 4,
+    r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]": 8,
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]": 16,
+    r"\p{P}": 32,
+    r"[\r\n]": 128,
+}
+DIGITS = 64
+ALL = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
+
+
+def classes() -> bytearray:
+    """The class of each code point; surrogates have none."""
+    found = bytearray(sys.maxunicode + 1)
+    everything = "".join(map(chr, ALL))
+    for expression, bit in BITS.items():
+        unmatched = set(normalizers.Replace(Regex(f"{expression}+"), "").normalize_str(everything))
+        for code in ALL:
+            found[code] |= 0 if chr(code) in unmatched else bit
+    apart = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str("a".join(map(chr, ALL)))
+    for part, _ in apart:
+        if len(part) == 1 and part != "a":
+            found[ord(part)] |= DIGITS
+    return found
+
+
+def header() -> str:
+    """The file's text: where each run of equal classes begins, and its class."""
+    lines = [
+        "// Made by tests/tokens/unicode_table.py; do not edit. First code point << 8 | class, for each run.",
+        "#pragma once",
+        "#include <cstdint>",
+        "",
+        "namespace camelid {",
+        "inline constexpr uint32_t CLASS_RUNS[] = {",
+        *_rows(classes()),
+        "};",
+        "}  // namespace camelid",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(found: bytearray) -> Iterator[str]:
+    starts = [code for code in range(len(found)) if code == 0 or found[code] != found[code - 1]]
+    words = [f"0x{code << 8 | found[code]:x}," for code in starts]
+    row = ""
+    for word in words:
+        if len(row) + len(word) > 118:
+            yield row
+            row = ""
+        row += word
+    yield row
+
+
+if __name__ == "__main__":
+    sys.stdout.write(header())
