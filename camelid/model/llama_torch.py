@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from camelid.model.config import ModelConfig, layer_shapes
 from camelid.model.rope import rope_table
@@ -28,10 +29,15 @@ class LlamaTorch(nn.Module):
     Args:
         config: the shape.
         context: positions that the rotary tables are made for; the model's own context by default.
+
+    Attributes:
+        recompute: layers keep their input only, and are computed again for the backward pass (Chen et al. 2016,
+            arXiv:1604.06174).
     """
 
     cos: Tensor
     sin: Tensor
+    recompute = False
 
     def __init__(self, config: ModelConfig, context: int | None = None) -> None:
         super().__init__()
@@ -50,14 +56,22 @@ class LlamaTorch(nn.Module):
         cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (…, N, 1, E/2)
         x = self.embed_tokens(ids)  # (…, N, D)
         for layer in self.layers:
-            x = layer(x, cos, sin, attend)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, cos, sin, attend, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, cos, sin, attend)
         hidden: Tensor = self.norm(x)
         return hidden
 
+    @property
+    def output(self) -> nn.Parameter:
+        """The output matrix (V, D), which may be the embedding."""
+        weight: nn.Parameter = self.embed_tokens.weight if self.config.ties_embeddings else self.lm_head.weight
+        return weight
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary in float32, (…, V), from hidden states (…, D)."""
-        output = self.embed_tokens.weight if self.config.ties_embeddings else self.lm_head.weight
-        return F.linear(hidden, output).float()
+        return F.linear(hidden, self.output).float()
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Any], dtype: torch.dtype, device: str = "cpu") -> LlamaTorch:
