@@ -150,6 +150,7 @@ def test_importing_everything_writes_nothing_and_asks_nobody():
         "sys.dont_write_bytecode = True\n"
         "def audit(event, given):\n"
         "    writes = event == 'open' and isinstance(given[1], str) and set(given[1]) & set('wax+')\n"
+        "    writes = writes and given[0] != '/dev/null'  # dill, which torch loads if it is there, looks at its kind\n"
         "    if writes or event in ('socket.connect', 'subprocess.Popen', 'os.mkdir'):\n"
         "        sys.exit(f'{event} {given}')\n"
         "sys.addaudithook(audit)\n"
