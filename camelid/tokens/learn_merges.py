@@ -7,6 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
+
+from camelid.tokens.backend import has_bpe
+
 Pair = tuple[int, int]
 
 
@@ -22,7 +26,7 @@ def learn_merges(
     """Merge the most frequent pair of neighbours again and again; each merge makes the next symbol.
 
     A pair counts as often as its two symbols stand side by side, in "aaa" twice. Of pairs that are equally frequent the
-    one with the lower numbers is taken, so the result depends on the counts alone.
+    one with the lower numbers is taken, so the result depends on the counts alone. The C++ loop and `plainly` agree.
 
     Args:
         words: symbols of each word, 0 to `len(lengths) - 1`.
@@ -36,6 +40,26 @@ def learn_merges(
     Returns:
         The pairs; the merge at place n made symbol `len(lengths) + n`.
     """
+    if not has_bpe():
+        return plainly(words, counts, lengths, wanted, longest, least, progress)
+    from camelid.tokens import _bpe
+
+    symbols = np.fromiter((symbol for word in words for symbol in word), np.uint32)
+    starts = np.cumsum([0, *map(len, words)], dtype=np.uint64)
+    each = np.array(counts, np.int64)
+    return _bpe.learn_merges(symbols, starts, each, np.array(lengths, np.uint32), wanted, longest, least, progress)
+
+
+def plainly(
+    words: Sequence[Sequence[int]],
+    counts: Sequence[int],
+    lengths: Sequence[int],
+    wanted: int,
+    longest: int,
+    least: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Pair]:
+    """`learn_merges` in plain Python: what the C++ loop must do, and does where that is not built."""
     parts, size = [list(word) for word in words], list(lengths)
     totals: defaultdict[Pair, int] = defaultdict(int)
     places: defaultdict[Pair, set[int]] = defaultdict(set)

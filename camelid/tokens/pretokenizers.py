@@ -30,6 +30,10 @@ _EAST_ASIAN = "[一-龥ࠀ-一가-\ud7ff]+"
 _TEKKEN = _CASED % ("", "", r"\p{N}")
 _GPT4O = _CASED % (_CONTRACTION + "?", _CONTRACTION + "?", r"\p{N}{1,3}")
 
+# Not for a Splitter: what SentencePiece's trainer takes for words, with ▁ for spaces. Words take one space before them,
+# digits stand alone, more spaces go together, and no piece mixes letters with signs.
+LLAMA2_WORDS = r"▁+(?=▁)|▁?\p{L}[\p{L}\p{M}]*|\p{N}|▁?[^\s▁\p{L}\p{N}]+|▁|\s+"
+
 
 def _splits(*patterns: str) -> dict[str, Any]:
     """Cut by each expression in turn, then spell bytes."""
@@ -108,6 +112,7 @@ _STAGES = {
     r"\s?\p{L}+": "letters",
     r"\s?\p{P}+": "signs",
     _EAST_ASIAN: "east-asian",
+    LLAMA2_WORDS: "llama2",
 }
 
 
@@ -161,8 +166,13 @@ def _stage(part: Mapping[str, Any]) -> str | None:
     if kind == "Digits":
         return "digits" if part.get("individual_digits") else None
     if kind == "Split" and part.get("behavior") == "Isolated" and not part.get("invert"):
-        return _STAGES.get(part["pattern"].get("Regex"))
+        return stage_of(part["pattern"].get("Regex"))
     return None
+
+
+def stage_of(expression: str | None) -> str | None:
+    """What the C++ loop calls an expression; None if it does not know it."""
+    return _STAGES.get(expression or "")
 
 
 def _flat(part: Mapping[str, Any] | None, name: str) -> list[Mapping[str, Any]]:

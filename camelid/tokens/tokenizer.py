@@ -82,7 +82,7 @@ class Tokenizer:
         Raises:
             OptionError: the text has a lone surrogate, or `bos` is asked for and there is none.
         """
-        _check_text(text)
+        check_text(text)
         ids: list[int] = []
         for part in self._cut_special(text) if special else (text,):
             if isinstance(part, int):
@@ -102,7 +102,7 @@ class Tokenizer:
         Raises:
             OptionError: the text has a lone surrogate.
         """
-        _check_text(text)
+        check_text(text)
         return self._encode_part(text, False)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint16 | np.uint32]]:
@@ -120,7 +120,7 @@ class Tokenizer:
             say_slow()
         texts = list(texts)
         for text in texts:
-            _check_text(text)
+            check_text(text)
             if self._absent_bytes:
                 self._refuse_absent(text)
         small = self.vocab_size <= 1 << 16
@@ -361,7 +361,12 @@ def _read_file(path: Path) -> Vocabulary:
     return read_sentencepiece(path, data)
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Refuse a text that has no UTF-8.
+
+    Raises:
+        OptionError: it has a lone surrogate.
+    """
     if text.isascii():
         return
     try:

@@ -11,10 +11,10 @@ from pydantic import Field
 from camelid.errors import OptionError
 from camelid.options import Options
 from camelid.tokens.learn_merges import Pair, learn_merges
-from camelid.tokens.pretokenizers import LLAMA3, splitter_named
+from camelid.tokens.pretokenizers import LLAMA2_WORDS, LLAMA3, splitter_named
 from camelid.tokens.sentencepiece_file import sentencepiece_vocabulary
 from camelid.tokens.tiktoken_file import SPECIALS
-from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.tokenizer import Tokenizer, check_text
 from camelid.tokens.vocabulary import (
     BYTE,
     CONTROL,
@@ -28,11 +28,6 @@ from camelid.tokens.words import Word, WordCounts
 
 Progress = Callable[[str, int, int | None], None]  # "reading" bytes or "merging" pieces; done; in all, if known
 
-# SentencePiece's cutting for Llama 2, in one expression: words take one space before them, digits stand alone, other
-# spaces go together, and no piece mixes letters with signs. Lines end a word; their ends are spelled as bytes.
-LLAMA2 = (
-    rf"{SPACE}+(?={SPACE})|{SPACE}?\p{{L}}[\p{{L}}\p{{M}}]*|\p{{N}}|{SPACE}?[^\s{SPACE}\p{{L}}\p{{N}}]+|{SPACE}|\s+"
-)
 _LLAMA2_CONTROL = ("<unk>", "<s>", "</s>")
 
 
@@ -76,9 +71,10 @@ def learn(documents: Iterable[str], options: TokenizerOptions, progress: Progres
         OptionError: the documents do not hold enough for so many pieces, or a text has a lone surrogate.
     """
     llama3 = options.train == "llama3"
-    words = WordCounts(LLAMA3 if llama3 else LLAMA2, options.words, longest=400)
+    words = WordCounts(LLAMA3 if llama3 else LLAMA2_WORDS, options.words, longest=400)
     done = told = 0
     for text in documents:
+        check_text(text)
         words.add(text if llama3 else text.replace(" ", SPACE))
         done += len(text)
         if progress is not None and done >= told + 1_000_000:

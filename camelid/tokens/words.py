@@ -9,14 +9,25 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import tokenizers
 from tokenizers import pre_tokenizers
 
+from camelid.tokens.backend import has_bpe
+from camelid.tokens.pretokenizers import stage_of
+
 Word = tuple[bytes, int]  # a word in UTF-8 and how often it came
 
 _HEAD = struct.Struct("<QI")
+
+
+class _Held(Protocol):
+    """Words that are held in memory."""
+
+    def add(self, text: str) -> None: ...
+    def take(self) -> list[Word]: ...
+    def __len__(self) -> int: ...
 
 
 class WordCounts:
@@ -32,15 +43,17 @@ class WordCounts:
     """
 
     def __init__(self, expression: str, limit: int, longest: int) -> None:
-        self._cutter = pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
-        self._limit, self._longest = limit, longest
-        self._held: Counter[str] = Counter()
+        self._held, self._limit = _held(expression, longest), limit
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._runs: list[Path] = []
 
     def add(self, text: str) -> None:
-        """Count the words of one text, which holds no lone surrogates."""
-        self._held.update(word for word, _ in self._cutter.pre_tokenize_str(text))
+        """Count the words of one text.
+
+        Raises:
+            UnicodeEncodeError: the text has a lone surrogate.
+        """
+        self._held.add(text)
         if len(self._held) > self._limit:
             self._spill()
 
@@ -54,24 +67,18 @@ class WordCounts:
         self._folder, self._runs = None, []
         return best
 
-    def _take(self) -> list[Word]:
-        """What is held, in the order of the words' bytes; nothing is held afterwards."""
-        words = sorted((word.encode(), count) for word, count in self._held.items())
-        self._held.clear()
-        return [(word, count) for word, count in words if len(word) <= self._longest]
-
     def _spill(self) -> None:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="camelid-words-")
         path = Path(self._folder.name) / str(len(self._runs))
         with path.open("wb") as file:
-            for word, count in self._take():
+            for word, count in self._held.take():
                 file.write(_HEAD.pack(count, len(word)) + word)
         self._runs.append(path)
 
     def _all(self) -> Iterator[Word]:
         """Every word once, in the order of the words' bytes."""
-        held = self._take()
+        held = self._held.take()
         files = [path.open("rb") for path in self._runs]
         try:
             merged = heapq.merge(held, *map(_read_run, files))
@@ -80,6 +87,37 @@ class WordCounts:
         finally:
             for file in files:
                 file.close()
+
+
+class _LibraryHeld:
+    """Words that the `tokenizers` library cuts, where our C++ loop is not built."""
+
+    def __init__(self, expression: str, longest: int) -> None:
+        self._cutter = pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
+        self._counts: Counter[bytes] = Counter()
+        self._longest = longest
+
+    def add(self, text: str) -> None:
+        text.encode()
+        words = (word.encode() for word, _ in self._cutter.pre_tokenize_str(text))
+        self._counts.update(word for word in words if len(word) <= self._longest)
+
+    def take(self) -> list[Word]:
+        words = sorted(self._counts.items())
+        self._counts.clear()
+        return words
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
+def _held(expression: str, longest: int) -> _Held:
+    stage = stage_of(expression)
+    if stage is None or not has_bpe():
+        return _LibraryHeld(expression, longest)
+    from camelid.tokens._bpe import WordCounter
+
+    return WordCounter([stage], longest)
 
 
 def _read_run(file: BinaryIO) -> Iterator[Word]:

@@ -35,11 +35,15 @@ def classes() -> bytearray:
         unmatched = set(normalizers.Replace(Regex(f"{expression}+"), "").normalize_str(everything))
         for code in ALL:
             found[code] |= 0 if chr(code) in unmatched else bit
-    apart = pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str("a".join(map(chr, ALL)))
-    for part, _ in apart:
-        if len(part) == 1 and part != "a":
+    alone = {part for part, _ in _digits_apart(everything) if len(part) == 1}
+    for part, _ in _digits_apart("a".join(["", *alone, ""])):
+        if part in alone:
             found[ord(part)] |= DIGITS
     return found
+
+
+def _digits_apart(text: str) -> list[tuple[str, tuple[int, int]]]:
+    return pre_tokenizers.Digits(individual_digits=True).pre_tokenize_str(text)
 
 
 def header() -> str:
