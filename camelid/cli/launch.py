@@ -1,0 +1,117 @@
+"""Write a batch script that trains a recipe on a cluster, and goes on when the time is up."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from camelid.cli._open import Json, print_json
+from camelid.errors import MissingError, OptionError, ResourceError, one_of
+
+if TYPE_CHECKING:
+    from camelid.recipe import Recipe
+    from camelid.train.slurm import Job
+
+
+def run(
+    scheduler: Annotated[str, typer.Argument(help="What hands out the machines: slurm.")],
+    recipe: Annotated[str, typer.Argument(help="A .toml file, or the name of a recipe that comes with camelid.")],
+    *,
+    site: Annotated[
+        str, typer.Option(help="local, leonardo-booster, leonardo-dcgp, lumi-g, karolina, marenostrum5-acc.")
+    ] = "local",
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each; all that the site has, if left out.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes of each; one for each GPU, else one, if left out.")
+    ] = None,
+    time: Annotated[str | None, typer.Option(help="Of one job, [D-]HH:MM:SS; the site's longest if left out.")] = None,
+    account: Annotated[str | None, typer.Option(help="Project that pays.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Another than the site's usual one.")] = None,
+    chain: Annotated[
+        bool, typer.Option("--chain", help="Go on in a new job, where the site lets none return to the queue.")
+    ] = False,
+    set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of runs; the script is OUT/NAME/NAME.sbatch.")] = Path("runs"),
+    submit: Annotated[bool, typer.Option("--submit", help="Hand it to sbatch too.")] = False,
+    json: Json = False,
+) -> None:
+    """The script is yours to read and change. It looks at every node first, prepares data that is missing, trains, and
+    comes back until the recipe is done.
+    """
+    from camelid.recipe import read_recipe
+    from camelid.train.sites import SITES
+    from camelid.train.slurm import Job, as_time, minutes, script
+
+    if scheduler != "slurm":
+        raise OptionError(f"{scheduler}: no such scheduler; {one_of(scheduler, ['slurm'])}")
+    if site not in SITES:
+        raise OptionError(f"--site: no {site!r}; {one_of(site, SITES)}")
+    row, read = SITES[site], read_recipe(recipe, set or ())
+    gpus = row.gpus if gpus is None else gpus
+    longest = minutes(time) if time is not None else row.longest
+    if longest > row.longest:
+        raise OptionError(f"--time: jobs on {site} may take {as_time(row.longest)}; it comes back until it is done")
+    if row.account and account is None:
+        raise OptionError(f"--account: {site} wants to know which project pays; give its name")
+    job = Job(
+        site=row,
+        name=read.name,
+        recipe=str(Path(recipe).resolve() if Path(recipe).is_file() else recipe),
+        folder=out,
+        nodes=nodes,
+        processes=processes or max(1, gpus),
+        gpus=gpus,
+        minutes=longest,
+        changes=tuple(set or ()),
+        account=account,
+        partition=partition,
+        chain=chain,
+    )
+    _check_shares(read, job)
+    _write(job.script, script(job))
+    number = _submit(job.script) if submit else None
+    if json:
+        print_json({"script": str(job.script), "job": number})
+    elif number is None:
+        print(f"{job.script}\nread it, then: sbatch {job.script}")
+    else:
+        print(f"{job.script}\njob {number}; see: squeue --me")
+
+
+def _check_shares(recipe: Recipe, job: Job) -> None:
+    """Refuse now what every process would refuse after hours in the queue."""
+    from camelid.train.options import PretrainOptions
+
+    options = recipe.table("pretrain", PretrainOptions)
+    ranks = job.nodes * job.processes
+    if ranks % options.tensor_parallel:
+        raise OptionError(f"{ranks} processes cannot be shared by tensor_parallel = {options.tensor_parallel}")
+    if options.rows % (ranks // options.tensor_parallel):
+        raise OptionError(
+            f"a step's {options.rows} rows (batch_tokens / context) cannot be divided among "
+            f"{ranks // options.tensor_parallel} readers; change --nodes, --gpus or batch_tokens"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.part")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+
+
+def _submit(path: Path) -> str:
+    if shutil.which("sbatch") is None:
+        raise MissingError(f"--submit: no sbatch on this machine; copy {path} to the cluster's login node")
+    done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ResourceError(f"sbatch refuses {path}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip().partition(";")[0]
