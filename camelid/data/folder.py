@@ -67,8 +67,8 @@ class DataFolder:
         Raises:
             OptionError: the folder holds something else than prepared data.
         """
-        if self.path.exists() and any(self.path.iterdir()) and not (self.path / PLAN).exists():
-            raise OptionError(f"{self.path}: holds no prepared data and will not be replaced; choose another name")
+        if others := self._strange():
+            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
         shutil.rmtree(self.path, ignore_errors=True)
 
     def settle(self, plan: Mapping[str, Any]) -> None:
@@ -86,10 +86,15 @@ class DataFolder:
                     "choose another name, or replace it with --overwrite"
                 )
             return
-        others = [name for name in os.listdir(self.path) if name != ".lock"]  # noqa: PTH208
-        if others:
-            raise OptionError(f"{self.path}: holds {sorted(others)[0]} and no plan of data; choose another name")
+        if others := self._strange():
+            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
         write_json(path, plan)
+
+    def _strange(self) -> list[str]:
+        """What lies in a folder that has no plan; not what a kill left, which is hidden."""
+        if not self.path.exists() or (self.path / PLAN).exists():
+            return []
+        return sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
 
 
 def inputs(units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
