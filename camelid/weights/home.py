@@ -85,17 +85,20 @@ def models() -> Path:
 def resolve(name_or_path: str | Path) -> Path:
     """The file or folder that a name or path means: a single .gguf file, or a model's folder.
 
-    A path that exists is itself. Otherwise it is a name of the catalog, hf:owner/repo, the URL a model came from, or
-    the name of a folder under `models()`.
+    A path that exists is itself; a folder of checkpoints is its `latest`, and the beginning of a checkpoint's name, as
+    runs/tiny/pretrain/step1000, is that checkpoint. Otherwise it is a name of the catalog, hf:owner/repo, the URL a
+    model came from, or the name of a folder under `models()`.
 
     Raises:
         MissingError: it is a model's name, and the model has not been pulled, or not wholly.
-        OptionError: neither a path that exists nor a name.
+        OptionError: neither a path that exists nor a name, or the beginning of several checkpoints' names.
         FormatError: the model's manifest is damaged.
     """
     path = local_path(name_or_path)
     if _exists(path):
-        return path
+        return _newest(path)
+    if (checkpoint := _checkpoint(path)) is not None:
+        return checkpoint
     text = str(name_or_path)
     name = parse_name(text)
     if name.entry is None and not name.is_hub and not name.is_url:
@@ -235,6 +238,39 @@ def _folder_here(name: Name) -> Path:
         if pulled:
             raise OptionError(f"{name}: several files of it are here; name one of {', '.join(p.name for p in pulled)}")
     return folder
+
+
+def _newest(path: Path) -> Path:
+    """A run, or a stage of one, means its newest checkpoint; anything else means itself."""
+    for folder in (path, path / "pretrain"):
+        if (folder / "latest" / "checkpoint.json").is_file():
+            return (folder / "latest").resolve()
+    return path
+
+
+def _checkpoint(path: Path) -> Path | None:
+    """The checkpoint whose name begins so: `step1000` of `step1000-tokens4M`; None if there is nothing like it.
+
+    Raises:
+        OptionError: several are called so, or a folder of checkpoints has none that is.
+    """
+    try:
+        there = [found.parent for found in sorted(path.parent.glob("step*/checkpoint.json"))]
+    except OSError:  # a name too long for a path is no path
+        return None
+    there = [folder for folder in there if not folder.is_symlink()]
+    same = [folder for folder in there if folder.name.startswith(f"{path.name}-")]
+    if len(same) == 1:
+        return same[0]
+    if not there or not path.name.startswith("step"):
+        return None
+    choices = ", ".join(folder.name for folder in sorted(same or there, key=_step))
+    raise OptionError(f"{path}: {'several are' if same else 'no checkpoint is'} called so; there are {choices}")
+
+
+def _step(checkpoint: Path) -> int:
+    digits = re.match(r"step(\d+)", checkpoint.name)
+    return int(digits[1]) if digits else 0
 
 
 def _begun(folder: Path) -> str:
