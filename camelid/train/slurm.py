@@ -146,8 +146,8 @@ def _health(job: Job) -> list[str]:
     folder = shlex.quote(str(job.folder / job.name))
     test = f'file={folder}/.health-$SLURM_JOB_ID-$(hostname) && touch "$file" && rm "$file"'
     if job.gpus:
-        look = f"import sys, torch; n = torch.cuda.device_count(); sys.exit(n < {job.gpus} and f'{{n}} GPUs')"
-        test += f" && {shlex.quote(job.python)} -c {shlex.quote(look)}"
+        look = f"import sys, torch; sys.exit(torch.cuda.device_count() < {job.gpus})"
+        test += f' && {shlex.quote(job.python)} -c "{look}"'
     test += ' || { echo "$(hostname) is not well"; exit 1; }'
     return [
         "# A look at every node; the job ends here, and says where, if one is not well.",
@@ -175,8 +175,8 @@ def _run(job: Job) -> list[str]:
 def _after(job: Job) -> list[str]:
     again = f"sbatch {shlex.quote(str(job.directory / job.script))}"
     return [
-        f"# {STATUS}: training has saved before the end; 138: the signal came while data was prepared. Both go on where",
-        "# they were, unless nothing was learned in all this time.",
+        f"# {STATUS}: training has saved before the end; 138: the signal came while data was prepared. Both go on",
+        "# where they were, unless nothing was learned in all this time.",
         f'if [ "$status" -eq 138 ] || {{ [ "$status" -eq {STATUS} ] && [ "$(latest)" != "$before" ]; }}; then',
         f"    {again} && exit 0" if job.chain else '    scontrol requeue "$SLURM_JOB_ID"',
         "fi",
