@@ -166,7 +166,9 @@ def _run(job: Job) -> list[str]:
         f'srun --nodes=1 --ntasks=1 --cpus-per-task={everything} "${{camelid[@]}}" prepare "${{recipe[@]}}"',
         "status=$?",
         'if [ "$status" -eq 0 ]; then',
-        '    srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 "${camelid[@]}" train "${recipe[@]}"',
+        # One that ends early must not have the others killed while they are ending too.
+        '    srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait=60 \\',
+        '        "${camelid[@]}" train "${recipe[@]}"',
         "    status=$?",
         "fi",
     ]
