@@ -53,7 +53,7 @@ class EvaluationText:
     """All items of some files.
 
     Attributes:
-        skipped: by name, how many items are too short to be told from chance.
+        counts: by name, how many items are looked for; skipped: how many are too short to be told from chance.
 
     Raises:
         MissingError, FormatError: a file is not there or cannot be read.
@@ -62,6 +62,7 @@ class EvaluationText:
 
     def __init__(self, options: DecontaminateOptions, folder: Path) -> None:
         self._length = options.words
+        self.counts: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
         self._items: list[Item] = []
         for file in options.against:
@@ -74,6 +75,7 @@ class EvaluationText:
                     self.skipped[name] = self.skipped.get(name, 0) + 1
                     continue
                 self._items.append(Item(name, number, tuple(run for run in runs if run.spelled)))
+            self.counts[name] = self.counts.get(name, 0) + len(self._items) - before
             if len(self._items) == before:
                 raise OptionError(
                     f"decontaminate: {file.path}: no item of {options.shortest} words or more; check its fields"
@@ -109,12 +111,12 @@ class _Normal:
         self.hashes: Hashes = words.hashes[self._places]
 
     def run(self) -> Run:
-        return Run(tuple(_spelled(self._words[place]) for place in self._places.tolist()), self.hashes)
+        return Run(tuple(spelled(self._words[place]) for place in self._places.tolist()), self.hashes)
 
     def has_at(self, place: int, run: Sequence[str]) -> bool:
         places = self._places[place : place + len(run)].tolist()
         return len(places) == len(run) and all(
-            _spelled(self._words[at]) == word for at, word in zip(places, run, strict=True)
+            spelled(self._words[at]) == word for at, word in zip(places, run, strict=True)
         )
 
     def has(self, field: Run, length: int) -> bool:
@@ -167,7 +169,8 @@ class _Table:
             row += 1
 
 
-def _spelled(word: str) -> str:
+def spelled(word: str) -> str:
+    """A word as it is compared: in lower case, its letters, marks and digits."""
     return "".join(letter for letter in word.lower() if unicodedata.category(letter)[0] in "LMN")
 
 

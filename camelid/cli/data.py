@@ -1,0 +1,173 @@
+"""Report on prepared data, or show a row of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from camelid.cli._open import Json, print_json, progress_bar, stderr
+from camelid.errors import OptionError, one_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from camelid.data.options import DecontaminateOptions
+
+WHAT = ("report", "show")
+
+
+def run(
+    what: Annotated[str, typer.Argument(metavar="report|show", help="What to do.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="A run, as runs/tiny, or its data.", show_default=False)],
+    *,
+    html: Annotated[Path | None, typer.Option(help="report: write a page too.")] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:FIELDS]", help="report: test items to look for; fields with commas."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="report: processes.")] = 1,
+    sample: Annotated[int, typer.Option(min=0, help="show: number of the sample, in the order of training.")] = 0,
+    context: Annotated[int, typer.Option(min=1, help="show: tokens of a row.")] = 256,
+    seed: Annotated[int | None, typer.Option(min=0, help="show: seed of the order; the recipe's if left out.")] = None,
+    json: Json = False,
+) -> None:
+    """`report`: counts, lengths, words in a row, domains, languages, personal details, what was dropped and why.
+
+    `show`: one row as training sees it. A document begins where the colour changes; what is struck out is not learned.
+    """
+    from camelid.data.report import find_data
+
+    if what not in WHAT:
+        raise OptionError(f"data: no {what!r}; {one_of(what, WHAT)}")
+    data = find_data(folder)
+    if what == "show":
+        _show(data, sample, context, seed, json)
+        return
+    from camelid.data.report import report
+
+    with progress_bar() as show:
+        found = report(data, _items(against or []), workers, show)
+    if html is not None:
+        from camelid.data.report_page import write_page
+
+        write_page(found, html)
+        stderr.print(f"{html}")
+    if json:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def _items(against: list[str]) -> DecontaminateOptions:
+    from camelid.data.options import DecontaminateOptions, EvaluationFile
+
+    files = []
+    for one in against:
+        path, _, fields = one.partition(":")
+        files.append(EvaluationFile(path=path, fields=tuple(filter(None, fields.split(",")))))
+    return DecontaminateOptions(against=tuple(files))
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.markup import escape
+
+    from camelid.data.report_page import share, size
+
+    console = Console(highlight=False)
+    lengths = found["lengths"]
+    told = f"{size(found['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
+    console.print(f"[bold]{found['documents']:,} documents[/], {told}")
+    console.print(_sources(found["sources"]))
+    rows = []
+    for stage in found["stages"]:
+        most = sorted(stage["dropped"].items(), key=lambda row: (-row[1], row[0]))
+        said = ", ".join(f"{count:,} {reason}" for reason, count in most)
+        rows.append((stage["name"], f"{stage['documents_in']:,}", f"{stage['documents_out']:,}", said))
+    console.print(_table(("stage", "in", "out", "dropped"), rows, last_left=True))
+    spreads = [(name, *(f"{one[key]:,}" for key in ("least", "mean", "most"))) for name, one in lengths.items()]
+    console.print(_table(("of a document", "least", "mean", "most"), spreads))
+    grams = []
+    for one in found["ngrams"]:
+        title = "words" if one["n"] == 1 else f"{one['n']} words in a row"
+        grams.append(_table((title, "times"), [(row["text"], f"{row['count']:,}") for row in one["rows"][:8]]))
+    console.print(Columns(grams, padding=(0, 4)))
+    tallies = [("domains", "domain"), ("top_level", "ending"), ("languages", "language"), ("licences", "licence")]
+    shown = [
+        _table((title, "documents"), [(row["name"], f"{row['documents']:,}") for row in found[name]["rows"][:8]])
+        for name, title in tallies
+        if found[name]["rows"]
+    ]
+    console.print(Columns(shown, padding=(0, 4)))
+    details, twice = found["personal_details"], found["duplicates"]
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in details["kinds"].items()) or "none"
+    console.print(f"Personal details: {kinds}, in {share(details['documents'], found['documents'])} of documents.")
+    console.print(f"Twice: {twice['exact']['repeated']:,} texts, {twice['url']['repeated']:,} URLs.")
+    for row in (found["tests"] or {"rows": []})["rows"]:
+        told = f"{row['found']:,} of {row['items']:,} items in {row['documents']:,} documents"
+        console.print(f"Test items of {escape(row['name'])}: {told}.")
+
+
+def _sources(sources: list[dict[str, Any]]) -> Table:
+    from camelid.data.report_page import size
+
+    rows = []
+    for one in sources:
+        apart = f"{one['validation_documents']:,}"
+        counts = (
+            f"{one['documents']:,}",
+            apart,
+            size(one["bytes"]),
+            f"{one['tokens']:,}",
+            f"{100 * one['share']:.1f} %",
+        )
+        rows.append((one["name"], *counts, one["licence"] or "not named"))
+    head = ("source", "documents", "for validation", "text", "tokens", "share", "licence")
+    return _table(head, rows, last_left=True)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], last_left: bool = False) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
+    for place, name in enumerate(head):
+        left = place == 0 or (last_left and place == len(head) - 1)
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _show(data: Path, sample: int, context: int, seed: int | None, json: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from camelid.cli.next import visible
+    from camelid.cli.tokens import COLOURS
+    from camelid.data.batches import IGNORED, Batches
+    from camelid.data.manifest import read_manifest
+
+    batches = Batches(data, context, 1, read_manifest(data).seed if seed is None else seed)
+    batch, [pieces] = batches.step(sample), batches.rows_of(sample)
+    # A token is learned where it is a target: not the first of a document, nor of the row, which the row before has.
+    learned = [False, *(batch.targets[0][:-1] != IGNORED).tolist()]
+    if json:
+        told = {"sample": sample, "pieces": pieces, "ids": batch.ids[0].tolist(), "learned": learned}
+        print_json({**told, "documents": batch.documents[0].tolist()})
+        return
+    console = Console(highlight=False)
+    for number, piece in enumerate(pieces):
+        colour = COLOURS[number % len(COLOURS)]
+        where = f"tokens {piece['start']:,} to {piece['stop']:,} of {piece['tokens']:,}"
+        console.print(f"[{colour}] {number} [/] {escape(piece['id'])} [dim]{where}[/]", soft_wrap=True)
+    parts = []
+    for id, document, target in zip(batch.ids[0].tolist(), batch.documents[0].tolist(), learned, strict=True):
+        style = COLOURS[document % len(COLOURS)] + ("" if target else " strike")
+        parts.append(f"[{style}]{escape(visible(batches.tokenizer.piece(id)))}[/]")
+    console.print("".join(parts))
+    console.print(f"[dim]{context} tokens; struck out: {context - sum(learned)} that are only read[/]")
