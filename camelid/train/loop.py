@@ -83,8 +83,9 @@ def optimise(
         working.take_masters()
         state.step, state.tokens = number, state.tokens + options.batch_tokens
         seconds = time.perf_counter() - started
-        due = validation is not None and _due(state.step, options)
-        apart = validation_loss(working, validation, options, parallel) if due else None
+        apart = None
+        if validation is not None and _due(number, options):
+            apart = validation_loss(working, validation, options, parallel)
         yield Step(
             step=number,
             tokens=state.tokens,

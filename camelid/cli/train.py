@@ -1,0 +1,142 @@
+"""Train a model from a recipe, or go on with it."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from camelid.cli._open import Json, print_json
+from camelid.errors import MissingError, OptionError
+
+if TYPE_CHECKING:
+    from camelid.recipe import Recipe
+    from camelid.train.display import Display
+    from camelid.train.options import PretrainOptions
+    from camelid.train.parallel import Parallel
+    from camelid.train.step import Step
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A .toml file, or the name of a recipe that comes with camelid.")],
+    *,
+    set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path("runs"),
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Save and end after so many steps.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take on GPUs; start nothing.")] = False,
+    gpu: Annotated[str | None, typer.Option(help="With --dry-run: one kind of GPU, as `A100 80GB`.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="With --dry-run: how many of them.")] = None,
+    mfu: Annotated[float | None, typer.Option(help="With --dry-run: share of their peak that is reached.")] = None,
+    json: Json = False,
+) -> None:
+    """The same command goes on after a kill or a pause, from the newest checkpoint.
+
+    Data that is missing is prepared first. Ctrl-C, SIGTERM, SIGUSR1 and the end of a SLURM job lead to a save after the
+    step; the status is 75 then. Start it by torchrun or srun for several processes.
+    """
+    from camelid.recipe import read_recipe
+
+    read = read_recipe(recipe, set or ())
+    if dry_run:
+        from camelid.cli._plan import show_plan
+
+        show_plan(read, gpu, gpus, mfu, json)
+        return
+    if gpu is not None or gpus is not None or mfu is not None:
+        raise OptionError("--gpu, --gpus, --mfu: belong to --dry-run; what trains here is what is found here")
+    _check_torch()
+    from camelid.train.options import PretrainOptions
+    from camelid.train.parallel import Parallel
+    from camelid.train.stopping import STATUS
+
+    options = read.table("pretrain", PretrainOptions)
+    with Parallel(options.tensor_parallel) as parallel:
+        if parallel.n_ranks == 1:
+            _prepare(read, out / read.name)
+        told = _train(read, out / read.name, options, parallel, stop_after)
+        if parallel.is_main and json:
+            print_json(told)
+        elif parallel.is_main:
+            _say(told)
+    if told.get("reason") is not None:
+        raise typer.Exit(STATUS)
+
+
+def _check_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise MissingError("training needs torch: pip install 'camelid[train]'")
+
+
+def _prepare(recipe: Recipe, run: Path) -> None:
+    """Make the data if it is not there, and see that it is the recipe's."""
+    from camelid.cli.prepare import _bars, _tell
+    from camelid.data.prepare import prepare
+    from camelid.train.runs import DATA
+
+    with _bars() as show:
+        prepare(recipe, run / DATA, planned=_tell, progress=show)
+
+
+def _train(
+    recipe: Recipe, run: Path, options: PretrainOptions, parallel: Parallel, stop_after: int | None
+) -> dict[str, Any]:
+    """Train, showing it; returns what a person wants to know at the end."""
+    from camelid.train.stages.pretrain import STAGE, pretrain
+
+    told: dict[str, Any] = {"folder": str(run / STAGE), "step": 0, "steps": options.steps, "ended": "done"}
+    with ExitStack() as stack:
+        shown: list[Display] = []
+
+        def tell(event: str, about: dict[str, Any]) -> None:
+            if event == "start":
+                shown.append(stack.enter_context(_display(recipe, options, about)))
+            elif event == "save":
+                told["checkpoint"] = about["folder"]
+                for display in shown:
+                    display.saved(about["folder"])
+            else:
+                told["ended"] = event
+            told.update(
+                {name: about[name] for name in ("step", "unigram_entropy", "parameters", "reason") if name in about}
+            )
+
+        for step in pretrain(recipe, run, parallel, stop_after=stop_after, tell=tell):
+            for display in shown:
+                display.step(step)
+            told.update(_told(step))
+    return told
+
+
+def _display(recipe: Recipe, options: PretrainOptions, about: dict[str, Any]) -> Display:
+    from camelid.train.display import Display
+    from camelid.train.units import count
+
+    where = about["device"] if about["ranks"] == 1 else f"{about['ranks']} × {about['device']}"
+    threads = f", {about['threads']} threads" if about["device"] == "cpu" else ""
+    model = f"{count(about['parameters'])} parameters in {options.precision} on {where}{threads}"
+    tokens = options.steps * options.batch_tokens
+    entropy = about["unigram_entropy"]
+    return Display(f"{recipe.name}, pretrain", options.steps, tokens=tokens, about=model, unigram=entropy)
+
+
+def _told(step: Step) -> dict[str, Any]:
+    names = ("step", "tokens", "loss", "grad_norm", "lr", "tokens_per_second", "mfu", "memory_bytes", "validation_loss")
+    return {name: getattr(step, name) for name in names if getattr(step, name) is not None}
+
+
+def _say(told: dict[str, Any]) -> None:
+    folder = escape(told["folder"])
+    console = Console(highlight=False)
+    if "loss" not in told:
+        console.print(f"Nothing is left to do: {folder} has all {told['steps']:,} steps.", soft_wrap=True)
+    elif told["ended"] == "done":
+        console.print(f"Done: loss {told['loss']:.3f} after {told['step']:,} steps.", soft_wrap=True)
+        console.print(f'Try it: camelid generate {folder} "Once upon a time"', soft_wrap=True)
+    else:
+        console.print(f"Stopped at step {told['step']:,} of {told['steps']:,}, saved.", soft_wrap=True)
+        console.print("The same command goes on.")

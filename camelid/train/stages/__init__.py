@@ -1,0 +1,1 @@
+"""Stages of a model's training, one file each; pretraining is the first."""

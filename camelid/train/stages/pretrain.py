@@ -1,0 +1,205 @@
+"""Pretraining: prepared data and a recipe become a model, and a folder with everything that happened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from camelid.data.batches import Batches
+from camelid.data.manifest import NAME as MANIFEST
+from camelid.engine.memory import available_bytes, threads
+from camelid.errors import ResourceError
+from camelid.model.config import ModelConfig
+from camelid.model.llama_torch import LlamaTorch
+from camelid.model.options import ModelOptions
+from camelid.recipe import Recipe
+from camelid.train import kept
+from camelid.train.checkpoint import About, Checkpoints
+from camelid.train.devices import flops_per_token
+from camelid.train.initial import initialise
+from camelid.train.loop import State, micro_rows, optimise
+from camelid.train.malloc import keep_freed_memory
+from camelid.train.measured import fusing_pays, matrix_peak
+from camelid.train.optim import make_optimizer
+from camelid.train.options import PretrainOptions
+from camelid.train.parallel import Parallel
+from camelid.train.plan import RUNTIME_BYTES, memory_of
+from camelid.train.record import Record
+from camelid.train.runs import DATA, RECIPE
+from camelid.train.step import Step
+from camelid.train.stopping import Stopper, end_of_job
+from camelid.train.toml import to_toml
+from camelid.train.working import Working
+
+STAGE = "pretrain"
+Tell = Callable[[str, dict[str, Any]], None]
+"""What happened ("start", "save", "stop", "done") and what is known of it; the same words are kept in metrics.jsonl."""
+
+
+def pretrain(
+    recipe: Recipe, run: Path, parallel: Parallel, *, stop_after: int | None = None, tell: Tell | None = None
+) -> Iterator[Step]:
+    """Train until the recipe's last step, from the newest checkpoint if there is one; one `Step` for each change.
+
+    Every rank calls this. Checkpoints are saved as the options say, and at the end of every sitting.
+
+    Args:
+        recipe: its tables `model` and `pretrain`.
+        run: the run's folder, as runs/tiny, with its data in `data`.
+        parallel: the ranks, entered.
+        stop_after: steps after which this sitting saves and ends.
+        tell: is told of other things than steps, on rank 0.
+
+    Raises:
+        OptionError: the recipe is wrong, or not the one that the checkpoint was trained with.
+        MissingError, FormatError, VerifyError: the data is not there, damaged or changed.
+        ResourceError: memory or disk do not suffice, or another process trains here.
+        NumericsError: the loss or a gradient is lost; the last checkpoint is as it was.
+    """
+    with ExitStack() as stack:
+        if parallel.is_main:
+            stack.enter_context(kept.holding(run / STAGE))
+        sitting = _Sitting(recipe, run, parallel, tell or _nobody)
+        yield from sitting.steps(stack, stop_after)
+
+
+class _Sitting:
+    """What one process does from its start to its end."""
+
+    def __init__(self, recipe: Recipe, run: Path, parallel: Parallel, tell: Tell) -> None:
+        self.parallel, self.folder, self.tell = parallel, run / STAGE, tell
+        self.options = options = recipe.table("pretrain", PretrainOptions)
+        _set_up(parallel)
+        data, each = run / DATA, micro_rows(options, parallel)
+        self.batches = Batches(data, options.context, options.rows, recipe.seed)
+        apart = Batches(data, options.context, each * parallel.data_ranks, recipe.seed, validation=True)
+        self.validation = apart if apart.n_rows else None
+        self.config = recipe.table("model", ModelOptions).config(self.batches.manifest.vocab_size, options.context)
+        _check_memory(self.config, options.with_(micro_rows=each), parallel)
+        made_from = (self.batches.fingerprint(), recipe.seed, self.batches.tokenizer, recipe.as_json())
+        self.checkpoints = Checkpoints(self.folder, parallel, About(options, *made_from, (data / MANIFEST,)))
+        self.record: Record | None = None
+        self.state = self._begin(recipe.seed)
+        if parallel.is_main:
+            _write_recipe(run / RECIPE, recipe, options)
+
+    def steps(self, stack: ExitStack, stop_after: int | None) -> Iterator[Step]:
+        """Steps, saved where they must be."""
+        options, state, parallel = self.options, self.state, self.parallel
+        if state.step >= options.steps:
+            return
+        last = options.steps if stop_after is None else min(options.steps, state.step + stop_after)
+        peak = matrix_peak(parallel.device, options.precision)
+        fuse = options.compile if options.compile is not None else self._fusing_pays(peak)
+        self.record = self._begin_record(stack, peak, fuse)
+        working = Working(state.model, options, parallel, fuse)
+        stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
+        for step in optimise(state, working, self.batches, options, parallel, self.validation, peak):
+            if self.record is not None:
+                self.record.write(step)
+            yield step
+            asked = stopper.due(self.checkpoints.expected_seconds(state.model))
+            ends = asked or state.step >= last
+            if ends or (options.save_every and state.step % options.save_every == 0):
+                self._save()
+                stopper.saved()
+            if ends:
+                break
+        done = state.step >= options.steps
+        self._happened("done" if done else "stop", step=state.step, **({} if done else {"reason": stopper.reason}))
+
+    def _begin(self, seed: int) -> State:
+        """The newest checkpoint's state, or a new model's."""
+        with torch.device("meta"):
+            model = LlamaTorch(self.config, self.options.context)
+        model = self.parallel.shard(model, self.options.precision)
+        state = State(model, make_optimizer(model, self.options))
+        checkpoint = self.checkpoints.latest()
+        if checkpoint is None:
+            initialise(model, seed)
+        else:
+            self.checkpoints.restore(checkpoint, model, state.optimizer)
+            state.step, state.tokens = checkpoint.step, checkpoint.tokens
+        return state
+
+    def _fusing_pays(self, peak: float | None) -> bool:
+        left = (self.options.steps - self.state.step) * self.options.batch_tokens
+        flops = flops_per_token(self.config, self.options.context) * left
+        return fusing_pays(self.parallel.device, flops / self.parallel.n_ranks, peak)
+
+    def _begin_record(self, stack: ExitStack, peak: float | None, fuse: bool) -> Record | None:
+        device = self.parallel.device
+        about = {
+            "parameters": self.config.n_parameters,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "ranks": self.parallel.n_ranks,
+            "threads": torch.get_num_threads(),
+            "compiled": fuse,
+            "peak_flops": peak,
+        }
+        if not self.parallel.is_main:
+            return None
+        about["unigram_entropy"] = unigram_entropy(self.batches)
+        self.tell("start", {"step": self.state.step, "steps": self.options.steps, **about})
+        return stack.enter_context(Record(self.folder, self.options.steps, self.state.step, **about))
+
+    def _save(self) -> None:
+        state = self.state
+        path = self.checkpoints.save(state.step, state.tokens, state.model, state.optimizer)
+        self._happened("save", step=state.step, folder=path.name, seconds=self.checkpoints.seconds)
+
+    def _happened(self, event: str, **about: Any) -> None:
+        if self.record is not None:
+            self.record.event(event, **about)
+            self.tell(event, about)
+
+
+def unigram_entropy(batches: Batches, most: int = 10_000_000) -> float:
+    """Nats per token of a model that knows how frequent tokens are, and nothing else; of `most` tokens of a source,
+    weighted as in training."""
+    manifest = batches.manifest
+    frequencies, weights = np.zeros(manifest.vocab_size), sum(source.weight for source in manifest.sources)
+    for source in manifest.sources:
+        tokens = manifest.tokens(batches.data, source.name, batches.validation)
+        counts = np.bincount(tokens.slice(0, min(len(tokens), most)), minlength=manifest.vocab_size)
+        frequencies += counts / max(1, counts.sum()) * source.weight / weights
+    seen = frequencies[frequencies > 0]
+    return float(-(seen * np.log(seen)).sum())
+
+
+def _set_up(parallel: Parallel) -> None:
+    """Threads that help, and memory that stays."""
+    if parallel.device.type == "cpu":
+        keep_freed_memory()
+        torch.set_num_threads(min(torch.get_num_threads(), threads()[0]))
+
+
+def _check_memory(config: ModelConfig, options: PretrainOptions, parallel: Parallel) -> None:
+    """Refuse before anything is allocated."""
+    if parallel.device.type != "cpu":
+        return
+    need = memory_of(config, options, parallel.n_ranks).total - RUNTIME_BYTES
+    free = available_bytes()
+    if need > free:
+        raise ResourceError(
+            f"needs about {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB free; "
+            "try --set pretrain.micro_rows=1, --set pretrain.recompute=true, or a smaller model"
+        )
+
+
+def _write_recipe(path: Path, recipe: Recipe, options: PretrainOptions) -> None:
+    """The recipe as it is trained: all of this stage's options, the rest as it was given."""
+    text = to_toml({**recipe.as_json(), STAGE: options.model_dump(mode="json")})
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def _nobody(event: str, about: dict[str, Any]) -> None:
+    return
