@@ -38,7 +38,7 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
     types = _column(fields, "token_type", int, len(pieces)) if PREFIX + "token_type" in fields else None
     if types is None:
         types = [NORMAL] * len(pieces)
-    if not all(NORMAL <= one <= BYTE for one in types):
+    if not set(types) <= set(range(NORMAL, BYTE + 1)):
         raise FormatError(f"{PREFIX}token_type: a type outside {NORMAL} to {BYTE}; {_ADVICE}")
     shared: dict[str, Any] = {"extra": extra, "adds_eos": bool(fields.get(PREFIX + "add_eos_token", False))}
     if kind == "sentencepiece":
@@ -129,6 +129,10 @@ def _refuse_flags(vocabulary: Vocabulary) -> None:
 
 def _merges(fields: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = _column(fields, "merges", str)
+    words = " ".join(lines).split(" ")
+    pairs = list(zip(words[::2], words[1::2], strict=False))
+    if all(words) and [*map(" ".join, pairs)] == lines:  # as in nearly every file; several times faster than one by one
+        return pairs
     merges = [_merge(line) if line[:1] == " " else line.partition(" ")[::2] for line in lines]
     if not all(map(all, merges)):
         line = next(line for line, merge in zip(lines, merges, strict=True) if not all(merge))

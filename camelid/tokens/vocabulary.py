@@ -76,10 +76,10 @@ def protected(types: Sequence[int], pieces: Sequence[str], ids: Sequence[int | N
     Files are careless about the type of such pieces, and text that a user types must never become one of them.
     """
     safe = list(types)
-    for id, kind in enumerate(types):
-        looks = kind == USER and _LOOKS_CONTROL.fullmatch(pieces[id])
-        if looks or (kind in (NORMAL, USER) and pieces[id] in _INFILL):
-            safe[id] = CONTROL
+    users = [id for id, kind in enumerate(types) if kind == USER and _LOOKS_CONTROL.fullmatch(pieces[id])]
+    infill = [id for id, piece in enumerate(pieces) if piece in _INFILL and types[id] in (NORMAL, USER)]
+    for id in (*users, *infill):
+        safe[id] = CONTROL
     for role in ids:
         if role is not None and safe[role] in (NORMAL, USER, UNUSED):
             safe[role] = CONTROL
