@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 # The bits of a class; `csrc/text.h` has the same.
@@ -27,19 +28,23 @@ DIGITS = 64
 ALL = [code for code in range(sys.maxunicode + 1) if not 0xD800 <= code <= 0xDFFF]
 
 
-def classes() -> bytearray:
+def classes() -> bytes:
     """The class of each code point; surrogates have none."""
-    found = bytearray(sys.maxunicode + 1)
+    found = np.zeros(sys.maxunicode + 1, np.uint8)
     everything = "".join(map(chr, ALL))
     for expression, bit in BITS.items():
-        unmatched = set(normalizers.Replace(Regex(f"{expression}+"), "").normalize_str(everything))
-        for code in ALL:
-            found[code] |= 0 if chr(code) in unmatched else bit
+        unmatched = normalizers.Replace(Regex(f"{expression}+"), "").normalize_str(everything)
+        found[_codes(everything)] |= bit
+        found[_codes(unmatched)] &= 255 - bit
     alone = {part for part, _ in _digits_apart(everything) if len(part) == 1}
     for part, _ in _digits_apart("a".join(["", *alone, ""])):
         if part in alone:
             found[ord(part)] |= DIGITS
-    return found
+    return bytes(found)
+
+
+def _codes(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
 
 
 def _digits_apart(text: str) -> list[tuple[str, tuple[int, int]]]:
@@ -62,7 +67,7 @@ def header() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(found: bytearray) -> Iterator[str]:
+def _rows(found: bytes) -> Iterator[str]:
     starts = [code for code in range(len(found)) if code == 0 or found[code] != found[code - 1]]
     words = [f"0x{code << 8 | found[code]:x}," for code in starts]
     row = ""
