@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from camelid.data.decontaminate import Decontamination
 from camelid.data.dedup.decisions import Decisions
@@ -21,6 +23,8 @@ from camelid.data.shards import ShardWriter
 from camelid.data.stage import StageReport
 from camelid.data.units import Unit
 from camelid.tokens.tokenizer import Tokenizer
+
+_BATCH = 1_000_000  # characters that are tokenised at once
 
 
 @dataclass(frozen=True)
@@ -118,22 +122,38 @@ class Group:
 def encode_group(job: Job, group: Group) -> None:
     """Tokenise documents, those for training and those kept apart."""
     at, tokenizer = job.at, _tokenizer(job.at.tokenizer)
-    assert tokenizer.eos_id is not None
     report = StageReport("tokenise", filters=False)
+    ends = (tokenizer.bos_id, tokenizer.eos_id)
+    begin, end = (np.array([] if id is None else [id], np.uint32) for id in ends)
     folder, size = at.encoded / group.name, tokenizer.vocab_size
     with (
         ShardWriter(folder, group.source, size) as training,
         ShardWriter(folder, group.source, size, validation=True) as apart,
     ):
-        for name in group.units:
-            for document in read_documents(at.documents / f"{name}.jsonl.gz"):
-                ids = [*tokenizer.encode(document.text, bos=tokenizer.bos_id is not None), tokenizer.eos_id]
-                (apart if is_apart(document, job) else training).add(document, ids)
+        for batch in _batches(at.documents / f"{name}.jsonl.gz" for name in group.units):
+            for document, ids in zip(batch, tokenizer.encode_batch([one.text for one in batch]), strict=True):
+                whole = np.concatenate([begin, ids, end])
+                (apart if is_apart(document, job) else training).add(document, whole)
                 report.keep(document)
-                report.change("tokens", len(ids))
+                report.change("tokens", len(whole))
         shards = [*training.close(), *apart.close()]
     about = {"shards": [asdict(shard) for shard in shards], "stages": [_as_json(report)]}
     write_json(at.encoded / f"{group.name}.json", about)
+
+
+def _batches(paths: Iterable[Path]) -> Iterator[list[Document]]:
+    """Documents of files, about a megabyte at a time."""
+    batch: list[Document] = []
+    size = 0
+    for path in paths:
+        for document in read_documents(path):
+            batch.append(document)
+            size += len(document.text)
+            if size >= _BATCH:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def is_apart(document: Document, job: Job) -> bool:
