@@ -17,10 +17,11 @@ from camelid.serve.keys import Keys
 from camelid.serve.models import Models
 from camelid.serve.openai import routes as openai
 from camelid.serve.options import ServeOptions
-from camelid.serve.pages import chat_api, flow_api, flow_routes, models_routes
+from camelid.serve.pages import chat_api, flow_api, flow_routes, models_routes, runs_routes
 from camelid.serve.pages import routes as pages
 from camelid.serve.pages.answering import Answers
 from camelid.serve.pages.flows import Flows
+from camelid.serve.pages.runs import FOLDER, Shelf
 from camelid.weights.home import home
 
 
@@ -46,11 +47,12 @@ def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
     )
     app.state.models, app.state.options, app.state.keys = models, options, Keys(options.api_keys)
     app.state.flows, app.state.answers = Flows(), Answers()
+    app.state.runs = Shelf(options.runs or FOLDER)
     app.state.store = Store(options.data or home() / "serve.db")
     errors.install(app)
     app.add_middleware(Guards, options=options, keys=app.state.keys)
     for router in (openai.router, native.router, pages.router, login.router):
         app.include_router(router)
-    for router in (chat_api.router, flow_routes.router, flow_api.router, models_routes.router):
+    for router in (chat_api.router, flow_routes.router, flow_api.router, models_routes.router, runs_routes.router):
         app.include_router(router)
     return app

@@ -26,6 +26,7 @@ class ServeOptions(Options):
     max_waiting: int = Field(256, ge=0, description="Requests of a model that may wait for their turn; more get 429.")
     request_seconds: float = Field(600, gt=0, description="Longest time for a request.")
     shutdown_seconds: float = Field(30, ge=0, description="Time that running requests get to finish when it ends.")
+    runs: Path | None = Field(None, description="Folder of training runs that the pages show; else ./runs.")
     data: Path | None = Field(None, description="Where the pages keep conversations; else serve.db in camelid's home.")
 
     @field_validator("api_keys")

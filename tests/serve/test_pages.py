@@ -12,7 +12,7 @@ import pytest
 from camelid.serve.pages import shell
 from tests.serve.watched import Watched
 
-PAGES = ("/chat", "/flow", "/models", "/about", "/docs", "/login", "/chat/nowhere")
+PAGES = ("/chat", "/flow", "/models", "/runs", "/about", "/docs", "/login", "/chat/nowhere")
 STATIC, TEMPLATES = shell.HERE / "static", shell.HERE / "templates"
 
 
@@ -40,7 +40,7 @@ def test_a_page_names_its_files_and_nothing_from_elsewhere(client, path):
 
 def test_only_pages_that_are_there_have_tabs(client):
     tabs = dict(re.findall(r'<li><a href="([^"]+)"[^>]*>([^<]+)</a></li>', client.get("/about").text))
-    assert tabs == {"/chat": "Direct Chat", "/flow": "Flow", "/models": "Models", "/about": "About"}
+    assert tabs == {"/chat": "Direct Chat", "/flow": "Flow", "/models": "Models", "/runs": "Runs", "/about": "About"}
     assert list(tabs) == [tab.path for tab in shell.TABS if tab.path in tabs]
     for path in tabs:
         current = re.findall(r'<a href="([^"]+)" aria-current="page">', client.get(path).text)

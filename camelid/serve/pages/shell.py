@@ -45,6 +45,7 @@ TABS = (
     Tab("leaderboard", "/leaderboard", "Leaderboard"),
     Tab("flow", "/flow", "Flow"),
     Tab("models", "/models", "Models"),
+    Tab("runs", "/runs", "Runs"),
     Tab("about", "/about", "About"),
 )
 

@@ -1,0 +1,157 @@
+"""Curves of runs as geometry: what a template needs to draw a panel as SVG, without a script."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from camelid.train.plot import CURVES, smoothed
+from camelid.train.record import Metrics
+from camelid.train.units import count, duration
+
+WIDTH, HEIGHT = 440, 220
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26
+_MOST_POINTS = 400  # of a line; beyond them, the lowest and the highest of neighbours
+AGAINST = {"step": "step", "tokens": "tokens", "time": "seconds"}
+
+Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run in one panel.
+
+    Attributes:
+        number: of the run among those shown; its colour.
+        raw, strong: paths in SVG's words, empty if there is nothing; the values, and their means.
+        dots: single values, (x, y) in the picture.
+        level: height of a line that goes through; None for none.
+    """
+
+    number: int
+    raw: str
+    strong: str
+    dots: Points
+    level: float | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric of all runs shown.
+
+    Attributes:
+        x_ticks, y_ticks: (place in the picture, label).
+        summary: the panel in words, for those who do not see it.
+        range: x left, x right, y bottom, y top, so that a script can tell values from places.
+    """
+
+    name: str
+    title: str
+    lines: list[Line]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    summary: str
+    range: tuple[float, float, float, float]
+
+
+def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: str) -> Panel | None:
+    """The panel of one metric against `step`, `tokens` or `time`; None if no run has a value yet."""
+    curve, column = CURVES[name], AGAINST[against]
+    found = [_points(run, name, column, curve.scale) for _, run in runs]
+    marks = [_points(run, "validation_loss", column, 1.0) if name == "loss" else [] for _, run in runs]
+    levels = [run.about("unigram_entropy") if name == "loss" else None for _, run in runs]
+    if not any(found):
+        return None
+    ys = [y for points in (*found, *marks) for _, y in points] + [level for level in levels if level is not None]
+    xs = [x for points in found for x, _ in points]
+    zero = name in ("mfu", "tokens_per_second", "memory_bytes", "lr")
+    bottom, top, y_ticks = nice(0.0 if zero else min(ys), max(ys))
+    left, right = min(xs), max(max(xs), min(xs) + 1e-9)
+    place = _Place(left, right, bottom, top)
+    lines = []
+    for number, (points, dots, level) in enumerate(zip(found, marks, levels, strict=True)):
+        means = smoothed([y for _, y in points], max(1, len(points) // 50)) if curve.smoothed else []
+        strong = list(zip((x for x, _ in points), means, strict=True)) if means else points
+        path, height = place.path(thinned(points)) if curve.smoothed else "", None if level is None else place.y(level)
+        lines.append(Line(number, path, place.path(thinned(strong)), [place(*dot) for dot in dots], height))
+    x_ticks = [(place.x(x), _label(x, against)) for x in nice(left, right, 4)[2] if left <= x <= right]
+    return Panel(
+        name=name,
+        title=curve.title,
+        lines=lines,
+        x_ticks=x_ticks,
+        y_ticks=[(place.y(y), _short(y)) for y in y_ticks],
+        summary=_summary(curve.title, runs, found),
+        range=(left, right, bottom, top),
+    )
+
+
+def nice(low: float, high: float, parts: int = 4) -> tuple[float, float, list[float]]:
+    """Round numbers around a range: the lowest and the highest of them, and about `parts` + 1 in all."""
+    width = max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-12)
+    power = 10.0 ** math.floor(math.log10(width / parts))
+    step = next(power * size for size in (1, 2, 2.5, 5, 10) if width / (power * size) <= parts)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    ticks = [number * step for number in range(first, last + 1)]
+    return ticks[0], ticks[-1], ticks
+
+
+def thinned(points: Points, most: int = _MOST_POINTS) -> Points:
+    """At most `most` points that look the same: of neighbours the lowest and the highest, in their order."""
+    if len(points) <= most:
+        return points
+    parts, kept = most // 2, []
+    for part in range(parts):
+        near = points[len(points) * part // parts : len(points) * (part + 1) // parts]
+        low, high = min(near, key=lambda point: point[1]), max(near, key=lambda point: point[1])
+        kept += [low, high] if low[0] < high[0] else [high, low]
+    return kept
+
+
+class _Place:
+    """From values to places in the picture."""
+
+    def __init__(self, left: float, right: float, bottom: float, top: float) -> None:
+        self._left, self._bottom = left, bottom
+        self._across = (WIDTH - LEFT - RIGHT) / (right - left)
+        self._up = (HEIGHT - TOP - BOTTOM) / (top - bottom)
+
+    def x(self, value: float) -> float:
+        return round(LEFT + (value - self._left) * self._across, 1)
+
+    def y(self, value: float) -> float:
+        return round(HEIGHT - BOTTOM - (value - self._bottom) * self._up, 1)
+
+    def __call__(self, x: float, y: float) -> tuple[float, float]:
+        return self.x(x), self.y(y)
+
+    def path(self, points: Points) -> str:
+        return "M" + "L".join(f"{self.x(x):g} {self.y(y):g}" for x, y in points) if points else ""
+
+
+def _points(run: Metrics, name: str, against: str, scale: float) -> Points:
+    if name not in run.columns or against not in run.columns:
+        return []
+    xs, ys = run.points(name, against)
+    return [(x, y * scale) for x, y in zip(xs, ys, strict=True)]
+
+
+def _label(x: float, against: str) -> str:
+    if against == "time":
+        return duration(x)
+    return count(x) if against == "tokens" else f"{x:,.0f}"
+
+
+def _short(value: float) -> str:
+    return f"{round(value, 12):g}" if abs(value) < 10_000 else count(value)
+
+
+def _summary(title: str, runs: Sequence[tuple[str, Metrics]], found: list[Points]) -> str:
+    said = [
+        f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}"
+        for (name, _), points in zip(runs, found, strict=True)
+        if points
+    ]
+    return f"{title}: {'; '.join(said)}"
