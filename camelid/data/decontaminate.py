@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from camelid.data.document import Document, n_bytes
-from camelid.data.evaluation_text import EvaluationText, Found
+from camelid.data.evaluation_text import Found, evaluation_text
 from camelid.data.options import DecontaminateOptions
 from camelid.data.stage import MOST_EXAMPLES, StageReport
 from camelid.data.words import Words
@@ -25,7 +25,7 @@ class Decontamination:
     """
 
     def __init__(self, options: DecontaminateOptions, folder: Path) -> None:
-        self._text = EvaluationText(options, folder)
+        self._text = evaluation_text(options, folder)
         self._cuts = options.action == "cut"
         self.report = StageReport(NAME)
 

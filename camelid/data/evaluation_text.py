@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,18 @@ class EvaluationText:
                         if occurs[number]:
                             yield Found(item, *document.characters(place, table.length))
                             break
+
+
+def evaluation_text(options: DecontaminateOptions, folder: Path) -> EvaluationText:
+    """An `EvaluationText` that is kept for the next call, as long as its files do not change."""
+    paths = [folder / Path(file.path).expanduser() for file in options.against]
+    states = tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None for path in paths)
+    return _kept(options, folder, states)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept(options: DecontaminateOptions, folder: Path, states: tuple[object, ...]) -> EvaluationText:
+    return EvaluationText(options, folder)
 
 
 class _Normal:

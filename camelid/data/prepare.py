@@ -16,6 +16,7 @@ from typing import Any
 
 from camelid.data.dedup.decide import decide
 from camelid.data.estimate import Estimate, check_memory, estimate
+from camelid.data.evaluation_text import evaluation_text
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, inputs, read_json
 from camelid.data.jobs import Group, Job, encode_group, is_apart, keep_unit, read_unit
@@ -28,7 +29,7 @@ from camelid.data.stage import StageReport, merged
 from camelid.data.units import Unit, units
 from camelid.data.workers import Workers, default_workers
 from camelid.errors import OptionError
-from camelid.pedigree import write_pedigree
+from camelid.pedigree import describe_file, write_pedigree
 from camelid.recipe import Recipe
 from camelid.tokens.save import save_tokenizer
 from camelid.tokens.tokenizer import Tokenizer
@@ -37,6 +38,7 @@ from camelid.weights.writing import check_space
 
 Report = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
 
+ALL = slice(None)
 GROUP_BYTES = 256 * 2**20  # of text that one worker tokenises in one go
 
 
@@ -84,7 +86,7 @@ def prepare(
         FormatError: a file cannot be read.
         ResourceError: memory or disk do not suffice, or a worker was killed.
     """
-    work = _Preparing(recipe, folder, workers, progress)
+    work = Preparing(recipe, folder, workers, progress)
     at = work.at
     if overwrite:
         at.clear()
@@ -116,12 +118,15 @@ def try_out(recipe: Recipe, n_documents: int, progress: Report | None = None) ->
         for source in data.sources
     )
     with tempfile.TemporaryDirectory(prefix="camelid-") as name:
-        work = _Preparing(recipe, Path(name), 1, progress, data.with_(sources=few))
+        work = Preparing(recipe, Path(name), 1, progress, data.with_(sources=few))
         return work.run(trial=True)
 
 
-class _Preparing:
-    """One preparation; each method is a step, in order, and does only what is not done yet."""
+class Preparing:
+    """One preparation; each method is a step, in order, and does only what is not done yet.
+
+    Where a step takes a part, other processes may do other parts at the same time.
+    """
 
     def __init__(
         self,
@@ -137,18 +142,22 @@ class _Preparing:
         self.tokenizer_options = recipe.table("tokenizer", TokenizerOptions)
         self.at = DataFolder(folder)
         base = recipe.path.parent
-        Filters(self.options.rules, base)  # a wrong rule is said before anything is read
+        Filters(self.options.rules, base)  # a wrong rule is said before anything is read,
+        evaluation_text(self.options.decontaminate, base)  # and so are test items that are none
         self.units = units(self.options, base)
         self.job = Job(self.options, base, folder, recipe.seed)
         self._progress = progress or (lambda name, done, total: None)
 
     def plan(self) -> dict[str, Any]:
         """What the data is made from, as JSON."""
-        made_from = {
+        made_from: dict[str, Any] = {
             "seed": self.recipe.seed,
             "data": self.options.model_dump(mode="json"),
             "tokenizer": self.tokenizer_options.model_dump(mode="json"),
         }
+        against = [self.recipe.path.parent / Path(file.path) for file in self.options.decontaminate.against]
+        if against:
+            made_from["tests"] = [describe_file(path) for path in against]
         return {**made_from, "inputs": inputs(self.units)}
 
     def estimate(self) -> Estimate:
@@ -158,33 +167,39 @@ class _Preparing:
         """All steps; a trial may end before the tokenizer."""
         self.at.begin()
         with Workers(self.workers) as pool:
-            self._read(pool)
-            self._keep(pool)
+            self.read(pool)
+            self.compare()
+            self.keep(pool)
             try:
-                self._check_left()
-                self._learn()
+                self.learn()
             except OptionError as error:
                 if not trial:
                     raise
                 return Prepared(self.at.path, None, self._reports(()), notes=[str(error)])
-            groups = self._groups()
-            self._encode(pool, groups)
-            reports = self._reports(groups)
-            manifest = self._finish(pool, groups, reports)
-        return Prepared(self.at.path, manifest, reports, notes=_notes(manifest, self.options.validation))
+            self.encode(pool)
+            return self.finish(pool)
 
-    def _read(self, pool: Workers) -> None:
-        todo = [unit for unit in self.units if not self._is_done(self.at.read, unit)]
+    def read(self, pool: Workers, part: slice = ALL) -> None:
+        """Read and filter the units of a part."""
+        todo = [unit for unit in self.units[part] if not self._is_done(self.at.read, unit)]
         self._each(pool, "reading", functools.partial(read_unit, self.job), todo, lambda unit: unit.n_bytes)
 
-    def _keep(self, pool: Workers) -> None:
-        todo = [(number, unit) for number, unit in enumerate(self.units) if not self._is_done(self.at.kept, unit)]
-        if todo and self.options.dedup.stages() and not self.at.decisions.exists():
-            signed = [self.at.read / f"{unit.name}.npz" for unit in self.units]
-            size = sum(file.stat().st_size for file in signed)
-            self._progress("comparing", 0, size)
-            decide(signed, self.options.dedup, self.at.decisions)
-            self._progress("comparing", size, size)
+    def compare(self) -> None:
+        """Decide which documents are the same, when all units are read."""
+        if not self.options.dedup.stages() or self.at.decisions.exists():
+            return
+        if all(self._is_done(self.at.kept, unit) for unit in self.units):
+            return
+        signed = [self.at.read / f"{unit.name}.npz" for unit in self.units]
+        size = sum(file.stat().st_size for file in signed if file.exists())
+        self._progress("comparing", 0, size)
+        decide(signed, self.options.dedup, self.at.decisions)
+        self._progress("comparing", size, size)
+
+    def keep(self, pool: Workers, part: slice = ALL) -> None:
+        """Put decisions into effect for the units of a part."""
+        numbered = list(enumerate(self.units))[part]
+        todo = [(number, unit) for number, unit in numbered if not self._is_done(self.at.kept, unit)]
         self._each(pool, "keeping", functools.partial(keep_unit, self.job), todo, lambda pair: pair[1].n_bytes)
 
     def _check_left(self) -> None:
@@ -193,8 +208,13 @@ class _Preparing:
             reasons = [warning for report in reports for warning in report.warnings() if not report.documents_out]
             raise OptionError(f"data: no document is left: {'; '.join(reasons) or 'the sources are empty'}")
 
-    def _learn(self) -> None:
-        """Learn the tokenizer from the documents for training, or take the one that the recipe names."""
+    def learn(self) -> None:
+        """Learn the tokenizer from the documents for training, or take the one that the recipe names.
+
+        Raises:
+            OptionError: no document is left, or too few.
+        """
+        self._check_left()
         if self.at.tokenizer.exists():
             return
         if self.tokenizer_options.open is None:
@@ -232,14 +252,18 @@ class _Preparing:
                 groups.append(Group(unit.source.name, last.number + 1 if last else 0, (unit.name,), size))
         return groups
 
-    def _encode(self, pool: Workers, groups: list[Group]) -> None:
+    def encode(self, pool: Workers, part: slice = ALL) -> None:
+        """Tokenise the documents of a part."""
+        groups = self._groups()[part]
         todo = [group for group in groups if not (self.at.encoded / f"{group.name}.json").exists()]
         for group in todo:  # what a kill left
             shutil.rmtree(self.at.encoded / group.name, ignore_errors=True)
         self._each(pool, "tokenising", functools.partial(encode_group, self.job), todo, lambda group: group.n_bytes)
 
-    def _finish(self, pool: Workers, groups: list[Group], reports: Sequence[StageReport]) -> Manifest:
+    def finish(self, pool: Workers) -> Prepared:
         """Give shards their names, write the manifest, and remove what was between."""
+        groups = self._groups()
+        reports = self._reports(groups)
         shards = [shard for source in self.options.sources for shard in self._place(source.name, groups)]
         tokenizer = Tokenizer.open(self.at.tokenizer)
         assert tokenizer.eos_id is not None
@@ -260,7 +284,7 @@ class _Preparing:
         write_pedigree(self.at.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
         manifest.write(self.at.path)
         self.at.end()
-        return manifest
+        return Prepared(self.at.path, manifest, reports, notes=_notes(manifest, self.options.validation))
 
     def _place(self, source: str, groups: list[Group]) -> list[Shard]:
         """Move the shards of a source where they belong, numbered through; again, if a kill came between."""

@@ -21,7 +21,7 @@ from camelid.data.counting import Different, Frequent, Spread, Tally
 from camelid.data.dedup.options import DedupOptions
 from camelid.data.dedup.signatures import Signer
 from camelid.data.document import Document, n_bytes
-from camelid.data.evaluation_text import EvaluationText, spelled
+from camelid.data.evaluation_text import EvaluationText, evaluation_text, spelled
 from camelid.data.filters.pii import find_pii
 from camelid.data.options import DecontaminateOptions
 from camelid.data.reading import read_documents
@@ -104,7 +104,7 @@ def summarise(task: Task, numbered: tuple[int, Path]) -> Summary:
     number, path = numbered
     made, runs = Summary(), _Runs(number)
     signer = Signer(SIGNED)
-    tests = _tests(task.against, task.base) if task.against.against else None
+    tests = evaluation_text(task.against, task.base) if task.against.against else None
     for place, document in enumerate(read_documents(path)):
         words = Words(document.text)
         signer.add(document, words)
@@ -205,11 +205,6 @@ def _find_tests(made: Summary, document: Document, words: Words, tests: Evaluati
                 excerpt = f"{found.item.name}, item {found.item.number}: {document.text[found.start : found.stop]}"
                 made.test_examples.append({"id": document.id, "excerpt": excerpt})
         made.items.setdefault(found.item.name, set()).add(found.item.number)
-
-
-@functools.lru_cache(maxsize=1)
-def _tests(against: DecontaminateOptions, base: Path) -> EvaluationText:
-    return EvaluationText(against, base)
 
 
 def _language(text: str) -> str | None:
