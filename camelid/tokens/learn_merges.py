@@ -6,17 +6,32 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camelid.tokens.backend import has_bpe
 
 Pair = tuple[int, int]
 
 
+class Words(NamedTuple):
+    """Different words, and how often each came.
+
+    Attributes:
+        symbols: of all words, one after another; uint32.
+        starts: where each word begins and the last one ends, (words + 1,); uint64.
+        counts: (words,); int64.
+    """
+
+    symbols: NDArray[np.uint32]
+    starts: NDArray[np.uint64]
+    counts: NDArray[np.int64]
+
+
 def learn_merges(
-    words: Sequence[Sequence[int]],
-    counts: Sequence[int],
+    words: Words,
     lengths: Sequence[int],
     wanted: int,
     longest: int,
@@ -29,8 +44,7 @@ def learn_merges(
     one with the lower numbers is taken, so the result depends on the counts alone. The C++ loop and `plainly` agree.
 
     Args:
-        words: symbols of each word, 0 to `len(lengths) - 1`.
-        counts: how often each word came.
+        words: what to learn from; its symbols are 0 to `len(lengths) - 1`.
         lengths: characters or bytes of each symbol.
         wanted: most merges.
         longest: longest symbol that is made.
@@ -41,18 +55,14 @@ def learn_merges(
         The pairs; the merge at place n made symbol `len(lengths) + n`.
     """
     if not has_bpe():
-        return plainly(words, counts, lengths, wanted, longest, least, progress)
+        return plainly(words, lengths, wanted, longest, least, progress)
     from camelid.tokens import _bpe
 
-    symbols = np.fromiter((symbol for word in words for symbol in word), np.uint32)
-    starts = np.cumsum([0, *map(len, words)], dtype=np.uint64)
-    each = np.array(counts, np.int64)
-    return _bpe.learn_merges(symbols, starts, each, np.array(lengths, np.uint32), wanted, longest, least, progress)
+    return _bpe.learn_merges(*words, np.array(lengths, np.uint32), wanted, longest, least, progress)
 
 
 def plainly(
-    words: Sequence[Sequence[int]],
-    counts: Sequence[int],
+    words: Words,
     lengths: Sequence[int],
     wanted: int,
     longest: int,
@@ -60,7 +70,8 @@ def plainly(
     progress: Callable[[int], None] | None = None,
 ) -> list[Pair]:
     """`learn_merges` in plain Python: what the C++ loop must do, and does where that is not built."""
-    parts, size = [list(word) for word in words], list(lengths)
+    parts = [part.tolist() for part in np.split(words.symbols, words.starts[1:-1].astype(np.int64))]
+    counts, size = words.counts.tolist(), list(lengths)
     totals: defaultdict[Pair, int] = defaultdict(int)
     places: defaultdict[Pair, set[int]] = defaultdict(set)
     for place, part in enumerate(parts):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from camelid.errors import OptionError
 from camelid.options import Options
-from camelid.tokens.learn_merges import Pair, learn_merges
+from camelid.tokens.learn_merges import Pair, Words, learn_merges
 from camelid.tokens.pretokenizers import LLAMA2_WORDS, LLAMA3, splitter_named
 from camelid.tokens.sentencepiece_file import sentencepiece_vocabulary
 from camelid.tokens.tiktoken_file import SPECIALS
@@ -39,7 +40,7 @@ class TokenizerOptions(Options):
     )
     open: str | None = Field(None, description="Take an existing one instead: a path, or the name of a model.")
     vocab_size: int = Field(
-        32000, ge=300, le=1 << 20, description="Ids in all, control tokens and the 256 bytes included."
+        32000, ge=263, le=1 << 20, description="Ids in all, control tokens and the 256 bytes included."
     )
     least: int = Field(2, ge=1, description="Rarest word and rarest pair that are learned from.")
     longest_piece: int = Field(
@@ -49,7 +50,7 @@ class TokenizerOptions(Options):
         0.9999, gt=0, le=1, description="llama2: share of the characters that become pieces; rarer ones stay bytes."
     )
     words: int = Field(
-        4_000_000,
+        2_000_000,
         ge=1000,
         description="Different words that are held at once, about 100 bytes each; the most frequent are learned from.",
     )
@@ -87,11 +88,14 @@ def learn(documents: Iterable[str], options: TokenizerOptions, progress: Progres
 def _learn_bytes(words: Sequence[Word], options: TokenizerOptions, progress: Progress | None) -> Vocabulary:
     """Llama 3's kind: 256 bytes, what is merged, and Meta's 256 control tokens."""
     alphabet = list(byte_alphabet())
-    number = {byte: place for place, byte in enumerate(map(byte_alphabet().__getitem__, alphabet))}
-    spelled = [[number[byte] for byte in word] for word, _ in words]
+    number = np.empty(256, np.uint32)
+    number[[*byte_alphabet().values()]] = np.arange(256)
+    symbols = number[np.frombuffer(b"".join(word for word, _ in words), np.uint8)]
+    starts = np.cumsum([0, *(len(word) for word, _ in words)], dtype=np.uint64)
+    spelled = Words(symbols, starts, np.array([count for _, count in words], np.int64))
     wanted = options.vocab_size - len(alphabet) - len(SPECIALS)
     longest = options.longest_piece or 128
-    merges = _merges(spelled, words, [1] * len(alphabet), wanted, longest, options, progress)
+    merges = _merges(spelled, len(alphabet), wanted, longest, options, progress)
     pieces = _spell(alphabet, merges)
     ids = {name: len(pieces) + place for place, name in enumerate(SPECIALS)}
     return Vocabulary(
@@ -111,18 +115,14 @@ def _learn_bytes(words: Sequence[Word], options: TokenizerOptions, progress: Pro
 
 def _learn_characters(words: Sequence[Word], options: TokenizerOptions, progress: Progress | None) -> Vocabulary:
     """Llama 2's kind: control tokens, 256 bytes, what is merged, and the characters, in the order of Llama 2's file."""
-    texts = [(word.decode(), count) for word, count in words]
     room = options.vocab_size - len(_LLAMA2_CONTROL) - 256
-    alphabet = _alphabet(texts, options.coverage, room)
-    number = {character: place for place, character in enumerate(alphabet)}
-    parts: list[list[int]] = []
-    counts: list[Word] = []
-    for text, count in texts:
-        for run in _known_runs(text, number):
-            parts.append(run)
-            counts.append((b"", count))
+    codes = np.frombuffer(b"".join(word for word, _ in words).decode().encode("utf-32-le"), "<u4")
+    counts = np.array([count for _, count in words], np.int64)
+    word_of = np.repeat(np.arange(len(words)), [len(word.decode()) for word, _ in words])
+    alphabet = _alphabet(codes, counts[word_of], options.coverage, room)
+    spelled = _known_runs(codes, word_of, counts, alphabet)
     wanted, longest = room - len(alphabet), options.longest_piece or 16
-    merges = _merges(parts, counts, [1] * len(alphabet), wanted, longest, options, progress)
+    merges = _merges(spelled, len(alphabet), wanted, longest, options, progress)
     made = _spell(alphabet, merges)[len(alphabet) :]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     learned = [*made, *alphabet]
@@ -140,41 +140,48 @@ def _learn_characters(words: Sequence[Word], options: TokenizerOptions, progress
     )
 
 
-def _alphabet(texts: Sequence[tuple[str, int]], coverage: float, room: int) -> list[str]:
+def _alphabet(codes: NDArray[np.uint32], counts: NDArray[np.int64], coverage: float, room: int) -> list[str]:
     """The most frequent characters that make up `coverage` of all; without those that end lines or steer terminals."""
-    seen: Counter[str] = Counter()
-    for text, count in texts:
-        for character in text:
-            seen[character] += count
-    best = sorted((one for one in seen.items() if one[0].isprintable()), key=lambda one: (-one[1], one[0]))
+    different, place = np.unique(codes, return_inverse=True)
+    totals = np.zeros(len(different), np.int64)
+    np.add.at(totals, place, counts)
+    seen = ((chr(code), total) for code, total in zip(different.tolist(), totals.tolist(), strict=True))
+    best = sorted((one for one in seen if one[0].isprintable()), key=lambda one: (-one[1], one[0]))
     wanted, covered = coverage * sum(count for _, count in best), 0
     alphabet = []
-    for character, count in best[:room]:
+    for character, count in best[: max(room, 0)]:
         if covered >= wanted:
             break
         alphabet.append(character)
         covered += count
+    if SPACE not in alphabet:  # each text begins with it
+        alphabet[max(room, 1) - 1 :] = [SPACE]
     return alphabet
 
 
-def _known_runs(text: str, number: dict[str, int]) -> Iterable[list[int]]:
-    """The parts of a word between characters that are no pieces."""
-    run: list[int] = []
-    for character in text:
-        if character in number:
-            run.append(number[character])
-            continue
-        if run:
-            yield run
-        run = []
-    if run:
-        yield run
+def _known_runs(
+    codes: NDArray[np.uint32], word_of: NDArray[np.int64], counts: NDArray[np.int64], alphabet: Sequence[str]
+) -> Words:
+    """The parts of words between characters that are no pieces.
+
+    Args:
+        codes: characters of all words, one after another.
+        word_of: the word of each character.
+        counts: of each word.
+        alphabet: characters that are pieces; their places are the symbols.
+    """
+    number = np.full(int(codes.max(initial=0)) + 1, len(alphabet), np.uint32)
+    number[[ord(character) for character in alphabet]] = np.arange(len(alphabet))
+    symbols = number[codes]
+    known = np.flatnonzero(symbols < len(alphabet))
+    begins = np.flatnonzero((np.diff(known, prepend=-2) > 1) | (np.diff(word_of[known], prepend=-1) != 0))
+    starts = np.append(begins, len(known)).astype(np.uint64)
+    return Words(symbols[known], starts, counts[word_of[known[begins]]])
 
 
 def _merges(
-    spelled: Sequence[Sequence[int]],
-    words: Sequence[Word],
-    lengths: Sequence[int],
+    words: Words,
+    alphabet: int,
     wanted: int,
     longest: int,
     options: TokenizerOptions,
@@ -189,7 +196,7 @@ def _merges(
         if progress is not None:
             progress("merging", done, wanted)
 
-    merges = learn_merges(spelled, [count for _, count in words], lengths, wanted, longest, options.least, tell)
+    merges = learn_merges(words, [1] * alphabet, wanted, longest, options.least, tell)
     if len(merges) < wanted:
         most = options.vocab_size - wanted + len(merges)
         raise OptionError(
