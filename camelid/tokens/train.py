@@ -170,7 +170,7 @@ def _known_runs(
         counts: of each word.
         alphabet: characters that are pieces; their places are the symbols.
     """
-    number = np.full(int(codes.max(initial=0)) + 1, len(alphabet), np.uint32)
+    number = np.full(int(codes.max(initial=ord(SPACE))) + 1, len(alphabet), np.uint32)
     number[[ord(character) for character in alphabet]] = np.arange(len(alphabet))
     symbols = number[codes]
     known = np.flatnonzero(symbols < len(alphabet))

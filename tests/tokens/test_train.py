@@ -1,4 +1,4 @@
-"""Tokenizers that are learned: the same whatever the order; transformers, SentencePiece and tiktoken read them alike."""
+"""Learned tokenizers: the same whatever the order; transformers, SentencePiece and tiktoken read them alike."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_progress_is_told_and_may_stop_it() -> None:
 
 
 def test_the_library_learns_the_same_pieces() -> None:
-    """`tokenizers`' trainer, on the same words. It chooses otherwise between equally frequent pairs, so a few differ."""
+    """`tokenizers`' trainer, on the same words. Of equally frequent pairs it takes others, so a few pieces differ."""
     ours = learned("llama3")
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(LLAMA3), "isolated")
