@@ -87,8 +87,10 @@ class Parallel:
         self._mesh = init_device_mesh(self.device.type, sizes, mesh_dim_names=("data", "tensor"))
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._mesh is not None:
+            if kind is None:
+                dist.barrier()  # gloo aborts a process whose neighbours are gone before it is
             self._mesh = None
             dist.destroy_process_group()
 
