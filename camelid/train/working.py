@@ -99,7 +99,8 @@ def _copy(masters: LlamaTorch) -> LlamaTorch:
 def _adding_to(master: nn.Parameter) -> Any:
     @torch.no_grad()
     def add(parameter: Tensor) -> None:
-        assert parameter.grad is not None
+        if parameter.grad is None:  # an output matrix's, which is there already
+            return
         if master.grad is None:
             master.grad = parameter.grad.float()
         else:

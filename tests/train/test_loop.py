@@ -141,10 +141,12 @@ def test_recomputing_changes_nothing(data):
     assert all(torch.equal(grads[name], others[name]) for name in grads)
 
 
-def test_bf16_learns_as_float32_does(data):
+@pytest.mark.parametrize("ties", [True, False])
+def test_bf16_learns_as_float32_does(data, ties):
+    config = ModelConfig(**{**vars(CONFIG), "ties_embeddings": ties})
     batch = Batches(data, 32, 8, 0).step(0)
-    loss, grads = gradients(batch)
-    rounded, others = gradients(batch, OPTIONS.with_(precision="bf16"), pieces=2)
+    loss, grads = gradients(batch, config=config)
+    rounded, others = gradients(batch, OPTIONS.with_(precision="bf16"), config, pieces=2)
     assert rounded == pytest.approx(loss, rel=2e-3)
     assert all(grad.dtype == torch.float32 for grad in others.values())
     close(others, grads, 0.03)

@@ -35,6 +35,7 @@ from camelid.train.runs import DATA, RECIPE
 from camelid.train.step import Step
 from camelid.train.stopping import Stopper, end_of_job
 from camelid.train.toml import to_toml
+from camelid.train.trackers import open_trackers
 from camelid.train.working import Working
 
 STAGE = "pretrain"
@@ -47,7 +48,8 @@ def pretrain(
 ) -> Iterator[Step]:
     """Train until the recipe's last step, from the newest checkpoint if there is one; one `Step` for each change.
 
-    Every rank calls this. Checkpoints are saved as the options say, and at the end of every sitting.
+    Every rank calls this. Checkpoints are saved as the options say, and at the end of every sitting: of the recipe, of
+    `stop_after`, or when a signal or the job's time limit asks for it.
 
     Args:
         recipe: its tables `model` and `pretrain`.
@@ -74,6 +76,7 @@ class _Sitting:
 
     def __init__(self, recipe: Recipe, run: Path, parallel: Parallel, tell: Tell) -> None:
         self.parallel, self.folder, self.tell = parallel, run / STAGE, tell
+        self.recipe = recipe.as_json()
         self.options = options = recipe.table("pretrain", PretrainOptions)
         _set_up(parallel)
         data, each = run / DATA, micro_rows(options, parallel)
@@ -147,7 +150,8 @@ class _Sitting:
             return None
         about["unigram_entropy"] = unigram_entropy(self.batches)
         self.tell("start", {"step": self.state.step, "steps": self.options.steps, **about})
-        return stack.enter_context(Record(self.folder, self.options.steps, self.state.step, **about))
+        trackers = open_trackers(self.options.log_to, self.folder, self.state.step, {**self.recipe, **about})
+        return stack.enter_context(Record(self.folder, self.options.steps, self.state.step, trackers, **about))
 
     def _save(self) -> None:
         state = self.state
