@@ -96,13 +96,14 @@ def gopher_repetition(
     text, size = document.text, len(document.text)
     if not size:
         return "empty"
-    paragraphs = _PARAGRAPHS.split(text.strip())
+    several = "\n\n" in text
+    paragraphs = _PARAGRAPHS.split(text.strip()) if several else [text]
     count, characters = duplicates(paragraphs)
     if count / len(paragraphs) > options.max_duplicate_paragraphs:
         return "duplicate paragraphs"
     if characters / size > options.max_duplicate_paragraph_characters:
         return "characters in duplicate paragraphs"
-    lines = _LINES.split(text)
+    lines = _LINES.split(text) if several else text.split("\n")
     count, characters = duplicates(lines)
     if count / len(lines) > options.max_duplicate_lines:
         return "duplicate lines"

@@ -33,8 +33,11 @@ _EMAIL = re.compile(
 )
 _PHONE = re.compile(r"(?<![\w.+/-])(?:\+?1[-. ]?)?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-]|\.\d)", re.ASCII)
 _IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.ASCII)
-# Quick looks that rule most texts out: a pattern that begins with a digit is searched for much faster.
-_LIKE_PHONE, _LIKE_IP = re.compile(r"\d{3}\)? ?[-. ]?\d{3}[-. ]\d{4}"), re.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d")
+# Quick looks that rule most texts out: a pattern that begins with a character is searched for much faster.
+_LIKE_PHONE, _LIKE_IP = (
+    re.compile(r"[0-9]{3}\)? ?[-. ]?[0-9]{3}[-. ][0-9]{4}"),
+    re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\."),
+)
 _NO_PHONE = re.compile(r"isbn|issn|doi|#|https?:|www\.", re.IGNORECASE)
 _BEFORE = 50  # characters in which a word such as ISBN tells that a number is no telephone's
 
