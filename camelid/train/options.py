@@ -55,6 +55,8 @@ class PretrainOptions(Options):
     keep_last: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
     keep_every: int = Field(10_000, ge=0, description="Checkpoints of every such step are kept for ever; 0: none.")
 
+    log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="Where else numbers go.")
+
     def __init__(self, **values: Any) -> None:
         preset = values.get("preset", "llama2")
         if preset not in PRESETS:

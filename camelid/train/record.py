@@ -15,13 +15,16 @@ import statistics
 import time
 from array import array
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from camelid.errors import FormatError, MissingError, ResourceError
 from camelid.train.step import Step
+
+if TYPE_CHECKING:
+    from camelid.train.trackers import Tracker
 
 NAME = "metrics.jsonl"
 _RECENT_STEPS = 50
@@ -46,14 +49,17 @@ class Record:
         folder: of the stage, as `runs/tiny/pretrain`; there already.
         steps: the last step's number.
         start: steps that lie behind: 0, or the restored checkpoint's.
+        trackers: are told of every step too, and closed with the file.
         about: kept in the `start` event: what a reader may want to know of this sitting, as device or ranks.
 
     Raises:
         ResourceError: the file cannot be written.
     """
 
-    def __init__(self, folder: Path, steps: int, start: int = 0, **about: Any) -> None:
-        self._path, self._left = folder / NAME, TimeLeft(steps)
+    def __init__(
+        self, folder: Path, steps: int, start: int = 0, trackers: Sequence[Tracker] = (), **about: Any
+    ) -> None:
+        self._path, self._left, self._trackers = folder / NAME, TimeLeft(steps), trackers
         try:
             _end_line(self._path)
             self._file = self._path.open("a", encoding="utf-8")
@@ -64,7 +70,9 @@ class Record:
     def write(self, step: Step) -> None:
         """Append a step."""
         values = {name: value for name, value in asdict(step).items() if value is not None}
-        self._append({**values, "seconds_left": round(self._left.after(step), 3)})
+        line = self._append({**values, "seconds_left": round(self._left.after(step), 3)})
+        for tracker in self._trackers:
+            tracker.step({name: value for name, value in line.items() if value is not None})
 
     def event(self, event: str, **values: Any) -> None:
         """Append something else that happened, as `event("save", step=1000, folder="step1000-tokens4M")`."""
@@ -73,6 +81,8 @@ class Record:
     def close(self) -> None:
         """Nothing more will come."""
         self._file.close()
+        for tracker in self._trackers:
+            tracker.close()
 
     def __enter__(self) -> Self:
         return self
@@ -80,14 +90,15 @@ class Record:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _append(self, values: dict[str, Any]) -> None:
+    def _append(self, values: dict[str, Any]) -> dict[str, Any]:
         numbers = {name: None if _is_lost(value) else value for name, value in values.items()}
-        line = json.dumps({**numbers, "time": round(time.time(), 3)}, ensure_ascii=False, allow_nan=False)
+        line = {**numbers, "time": round(time.time(), 3)}
         try:
-            self._file.write(line + "\n")
+            self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise ResourceError(f"{self._path}: cannot be written ({error.strerror}); free some disk") from None
+        return line
 
 
 class Metrics:
