@@ -158,6 +158,9 @@ class Preparing:
         against = [self.recipe.path.parent / Path(file.path) for file in self.options.decontaminate.against]
         if against:
             made_from["tests"] = [describe_file(path) for path in against]
+        lists = self.options.rules.get("url", {}).get("files", ())
+        if lists:
+            made_from["lists"] = [describe_file(self.recipe.path.parent / Path(path)) for path in lists]
         return {**made_from, "inputs": inputs(self.units)}
 
     def estimate(self) -> Estimate:

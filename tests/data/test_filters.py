@@ -15,7 +15,7 @@ from camelid.data.filters.pii import find_pii
 from camelid.data.filters.rules import RULES, Filters, rule_options
 from camelid.data.stage import StageReport
 from camelid.data.words import Words
-from camelid.errors import OptionError
+from camelid.errors import MissingError, OptionError
 
 FREQUENT = """the be to of and that have with a in is it for on was as by at from they we say her she or an will my one
 all would there their what so up out if about who get which go me when make can like time no just him know take people
@@ -364,6 +364,8 @@ def test_blocked_sites_come_from_files_beside_the_recipe(tmp_path):
     filters = Filters({"url": {"files": ["sites.txt"]}}, tmp_path)
     urls = ["http://a.bad.example:8080/x", "other.example/page", "https://other.example/", None, "http://[broken"]
     assert [filters(Document(GOOD, "d", "s", url)) is None for url in urls] == [True, True, False, False, False]
+    with pytest.raises(MissingError, match=r"nothing.txt: No such file"):
+        Filters({"url": {"files": ["nothing.txt"]}}, tmp_path)
     assert domain("HTTPS://User@Www.Example.ORG:1/x") == "www.example.org"
 
 

@@ -242,6 +242,9 @@ def test_the_same_again_does_nothing_and_something_else_is_refused(recipe, tmp_p
         "--overwrite",
     ):
         assert difference in str(caught.value)
+    (recipe.parent / "bad.txt").write_text("bad.example")
+    with pytest.raises(OptionError, match=r"lists not there → \[\{"):
+        prepare(read_recipe(recipe, ['data.rules.url.files=["bad.txt"]']), folder, 1)
     with (recipe.parent / "web.jsonl").open("a") as file:
         file.write(json.dumps({"text": story(random.Random(0), 4)}) + "\n")
     with pytest.raises(OptionError, match="the files of source web have changed"):

@@ -31,18 +31,14 @@ class Licence(Options):
 
 
 def url(document: Document, words: Words, options: Url, report: StageReport) -> Document | str:
-    """Drop documents from blocked sites; those without a URL stay.
-
-    Raises:
-        MissingError: a list that is not there.
-    """
+    """Drop documents from blocked sites; those without a URL stay."""
     if document.url is None:
         return document
-    blocked = _blocked(options.block, options.files)
-    if _bare(document.url) in blocked:
+    bad = blocked(options)
+    if _bare(document.url) in bad:
         return "blocked URL"
     parts = domain(document.url).split(".")
-    if any(".".join(parts[i:]) in blocked for i in range(len(parts))):
+    if any(".".join(parts[i:]) in bad for i in range(len(parts))):
         return "blocked domain"
     return document
 
@@ -63,6 +59,15 @@ def domain(address: str) -> str:
         return urlsplit(address if "//" in address else f"//{address}").hostname or ""
     except ValueError:  # brackets that are no IPv6 address
         return ""
+
+
+def blocked(options: Url) -> frozenset[str]:
+    """Domains and URLs of all lists.
+
+    Raises:
+        MissingError: a list that is not there.
+    """
+    return _blocked(options.block, options.files)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.document import Document
-from camelid.data.filters.blocked import Licence, Url, licence, url
+from camelid.data.filters.blocked import Licence, Url, blocked, licence, url
 from camelid.data.filters.c4 import C4, c4
 from camelid.data.filters.fineweb import FineWeb, fineweb
 from camelid.data.filters.gopher import GopherQuality, GopherRepetition, gopher_quality, gopher_repetition
@@ -97,6 +97,7 @@ def rule_options(name: str, values: Mapping[str, Any], folder: Path = Path()) ->
 
     Raises:
         OptionError: an unknown rule or threshold, or a value that is refused.
+        MissingError: a list that is not there.
     """
     rule = next((rule for rule in RULES if rule.name == name), None)
     if rule is None:
@@ -106,5 +107,6 @@ def rule_options(name: str, values: Mapping[str, Any], folder: Path = Path()) ->
     except OptionError as error:
         raise OptionError(f"data.rules.{name}.{error}") from None
     if isinstance(options, Url):
-        return options.with_(files=tuple(str(folder / file) for file in options.files))
+        options = options.with_(files=tuple(str(folder / file) for file in options.files))
+        blocked(options)  # a list that is not there is said at once
     return options
