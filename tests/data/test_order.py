@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from camelid.errors import OptionError
 
 SOURCES = st.lists(st.tuples(st.integers(1, 3000), st.floats(0.05, 5)), min_size=1, max_size=5)
 M64 = 2**64 - 1
+GOLDEN_ROWS = ["1.0.1", "0.0.1", "0.0.3", "0.0.0"]
 GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -73,6 +75,16 @@ def test_is_what_the_specification_says(seed, sources, samples):
     rows = Order(seed, sources).rows(0, samples)
     found = list(zip(rows.source.tolist(), rows.epoch.tolist(), rows.row.tolist(), strict=True))
     assert found == slow_order(seed, sources, samples)
+
+
+def test_the_example_of_the_specification():
+    """The order never changes: runs and their records depend on it."""
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    told = page.partition("row of the first samples:")[2].split("```")[1].split()
+    rows = Order(0, [(5, 2.0), (3, 1.0)]).rows(0, len(told))
+    places = zip(rows.source.tolist(), rows.epoch.tolist(), rows.row.tolist(), strict=True)
+    assert [f"{source}.{epoch}.{row}" for source, epoch, row in places] == told
+    assert told[:4] == GOLDEN_ROWS
 
 
 @settings(max_examples=50, deadline=None)
