@@ -22,6 +22,7 @@ void PairTable::reserve(size_t pairs) {
     while (size < pairs * 2) size *= 2;
     entries_.assign(size, {});
     mask_ = size - 1;
+    signs_.assign(size / 8, 0);
 }
 
 void PairTable::insert(uint32_t left, uint32_t right, Merge merge) {
@@ -29,6 +30,42 @@ void PairTable::insert(uint32_t left, uint32_t right, Merge merge) {
     size_t at = place(key);
     while (entries_[at].key != EMPTY && entries_[at].key != key) at = (at + 1) & mask_;
     entries_[at] = {key, merge};
+    signs_[sign(key) >> 6] |= 1ull << (sign(key) & 63);
+}
+
+PieceTable::PieceTable(const std::vector<std::pair<std::string, uint32_t>>& words) {
+    size_t size = 16;
+    while (size < words.size() * 2) size *= 2;
+    entries_.resize(size);
+    for (const auto& [word, id] : words) {
+        const uint32_t hash = hash_of((Text)word.data(), word.size());
+        size_t at = hash & (size - 1);
+        while (entries_[at].id != NO_ID) at = (at + 1) & (size - 1);
+        entries_[at] = {hash, (uint32_t)text_.size(), (uint32_t)word.size(), id};
+        text_ += word;
+    }
+}
+
+uint32_t PieceTable::find(Text p, size_t length) const {
+    const uint32_t hash = hash_of(p, length);
+    for (size_t at = hash & (entries_.size() - 1);; at = (at + 1) & (entries_.size() - 1)) {
+        const Entry& entry = entries_[at];
+        if (entry.id == NO_ID) return NO_ID;
+        if (entry.hash == hash && entry.length == length && !std::memcmp(&text_[entry.start], p, length)) return entry.id;
+    }
+}
+
+uint32_t PieceTable::hash_of(Text p, size_t length) {
+    uint64_t hash = length;
+    for (; length; ) {
+        uint64_t part = 0;
+        const size_t n = length < 8 ? length : 8;
+        std::memcpy(&part, p, n);
+        hash = (hash ^ part) * 0x9E3779B97F4A7C15ull;
+        hash ^= hash >> 29;
+        p += n, length -= n;
+    }
+    return (uint32_t)(hash >> 16);
 }
 
 WordCache::Slot* WordCache::set_of(const uint64_t key[4]) {
@@ -57,14 +94,13 @@ void WordCache::insert(const uint64_t key[4], const uint32_t* ids, size_t n) {
 
 Encoder::Encoder(std::vector<Match> stages, const std::vector<std::pair<std::string, uint32_t>>& words,
                  const std::vector<Merge>& merges, bool whole_words)
-    : stages_(std::move(stages)), whole_words_(whole_words), merges_((uint32_t)merges.size()) {
+    : stages_(std::move(stages)), merges_((uint32_t)merges.size()) {
     std::fill_n(byte_ids_, 256, NO_ID);
     std::fill_n(ascii_, 128, NO_ID);
     const bool bytes = !stages_.empty();
     std::unordered_map<uint32_t, const std::string*> spelled;
     for (const auto& [text, id] : words) {
         if (id >= 1u << 24) throw std::invalid_argument("an id is too large");
-        if (whole_words) words_.emplace(text, id);
         if (!bytes) spelled.emplace(id, &text);
         const Text p = (Text)text.data();
         if (bytes && text.size() == 1) byte_ids_[*p] = id;
@@ -83,6 +119,11 @@ Encoder::Encoder(std::vector<Match> stages, const std::vector<std::pair<std::str
         pairs_.insert(one.left, one.right, {rank, one.id});
         if (!bytes) join(*spelled.at(one.id));
     }
+    if (whole_words) words_ = std::make_unique<PieceTable>(words);
+    if (bytes && std::find(byte_ids_, byte_ids_ + 256, NO_ID) == byte_ids_ + 256)
+        for (unsigned left = 0; left < 256; left++)
+            for (unsigned right = 0; right < 256; right++)
+                byte_pairs_.push_back(pairs_.find(byte_ids_[left], byte_ids_[right]));
     if (const auto block = characters_.find(BLOCK); block != characters_.end()) ascii_[' '] = block->second;
 }
 
@@ -177,14 +218,14 @@ void Encoder::word(Text p, Text end, Text limit, std::vector<uint32_t>& out, Scr
 }
 
 void Encoder::compute(Text p, Text end, std::vector<uint32_t>& out, Scratch& scratch) const {
-    if (whole_words_) {
-        const auto found = words_.find(std::string((const char*)p, end - p));
-        if (found != words_.end()) return out.push_back(found->second);
+    if (words_) {
+        const uint32_t id = words_->find(p, end - p);
+        if (id != NO_ID) return out.push_back(id);
     }
     scratch.ids.clear();
     stages_.empty() ? spell_characters(p, end, scratch) : spell_bytes(p, end, scratch);
     if (scratch.ids.size() >= NO_ID) throw std::length_error("a word is too long");
-    scratch.ids.size() <= SHORT ? merge_short(scratch) : merge_long(scratch);
+    scratch.ids.size() <= SHORT ? merge_short(p, scratch) : merge_long(p, scratch);
     out.insert(out.end(), scratch.ids.begin(), scratch.ids.end());
 }
 
@@ -211,16 +252,18 @@ void Encoder::spell_characters(Text p, Text end, Scratch& scratch) const {
     }
 }
 
+// The merge of two neighbours in a word that is spelled and nothing more.
+PairTable::Merge Encoder::first(Text p, const Scratch& scratch, size_t at) const {
+    return byte_pairs_.empty() ? pairs_.find(scratch.ids[at], scratch.ids[at + 1]) : byte_pairs_[p[at] << 8 | p[at + 1]];
+}
+
 // Look at all pairs for the best one, again and again.
-void Encoder::merge_short(Scratch& scratch) const {
+void Encoder::merge_short(Text p, Scratch& scratch) const {
     uint32_t* ids = scratch.ids.data();
     size_t n = scratch.ids.size();
     uint32_t ranks[SHORT], merged[SHORT];
-    const auto look = [&](size_t at) {
-        const auto found = pairs_.find(ids[at], ids[at + 1]);
-        ranks[at] = found.rank, merged[at] = found.id;
-    };
-    for (size_t at = 0; at + 1 < n; at++) look(at);
+    const auto put = [&](size_t at, PairTable::Merge found) { ranks[at] = found.rank, merged[at] = found.id; };
+    for (size_t at = 0; at + 1 < n; at++) put(at, first(p, scratch, at));
     scratch.steps += n;
     while (n > 1) {
         const size_t best = std::min_element(ranks, ranks + n - 1) - ranks;
@@ -232,9 +275,9 @@ void Encoder::merge_short(Scratch& scratch) const {
         if (best + 1 < n) {
             std::memmove(ranks + best + 1, ranks + best + 2, (n - best - 2) * sizeof *ranks);
             std::memmove(merged + best + 1, merged + best + 2, (n - best - 2) * sizeof *merged);
-            look(best);
+            put(best, pairs_.find(ids[best], ids[best + 1]));
         }
-        if (best) look(best - 1);
+        if (best) put(best - 1, pairs_.find(ids[best - 1], ids[best]));
     }
     scratch.ids.resize(n);
 }
@@ -242,7 +285,7 @@ void Encoder::merge_short(Scratch& scratch) const {
 // Ranks in waves: all places of the best rank, from the left, before those of the next. A place is in the bucket of the
 // rank that it had when it was put there; one that has changed since is passed over. Where a merge makes a pair of a
 // better rank, which a trained vocabulary never has, the wave waits until that one is done.
-void Encoder::merge_long(Scratch& s) const {
+void Encoder::merge_long(Text p, Scratch& s) const {
     const uint32_t n = (uint32_t)s.ids.size();
     s.next.resize(n), s.previous.resize(n), s.ranks.assign(n, NO_ID), s.merged.resize(n);
     s.bucket_of.resize(merges_, 0);
@@ -251,8 +294,7 @@ void Encoder::merge_long(Scratch& s) const {
     std::vector<size_t> cursors;
     std::vector<bool> sorted;
     const auto later = [](const auto& one, const auto& two) { return one.first > two.first; };
-    const auto look = [&](uint32_t at) {
-        const auto found = pairs_.find(s.ids[at], s.ids[s.next[at]]);
+    const auto put = [&](uint32_t at, PairTable::Merge found) {
         s.ranks[at] = found.rank, s.merged[at] = found.id;
         s.steps++;
         if (found.rank == NO_ID) return;
@@ -270,7 +312,8 @@ void Encoder::merge_long(Scratch& s) const {
         places.push_back(at);
     };
     for (uint32_t at = 0; at < n; at++) s.next[at] = at + 1, s.previous[at] = at - 1;
-    for (uint32_t at = 0; at + 1 < n; at++) look(at);
+    for (uint32_t at = 0; at + 1 < n; at++) put(at, first(p, s, at));
+    const auto look = [&](uint32_t at) { put(at, pairs_.find(s.ids[at], s.ids[s.next[at]])); };
     while (!s.waiting.empty()) {
         const auto [rank, bucket] = s.waiting.front();
         if (!sorted[bucket]) {

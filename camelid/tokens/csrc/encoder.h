@@ -22,7 +22,8 @@ class PairTable {
     void reserve(size_t pairs);
     void insert(uint32_t left, uint32_t right, Merge merge);  // a later one replaces an earlier one
     Merge find(uint32_t left, uint32_t right) const {
-        const uint64_t key = (uint64_t)left << 32 | right;
+        const uint64_t key = (uint64_t)left << 32 | right, bit = sign(key);
+        if (!(signs_[bit >> 6] >> (bit & 63) & 1)) return {};
         for (size_t at = place(key);; at = (at + 1) & mask_) {
             if (entries_[at].key == key) return entries_[at].merge;
             if (entries_[at].key == EMPTY) return {};
@@ -36,8 +37,25 @@ class PairTable {
         Merge merge;
     };
     size_t place(uint64_t key) const { return (key * 0x9E3779B97F4A7C15ull >> 32) & mask_; }
+    size_t sign(uint64_t key) const { return (key * 0x9E3779B97F4A7C15ull >> 20) & (signs_.size() * 64 - 1); }
     std::vector<Entry> entries_{1};
     size_t mask_ = 0;
+    std::vector<uint64_t> signs_ = std::vector<uint64_t>(1);  // a bit for each pair: most that are not there are told by it
+};
+
+// Bytes → id, for the words that are pieces.
+class PieceTable {
+  public:
+    explicit PieceTable(const std::vector<std::pair<std::string, uint32_t>>& words);
+    uint32_t find(Text p, size_t length) const;  // NO_ID if it is not there
+
+  private:
+    struct Entry {
+        uint32_t hash = 0, start = 0, length = 0, id = NO_ID;
+    };
+    static uint32_t hash_of(Text p, size_t length);
+    std::vector<Entry> entries_;
+    std::string text_;
 };
 
 // Words of up to 31 bytes with up to 8 ids; a newer word takes the place of an older one, so it never grows.
@@ -88,19 +106,20 @@ class Encoder {
     void compute(Text p, Text end, std::vector<uint32_t>& out, Scratch& scratch) const;
     void spell_bytes(Text p, Text end, Scratch& scratch) const;
     void spell_characters(Text p, Text end, Scratch& scratch) const;
-    void merge_short(Scratch& scratch) const;
-    void merge_long(Scratch& scratch) const;
+    PairTable::Merge first(Text p, const Scratch& scratch, size_t at) const;
+    void merge_short(Text p, Scratch& scratch) const;
+    void merge_long(Text p, Scratch& scratch) const;
     void cut_characters(Text p, Text end, std::vector<uint32_t>& out, Scratch& scratch) const;
     void join(const std::string& piece);
     std::unique_ptr<Scratch> take();
     void give(std::unique_ptr<Scratch> scratch);
 
     std::vector<Match> stages_;
-    bool whole_words_;
     PairTable pairs_;
     uint32_t merges_ = 0;
     uint32_t byte_ids_[256];
-    std::unordered_map<std::string, uint32_t> words_;     // with whole_words
+    std::vector<PairTable::Merge> byte_pairs_;            // of two bytes; empty if a byte has no piece
+    std::unique_ptr<PieceTable> words_;                   // with whole_words
     std::unordered_map<uint32_t, uint32_t> characters_;   // SentencePiece: beyond ASCII
     uint32_t ascii_[128];
     // SentencePiece: may two neighbours, by class, be inside one piece? 0–127 ASCII with a space for ▁, 128 all others.
