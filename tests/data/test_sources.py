@@ -133,11 +133,12 @@ def test_cutting_changes_no_document(tmp_path, kind):
         ("file", ["one\ntwo\n\nthree"], ["a.txt"]),
         ("blank-line", ["one\ntwo", "three"], ["a.txt#0", "a.txt#9"]),
         ("line", ["one", "two", "three"], ["a.txt#0", "a.txt#4", "a.txt#9"]),
+        ("mark", ["one", "\nthree"], ["a.txt#0", "a.txt#8"]),
     ],
 )
 def test_text_is_split_as_asked(tmp_path, split, texts, ids):
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
-    found, _ = read(tmp_path, kind="text", path="a.txt", split=split)
+    found, _ = read(tmp_path, kind="text", path="a.txt", split=split, mark="two")
     assert [one.text for one in found] == texts
     assert [one.id for one in found] == ids
 

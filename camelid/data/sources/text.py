@@ -1,4 +1,4 @@
-"""Plain text: a document a file, or one between blank lines, or one a line."""
+"""Plain text: a document a file, or one a line, or what is between blank lines or marks."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from camelid.data.records import Malformed
 class Source(FileOptions):
     """Text files in UTF-8; plain, .gz or .zst."""
 
-    split: Literal["file", "blank-line", "line"] = Field("file", description="What ends a document.")
+    split: Literal["file", "blank-line", "line", "mark"] = Field("file", description="What ends a document.")
+    mark: str = Field("<|endoftext|>", min_length=1, description="With split = mark: a line of its own that ends one.")
 
 
 def pieces(options: Source, folder: Path) -> list[Piece]:
-    """Files; the large ones cut at blank lines or ends of lines, if documents end there.
+    """Files; the large ones cut where documents end, if that is not only where files do.
 
     Raises:
         MissingError: there are no such files.
@@ -28,7 +29,8 @@ def pieces(options: Source, folder: Path) -> list[Piece]:
     found = find_files(options, folder)
     if options.split == "file":
         return [whole(path, label) for path, label in found]
-    ending = b"\n" if options.split == "line" else b"\n\n"
+    endings = {"line": b"\n", "blank-line": b"\n\n", "mark": f"\n{options.mark}\n".encode()}
+    ending = endings[options.split]
     return [piece for path, label in found for piece in cut(path, label, ending, options.unit_bytes)]
 
 
@@ -46,8 +48,9 @@ def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
 def _documents(piece: Piece, options: Source) -> Iterator[tuple[int, list[bytes | None]]]:
     """Offset and lines of each document; what is too long already is held no further."""
     begin, held, size = 0, list[bytes | None](), 0
+    ending = options.mark.encode() if options.split == "mark" else b""
     for offset, line in lines(piece, 4 * options.longest):
-        if line is not None and not line.strip():
+        if line is not None and line.strip() == ending:
             if held:
                 yield begin, held
             held, size = [], 0
