@@ -50,6 +50,9 @@ def run(
     if gpu is not None or gpus is not None or mfu is not None:
         raise OptionError("--gpu, --gpus, --mfu: belong to --dry-run; what trains here is what is found here")
     _check_torch()
+    from camelid.train.malloc import sleep_while_waiting
+
+    sleep_while_waiting()
     from camelid.train.options import PretrainOptions
     from camelid.train.parallel import Parallel
     from camelid.train.stopping import STATUS
