@@ -110,9 +110,8 @@ class StageReport:
 
 def merged(name: str, parts: Iterable[StageReport]) -> StageReport:
     """The account of a stage from those of its parts, in their order."""
-    whole = StageReport(name)
-    for number, part in enumerate(parts):
-        if number == 0:
-            whole.filters = part.filters
+    some = list(parts)
+    whole = StageReport(name, filters=any(part.filters for part in some))
+    for part in some:
         whole.merge(part)
     return whole

@@ -50,7 +50,7 @@ class Decisions:
         if options.paragraph:
             first, last = about["paragraphs"][unit : unit + 2]
             self._paragraphs = _part(folder / "paragraphs.npy", first, last)
-        self.reports = {name: StageReport(name) for name in options.stages()}
+        self.reports = {name: StageReport(name, filters=name != "url") for name in options.stages()}
 
     def apply(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents of the unit that stay; the same documents in the same order as were signed.
@@ -75,6 +75,7 @@ class Decisions:
     def _through(self, document: Document, reason: int, repeated: NDArray[np.uint8]) -> Document | None:
         """A document through the stages, counted in each that it reaches."""
         for name, report in self.reports.items():
+            report.filters |= document.url is not None  # without any URL, dropping none is no news
             if reason == 1 + STAGES.index(name):
                 report.drop(document, REASONS[name])
                 return None
