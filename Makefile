@@ -1,7 +1,7 @@
 # make chat   set up and talk with a small real model
 # make test   set up and run every test
 # make lint   style and types
-# make sanitize   the C++ engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make sanitize   the tests of the C++ parts under AddressSanitizer and UndefinedBehaviorSanitizer
 
 # The first Python here that is new enough; `make PYTHON=… chat` takes another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -31,9 +31,12 @@ sanitize: $(VENV)/.test
 		-DPython_EXECUTABLE=$(abspath $(BIN))/python -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir)
 	$(BIN)/cmake --build $(SANE)/cmake
 	rm -rf $(SANE)/tree && mkdir -p $(SANE)/tree && cp -r camelid tests pyproject.toml $(SANE)/tree
+	mkdir -p $(SANE)/tree/docs && cp README.md $(SANE)/tree && cp docs/*.md $(SANE)/tree/docs  # texts that tests read
 	cp $(SANE)/cmake/_cpu.*so $(SANE)/tree/camelid/engine/
+	cp $(SANE)/cmake/_bpe.*so $(SANE)/tree/camelid/tokens/
 	cd $(SANE)/tree && LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest tests/engine/test_backend_cpu.py
+		ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest \
+		tests/engine/test_backend_cpu.py tests/tokens/test_bpe.py tests/tokens/test_train.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,6 +42,7 @@ def _findings() -> dict[str, Any]:
     from camelid import __version__
     from camelid.engine.backend import automatic, has_cuda, has_torch
     from camelid.engine.memory import available_bytes, threads
+    from camelid.tokens.backend import has_bpe
     from camelid.weights.catalog import DEFAULT_MODEL, find
     from camelid.weights.home import home, is_local
 
@@ -61,6 +62,7 @@ def _findings() -> dict[str, Any]:
         "backend": automatic(),
         "backend_reason": REASONS[automatic()],
         "engine_instructions": " ".join(_instruction_sets()) or "the C++ engine is not built",
+        "tokenizer": "C++" if has_bpe() else "the tokenizers library; the C++ tokenizer is not built",
         "home": str(place),
         "home_free_bytes": shutil.disk_usage(_existing(place)).free,
         "default_model": f"{DEFAULT_MODEL}, {'here' if is_local(find(DEFAULT_MODEL)) else 'not fetched yet'}",

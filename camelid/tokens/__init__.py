@@ -1,4 +1,4 @@
-"""Text and conversations become ids, and back: tokenizers of every file form, streams, chat formats, infilling."""
+"""Text and conversations become ids, and back: tokenizers of every file form, learned ones, streams, chat formats, infilling."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from camelid.tokens.chat_format import FORMATS, Message, choose_format
     from camelid.tokens.infill import encode_infill
+    from camelid.tokens.save import save_tokenizer
     from camelid.tokens.stream import TextStream
     from camelid.tokens.tokenizer import Tokenizer
+    from camelid.tokens.train import TokenizerOptions, learn
 
-__all__ = ["FORMATS", "Message", "TextStream", "Tokenizer", "choose_format", "encode_infill"]
+__all__ = [
+    "FORMATS",
+    "Message",
+    "TextStream",
+    "Tokenizer",
+    "TokenizerOptions",
+    "choose_format",
+    "encode_infill",
+    "learn",
+    "save_tokenizer",
+]
 
 _HOMES = {
     "FORMATS": "chat_format",
     "Message": "chat_format",
     "TextStream": "stream",
     "Tokenizer": "tokenizer",
+    "TokenizerOptions": "train",
     "choose_format": "chat_format",
     "encode_infill": "infill",
+    "learn": "train",
+    "save_tokenizer": "save",
 }
 
 
