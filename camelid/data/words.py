@@ -62,12 +62,12 @@ class Words:
     @functools.cached_property
     def lettered(self) -> Flags:
         """(N,) has the word a letter, mark or digit, or is it of signs only?"""
-        return _any(self._is("LMN"), self.starts, self.ends)
+        return self._any("LMN")
 
     @functools.cached_property
     def alphabetic(self) -> Flags:
         """(N,) has the word a letter?"""
-        return _any(self._is("L"), self.starts, self.ends)
+        return self._any("L")
 
     @functools.cached_property
     def hashes(self) -> Hashes:
@@ -77,9 +77,11 @@ class Words:
         """
         codes = self._codes if self._codes.dtype == np.uint8 else _codes(_lower(self.text))
         counted = _look_up(_table(codes.dtype == np.uint8, "LMN"), codes)
-        n_before = _sums(counted)
-        values = _values(codes.dtype == np.uint8, True)[codes[counted]]
-        return _stretches(values, n_before[self.starts], n_before[self.ends])
+        values = _values(codes.dtype == np.uint8, True)[codes]
+        values *= counted
+        places = np.zeros(len(codes) + 1, np.int64)
+        np.cumsum(counted, out=places[1:])
+        return _stretches(values, self.starts, self.ends, places)
 
     @functools.cached_property
     def exact(self) -> Hashes:
@@ -90,6 +92,10 @@ class Words:
     def ngrams(self, n: int, exact: bool = False) -> Hashes:
         """(max(0, N - n + 1),) hashes of n words in a row: of `hashes`, or of `exact` ones."""
         return ngrams(self.exact if exact else self.hashes, n)
+
+    def _any(self, categories: str) -> Flags:
+        """(N,) has the word a character of these categories? What follows it up to the next word is none."""
+        return np.logical_or.reduceat(self._is(categories), self.starts) if len(self) else np.zeros(0, np.bool_)
 
     def _is(self, categories: str) -> Flags:
         return _look_up(_table(self._codes.dtype == np.uint8, categories), self._codes)
@@ -154,19 +160,6 @@ def _look_up(table: Flags, codes: Codes) -> Flags:
     return table[codes] if codes.dtype == np.uint8 else np.take(table, codes, mode="clip")
 
 
-def _sums(flags: Flags) -> Places:
-    """(N + 1,) how many are set before each place."""
-    sums = np.zeros(len(flags) + 1, np.int64)
-    np.cumsum(flags, out=sums[1:])
-    return sums
-
-
-def _any(flags: Flags, starts: Places, ends: Places) -> Flags:
-    """Is one set in [start, end)?"""
-    sums = _sums(flags)
-    return sums[ends] > sums[starts]
-
-
 @functools.cache
 def _values(ascii_only: bool, lower: bool) -> Hashes:
     """A random value for each code point; those of A–Z equal those of a–z if `lower`."""
@@ -188,10 +181,16 @@ def _powers(size: int) -> tuple[Hashes, Hashes]:
     return np.cumprod(up, dtype=np.uint64), np.cumprod(down, dtype=np.uint64)
 
 
-def _stretches(values: Hashes, starts: Places, ends: Places) -> Hashes:
-    """Hashes of values[start:end], each as if it stood at the beginning."""
+def _stretches(values: Hashes, starts: Places, ends: Places, places: Places | None = None) -> Hashes:
+    """Hashes of values[start:end], each as if it stood at the beginning.
+
+    Args:
+        values: (L,) zero where nothing counts.
+        starts, ends: (N,).
+        places: (L + 1,) how many count before each; all do if left out.
+    """
     size = 1 << max(12, (len(values) + 1).bit_length())  # few sizes, so that tables are few
     up, down = _powers(size) if size <= _LARGEST_KEPT else _powers.__wrapped__(size)
     sums = np.zeros(len(values) + 1, np.uint64)
-    np.cumsum(values * up[: len(values)], dtype=np.uint64, out=sums[1:])
-    return (sums[ends] - sums[starts]) * down[starts]
+    np.cumsum(values * (up[: len(values)] if places is None else up[places[:-1]]), out=sums[1:])
+    return (sums[ends] - sums[starts]) * down[starts if places is None else places[starts]]

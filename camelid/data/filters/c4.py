@@ -41,7 +41,7 @@ def c4(document: Document, words: Words, options: C4, report: StageReport) -> Do
     if isinstance(gone, str):
         return gone
     text = "\n".join(lines)
-    if n_sentences(text) < options.min_sentences:
+    if len(_SENTENCE.findall(text)) < options.min_sentences and n_sentences(text) < options.min_sentences:
         return "few sentences"
     for reason, count in gone.items():
         report.change(f"lines taken away: {reason}", count)
