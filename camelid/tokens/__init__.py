@@ -1,4 +1,4 @@
-"""Text and conversations become ids, and back: tokenizers of every file form, learned ones, streams, chat formats, infilling."""
+"""Text and conversations become ids, and back: every file form, learned ones, streams, chat formats, infilling."""
 
 from __future__ import annotations
 
