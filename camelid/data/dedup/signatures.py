@@ -17,6 +17,7 @@ from camelid.data.document import Document
 from camelid.data.words import Words
 
 BYTES_EACH = {"url": 16, "exact": 16, "paragraph": 16}  # of a document or paragraph; MinHash: 8 a band
+_HELD = 1024  # signatures in memory
 
 
 class Signer:
@@ -25,8 +26,9 @@ class Signer:
     def __init__(self, options: DedupOptions) -> None:
         self._options = options
         self._minhash = MinHash(options)
-        self._keys: dict[str, list[bytes]] = {"url": [], "exact": [], "paragraph": []}
+        self._keys = {"url": bytearray(), "exact": bytearray(), "paragraph": bytearray()}
         self._signatures: list[NDArray[np.uint32] | None] = []
+        self._bands: list[NDArray[np.uint64]] = []
         self._paragraphs: list[int] = []
         self._count = 0
 
@@ -35,24 +37,32 @@ class Signer:
         options = self._options
         self._count += 1
         if options.url:
-            self._keys["url"].append(digest(url.key(document)))
+            self._keys["url"] += digest(url.key(document))
         if options.exact:
-            self._keys["exact"].append(digest(exact.key(document)))
+            self._keys["exact"] += digest(exact.key(document))
         if options.minhash:
             self._signatures.append(self._minhash.signature(words))
+            if len(self._signatures) == _HELD:
+                self._fold()
         if options.paragraph:
             mine = paragraph.keys(document.text, options.paragraph_words)
-            self._keys["paragraph"] += map(digest, mine)
+            self._keys["paragraph"] += b"".join(map(digest, mine))
             self._paragraphs.append(len(mine))
+
+    def _fold(self) -> None:
+        """Signatures become the keys of their bands, which are a quarter of their size."""
+        self._bands.append(self._minhash.bands(self._signatures))
+        self._signatures = []
 
     def save(self, path: Path) -> None:
         """Write one .npz, complete or not at all."""
         arrays: dict[str, NDArray[Any]] = {"count": np.array(self._count)}
         for name in ("url", "exact", "paragraph"):
             if getattr(self._options, name):
-                arrays[name] = np.frombuffer(b"".join(self._keys[name]), "<u8").reshape(-1, 2)
+                arrays[name] = np.frombuffer(self._keys[name], "<u8").reshape(-1, 2)
         if self._options.minhash:
-            arrays |= {f"band{number}": band for number, band in enumerate(self._minhash.bands(self._signatures))}
+            self._fold()
+            arrays |= {f"band{number}": band for number, band in enumerate(np.concatenate(self._bands, axis=1))}
         if self._options.paragraph:
             arrays["paragraphs"] = np.array(self._paragraphs, np.int64)
         beside = path.with_name(f".{path.name}.part")
