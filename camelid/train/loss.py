@@ -87,7 +87,7 @@ class _TokenLoss(torch.autograd.Function):
             parts[0] += (losses * scale).sum(dtype=torch.float64)
             parts[1] += (z_weight * log_z.square() * scale).sum(dtype=torch.float64)
             if grad_hidden is not None:
-                grad.scatter_add_(1, chosen, -scale.to(grad.dtype))
+                _subtract(grad, chosen, scale)
                 torch.mm(grad, output, out=grad_hidden[some])
                 if grad_output is not None:
                     grad_output.add_(torch.mm(grad.t(), hidden[some]))
@@ -102,6 +102,13 @@ class _TokenLoss(torch.autograd.Function):
         scale = grads[0]
         scaled = (None if grad is None else grad.mul_(scale.to(grad.dtype)) for grad in (hidden, output))
         return (*scaled, None, None, None, None, None)
+
+
+def _subtract(grad: Tensor, chosen: Tensor, scale: Tensor) -> None:
+    """Take `scale` (n, 1) off the `chosen` (n, 1) place of each row of `grad` (n, V); scatter_add_ copies all of it."""
+    rows = torch.arange(len(grad), device=grad.device)
+    places = rows, chosen[:, 0]
+    grad[places] = (grad[places].float() - scale[:, 0]).to(grad.dtype)
 
 
 def _softmax(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
