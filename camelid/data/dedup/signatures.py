@@ -16,7 +16,7 @@ from camelid.data.dedup.repeats import digest
 from camelid.data.document import Document
 from camelid.data.words import Words
 
-BYTES_EACH = {"url": 16, "exact": 16, "paragraph": 16}  # of a document or paragraph; MinHash: 8 a band
+_TOGETHER = 1024  # documents whose signatures become keys of bands in one go
 _HELD = 1024  # signatures in memory
 
 
@@ -42,6 +42,8 @@ class Signer:
             self._keys["exact"] += digest(exact.key(document))
         if options.minhash:
             self._signatures.append(self._minhash.signature(words))
+            if len(self._signatures) == _TOGETHER:
+                self._fold()
             if len(self._signatures) == _HELD:
                 self._fold()
         if options.paragraph:
@@ -71,3 +73,8 @@ class Signer:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+
+    def _fold(self) -> None:
+        """Keys of bands are a quarter of the signatures that they are made from."""
+        self._bands.append(self._minhash.bands(self._signatures))
+        self._signatures = []
