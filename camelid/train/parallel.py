@@ -188,7 +188,7 @@ class Parallel:
 
     def _spread(self, model: LlamaTorch, mesh: DeviceMesh, dtype: torch.dtype) -> None:
         if self.tensor_ranks > 1:
-            _check_sizes(model.config, self.tensor_ranks)
+            check_sizes(model.config, self.tensor_ranks)
             plan: dict[str, Any] = dict.fromkeys(_BY_ROWS, ColwiseParallel())
             plan |= dict.fromkeys(_BY_COLUMNS, RowwiseParallel())
             for layer in model.layers:
@@ -230,7 +230,12 @@ def _device(local_rank: int, n_ranks: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _check_sizes(config: ModelConfig, ranks: int) -> None:
+def check_sizes(config: ModelConfig, ranks: int) -> None:
+    """Refuse layers that so many ranks cannot share.
+
+    Raises:
+        UnsupportedError: the architecture does not allow it. OptionError: a size is no multiple of `ranks`.
+    """
     if config.qk_norm:
         raise UnsupportedError("tensor_parallel: this architecture normalises all heads together; set it to 1")
     for name in ("n_heads", "n_kv_heads", "ffn_dim"):

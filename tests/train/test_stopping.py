@@ -1,0 +1,111 @@
+"""Sittings end in time: signals, SLURM's end time, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from camelid.recipe import read_recipe
+from camelid.train import stopping
+from camelid.train.parallel import Parallel
+from camelid.train.record import read_metrics
+from camelid.train.stages.pretrain import pretrain
+from camelid.train.stopping import Stopper, end_of_job
+from tests.data.made import make_data
+from tests.train.test_pretrain import RECIPE
+
+ALONE = SimpleNamespace(any=bool)
+
+
+@pytest.mark.parametrize("name", stopping.SIGNALS)
+def test_a_signal_ends_the_sitting_after_the_step(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with Stopper(ALONE) as stopper:
+        assert not stopper.due(1.0)
+        os.kill(os.getpid(), number)
+        assert stopper.due(1.0)
+        assert stopper.reason == name
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_does_not_wait():
+    with Stopper(ALONE) as stopper:
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stopper.reason == "SIGINT"
+
+
+def test_what_another_rank_was_told_counts():
+    with Stopper(SimpleNamespace(any=lambda flag: True)) as stopper:
+        assert stopper.due(0.0)
+
+
+def test_the_end_leaves_time_for_two_saves_and_two_steps(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(stopping.time, "time", lambda: now)
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now)
+    with Stopper(ALONE, ends=1200.0) as stopper:
+        now = 1020.0  # a step of 20 s
+        assert not stopper.due(10.0)
+        now = 1060.0  # a save of 40 s, which is no step
+        stopper.saved()
+        now = 1080.0
+        assert not stopper.due(10.0)
+        now = 1125.0  # 1200 - 2 · 10 - 2 · 45 < 1125
+        assert stopper.due(10.0)
+        assert stopper.reason == "the end of the job's time"
+
+
+def test_when_a_job_ends(tmp_path, monkeypatch):
+    assert end_of_job({}) is None
+    assert end_of_job({"SLURM_JOB_END_TIME": "1795555555", "SLURM_JOB_ID": "1"}) == 1795555555
+    fake = tmp_path / "scontrol"
+    fake.write_text(
+        '#!/bin/sh\necho "JobId=$3 StartTime=2026-11-24T20:00:00 EndTime=2026-11-24T20:02:00 Deadline=N/A"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TZ", "UTC-1")
+    time.tzset()
+    try:
+        assert end_of_job({"SLURM_JOB_ID": "7"}) == 1795546920
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_an_endless_job_and_a_silent_scontrol(tmp_path, monkeypatch, caplog):
+    fake = tmp_path / "scontrol"
+    fake.write_text('#!/bin/sh\necho "JobId=$3 EndTime=Unknown"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert end_of_job({"SLURM_JOB_ID": "7"}) is None
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    assert end_of_job({"SLURM_JOB_ID": "7"}) is None
+    assert "only a signal will stop it in time" in caplog.text
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
+    (tmp_path / "small.toml").write_text(RECIPE, encoding="utf-8")
+    run = make_data(tmp_path / "small").parent
+    recipe = read_recipe(tmp_path / "small.toml")
+    told = []
+    steps = []
+    for step in pretrain(recipe, run, Parallel(), tell=lambda event, about: told.append((event, about))):
+        steps.append(step.step)
+        if step.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert steps == [1, 2, 3]
+    assert told[-1] == ("stop", {"step": 3, "reason": "SIGTERM"})
+    assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 5))  # no time for more than a step
+    assert [step.step for step in pretrain(recipe, run, Parallel())] == [4]
+    monkeypatch.delenv("SLURM_JOB_END_TIME")
+    assert [step.step for step in pretrain(recipe, run, Parallel())] == list(range(5, 13))
+    assert read_metrics(run / "pretrain").columns["step"].tolist() == list(range(1, 13))
