@@ -17,7 +17,6 @@ from camelid.data.document import Document
 from camelid.data.words import Words
 
 _TOGETHER = 1024  # documents whose signatures become keys of bands in one go
-_HELD = 1024  # signatures in memory
 
 
 class Signer:
@@ -43,8 +42,6 @@ class Signer:
         if options.minhash:
             self._signatures.append(self._minhash.signature(words))
             if len(self._signatures) == _TOGETHER:
-                self._fold()
-            if len(self._signatures) == _HELD:
                 self._fold()
         if options.paragraph:
             mine = paragraph.keys(document.text, options.paragraph_words)
@@ -73,8 +70,3 @@ class Signer:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-
-    def _fold(self) -> None:
-        """Keys of bands are a quarter of the signatures that they are made from."""
-        self._bands.append(self._minhash.bands(self._signatures))
-        self._signatures = []
