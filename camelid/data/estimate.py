@@ -14,7 +14,7 @@ from camelid.tokens.train import TokenizerOptions
 
 PROCESS = 160 * 2**20  # bytes of a process with its libraries and tables
 FOR_A_CHARACTER = 80  # bytes, of the longest document while it is looked at
-FOR_A_WORD = 110  # bytes, of those that a tokenizer is learned from
+FOR_A_WORD = 800  # bytes, of those that a tokenizer is learned from
 _COMPRESSED = 4  # a byte of .gz or .zst is about so many bytes of text
 _DISK = 1.6  # bytes for a byte of text: two compressed copies for a while, and tokens
 _RATE = 4e6  # bytes of text a second and worker, through all rules and the tokenizer

@@ -50,9 +50,9 @@ class TokenizerOptions(Options):
         0.9999, gt=0, le=1, description="llama2: share of the characters that become pieces; rarer ones stay bytes."
     )
     words: int = Field(
-        2_000_000,
+        1_000_000,
         ge=1000,
-        description="Different words that are held at once, about 100 bytes each; the most frequent are learned from.",
+        description="Different words that are held at once, 800 bytes each at most; the most frequent are learned from.",
     )
 
 
@@ -60,8 +60,8 @@ def learn(documents: Iterable[str], options: TokenizerOptions, progress: Progres
     """Learn a tokenizer. The result depends on how often each word comes, and on nothing else: not on the documents'
     order, the machine or chance.
 
-    Memory is bounded by `options.words`: counts of more words wait on the disk, and of all words the `options.words`
-    most frequent ones are learned from.
+    Memory is bounded by `options.words`, about 800 bytes each when merges are learned: counts of more words wait on the
+    disk, and of all words the `options.words` most frequent ones are learned from.
 
     Args:
         documents: texts without lone surrogates.
