@@ -52,7 +52,7 @@ class TokenizerOptions(Options):
     words: int = Field(
         1_000_000,
         ge=1000,
-        description="Different words that are held at once, 800 bytes each at most; the most frequent are learned from.",
+        description="Different words that are held at once, up to 800 bytes each; the most frequent are learned from.",
     )
 
 

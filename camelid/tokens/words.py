@@ -7,6 +7,7 @@ import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -20,6 +21,7 @@ from camelid.tokens.pretokenizers import stage_of
 Word = tuple[bytes, int]  # a word in UTF-8 and how often it came
 
 _HEAD = struct.Struct("<QI")
+_MOST_FILES = 64
 
 
 class _Held(Protocol):
@@ -46,6 +48,7 @@ class WordCounts:
         self._held, self._limit = _held(expression, longest), limit
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._runs: list[Path] = []
+        self._written = 0
 
     def add(self, text: str) -> None:
         """Count the words of one text.
@@ -68,25 +71,27 @@ class WordCounts:
         return best
 
     def _spill(self) -> None:
+        """Write what is held to a new file; many files become one, since a process may open only so many."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="camelid-words-")
-        path = Path(self._folder.name) / str(len(self._runs))
+        files = self._runs if len(self._runs) >= _MOST_FILES else []
+        words = self._all() if files else iter(self._held.take())
+        self._written += 1
+        path = Path(self._folder.name) / str(self._written)
         with path.open("wb") as file:
-            for word, count in self._held.take():
+            for word, count in words:
                 file.write(_HEAD.pack(count, len(word)) + word)
-        self._runs.append(path)
+        for old in files:
+            old.unlink()
+        self._runs = [*([] if files else self._runs), path]
 
     def _all(self) -> Iterator[Word]:
-        """Every word once, in the order of the words' bytes."""
+        """Every word once, in the order of the words' bytes; nothing is held afterwards."""
         held = self._held.take()
-        files = [path.open("rb") for path in self._runs]
-        try:
-            merged = heapq.merge(held, *map(_read_run, files))
-            for word, same in groupby(merged, key=lambda one: one[0]):
+        with ExitStack() as files:
+            runs = [_read_run(files.enter_context(path.open("rb"))) for path in self._runs]
+            for word, same in groupby(heapq.merge(held, *runs), key=lambda one: one[0]):
                 yield word, sum(count for _, count in same)
-        finally:
-            for file in files:
-                file.close()
 
 
 class _LibraryHeld:
