@@ -31,6 +31,17 @@ def shell_lines() -> list[tuple[str, str]]:
     return found
 
 
+def walks() -> list[tuple[str, list[str]]]:
+    """(page and number, commands) of every block marked `sh in one folder`: its lines need what those before made."""
+    found = []
+    for page in PAGES:
+        blocks = re.findall(r"^```sh in one folder\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+        found += [(f"{page.name}-{number}", block.splitlines()) for number, block in enumerate(blocks, 1)]
+    return found
+
+
+WALKS = dict(walks())
+SHORT = "--set pretrain.steps=12 --set pretrain.warmup_steps=2 --set pretrain.validation_every=6"
 RUN_HERE = {line for _, line in shell_lines() if NETWORK not in line and not line.startswith("make ")}
 SERVERS = sorted(line for line in RUN_HERE if line.startswith("camelid serve"))
 COMMANDS = sorted(RUN_HERE - {*SERVERS})
@@ -63,6 +74,25 @@ def test_a_documented_command_runs(command, environment, tmp_path):
         return
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_a_documented_walk_leads_to_its_end(walk, environment, tmp_path):
+    """Commands in order, in one folder; a training is cut short, so that it ends on a busy machine too."""
+    for command in WALKS[walk]:
+        line, _, _ = command.partition("#")
+        done = subprocess.run(
+            ["bash", "-c", f"{line} {SHORT}" if line.startswith("camelid train ") else line],
+            env=environment,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip(), command
 
 
 @pytest.mark.parametrize("command", SERVERS)

@@ -24,6 +24,12 @@ VERBS = {
     "bench",
     "doctor",
     "serve",
+    "prepare",
+    "data",
+    "train",
+    "launch",
+    "inspect",
+    "plot",
 }
 
 
