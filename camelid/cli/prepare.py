@@ -68,15 +68,19 @@ def _bars() -> Iterator[Report]:
     """A callback that draws a bar for each step, on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     times = (TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=stderr) as bars:
-        tasks = {}
+    bars = Progress(*columns, *times, console=stderr)
+    tasks = {}
 
-        def show(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(tasks[name], completed=done, total=total)
+    def show(name: str, done: int, total: int | None) -> None:
+        bars.start()  # not before there is something to see
+        if name not in tasks:
+            tasks[name] = bars.add_task(name, total=total)
+        bars.update(tasks[name], completed=done, total=total)
 
+    try:
         yield show
+    finally:
+        bars.stop()
 
 
 def _print(done: Prepared, trial: bool) -> None:

@@ -138,6 +138,8 @@ class Preparing:
     ) -> None:
         self.recipe = recipe
         self.workers = default_workers() if workers is None else workers
+        if self.workers < 1:
+            raise OptionError(f"workers: must be at least 1, got {workers}")
         self.options = options or recipe.table("data", DataOptions)
         self.tokenizer_options = recipe.table("tokenizer", TokenizerOptions)
         self.at = DataFolder(folder)
