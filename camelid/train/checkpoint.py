@@ -77,7 +77,8 @@ class Checkpoints:
         phase: told what a save does next: "model NAME", "state", "hash", "record", "appear", "link", "keep", "done".
 
     Attributes:
-        seconds: how long a save takes: the last one, or an estimate before the first.
+        seconds: how long the last save took; None before the first.
+        notes: JSON values that each checkpoint keeps and `restore` brings back: what was decided at the beginning.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Checkpoints:
         self.folder, self._parallel, self._about = folder, parallel, about
         self._phase = phase or (lambda name: None)
         self.seconds: float | None = None
+        self.notes: dict[str, Any] = {}
         if parallel.is_main:
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -112,7 +114,7 @@ class Checkpoints:
         """
         record, about = kept.read_record(checkpoint.path), self._about
         check_same(checkpoint.path, record, about.options, model.config, about.data, about.seed)
-        self.seconds = float(record["seconds"])
+        self.seconds, self.notes = float(record["seconds"]), dict(record["notes"])
         place = checkpoint.path / kept.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
         state: dict[str, Any] = {}
@@ -240,6 +242,7 @@ class Checkpoints:
             "model": as_json(model.config),
             "data": self._about.data,
             "seed": self._about.seed,
+            "notes": self.notes,
             "ranks": self._parallel.n_ranks,
             "torch": torch.__version__,
         }

@@ -99,7 +99,7 @@ class _Sitting:
             return
         last = options.steps if stop_after is None else min(options.steps, state.step + stop_after)
         peak = matrix_peak(parallel.device, options.precision)
-        fuse = options.compile if options.compile is not None else self._fusing_pays(peak)
+        fuse = self._fuses(peak)
         self.record = self._begin_record(stack, peak, fuse)
         working = Working(state.model, options, parallel, fuse)
         stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
@@ -130,6 +130,16 @@ class _Sitting:
             self.checkpoints.restore(checkpoint, model, state.optimizer)
             state.step, state.tokens = checkpoint.step, checkpoint.tokens
         return state
+
+    def _fuses(self, peak: float | None) -> bool:
+        """As the recipe says; else as the run began, so that a pause changes no bit; else if it pays."""
+        fuse = self.options.compile
+        if fuse is None:
+            fuse = self.checkpoints.notes.get("compiled")
+        if fuse is None:
+            fuse = self._fusing_pays(peak)
+        self.checkpoints.notes["compiled"] = fuse
+        return fuse
 
     def _fusing_pays(self, peak: float | None) -> bool:
         left = (self.options.steps - self.state.step) * self.options.batch_tokens
