@@ -82,6 +82,8 @@ def _what(recipe: Recipe, config: ModelConfig, options: PretrainOptions, found: 
     per_token = f"{count(found.flops_per_token)} a token, forward and backward"
     table.add_row("arithmetic", f"[bold]{found.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
     table.add_row("a checkpoint", f"{memory(found.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
+    kept = f"{found.kept} kept at the end: the newest, and milestones"
+    table.add_row("disk", f"{memory(found.kept * found.checkpoint_bytes)}  [dim]{kept}[/]")
     return Group(f"\n[bold]{escape(recipe.name)}[/] [dim]pretrain, dry run[/]\n", table)
 
 

@@ -14,6 +14,7 @@ from camelid.train.options import PretrainOptions
 
 MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100
 LOGIT_TOKENS = 1024  # scores are computed for so many tokens at once
+MICRO_TOKENS = 16384  # of a micro-batch on a GPU, where the recipe does not say
 RUNTIME_BYTES = 2_000_000_000  # driver, communication, and what the allocator cannot use
 _MOST_RANKS = 1 << 16
 _SHARE = 0.95  # of a GPU's memory; the rest is never free
@@ -57,7 +58,7 @@ class Plan:
         flops_per_token: forward and backward.
         memory: of one rank.
         micro_rows: rows of a micro-batch.
-        checkpoint_bytes: a model folder with its training state.
+        checkpoint_bytes: a model folder with its training state; kept: how many are there at the end.
         mfu: share of the matrix units' peak that is assumed.
     """
 
@@ -70,6 +71,7 @@ class Plan:
     micro_rows: int
     recompute: bool
     checkpoint_bytes: int
+    kept: int
     mfu: float
 
     @property
@@ -111,7 +113,7 @@ def plan(
     """
     if ranks is not None:
         return _plan(config, options, device, ranks, mfu)
-    first = _plan(config, options, device, _tensor(options), mfu)
+    first = _plan(config, options, device, options.tensor_parallel, mfu)
     more = (_plan(config, options, device, ranks, mfu) for ranks in _more_ranks(options, first.ranks))
     for found in (first, *more):
         if found.fits:
@@ -142,9 +144,9 @@ def memory_of(config: ModelConfig, options: PretrainOptions, ranks: int) -> Memo
     if ranks == 1:
         working = bytes_each * config.n_parameters if bytes_each == 2 else 0
     else:  # two layers, the next one being fetched, and the ends, which stay; gradients of a layer and the ends
-        working = (2 * bytes_each + 4) * layer // _tensor(options) + (bytes_each + 4) * ends
+        working = (2 * bytes_each + 4) * layer // options.tensor_parallel + (bytes_each + 4) * ends
     n_tokens = micro_rows(options, ranks) * options.context
-    kept = bytes_each * n_tokens * _kept_per_token(config, _tensor(options))
+    kept = bytes_each * n_tokens * _kept_per_token(config, options.tensor_parallel)
     if options.recompute:
         activations = kept + bytes_each * n_tokens * config.dim * config.n_layers
     else:
@@ -161,13 +163,22 @@ def memory_of(config: ModelConfig, options: PretrainOptions, ranks: int) -> Memo
 
 
 def micro_rows(options: PretrainOptions, ranks: int) -> int:
-    """Rows of a micro-batch: as the recipe says, else one."""
-    return min(options.micro_rows or 1, max(1, options.rows * _tensor(options) // ranks))
+    """Rows of a micro-batch on a GPU: as the recipe says, else those that the training loop would take."""
+    share = max(1, options.rows * options.tensor_parallel // ranks)
+    return min(share, options.micro_rows or max(1, MICRO_TOKENS // options.context))
 
 
 def checkpoint_bytes(config: ModelConfig) -> int:
     """A model folder in bf16, and the state: float32 weights and two averages."""
     return (2 + 12) * config.n_parameters
+
+
+def kept_checkpoints(options: PretrainOptions) -> int:
+    """How many checkpoints there are at the end: the newest ones, and those of milestones."""
+    each = options.save_every or options.steps
+    saved = [*range(each, options.steps, each), options.steps]
+    older = saved[: -options.keep_last]
+    return len(saved) - sum(not options.keep_every or step % options.keep_every != 0 for step in older)
 
 
 def _kept_per_token(config: ModelConfig, tensor_parallel: int) -> int:
@@ -181,11 +192,11 @@ def _kept_per_token(config: ModelConfig, tensor_parallel: int) -> int:
 
 
 def _plan(config: ModelConfig, options: PretrainOptions, device: Device, ranks: int, mfu: float) -> Plan:
-    groups = ranks // _tensor(options)
-    if ranks < 1 or ranks % _tensor(options) or options.rows % groups:
+    groups = ranks // options.tensor_parallel
+    if ranks < 1 or ranks % options.tensor_parallel or options.rows % groups:
         raise OptionError(
             f"{ranks} GPUs: cannot share the {options.rows} rows of a step evenly"
-            + (f" in groups of tensor_parallel = {_tensor(options)}" if _tensor(options) > 1 else "")
+            + (f" in groups of tensor_parallel = {options.tensor_parallel}" if options.tensor_parallel > 1 else "")
             + "; take a power of two, or another batch_tokens"
         )
     return Plan(
@@ -198,6 +209,7 @@ def _plan(config: ModelConfig, options: PretrainOptions, device: Device, ranks: 
         micro_rows=micro_rows(options, ranks),
         recompute=options.recompute,
         checkpoint_bytes=checkpoint_bytes(config),
+        kept=kept_checkpoints(options),
         mfu=mfu,
     )
 
@@ -228,10 +240,6 @@ def _advice(config: ModelConfig, options: PretrainOptions, found: Plan) -> str:
 
 def _more_ranks(options: PretrainOptions, ranks: int) -> Iterator[int]:
     """Twice as many, and again, while each has a row."""
-    while options.rows % (2 * ranks // _tensor(options)) == 0 and 2 * ranks <= _MOST_RANKS:
+    while options.rows % (2 * ranks // options.tensor_parallel) == 0 and 2 * ranks <= _MOST_RANKS:
         ranks *= 2
         yield ranks
-
-
-def _tensor(options: PretrainOptions) -> int:
-    return int(getattr(options, "tensor_parallel", 1))

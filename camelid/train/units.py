@@ -27,4 +27,6 @@ def memory(n_bytes: float) -> str:
     """Bytes in words, by thousands; nothing for none."""
     if not n_bytes:
         return ""
+    if n_bytes >= 1e12:
+        return f"{n_bytes / 1e12:.3g} TB"
     return f"{n_bytes / 1e9:.3g} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.3g} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -13,7 +14,7 @@ from camelid.model.config import ModelConfig
 from camelid.recipe import read_recipe
 from camelid.train.devices import DEVICES
 from camelid.train.options import PretrainOptions
-from camelid.train.plan import _kept_per_token, check_fits, memory_of, plan
+from camelid.train.plan import LOGIT_TOKENS, _kept_per_token, check_fits, kept_checkpoints, memory_of, micro_rows, plan
 
 A100 = DEVICES["A100 80GB"]
 
@@ -48,8 +49,8 @@ def test_weights_gradients_and_optimiser_are_sixteen_bytes_a_parameter():
     for ranks in (1, 8, 512):
         told = memory_of(config, options, ranks)
         assert (told.weights + told.gradients + told.optimizer) * ranks == pytest.approx(16 * config.n_parameters)
-    more = memory_of(config, options.with_(micro_rows=4), 8)
-    assert more.activations == 4 * memory_of(config, options, 8).activations
+    more, one = (memory_of(config, options.with_(micro_rows=rows), 8) for rows in (4, 1))
+    assert more.activations == 4 * one.activations
 
 
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, while it loads its compiler
@@ -102,6 +103,34 @@ def test_what_is_advised_would_fit(ranks, changes):
     if more:
         options = options.with_(micro_rows=1)
     check_fits(config, options, plan(config, options, A100, int(more[1]) if more else ranks))
+
+
+def test_what_is_planned_is_what_is_trained():
+    """Rows of a micro-batch and pieces of scores are those of the training loop on a GPU."""
+    pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    from camelid.train import loop, loss
+
+    assert LOGIT_TOKENS == loss.PIECE
+    for name, ranks in itertools.product(("tiny", "llama2-7b", "llama3-8b"), (1, 8, 32)):
+        for change in ((), ("pretrain.micro_rows=3",)):
+            _, options = read(name, *change)
+            parallel = SimpleNamespace(data_ranks=ranks, device=SimpleNamespace(type="cuda"))
+            assert micro_rows(options, ranks) == loop.micro_rows(options, parallel)
+
+
+@pytest.mark.parametrize(("steps", "last", "every"), [(50, 2, 20), (45, 1, 0), (45, 3, 15), (7, 5, 10)])
+def test_checkpoints_on_the_disk(steps, last, every):
+    """Counted as a run would keep them: after each save, the newest and the milestones."""
+    _, options = read("tiny", "pretrain.save_every=5", "pretrain.warmup_steps=1", f"pretrain.steps={steps}")
+    options = options.with_(keep_last=last, keep_every=every)
+    there: list[int] = []
+    for step in range(1, steps + 1):
+        if step % 5 == 0 or step == steps:
+            there.append(step)
+            there = [one for one in there if one in there[-last:] or (every and one % every == 0)]
+    assert kept_checkpoints(options) == len(there)
 
 
 def test_rows_must_be_shared_evenly():
