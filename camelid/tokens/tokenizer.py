@@ -308,7 +308,8 @@ class Tokenizer:
         """Bytes of UTF-8 that the vocabulary cannot spell, which some vocabularies lack."""
         if self.kind == "sentencepiece":
             return b""
-        return bytes(byte for character, byte in byte_alphabet().items() if character not in self._ids and byte < 0xF5)
+        there = {piece for piece in self._vocabulary.pieces if len(piece) == 1}
+        return bytes(byte for character, byte in byte_alphabet().items() if character not in there and byte < 0xF5)
 
     def _refuse_absent(self, text: str) -> None:
         data = text.encode()

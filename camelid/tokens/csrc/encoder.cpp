@@ -72,7 +72,7 @@ WordCache::Slot* WordCache::set_of(const uint64_t key[4]) {
     uint64_t hash = key[0] * 0x9E3779B97F4A7C15ull ^ key[1] * 0xC2B2AE3D27D4EB4Full;
     hash ^= key[2] * 0x165667B19E3779F9ull ^ key[3] * 0xD6E8FEB86659FD93ull;
     hash ^= hash >> 32;
-    return &slots_[(hash * 0x9E3779B97F4A7C15ull >> 50) * 2];
+    return &slots_[(hash * 0x9E3779B97F4A7C15ull >> (64 - SET_BITS)) * 2];
 }
 
 WordCache::Slot* WordCache::find(const uint64_t key[4]) {

@@ -66,12 +66,12 @@ class WordCache {
         uint32_t ids[8];  // the number of ids in the last one's upper byte
     };
     static constexpr size_t MOST_BYTES = 31, MOST_IDS = 8;
-    WordCache() : slots_(SETS * 2) {}
+    WordCache() : slots_(2ull << SET_BITS) {}
     Slot* find(const uint64_t key[4]);                                   // nullptr if it is not there
     void insert(const uint64_t key[4], const uint32_t* ids, size_t n);
 
   private:
-    static constexpr size_t SETS = 1 << 14;
+    static constexpr size_t SET_BITS = 14;  // of two slots: 2 MB
     Slot* set_of(const uint64_t key[4]);
     std::vector<Slot> slots_;
 };
