@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from camelid.data.sorting import stable_order
+
 CAPACITY = 1 << 18  # kinds that are counted at once: 6 MB
 _PRECISION = 14  # bits of a hash that choose a register: an error of 0.8 %
+_SMALL = 1 << 12
 
 Hashes = NDArray[np.uint64]
 
@@ -25,6 +28,7 @@ class Frequent:
         keys, counts, places: (K,) hash, count, and least place where it was seen.
         error: what each count may lack.
         total: of all that was added.
+        waiting: what is not counted yet.
     """
 
     capacity: int = CAPACITY
@@ -33,46 +37,60 @@ class Frequent:
     places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     error: int = 0
     total: int = 0
+    waiting: list[tuple[Hashes, NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
 
     def add(self, hashes: Hashes, places: NDArray[np.int64]) -> None:
         """Count each of these (N,) once, seen at `places` (N,)."""
-        order = np.argsort(hashes, kind="stable")
         self.total += len(hashes)
-        self._take(hashes[order], np.ones(len(order), np.int64), places[order])
+        self._wait(hashes, np.ones(len(hashes), np.int64), places)
 
     def merge(self, other: Frequent) -> None:
         """Add the counts of another part."""
-        keys = np.concatenate([self.keys, other.keys])
-        order = np.argsort(keys, kind="stable")
-        counts, places = np.concatenate([self.counts, other.counts]), np.concatenate([self.places, other.places])
-        self.keys, self.counts, self.places = keys[:0], counts[:0], places[:0]
+        other.settle()
         self.total, self.error = self.total + other.total, self.error + other.error
-        self._take(keys[order], counts[order], places[order])
+        self._wait(other.keys, other.counts, other.places)
 
     def most(self, n: int) -> list[tuple[int, int, int]]:
         """(hash, count, place) of the n most frequent, the most frequent first; of equal ones, the first seen."""
+        self.settle()
         order = np.lexsort((self.places, -self.counts))[:n]
         rows = zip(self.keys[order].tolist(), self.counts[order].tolist(), self.places[order].tolist(), strict=True)
         return list(rows)
 
-    def _take(self, keys: Hashes, counts: NDArray[np.int64], places: NDArray[np.int64]) -> None:
-        """Sorted keys with their counts; what is more than fits pays with the count of the first that does not."""
-        if not len(keys):
+    def settle(self) -> None:
+        """Count what waits; where there are more kinds than fit, all pay with the count of the first that does not."""
+        if not self.waiting:
             return
-        if len(self.keys):
-            keys, counts = np.concatenate([self.keys, keys]), np.concatenate([self.counts, counts])
-            places = np.concatenate([self.places, places])
-            order = np.argsort(keys, kind="stable")
-            keys, counts, places = keys[order], counts[order], places[order]
-        begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-        keys, counts = keys[begins], np.add.reduceat(counts, begins)
-        places = np.minimum.reduceat(places, begins)
+        parts = [(self.keys, self.counts, self.places), *self.waiting]
+        keys, counts, places = (np.concatenate([part[field] for part in parts]) for field in range(3))
+        self.waiting = []
+        order = stable_order(keys)
+        keys = keys[order]
+        begins = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]]))
+        if len(keys):
+            keys, counts = keys[begins], np.add.reduceat(counts[order], begins)
+            places = np.minimum.reduceat(places[order], begins)
         if len(keys) > self.capacity:
-            cut = int(np.partition(counts, -self.capacity - 1)[-self.capacity - 1])
+            cut = _nth_largest(counts, self.capacity + 1)
             stays = counts > cut
             keys, counts, places = keys[stays], counts[stays] - cut, places[stays]
             self.error += cut
         self.keys, self.counts, self.places = keys, counts, places
+
+    def _wait(self, keys: Hashes, counts: NDArray[np.int64], places: NDArray[np.int64]) -> None:
+        """Sorting is for as much as there is room for."""
+        self.waiting.append((keys, counts, places))
+        if sum(len(part[0]) for part in self.waiting) >= self.capacity:
+            self.settle()
+
+
+def _nth_largest(counts: NDArray[np.int64], n: int) -> int:
+    """Most counts are small: they are counted themselves before anything is sorted."""
+    small = np.bincount(np.minimum(counts, _SMALL), minlength=_SMALL + 1)
+    at_least = np.cumsum(small[::-1])[::-1]
+    if at_least[_SMALL] < n:
+        return int(np.flatnonzero(at_least >= n)[-1])
+    return int(np.partition(counts, -n)[-n])
 
 
 @dataclass

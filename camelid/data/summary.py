@@ -113,6 +113,8 @@ def summarise(task: Task, numbered: tuple[int, Path]) -> Summary:
         if tests is not None:
             _find_tests(made, document, words, tests)
     runs.flush(made)
+    for frequent in made.frequent.values():
+        frequent.settle()  # a summary travels between processes
     signer.save(task.keys / f"{number:06d}.npz")
     return made
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.data.counting import Different, Frequent, Spread, Tally
+from camelid.data.sorting import stable_order
 from camelid.data.words import mix
 
 PARTS = st.lists(st.lists(st.integers(0, 30), max_size=80), min_size=1, max_size=6)
@@ -87,3 +88,11 @@ def test_sizes_are_binned_by_powers_of_two(parts):
     for first, last, count in about["bins"]:
         assert count == sum(first <= size <= last for size in flat)
     assert sum(count for _, _, count in about["bins"]) == len(flat)
+
+
+@settings(max_examples=100, deadline=None)
+@given(keys=st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1), st.just(2**63 + 1)), max_size=60))
+def test_order_is_numpys(keys):
+    array = np.array(keys, np.uint64)
+    assert np.array_equal(stable_order(array), np.argsort(array, kind="stable"))
+    assert np.array_equal(stable_order(mix(array)), np.argsort(mix(array), kind="stable"))

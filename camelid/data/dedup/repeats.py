@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from camelid.data.sorting import stable_order
+
 # A key is 128 bits of a hash; `at` numbers the things that have one, in the order in which the first shall win.
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("at", "<i8")])
 _WORKING = 4  # bytes in use for one byte of records that are sorted
@@ -86,8 +88,7 @@ def _repeats_in(name: Path, most: int) -> Iterator[Pairs]:
 
 def _repeats_of(some: NDArray[np.void]) -> tuple[Pairs, NDArray[np.void]]:
     """Repeated ones with their first, and the firsts. `at` ascends within equal keys."""
-    order = np.argsort(some["high"], kind="stable")
-    some = some[order]
+    some = some[stable_order(some["high"])]
     same = some["high"][1:] == some["high"][:-1]
     if not np.array_equal(same, same & (some["low"][1:] == some["low"][:-1])):
         some = some[np.lexsort((some["low"], some["high"]))]  # stable
