@@ -16,7 +16,7 @@ from torch import Tensor
 from camelid.data.batches import IGNORED
 
 PIECE = 1024  # tokens whose scores are in memory at once
-_SUB = 32  # tokens whose scores are in the processor's cache at once, where nothing is fused
+_IN_CACHE = 1 << 20  # scores that a processor's cache holds in float32, where nothing is fused
 
 
 class TokenLoss(NamedTuple):
@@ -129,7 +129,7 @@ def _softmax(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> 
 def _softmax_in_place(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """The same, a few rows at a time; the gradient takes the place of the scores."""
     losses, log_zs = [], []
-    sub = _SUB if scores.device.type == "cpu" else len(scores)
+    sub = max(1, _IN_CACHE // scores.shape[1]) if scores.device.type == "cpu" else len(scores)
     for start in range(0, len(scores), sub):
         rows = slice(start, start + sub)
         loss, log_z, grad = _softmax(scores[rows], chosen[rows], scale[rows], z_weight)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from torch._dynamo.utils import counters
 
 from camelid.data.batches import IGNORED, Batch, Batches
 from camelid.errors import NumericsError
@@ -51,13 +53,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def begun(options=OPTIONS, config=CONFIG, seed=3):
+def begun(options=OPTIONS, config=CONFIG, seed=3, fuse=False):
     parallel = Parallel()
     with torch.device("meta"):
         model = LlamaTorch(config, options.context)
     model = parallel.shard(model, options.precision)
     initialise(model, seed)
-    return State(model, make_optimizer(model, options)), Working(model, options, parallel, False), parallel
+    return State(model, make_optimizer(model, options)), Working(model, options, parallel, fuse), parallel
 
 
 def trained(data, options=OPTIONS, config=CONFIG, seed=3):
@@ -139,6 +141,23 @@ def test_recomputing_changes_nothing(data):
     again, others = gradients(batch, OPTIONS.with_(recompute=True))
     assert again == loss
     assert all(torch.equal(grads[name], others[name]) for name in grads)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_code_computes_the_same(data, recompute):
+    """One compilation serves all layers, all batches, and validation."""
+    options = OPTIONS.with_(validation_every=3, recompute=recompute)
+    state, working, parallel = begun(options, fuse=True)
+    validation = Batches(data, 32, 8, 3, validation=True)
+    counters.clear()
+    steps = list(optimise(state, working, Batches(data, 32, 8, 3), options, parallel, validation))
+    plain, _ = trained(data, options)
+    for one, other in zip(steps, plain, strict=True):
+        assert one.loss == pytest.approx(other.loss, rel=1e-5)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-4)
+    assert counters["stats"]["unique_graphs"] <= 6
 
 
 @pytest.mark.parametrize("ties", [True, False])
