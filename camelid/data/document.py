@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -29,11 +29,11 @@ class Document:
 
     def with_text(self, text: str) -> Document:
         """The same document with another text."""
-        return replace(self, text=text)
+        return Document(text, self.id, self.source, self.url, self.licence, self.meta)
 
     def with_meta(self, **known: Any) -> Document:
         """The same document with more known of it."""
-        return replace(self, meta={**self.meta, **known})
+        return Document(self.text, self.id, self.source, self.url, self.licence, {**self.meta, **known})
 
     def as_json(self) -> dict[str, Any]:
         """Keys of a line in `documents/*.jsonl.gz`; `id`, `text`, `source` and `metadata` are Dolma's."""

@@ -77,8 +77,7 @@ class Words:
         """
         codes = self._codes if self._codes.dtype == np.uint8 else _codes(_lower(self.text))
         counted = _look_up(_table(codes.dtype == np.uint8, "LMN"), codes)
-        values = _values(codes.dtype == np.uint8, True)[codes]
-        values *= counted
+        values = np.take(_values(codes.dtype == np.uint8, True), codes)
         places = np.zeros(len(codes) + 1, np.int64)
         np.cumsum(counted, out=places[1:])
         return _stretches(values, self.starts, self.ends, places)
@@ -162,13 +161,16 @@ def _look_up(table: Flags, codes: Codes) -> Flags:
 
 @functools.cache
 def _values(ascii_only: bool, lower: bool) -> Hashes:
-    """A random value for each code point; those of A–Z equal those of a–z if `lower`."""
+    """A random value for each code point; if `lower`, A–Z have those of a–z, and what is no letter, mark or digit 0."""
     values = np.random.Generator(np.random.PCG64(_SEED)).integers(1, 2**64, 128, np.uint64, endpoint=False)
     if not ascii_only:
         codes = np.arange(0x110000, dtype=np.uint64)
         values = np.concatenate([values, mix(codes[128:] * np.uint64(_BASE))])
     if lower:
         values[ord("A") : ord("Z") + 1] = values[ord("a") : ord("z") + 1]
+        counted = _table(ascii_only, "LMN")
+        values[: len(counted)][~counted] = 0
+        values[len(counted) :] = 0
     return values
 
 

@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.data.words import Words, ngrams
@@ -21,6 +21,7 @@ def counted(word: str) -> str:
     return "".join(letter for letter in lower if unicodedata.category(letter)[0] in "LMN")
 
 
+@settings(deadline=None)  # the first one makes tables
 @given(TEXTS)
 def test_words_are_those_of_split(text):
     words = Words(text)
@@ -31,6 +32,7 @@ def test_words_are_those_of_split(text):
     assert words.alphabetic.tolist() == [any(c.isalpha() for c in word) for word in text.split()]
 
 
+@settings(deadline=None)  # the first one makes tables
 @given(TEXTS, TEXTS)
 def test_hashes_are_equal_where_words_are(one, other):
     """Between texts too, ASCII or not; the normal ones without case and signs."""
@@ -43,6 +45,7 @@ def test_hashes_are_equal_where_words_are(one, other):
         assert len(set(normal)) == len(set(plain)) == len(set(zip(plain, normal, strict=True)))
 
 
+@settings(deadline=None)  # the first one makes tables
 @given(TEXTS, st.integers(1, 6))
 def test_ngrams_are_equal_where_words_in_a_row_are(text, n):
     words = text.split()
