@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -142,8 +143,10 @@ def _references(axes: Axes, run: Metrics, against: Against, per: float, colour: 
         axes.plot(xs, ys, "o", color=colour, markersize=5, markerfacecolor="white", label="validation")
     if (entropy := run.about("unigram_entropy")) is not None:
         axes.axhline(entropy, color=colour, linewidth=1, linestyle=(0, (4, 3)), label="unigram entropy")
-    if axes.get_legend_handles_labels()[1]:
-        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    handles = {label: copy(handle) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    for handle in handles.values():
+        handle.set(color=_COLOURS[-1])  # of every run; their own colours say which
+    if handles:
         axes.legend(handles.values(), handles.keys(), loc="upper right", fontsize=8.5)
 
 
