@@ -5,7 +5,7 @@
 Pairs that read one vocabulary and must give the same ids: Llama 3's with tiktoken and with tokenizers, SmolLM2's with
 tokenizers, one in Llama 2's style, learned here, with sentencepiece. English is Python's own documentation, each turn
 a part that nobody has seen; hard texts are a megabyte each. A text is a str, and ids come as each library gives them
-quickest. A library that falls over a hard text, or needs more than ten seconds, is found out in another process.
+quickest; time is the processor's. A library that falls over a hard text, or needs more than ten seconds, is found out in another process.
 Prints MB/s (median, lowest to highest) and the ratio (median over turns); appends a JSON line for each.
 """
 
@@ -120,9 +120,9 @@ def measure(ours: Encode, theirs: Encode | None, texts: list[str]) -> dict[str, 
         for place, encode in enumerate((ours, theirs)):
             if encode is None:
                 continue
-            started = time.perf_counter()
+            started = time.process_time()
             ids = encode(text)
-            seconds = time.perf_counter() - started
+            seconds = time.process_time() - started
             given.append(list(ids))
             if turn:
                 speeds[place].append(len(text.encode()) / seconds / 1e6)
