@@ -63,7 +63,7 @@ def memory_bound(options: DataOptions, tokenizer: TokenizerOptions, workers: int
     return PROCESS + max(reading, workers * PROCESS + max(learning, comparing))
 
 
-def check_memory(need: int, workers: int) -> None:
+def check_memory(options: DataOptions, tokenizer: TokenizerOptions, workers: int) -> None:
     """Refuse what this machine cannot hold.
 
     Raises:
@@ -73,8 +73,9 @@ def check_memory(need: int, workers: int) -> None:
         there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # a system that does not tell
         return
-    if need > there:
-        advice = f"--workers {max(1, workers // 2)}" if workers > 1 else "a smaller `longest` for the sources"
-        raise ResourceError(
-            f"may need {need / 1e9:.1f} GB of memory, this machine has {there / 1e9:.1f} GB; give {advice}"
-        )
+    need = memory_bound(options, tokenizer, workers)
+    if need <= there:
+        return
+    fits = next((n for n in range(workers - 1, 0, -1) if memory_bound(options, tokenizer, n) <= there), None)
+    advice = f"--workers {fits}" if fits else "the sources a smaller `longest`, or the tokenizer fewer `words`"
+    raise ResourceError(f"may need {need / 1e9:.1f} GB of memory, this machine has {there / 1e9:.1f} GB; give {advice}")

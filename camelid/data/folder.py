@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from camelid.data.manifest import NAME
 from camelid.data.units import Unit
 from camelid.errors import FormatError, OptionError
 from camelid.weights.lock import exclusive
@@ -78,7 +79,7 @@ class DataFolder:
             OptionError: it is being made, or was made, from something else; tells the differences.
         """
         path = self.path / PLAN
-        if path.exists():
+        if path.exists() and self._begun():
             differences = _differences(read_json(path), json.loads(json.dumps(plan)))
             if differences:
                 raise OptionError(
@@ -89,6 +90,11 @@ class DataFolder:
         if others := self._strange():
             raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
         write_json(path, plan)
+
+    def _begun(self) -> bool:
+        """Whether anything was made after the plan."""
+        made = (self.read.glob("*.json"), self.documents.glob("*.gz"), self.path.glob(NAME))
+        return any(any(files) for files in made)
 
     def _strange(self) -> list[str]:
         """What lies in a folder that has no plan; not what a kill left, which is hidden."""

@@ -98,7 +98,7 @@ def prepare(
             reports = [StageReport.from_json(stage) for stage in manifest.stages]
             return Prepared(folder, manifest, reports, True, _notes(manifest, work.options.validation))
         need = work.estimate()
-        check_memory(need.memory, work.workers)
+        check_memory(work.options, work.tokenizer_options, min(work.workers, max(1, len(work.units))))
         check_space(folder, need.disk)
         if planned is not None:
             planned(need)
