@@ -137,9 +137,16 @@ def _tokens_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class FlexAttention:
-    """For GPUs: PyTorch's FlexAttention (Dong et al. 2024, arXiv:2412.05496), which skips blocks nobody may see."""
+    """For GPUs: PyTorch's FlexAttention (Dong et al. 2024, arXiv:2412.05496), which skips blocks nobody may see.
 
-    def __init__(self) -> None:
+    Args:
+        compiled: as it must be to be fast; else whole scores are in memory.
+    """
+
+    def __init__(self, compiled: bool = True) -> None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        self._mix: Any = torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
         self._mask: Any = None
 
     def prepare(self, positions: Tensor) -> None:
@@ -155,10 +162,8 @@ class FlexAttention:
         self._mask = create_block_mask(sees, rows, None, context, context, device=positions.device)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        from torch.nn.attention.flex_attention import flex_attention
-
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        mixed: Any = flex_attention(q, k, v, block_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1])
+        mixed: Any = self._mix(q, k, v, block_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1])
         return mixed.transpose(1, 2)
 
 

@@ -75,6 +75,6 @@ def test_flex_is_the_same():
     torch.manual_seed(0)
     positions = positions_of([[50, 78], [128]])
     q, k, v = (torch.randn(2, 128, heads, 16) for heads in (4, 2, 2))
-    attend = FlexAttention()
+    attend = FlexAttention(compiled=False)
     attend.prepare(positions)
     torch.testing.assert_close(attend(0, q, k, v), masked(q, k, v, positions), rtol=1e-5, atol=1e-5)
