@@ -137,7 +137,7 @@ class _Sitting:
         if fuse is None:
             fuse = self.checkpoints.notes.get("compiled")
         if fuse is None:
-            fuse = self._fusing_pays(peak)
+            fuse = self.parallel.everyone(self._fusing_pays(peak))[0]  # each measures; rank 0 decides
         self.checkpoints.notes["compiled"] = fuse
         return fuse
 
