@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.manifest import NAME
-from camelid.data.units import Unit
+from camelid.data.units import Unit, files_of
 from camelid.errors import FormatError, OptionError
 from camelid.weights.lock import exclusive
 
@@ -105,21 +106,15 @@ class DataFolder:
 
 def inputs(units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
     """Source → how many files it has and a hash of their names, sizes and times: what changes when they do."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
-    for unit in units:
-        mine = found.setdefault(unit.source.name, {})
-        for piece in unit.pieces:
-            if piece.path and Path(piece.path).is_file():
-                about = Path(piece.path).stat()
-                mine[piece.path] = (about.st_size, about.st_mtime_ns)
-    return {
-        name: {
-            "files": len(files),
-            "bytes": sum(size for size, _ in files.values()),
-            "state": hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest(),
-        }
-        for name, files in found.items()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, mine in itertools.groupby(units, lambda unit: unit.source.name):
+        state = []
+        for path in files_of(list(mine)):
+            about = Path(path).stat() if Path(path).is_file() else None
+            state.append([path, about.st_size, about.st_mtime_ns] if about else [path, 0, 0])
+        digest = hashlib.sha256(json.dumps(sorted(state)).encode()).hexdigest()
+        found[name] = {"files": len(state), "bytes": sum(size for _, size, _ in state), "state": digest}
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from camelid.data.jobs import hash_file
 from camelid.data.manifest import SourceRecord
 from camelid.data.options import SourceOptions
 from camelid.data.shards import Shard
-from camelid.data.units import Unit
+from camelid.data.units import Unit, files_of
 from camelid.data.workers import Workers
 
 MOST_FILES = 100  # of a source that are listed; more become one line
@@ -22,15 +22,12 @@ def source_records(
     sources: Sequence[SourceOptions], units: Sequence[Unit], shards: Sequence[Shard], pool: Workers
 ) -> list[SourceRecord]:
     """A record of each source, in the recipe's order; files are hashed by the pool."""
-    labels = {
-        piece.path: piece.label for unit in units for piece in unit.pieces if piece.path and Path(piece.path).is_file()
-    }
-    hashes = dict(pool.map(hash_file, list(labels)))
+    read = {source.name: files_of([unit for unit in units if unit.source.name == source.name]) for source in sources}
+    paths = dict.fromkeys(path for mine in read.values() for path in mine if Path(path).is_file())
+    hashes = dict(pool.map(hash_file, list(paths)))
     records = []
     for source in sources:
-        mine = [unit for unit in units if unit.source.name == source.name]
-        paths = dict.fromkeys(piece.path for unit in mine for piece in unit.pieces if piece.path in labels)
-        files = [{"name": labels[path], "bytes": Path(path).stat().st_size, "sha256": hashes[path]} for path in paths]
+        files = [_file(path, label, hashes) for path, label in read[source.name].items()]
         training = [shard for shard in shards if shard.source == source.name and not shard.validation]
         apart = [shard for shard in shards if shard.source == source.name and shard.validation]
         records.append(
@@ -47,6 +44,13 @@ def source_records(
             )
         )
     return records
+
+
+def _file(path: str, label: str, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """A file with its hash; of what lies on a hub only the name and commit are known."""
+    if path not in hashes:
+        return {"name": label, "bytes": 0, "sha256": ""}
+    return {"name": label, "bytes": Path(path).stat().st_size, "sha256": hashes[path]}
 
 
 def _together(files: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -57,6 +57,20 @@ def units(options: DataOptions, folder: Path) -> list[Unit]:
     return [unit for source in options.sources for unit in _units(source, folder)]
 
 
+def files_of(units: Sequence[Unit]) -> dict[str, str]:
+    """Path → label of what units read: files, those in a dataset's folder, and `NAME@COMMIT` for one on the hub."""
+    found: dict[str, str] = {}
+    for unit in units:
+        for piece in unit.pieces:
+            path = Path(piece.path)
+            if not path.is_dir():
+                found[piece.path] = piece.label if path.is_file() else piece.path
+            elif piece.path not in found:
+                below = sorted(file for file in path.rglob("*") if file.is_file())
+                found |= {str(file): file.relative_to(path).as_posix() for file in below}
+    return found
+
+
 def _units(source: SourceOptions, folder: Path) -> list[Unit]:
     pieces: Sequence[Piece] = source_kind(source.kind).pieces(source, folder)
     if source.max_documents is not None:  # the first ones, so one after another

@@ -228,6 +228,41 @@ def test_a_folder_of_files_is_a_dataset_too(tmp_path, offline):
     assert len(units(DataOptions(sources=[{"name": "s", "kind": "dataset", "path": "files"}]), tmp_path)) == 3
 
 
+def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypatch):
+    from types import SimpleNamespace
+
+    import huggingface_hub
+
+    from camelid.data.folder import inputs
+
+    asked = []
+
+    def load_dataset(name, config, *, split, revision, streaming):
+        asked.append((name, config, split, revision, streaming))
+        return offline.Dataset.from_list(RECORDS).to_iterable_dataset(num_shards=2)
+
+    def dataset_info(self, name, revision):
+        return SimpleNamespace(sha="abc123" if revision is None else f"of-{revision}")
+
+    monkeypatch.setattr(offline, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    source = {"kind": "dataset", "path": "owner/name", "config": "en"}
+    found, _ = read(tmp_path, **source)
+    assert [one.text for one in found] == [record["text"] for record in RECORDS]
+    assert set(asked) == {("owner/name", "en", "train", "abc123", True)}
+    states = [
+        inputs(units(DataOptions(sources=[{"name": "s", **source, **more}]), tmp_path))
+        for more in ({}, {"revision": "v2"})
+    ]
+    assert states[0]["s"]["files"] == 1
+    assert states[0] != states[1]
+
+
+def test_a_dataset_that_is_nowhere_is_said_plainly(tmp_path, offline):
+    with pytest.raises(MissingError, match=r"s: owner/none: no such folder, and the hub says: "):
+        read(tmp_path, kind="dataset", path="owner/none")
+
+
 def test_python_is_a_corpus():
     found, report = read(Path(), kind="corpus")
     assert report.bytes_out > 1_000_000

@@ -24,13 +24,15 @@ class Source(RecordOptions):
 
 
 def pieces(options: Source, folder: Path) -> list[Piece]:
-    """A piece for each of the dataset's files, so that they are read side by side.
+    """A piece for each of the dataset's files, so that they are read side by side. On the hub a commit is chosen here,
+    so that all pieces, and a run that goes on later, read the same.
 
     Raises:
         MissingError: there is no such dataset, the hub cannot be reached, or `datasets` is not installed.
         OptionError: records lack a field that the recipe names.
     """
-    path = str(folder / options.path) if (folder / options.path).exists() else options.path
+    local = folder / options.path
+    path = str(local) if local.exists() else f"{options.path}@{_commit(options)}"
     data = _open(path, options)
     names = data.column_names
     if names is None:  # only the first record tells
@@ -58,12 +60,26 @@ def _open(path: str, options: Source) -> Any:
             data = datasets.load_from_disk(path)
             data = data[options.split] if isinstance(data, datasets.DatasetDict) else data
             return data.to_iterable_dataset(num_shards=max(1, len(data.data.column(0).chunks)))
-        given = {"split": options.split, "revision": options.revision, "streaming": True}
-        return datasets.load_dataset(path, options.config, **given)
+        name, _, commit = (path, "", "") if Path(path).exists() else path.rpartition("@")
+        given = {"split": options.split, "revision": commit or None, "streaming": True}
+        return datasets.load_dataset(name, options.config, **given)
     except (KeyError, ValueError) as error:
         raise OptionError(f"data.sources {options.name}: {path}: {_line(error)}; check config and split") from None
     except (OSError, datasets.exceptions.DatasetsError) as error:
         raise MissingError(f"data.sources {options.name}: {path}: {_line(error)}; check the name and the net") from None
+
+
+def _commit(options: Source) -> str:
+    """The commit that a branch or tag of the hub is at."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return str(HfApi().dataset_info(options.path, revision=options.revision).sha)
+    except (OSError, ValueError, HfHubHTTPError) as error:  # no net, no such name, or a name that cannot be one
+        raise MissingError(
+            f"data.sources {options.name}: {options.path}: no such folder, and the hub says: {_line(error)}"
+        ) from None
 
 
 def _line(error: Exception) -> str:
