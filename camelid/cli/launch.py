@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from camelid.errors import MissingError, OptionError, ResourceError, one_of
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
+    from camelid.train.sites import Site
     from camelid.train.slurm import Job
 
 
@@ -44,20 +46,12 @@ def run(
     comes back until the recipe is done.
     """
     from camelid.recipe import read_recipe
-    from camelid.train.sites import SITES
-    from camelid.train.slurm import Job, as_time, minutes, script
+    from camelid.train.slurm import Job, script
 
     if scheduler != "slurm":
         raise OptionError(f"{scheduler}: no such scheduler; {one_of(scheduler, ['slurm'])}")
-    if site not in SITES:
-        raise OptionError(f"--site: no {site!r}; {one_of(site, SITES)}")
-    row, read = SITES[site], read_recipe(recipe, set or ())
-    gpus = row.gpus if gpus is None else gpus
-    longest = minutes(time) if time is not None else row.longest
-    if longest > row.longest:
-        raise OptionError(f"--time: jobs on {site} may take {as_time(row.longest)}; it comes back until it is done")
-    if row.account and account is None:
-        raise OptionError(f"--account: {site} wants to know which project pays; give its name")
+    row, longest = _row(site, time, account)
+    read, gpus = read_recipe(recipe, set or ()), row.gpus if gpus is None else gpus
     job = Job(
         site=row,
         name=read.name,
@@ -67,6 +61,8 @@ def run(
         processes=processes or max(1, gpus),
         gpus=gpus,
         minutes=longest,
+        directory=Path.cwd(),
+        python=sys.executable,
         changes=tuple(set or ()),
         account=account,
         partition=partition,
@@ -81,6 +77,22 @@ def run(
         print(f"{job.script}\nread it, then: sbatch {job.script}")
     else:
         print(f"{job.script}\njob {number}; see: squeue --me")
+
+
+def _row(name: str, time: str | None, account: str | None) -> tuple[Site, int]:
+    """The site, and the minutes of a job there."""
+    from camelid.train.sites import SITES
+    from camelid.train.slurm import as_time, minutes
+
+    if name not in SITES:
+        raise OptionError(f"--site: no {name!r}; {one_of(name, SITES)}")
+    row = SITES[name]
+    longest = minutes(time) if time is not None else row.longest
+    if longest > row.longest:
+        raise OptionError(f"--time: jobs on {name} may take {as_time(row.longest)}; it comes back until it is done")
+    if row.account and account is None:
+        raise OptionError(f"--account: {name} wants to know which project pays; give its name")
+    return row, longest
 
 
 def _check_shares(recipe: Recipe, job: Job) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from camelid.errors import OptionError
@@ -26,16 +25,16 @@ class Job:
         name: of the run.
         recipe: path of the recipe's file, or the name of one that comes with camelid.
         folder: where runs lie; the script itself, its log and the run itself are in FOLDER/NAME.
-        stage: the folder with checkpoints, below FOLDER/NAME.
-        changes: of the recipe, as --set takes them.
         nodes: machines.
         processes: of each machine: one for each GPU, or for several shares of its processors.
         gpus: of each machine.
         minutes: of one job.
-        account, partition: in the site's words; None leaves them to the site.
-        chain: submit a new job, where the site lets none be put back into the queue.
         directory: where the command runs; recipe and folder are relative to it.
         python: the interpreter that has camelid.
+        stage: the folder with checkpoints, below FOLDER/NAME.
+        changes: of the recipe, as --set takes them.
+        account, partition: in the site's words; None leaves them to the site.
+        chain: submit a new job, where the site lets none be put back into the queue.
     """
 
     site: Site
@@ -46,13 +45,13 @@ class Job:
     processes: int
     gpus: int
     minutes: int
+    directory: Path
+    python: str
     stage: str = "pretrain"
     changes: Sequence[str] = ()
     account: str | None = None
     partition: str | None = None
     chain: bool = False
-    directory: Path = field(default_factory=Path.cwd)
-    python: str = sys.executable
 
     @property
     def script(self) -> Path:

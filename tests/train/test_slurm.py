@@ -57,8 +57,14 @@ def test_leonardo():
 
 
 def test_words_with_spaces_stay_words(tmp_path):
-    strange = {"recipe": "my recipe's.toml", "changes": ('data.sources.0.path="a b.txt"',), "folder": Path("my runs")}
-    made = Job(SITES["local"], "tiny", **{"nodes": 1, "processes": 1, "gpus": 0, "minutes": 5, **strange})
+    strange = {
+        "directory": tmp_path,
+        "python": "python",
+        "recipe": "my recipe's.toml",
+        "changes": ('data.sources.0.path="a b.txt"',),
+        "folder": Path("my runs"),
+    }
+    made = Job(SITES["local"], "tiny", nodes=1, processes=1, gpus=0, minutes=5, **strange)
     arrays = "\n".join(line for line in script(made).splitlines() if line.startswith("recipe=("))
     shown = subprocess.run(
         ["bash", "-c", f'{arrays}\nprintf "%s\\n" "${{recipe[@]}}"'], capture_output=True, text=True, check=True
@@ -159,7 +165,7 @@ def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
     (tmp_path / "small.toml").write_text(text.replace("steps = 12", "steps = 3"), encoding="utf-8")
     lines = (f"The llama sees the hill in line {place}, and the wind is cold over the river.\n" for place in range(400))
     (tmp_path / "one.txt").write_text("".join(lines))
-    sizes = {"nodes": 1, "processes": 1, "gpus": 0, "minutes": 2, "directory": tmp_path}
+    sizes = {"nodes": 1, "processes": 1, "gpus": 0, "minutes": 2, "directory": tmp_path, "python": sys.executable}
     made = Job(SITES["local"], "small", str(tmp_path / "small.toml"), Path("runs"), **sizes)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "9"}
     environment |= {"SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "here", "SLURM_CPUS_PER_TASK": "1"}
