@@ -32,6 +32,7 @@ context = {CONTEXT}
 warmup_steps = 1
 precision = "fp32"
 compile = false
+log_to = ["tensorboard"]
 """
 
 
@@ -39,6 +40,7 @@ compile = false
 def trained(tmp_path_factory):
     """A run, and the ids and targets that its forward passes really saw, step by step."""
     torch = pytest.importorskip("torch")
+    pytest.importorskip("tensorboardX")
     from camelid.train import working
     from camelid.train.parallel import Parallel
     from camelid.train.stages.pretrain import pretrain
@@ -117,6 +119,7 @@ def test_the_overview(trained):
     assert told["checkpoints"][-1]["tokens"] == STEPS * ROWS * CONTEXT
     assert 0 < told["unigram_entropy"] < 6
     assert json.loads(json.dumps(told)) == told
+    assert list((run.folder / "tensorboard").glob("events*"))  # as the recipe asks
 
 
 def test_the_verb(trained, capsys):
