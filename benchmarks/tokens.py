@@ -5,8 +5,8 @@
 Pairs that read one vocabulary and must give the same ids: Llama 3's with tiktoken and with tokenizers, SmolLM2's with
 tokenizers, one in Llama 2's style, learned here, with sentencepiece. English is Python's own documentation, each turn
 a part that nobody has seen; hard texts are a megabyte each. A text is a str, and ids come as each library gives them
-quickest; time is the processor's. A library that falls over a hard text, or needs more than ten seconds, is found out in another process.
-Prints MB/s (median, lowest to highest) and the ratio (median over turns); appends a JSON line for each.
+quickest; time is the processor's. A library that falls over a hard text, or takes too long, is found out in another
+process. Prints MB/s (median, lowest to highest) and the ratio (median over turns); appends a JSON line for each.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ PAIRS: dict[str, Callable[[], tuple[Tokenizer, Encode]]] = {
 
 
 def survives(pair: str, hard: str, size: int) -> bool:
-    """Does the library do this text within ten seconds? Asked in another process."""
+    """Does the library do this text within 25 seconds? Asked in another process."""
     command = [sys.executable, __file__, "--try", pair, hard, str(size)]
     try:
         return subprocess.run(command, capture_output=True, timeout=25, check=False).returncode == 0
