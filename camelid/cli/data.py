@@ -1,4 +1,4 @@
-"""Report on prepared data, or show a row of it."""
+"""Report on prepared data, show a row of it, or check its hashes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from camelid.data.options import DecontaminateOptions
 
-WHAT = ("report", "show")
+WHAT = ("report", "show", "verify")
 
 
 def run(
-    what: Annotated[str, typer.Argument(metavar="report|show", help="What to do.", show_default=False)],
+    what: Annotated[str, typer.Argument(metavar="report|show|verify", help="What to do.", show_default=False)],
     folder: Annotated[Path, typer.Argument(help="A run, as runs/tiny, or its data.", show_default=False)],
     *,
     html: Annotated[Path | None, typer.Option(help="report: write a page too.")] = None,
@@ -37,6 +37,8 @@ def run(
     """`report`: counts, lengths, words in a row, domains, languages, personal details, what was dropped and why.
 
     `show`: one row as training sees it. A document begins where the colour changes; what is struck out is not learned.
+
+    `verify`: are all tokens, documents' records and the tokenizer what they were when they were made?
     """
     from camelid.data.report import find_data
 
@@ -45,6 +47,9 @@ def run(
     data = find_data(folder)
     if what == "show":
         _show(data, sample, context, seed, json)
+        return
+    if what == "verify":
+        _verify(data, json)
         return
     from camelid.data.report import report
 
@@ -59,6 +64,19 @@ def run(
         print_json(found)
     else:
         _print(found)
+
+
+def _verify(data: Path, json: bool) -> None:
+    from camelid.data.manifest import read_manifest
+
+    manifest = read_manifest(data)
+    manifest.verify(data)
+    if json:
+        print_json({"fingerprint": manifest.fingerprint(), "shards": len(manifest.shards)})
+    else:
+        print(
+            f"{data}: {len(manifest.shards)} shards and the tokenizer are as on record; data {manifest.fingerprint()}"
+        )
 
 
 def _items(against: list[str]) -> DecontaminateOptions:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from camelid.errors import ResourceError
+
 TEMPLATE = "report.html"
 _WIDTH, _HEIGHT = 320, 120  # of a histogram's bars
 
@@ -25,10 +27,17 @@ class Bar:
 
 
 def write_page(report: Mapping[str, Any], path: Path) -> None:
-    """Write the page, complete or not at all."""
+    """Write the page, complete or not at all.
+
+    Raises:
+        ResourceError: it cannot be written there.
+    """
     beside = path.with_name(f".{path.name}.part")
-    beside.write_text(page(report), encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text(page(report), encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise ResourceError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
 
 
 def page(report: Mapping[str, Any]) -> str:

@@ -97,6 +97,16 @@ def test_steps_out_of_order_are_refused(recipe, tmp_path):
         compare(None, 0, 3)
 
 
+def test_other_test_items_are_another_plan(recipe, tmp_path):
+    steps(recipe, out=tmp_path)[0]()
+    (recipe.parent / "tests.txt").write_text("other words that nobody has ever written down\n", encoding="utf-8")
+    with pytest.raises(OptionError, match="was made from something else: tests"):
+        steps(recipe, out=tmp_path)
+    (recipe.parent / "tests.txt").unlink()
+    with pytest.raises(MissingError, match="no such file"):
+        steps(recipe, out=tmp_path)
+
+
 def test_rules_stand_in_a_pipeline_of_datatroves(tmp_path):
     texts = ["A mail to x.y@example.org and more.", "short", "Another one that is long enough to stay."]
     given = [Theirs(text, str(number), metadata={"date": "today"}) for number, text in enumerate(texts)]

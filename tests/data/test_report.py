@@ -17,7 +17,7 @@ from camelid.data.manifest import read_manifest
 from camelid.data.options import DecontaminateOptions, EvaluationFile
 from camelid.data.reading import write_documents
 from camelid.data.report import find_data, report
-from camelid.data.report_page import bars, page, short, size
+from camelid.data.report_page import bars, page, short, size, write_page
 from camelid.data.stage import StageReport
 from camelid.errors import MissingError, OptionError
 from tests.data.made import make_data, some_documents
@@ -141,6 +141,20 @@ def test_the_page_is_whole_and_loads_nothing(data):
     assert "http-equiv" in made
 
 
+def test_the_page_has_no_barriers(data, tmp_path):
+    watched = pytest.importorskip("tests.serve.watched")
+    write_page(report(data / "data"), tmp_path / "r.html")
+    with watched.chromium() as browser:
+        for scheme in ("light", "dark"):
+            size = {"width": 400, "height": 900}
+            seen = watched.Watched(browser, "file:///", color_scheme=scheme, viewport=size)
+            seen.page.goto((tmp_path / "r.html").as_uri())
+            seen.page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+            assert seen.barriers() == []
+            assert seen.page.evaluate("document.documentElement.scrollWidth") == 400
+            assert seen.wrong == []
+
+
 def test_bars_are_as_high_as_their_counts():
     made = bars([[0, 0, 0], [1, 1, 2], [2, 3, 0], [4, 7, 4], [8, 15, 0]])
     assert [(bar.first, bar.last, bar.count) for bar in made] == [(1, 1, 2), (2, 3, 0), (4, 7, 4)]
@@ -181,12 +195,24 @@ def test_the_verb_shows_a_row(data, capsys):
     assert [number for number, learned in enumerate(told["learned"]) if not learned] == [0, *begins]
 
 
+def test_the_verb_verifies(tmp_path, capsys):
+    data = make_data(tmp_path)
+    assert camelid(["data", "verify", str(tmp_path)]) == 0
+    assert "1 shards and the tokenizer are as on record" in capsys.readouterr().out
+    path = data / "tokens" / "made-00000.npy"
+    path.write_bytes(path.read_bytes()[:-2] + b"xx")
+    assert camelid(["data", "verify", str(tmp_path), "--json"]) == 2
+    assert "SHA-256" in capsys.readouterr().err
+
+
 def test_what_is_not_there_is_told(data, tmp_path, capsys):
     assert camelid(["data", "reprot", str(data)]) == 2
     assert "did you mean 'report'?" in capsys.readouterr().err
     with pytest.raises(MissingError, match="camelid prepare"):
         find_data(tmp_path)
     make_data(tmp_path)
+    assert camelid(["data", "report", str(data), "--html", str(tmp_path / "no" / "r.html")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     with pytest.raises(MissingError, match="no documents"):
         report(tmp_path / "data")
     against = DecontaminateOptions(against=(EvaluationFile(path=str(tmp_path / "none.jsonl"), fields=("q",)),))
