@@ -258,8 +258,25 @@ def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypat
     assert states[0] != states[1]
 
 
-def test_a_dataset_that_is_nowhere_is_said_plainly(tmp_path, offline):
-    with pytest.raises(MissingError, match=r"s: owner/none: no such folder, and the hub says: "):
+def test_a_dataset_that_is_nowhere_is_said_plainly(tmp_path, offline, monkeypatch):
+    import huggingface_hub
+
+    def dataset_info(self, name, revision):
+        raise huggingface_hub.errors.HFValidationError("not found")
+
+    def unreachable(self, name, revision):
+        raise RuntimeError("no net")
+
+    def load_dataset(name, config, **given):
+        assert given["revision"] == "main"
+        raise ConnectionError(f"cannot reach {name}")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    with pytest.raises(MissingError, match=r"s: owner/none: no such folder, and the hub says: not found"):
+        read(tmp_path, kind="dataset", path="owner/none")
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(offline, "load_dataset", load_dataset)
+    with pytest.raises(MissingError, match=r"s: owner/none@main: cannot reach owner/none; check the name and the net"):
         read(tmp_path, kind="dataset", path="owner/none")
 
 

@@ -70,16 +70,19 @@ def _open(path: str, options: Source) -> Any:
 
 
 def _commit(options: Source) -> str:
-    """The commit that a branch or tag of the hub is at."""
+    """The commit that a branch or tag of the hub is at; where the hub cannot be reached, what the recipe says, for
+    which `datasets` may have a copy."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return str(HfApi().dataset_info(options.path, revision=options.revision).sha)
-    except (OSError, ValueError, HfHubHTTPError) as error:  # no net, no such name, or a name that cannot be one
+    except (HFValidationError, HfHubHTTPError) as error:
         raise MissingError(
             f"data.sources {options.name}: {options.path}: no such folder, and the hub says: {_line(error)}"
         ) from None
+    except Exception:  # of one of several HTTP libraries
+        return options.revision or "main"
 
 
 def _line(error: Exception) -> str:
