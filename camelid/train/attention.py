@@ -25,6 +25,7 @@ class BlockAttention:
 
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
+        self._mix: Any = torch.compiler.disable(_Blocks.apply)  # here, not at import: it loads the compiler
 
     def prepare(self, positions: Tensor) -> None:
         """Take in the positions (R, T) of the rows that come next: they start from 0 in each document."""
@@ -43,9 +44,8 @@ class BlockAttention:
                 hidden = (keys > queries) | (keys < own[:, :, None])
             self._blocks.append(_Block(start, stop, first, hidden[:, None, :, None]))
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator, unused-ignore]
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        mixed: Tensor = _Blocks.apply(q, k, v, self._blocks)
+        mixed: Tensor = self._mix(q, k, v, self._blocks)
         return mixed
 
 
