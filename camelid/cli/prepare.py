@@ -34,6 +34,7 @@ def run(
 ) -> None:
     """What is done stays done: a run that was killed goes on where it stopped, with the same result."""
     from camelid.data.prepare import prepare, try_out
+    from camelid.engine.memory import available_bytes, threads
     from camelid.recipe import read_recipe
 
     read = read_recipe(recipe, set or ())
@@ -44,7 +45,9 @@ def run(
             done = try_out(read, dry_run, show)
         else:
             folder = out / read.name / "data"
-            done = prepare(read, folder, workers, overwrite=overwrite, planned=_tell, progress=show)
+            workers = threads()[0] if workers is None else workers
+            free = available_bytes()
+            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=_tell, progress=show)
     if json:
         print_json(_as_json(done, dry_run is not None))
     else:

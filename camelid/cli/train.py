@@ -79,10 +79,11 @@ def _prepare(recipe: Recipe, run: Path) -> None:
     """Make the data if it is not there, and see that it is the recipe's."""
     from camelid.cli.prepare import _bars, _tell
     from camelid.data.prepare import prepare
+    from camelid.engine.memory import available_bytes, threads
     from camelid.train.runs import DATA
 
     with _bars() as show:
-        prepare(recipe, run / DATA, planned=_tell, progress=show)
+        prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=_tell, progress=show)
 
 
 def _train(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,19 +62,15 @@ def memory_bound(options: DataOptions, tokenizer: TokenizerOptions, workers: int
     return PROCESS + max(reading, workers * PROCESS + max(learning, comparing))
 
 
-def check_memory(options: DataOptions, tokenizer: TokenizerOptions, workers: int) -> None:
-    """Refuse what this machine cannot hold.
+def check_memory(options: DataOptions, tokenizer: TokenizerOptions, workers: int, free: int) -> None:
+    """Refuse what does not fit into `free` bytes.
 
     Raises:
         ResourceError: says what would fit.
     """
-    try:
-        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # a system that does not tell
-        return
     need = memory_bound(options, tokenizer, workers)
-    if need <= there:
+    if need <= free:
         return
-    fits = next((n for n in range(workers - 1, 0, -1) if memory_bound(options, tokenizer, n) <= there), None)
+    fits = next((n for n in range(workers - 1, 0, -1) if memory_bound(options, tokenizer, n) <= free), None)
     advice = f"--workers {fits}" if fits else "the sources a smaller `longest`, or the tokenizer fewer `words`"
-    raise ResourceError(f"may need {need / 1e9:.1f} GB of memory, this machine has {there / 1e9:.1f} GB; give {advice}")
+    raise ResourceError(f"may need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; give {advice}")

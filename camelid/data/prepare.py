@@ -66,6 +66,7 @@ def prepare(
     folder: Path,
     workers: int | None = None,
     *,
+    free: int | None = None,
     overwrite: bool = False,
     planned: Callable[[Estimate], None] | None = None,
     progress: Report | None = None,
@@ -76,6 +77,7 @@ def prepare(
         recipe: its tables `data` and `tokenizer`.
         folder: `runs/NAME/data`.
         workers: processes; None: one for each processor.
+        free: bytes of memory that there are; None: not looked at.
         overwrite: replace data that was made from something else.
         planned: is told what it will take, before anything is done.
         progress: is told what is done.
@@ -98,7 +100,8 @@ def prepare(
             reports = [StageReport.from_json(stage) for stage in manifest.stages]
             return Prepared(folder, manifest, reports, True, _notes(manifest, work.options.validation))
         need = work.estimate()
-        check_memory(work.options, work.tokenizer_options, min(work.workers, max(1, len(work.units))))
+        if free is not None:
+            check_memory(work.options, work.tokenizer_options, min(work.workers, max(1, len(work.units))), free)
         check_space(folder, need.disk)
         if planned is not None:
             planned(need)
