@@ -135,7 +135,7 @@ def test_checkpoints_on_the_disk(steps, last, every):
 
 def test_rows_must_be_shared_evenly():
     config, options = read("tiny")
-    with pytest.raises(OptionError, match="cannot share the 32 rows of a step evenly"):
+    with pytest.raises(OptionError, match="cannot share the 8 rows of a step evenly"):
         plan(config, options, A100, 3)
 
 
