@@ -21,8 +21,9 @@ from camelid.tokens.backend_library import LibraryBackend
 from camelid.tokens.pretokenizers import LLAMA2_WORDS, LLAMA3, PRETOKENIZERS, stage_of, stages_of
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, USER, Splitter, Vocabulary, byte_characters
+from camelid.weights.open import open_weights
 from tests.tokens.unicode_table import header
-from tests.tokens.vocabularies import llama3, smollm2
+from tests.tokens.vocabularies import llama3
 
 _bpe = pytest.importorskip("camelid.tokens._bpe", reason="the C++ part is not built")
 from camelid.tokens.backend_bpe import build_bpe  # noqa: E402
@@ -239,7 +240,7 @@ def test_added_tokens_and_composed_text(text: str, normal: str, name: str) -> No
 
 @cache
 def both(name: str, path: Path) -> tuple[Tokenizer, LibraryBackend]:
-    ours = llama3() if name == "llama3" else smollm2(path)
+    ours = llama3() if name == "llama3" else open_weights(path).tokenizer
     return ours, LibraryBackend(ours._vocabulary)
 
 
@@ -341,7 +342,7 @@ def test_threads_share_a_tokenizer(real: tuple[Tokenizer, LibraryBackend]) -> No
 def test_without_the_loop_the_library_does_it_and_says_so_once(
     smollm2_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fast = smollm2(smollm2_path)
+    fast = both("smollm2", smollm2_path)[0]
     monkeypatch.setattr(backend, "has_bpe", lambda: False)
     monkeypatch.setattr("camelid.tokens.tokenizer.has_bpe", lambda: False)
     backend.say_slow.cache_clear()
