@@ -55,8 +55,9 @@ def run(
     sleep_while_waiting()
     from camelid.train.options import PretrainOptions
     from camelid.train.parallel import Parallel
-    from camelid.train.stopping import STATUS
+    from camelid.train.stopping import STATUS, wait_for_stopper
 
+    wait_for_stopper()
     options = read.table("pretrain", PretrainOptions)
     with Parallel(options.tensor_parallel) as parallel:
         if parallel.n_ranks == 1:

@@ -85,6 +85,12 @@ class Stopper:
         log.warning("%s: stopping after this step; what was learned is saved", self.reason)
 
 
+def wait_for_stopper() -> None:
+    """Outlive a SIGUSR1 that comes before a Stopper listens, or after the last step: a job's end is known without it."""
+    if hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def end_of_job(environment: Mapping[str, str]) -> float | None:
     """When SLURM will kill this job, seconds since 1970; None outside a job, or in one without a limit.
 

@@ -33,6 +33,18 @@ def test_a_signal_ends_the_sitting_after_the_step(name):
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_before_or_after_the_steps_does_no_harm():
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        stopping.wait_for_stopper()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with Stopper(ALONE) as stopper:
+            assert not stopper.due(1.0)
+        os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_a_second_interrupt_does_not_wait():
     with Stopper(ALONE) as stopper:
         os.kill(os.getpid(), signal.SIGINT)
