@@ -86,7 +86,7 @@ class Stopper:
 
 
 def wait_for_stopper() -> None:
-    """Outlive a SIGUSR1 that comes before a Stopper listens, or after the last step: a job's end is known without it."""
+    """Outlive a SIGUSR1 that comes before a Stopper listens, or after the last step; a job's end is known without."""
     if hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
