@@ -37,6 +37,7 @@ dedup = {url = false, exact = false, minhash = true}
 name = "made"
 kind = "jsonl"
 path = "*.jsonl"
+unit_bytes = 2500000
 [tokenizer]
 train = "llama3"
 vocab_size = 16384
