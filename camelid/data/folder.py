@@ -76,13 +76,17 @@ class DataFolder:
     def settle(self, plan: Mapping[str, Any]) -> None:
         """Write down what the folder is made from; or see that it is being made from just that.
 
+        The tokenizer's table may change until there is a tokenizer.
+
         Raises:
             OptionError: it is being made, or was made, from something else; tells the differences.
         """
         path = self.path / PLAN
         if path.exists() and self._begun():
             differences = _differences(read_json(path), json.loads(json.dumps(plan)))
-            if differences:
+            if not self.tokenizer.exists() and all(one.startswith("tokenizer.") for one in differences):
+                write_json(path, plan)  # documents do not depend on it
+            elif differences:
                 raise OptionError(
                     f"{self.path}: was made from something else: {'; '.join(differences)}; "
                     "choose another name, or replace it with --overwrite"

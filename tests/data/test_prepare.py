@@ -278,6 +278,17 @@ def test_malformed_lines_can_be_errors(recipe, tmp_path):
         prepare(read_recipe(recipe, ["data.sources.0.malformed=error"]), tmp_path / "data", 2)
 
 
+def test_a_tokenizer_that_was_too_large_can_be_made_smaller(recipe, tmp_path):
+    """Without reading everything again."""
+    with pytest.raises(OptionError, match="vocab_size: these documents give"):
+        prepare(read_recipe(recipe, ["tokenizer.vocab_size=30000"]), tmp_path / "data", 1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "documents").iterdir()}
+    assert not prepare(read_recipe(recipe), tmp_path / "data", 1).already
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data" / "documents").iterdir()} == before
+    prepare(read_recipe(recipe), tmp_path / "other", 1)
+    assert contents(tmp_path / "data") == contents(tmp_path / "other")
+
+
 def test_a_tokenizer_can_be_taken(recipe, tmp_path):
     prepare(read_recipe(recipe), tmp_path / "one", 1)
     opened = [f"tokenizer.open={tmp_path / 'one' / 'tokenizer'}", "data.seed=1"][:1]
