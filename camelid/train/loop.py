@@ -68,18 +68,12 @@ def optimise(
         n_trained, flops = parallel.sum(counts.to(parallel.device)).tolist()
         if not n_trained:
             raise NumericsError(f"step {number}: no token of its rows is learned; see: camelid inspect --step {number}")
-        parts = torch.zeros(2, dtype=torch.float64, device=parallel.device)
-        for some in _micro_batches(batch, n_rows, parallel.device):
-            parts += working.learn(*some, int(n_trained))
-        loss, z_loss = parallel.sum(parts).tolist()
+        loss, z_loss = _learn(working, batch, n_rows, int(n_trained), parallel)
         norm = float(parallel.clip(state.model.parameters(), options.clip))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NumericsError(_lost(number, loss, norm))
         rate = learning_rate(options, number)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
-        state.optimizer.zero_grad()
+        _change(state.optimizer, rate)
         working.take_masters()
         state.step, state.tokens = number, state.tokens + options.batch_tokens
         seconds = time.perf_counter() - started
@@ -100,6 +94,23 @@ def optimise(
             memory_bytes=peak_memory(parallel.device),
             validation_loss=apart,
         )
+
+
+def _learn(working: Working, batch: Batch, n_rows: int, n_trained: int, parallel: Parallel) -> tuple[float, float]:
+    """Forward and backward over all micro-batches; loss and z-loss of all ranks, per trained token."""
+    parts = torch.zeros(2, dtype=torch.float64, device=parallel.device)
+    for some in _micro_batches(batch, n_rows, parallel.device):
+        parts += working.learn(*some, n_trained)
+    loss, z_loss = parallel.sum(parts).tolist()
+    return loss, z_loss
+
+
+def _change(optimizer: Optimizer, rate: float) -> None:
+    """One step of the optimiser at this learning rate; the gradient is used up."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def validation_loss(
