@@ -1,7 +1,9 @@
 """Photograph the README's pages: a real browser on a server that runs already.
 
+    camelid train tiny
     camelid serve
-    python docs/pictures/photograph.py http://127.0.0.1:8000
+    camelid plot runs/tiny --metrics loss,lr --out docs/pictures/train.png
+    python docs/pictures/photograph.py http://127.0.0.1:8000 [NAME...]
 
 Needs Debian's chromium, and playwright and Pillow from camelid's `test` extra.
 """
@@ -57,17 +59,26 @@ def direct_chat(page: Page) -> None:
     expect(idle).to_be_attached(timeout=60_000)
 
 
+def runs(page: Page) -> None:
+    """A run that is done."""
+    page.goto("/runs/tiny/pretrain")
+    page.wait_for_load_state("networkidle")
+
+
 PICTURES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
     "direct-chat": (1280, 900, direct_chat),
     "flow": (1440, 1880, flow),
+    "runs": (1280, 1120, runs),
 }
 
 
 def main() -> None:
-    (url,) = sys.argv[1:]
+    url = sys.argv[1]
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         for name, (width, height, prepare) in PICTURES.items():
+            if sys.argv[2:] and name not in sys.argv[2:]:
+                continue
             size = {"width": width, "height": height}
             page = browser.new_page(base_url=url, viewport=size, color_scheme="light", reduced_motion="reduce")
             prepare(page)
