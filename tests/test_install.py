@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="needs pip")]
+HAS_PIP = any(importlib.metadata.distributions(name="pip"))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_PIP, reason="needs pip")]
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

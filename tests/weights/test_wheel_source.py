@@ -118,7 +118,7 @@ def test_another_wheel(
 
 
 def test_a_python_without_pip(tiny: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.metadata.distributions", lambda **kind: ())
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match=r"no pip.*-m ensurepip"):
         pull("tiny:1")
