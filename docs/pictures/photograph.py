@@ -2,7 +2,7 @@
 
     camelid train tiny
     camelid serve
-    camelid plot runs/tiny --metrics loss,lr --out docs/pictures/train.png
+    camelid plot runs/tiny --out docs/pictures/train.png
     python docs/pictures/photograph.py http://127.0.0.1:8000 [NAME...]
 
 Needs Debian's chromium, and playwright and Pillow from camelid's `test` extra.
