@@ -38,7 +38,7 @@ def run(
     from camelid.recipe import read_recipe
 
     read = read_recipe(recipe, set or ())
-    with _bars() as show:
+    with stage_bars() as show:
         if dry_run is not None:
             if dry_run < 1:
                 raise OptionError(f"--dry-run: must be at least 1, got {dry_run}")
@@ -47,14 +47,15 @@ def run(
             folder = out / read.name / "data"
             workers = threads()[0] if workers is None else workers
             free = available_bytes()
-            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=_tell, progress=show)
+            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=tell_plan, progress=show)
     if json:
         print_json(_as_json(done, dry_run is not None))
     else:
         _print(done, dry_run is not None)
 
 
-def _tell(need: Estimate) -> None:
+def tell_plan(need: Estimate) -> None:
+    """Say, before anything begins, what it will take."""
     about = f"{need.n_bytes / 1e6:,.1f} MB" if need.n_bytes else "an unknown amount"
     stderr.print(
         f"{need.files:,} files, {about} of text; at most {need.memory / 1e9:.1f} GB of memory, "
@@ -67,7 +68,7 @@ def _time(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _bars() -> Iterator[Report]:
+def stage_bars() -> Iterator[Report]:
     """A callback that draws a bar for each step, on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     times = (TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn())

@@ -78,13 +78,13 @@ def _check_torch() -> None:
 
 def _prepare(recipe: Recipe, run: Path) -> None:
     """Make the data if it is not there, and see that it is the recipe's."""
-    from camelid.cli.prepare import _bars, _tell
+    from camelid.cli.prepare import stage_bars, tell_plan
     from camelid.data.prepare import prepare
     from camelid.engine.memory import available_bytes, threads
     from camelid.train.runs import DATA
 
-    with _bars() as show:
-        prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=_tell, progress=show)
+    with stage_bars() as show:
+        prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=tell_plan, progress=show)
 
 
 def _train(
