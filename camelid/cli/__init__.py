@@ -7,6 +7,7 @@ Nothing heavy is imported before the verb is known.
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def _dispatch(arguments: list[str]) -> int:
     from camelid.log import set_up
 
     set_up()
+    gc.set_threshold(100_000, 20, 100)  # a start makes many objects and no garbage: 20 ms of the time to the first text
     return run_verb(verb, arguments[1:])
 
 
