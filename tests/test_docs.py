@@ -57,18 +57,23 @@ def environment(smollm2_path, tmp_path_factory):
     return changed
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_documented_command_runs(command, environment, tmp_path):
-    done = subprocess.run(
-        ["bash", "-c", command],
+def run_line(line: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A line as a reader's shell runs it, in a folder, with nothing on standard input."""
+    return subprocess.run(
+        ["bash", "-c", line],
         env=environment,
-        cwd=tmp_path,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_documented_command_runs(command, environment, tmp_path):
+    done = run_line(command, environment, tmp_path)
     if command.split("#")[0].split() == ["camelid", "chat"]:  # an empty pipe asks nothing, and says so
         assert "empty" in done.stderr
         return
@@ -81,16 +86,7 @@ def test_a_documented_walk_leads_to_its_end(walk, environment, tmp_path):
     """Commands in order, in one folder; a training is cut short, so that it ends on a busy machine too."""
     for command in WALKS[walk]:
         line, _, _ = command.partition("#")
-        done = subprocess.run(
-            ["bash", "-c", f"{line} {SHORT}" if line.startswith("camelid train ") else line],
-            env=environment,
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        done = run_line(f"{line} {SHORT}" if line.startswith("camelid train ") else line, environment, tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip(), command
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from camelid.data.manifest import NAME
 from camelid.data.units import Unit, files_of
+from camelid.data.whole import whole_file
 from camelid.errors import FormatError, OptionError
 from camelid.weights.lock import exclusive
 
@@ -123,12 +123,8 @@ def inputs(units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file, complete or not at all."""
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
 def read_json(path: Path) -> Any:

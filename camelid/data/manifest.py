@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camelid.data.shards import FOLDER, Shard, Tokens, shard_from_json
+from camelid.data.whole import whole_file
 from camelid.errors import FormatError, MissingError, UnsupportedError, VerifyError
 
 if TYPE_CHECKING:
@@ -93,12 +93,9 @@ class Manifest:
             "stages": [dict(stage) for stage in self.stages],
             "shards": [shard.as_json() for shard in self.shards],
         }
-        beside = folder / f".{NAME}.part"
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return beside.replace(folder / NAME)
+        with whole_file(folder / NAME) as file:
+            file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+        return folder / NAME
 
     def tokens(self, folder: Path, source: str, validation: bool = False) -> Tokens:
         """The tokens of one source of a data folder."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from camelid.data.options import SourceOptions
 from camelid.data.records import Malformed
 from camelid.data.sources import source_kind
 from camelid.data.stage import StageReport
+from camelid.data.whole import whole_file
 from camelid.errors import FormatError
 
 LEVEL = 1  # of compression: files of documents are read a few times and then mostly rest
@@ -68,14 +68,12 @@ def _checked(found: Document | Malformed, options: SourceOptions) -> Document | 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Write a `.jsonl.gz`, complete or not at all; the same documents give the same bytes."""
-    beside = path.with_name(f".{path.name}.part")
-    with beside.open("wb") as raw:
-        with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=LEVEL, mtime=0) as file:
-            for document in documents:
-                file.write(json.dumps(document.as_json(), ensure_ascii=False).encode("utf-8") + b"\n")
-        raw.flush()
-        os.fsync(raw.fileno())
-    beside.replace(path)
+    with (
+        whole_file(path) as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=LEVEL, mtime=0) as file,
+    ):
+        for document in documents:
+            file.write(json.dumps(document.as_json(), ensure_ascii=False).encode("utf-8") + b"\n")
 
 
 def read_documents(path: Path) -> Iterator[Document]:

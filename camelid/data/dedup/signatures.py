@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from camelid.data.dedup.minhash import MinHash
 from camelid.data.dedup.options import DedupOptions
 from camelid.data.dedup.repeats import digest
 from camelid.data.document import Document
+from camelid.data.whole import whole_file
 from camelid.data.words import Words
 
 _TOGETHER = 1024  # documents whose signatures become keys of bands in one go
@@ -64,9 +64,5 @@ class Signer:
             arrays |= {f"band{number}": band for number, band in enumerate(np.concatenate(self._bands, axis=1))}
         if self._options.paragraph:
             arrays["paragraphs"] = np.array(self._paragraphs, np.int64)
-        beside = path.with_name(f".{path.name}.part")
-        with beside.open("wb") as file:
+        with whole_file(path) as file:
             np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
