@@ -111,11 +111,12 @@ def _check_shares(recipe: Recipe, job: Job) -> None:
 
 
 def _write(path: Path, text: str) -> None:
+    from camelid.data.whole import whole_file
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.part")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with whole_file(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
 

@@ -22,6 +22,7 @@ from camelid.data.reading import read_documents, read_pieces, write_documents
 from camelid.data.shards import ShardWriter
 from camelid.data.stage import StageReport
 from camelid.data.units import Unit
+from camelid.pedigree import describe_file
 from camelid.tokens.tokenizer import Tokenizer
 
 _BATCH = 1_000_000  # characters that are tokenised at once
@@ -165,8 +166,7 @@ def is_apart(document: Document, job: Job) -> bool:
 
 def hash_file(path: str) -> str:
     """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return str(describe_file(Path(path))["sha256"])
 
 
 def save_reports(path: Path, reports: Sequence[StageReport]) -> None:

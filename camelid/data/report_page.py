@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from camelid.data.whole import whole_file
 from camelid.errors import ResourceError
 
 TEMPLATE = "report.html"
@@ -32,10 +33,10 @@ def write_page(report: Mapping[str, Any], path: Path) -> None:
     Raises:
         ResourceError: it cannot be written there.
     """
-    beside = path.with_name(f".{path.name}.part")
+    text = page(report).encode()
     try:
-        beside.write_text(page(report), encoding="utf-8")
-        beside.replace(path)
+        with whole_file(path) as file:
+            file.write(text)
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written ({error.strerror}); check the folder") from None
 

@@ -12,7 +12,6 @@ programs sort by number, and no run must know beforehand how long it will be. No
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import FormatError, ResourceError
+from camelid.pedigree import describe_file
 from camelid.train.runs import Checkpoint, Run
 from camelid.weights.lock import exclusive
 
@@ -86,9 +86,8 @@ def describe(checkpoint: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of some files, by name."""
 
     def one(name: str) -> dict[str, Any]:
-        with (checkpoint / name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return {"bytes": os.fstat(file.fileno()).st_size, "sha256": digest}
+        about = describe_file(checkpoint / name)
+        return {"bytes": about["bytes"], "sha256": about["sha256"]}
 
     with ThreadPoolExecutor(_HASHERS) as pool:
         return dict(zip(names, pool.map(one, names), strict=True))

@@ -13,6 +13,7 @@ import torch
 
 from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
+from camelid.data.whole import whole_file
 from camelid.engine.memory import available_bytes, threads
 from camelid.errors import ResourceError
 from camelid.model.config import ModelConfig
@@ -210,9 +211,8 @@ def _check_memory(config: ModelConfig, options: PretrainOptions, parallel: Paral
 def _write_recipe(path: Path, recipe: Recipe, options: PretrainOptions) -> None:
     """The recipe as it is trained: all of this stage's options, the rest as it was given."""
     text = to_toml({**recipe.as_json(), STAGE: options.model_dump(mode="json")})
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with whole_file(path) as file:
+        file.write(text.encode())
 
 
 def _nobody(event: str, about: dict[str, Any]) -> None:
