@@ -46,8 +46,14 @@ class BlockAttention:
             self._blocks.append(_Block(start, stop, first, bias[:, None, :, None]))
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        mixed: Tensor = self._mix(q, k, v, self._blocks)
-        return mixed
+        """Moves between layouts stand here, outside of `_mix`, so that the compiler can fuse them."""
+        rows, context, n_heads, width = q.shape
+        n_kv = k.shape[2]
+        shape = rows, context, n_kv, n_heads // n_kv, width
+        mixed: Tensor = self._mix(
+            _heads_first(q.view(shape)), _heads_first(k.unsqueeze(3)), _heads_first(v.unsqueeze(3)), shape, self._blocks
+        )
+        return _tokens_first(mixed, shape).reshape(rows, context, n_heads, width)
 
 
 @dataclass(frozen=True)
@@ -68,28 +74,26 @@ class _Blocks(torch.autograd.Function):
     """Query heads that share keys are put below each other, so that they are one matrix: row t·(H/K) + head."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, blocks: list[_Block]) -> Tensor:
-        rows, context, n_heads, width = q.shape
-        n_kv = k.shape[2]
-        shape = rows, context, n_kv, n_heads // n_kv, width
-        q, k, v = _heads_first(q.view(shape)), _heads_first(k.unsqueeze(3)), _heads_first(v.unsqueeze(3))
-        mixed = torch.empty(shape, dtype=q.dtype)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, ...], blocks: list[_Block]) -> Tensor:
+        """q (R·K, T·H/K, E), k and v (R·K, T, E) → as q; shape is (R, T, K, H/K, E)."""
+        share = shape[3]
+        mixed = torch.empty_like(q)
         seen = []
         for block in blocks:
             weights = _weights(q, k, block, shape)
-            values = torch.bmm(weights, v[:, block.first : block.stop])
-            mixed[:, block.start : block.stop] = _tokens_first(values, shape)
+            queries = slice(block.start * share, block.stop * share)
+            torch.bmm(weights, v[:, block.first : block.stop], out=mixed[:, queries])
             seen.append(weights)
         ctx.save_for_backward(q, k, v, *seen)
         ctx.blocks, ctx.shape = blocks, shape
-        return mixed.view(rows, context, n_heads, width)
+        return mixed
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *seen = ctx.saved_tensors
-        shape, share, scale = ctx.shape, ctx.shape[3], 1 / math.sqrt(ctx.shape[4])
-        grad = _heads_first(grads[0].reshape(shape))
-        grad_q = torch.empty(shape, dtype=q.dtype)
+        share, scale = ctx.shape[3], 1 / math.sqrt(ctx.shape[4])
+        grad = grads[0]
+        grad_q = torch.empty_like(q)
         grad_k, grad_v = (torch.empty(0) for _ in range(2))
         for block, weights in zip(reversed(ctx.blocks), reversed(seen), strict=True):
             queries = slice(block.start * share, block.stop * share)
@@ -97,8 +101,7 @@ class _Blocks(torch.autograd.Function):
             own = grad[:, queries]
             of_weights = torch.bmm(own, v[:, keys].transpose(1, 2))
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            values = _scaled(of_scores, k[:, keys], scale)
-            grad_q[:, block.start : block.stop] = _tokens_first(values, shape)
+            grad_q[:, queries] = _scaled(of_scores, k[:, keys], scale)
             part_v = torch.bmm(weights.transpose(1, 2), own)
             part_k = _scaled(of_scores.transpose(1, 2), q[:, queries], scale)
             if not len(grad_k):  # the last block, which often sees all keys
@@ -106,14 +109,7 @@ class _Blocks(torch.autograd.Function):
             else:
                 grad_k[:, keys] += part_k
                 grad_v[:, keys] += part_v
-        rows, context, n_kv, _, width = shape
-        parts = [
-            torch.empty(rows, context, n_kv, width, dtype=q.dtype).copy_(
-                _tokens_first(part, (*shape[:3], 1, width))[:, :, :, 0]
-            )
-            for part in (grad_k, grad_v)
-        ]
-        return grad_q.view(rows, context, n_kv * share, width), *parts, None
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None
 
 
 def _weights(q: Tensor, k: Tensor, block: _Block, shape: tuple[int, ...]) -> Tensor:
