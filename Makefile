@@ -34,9 +34,10 @@ sanitize: $(VENV)/.test
 	mkdir -p $(SANE)/tree/docs && cp README.md $(SANE)/tree && cp docs/*.md $(SANE)/tree/docs  # texts that tests read
 	cp $(SANE)/cmake/_cpu.*so $(SANE)/tree/camelid/engine/
 	cp $(SANE)/cmake/_bpe.*so $(SANE)/tree/camelid/tokens/
+	cp $(SANE)/cmake/_softmax.*so $(SANE)/tree/camelid/train/
 	cd $(SANE)/tree && LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest \
-		tests/engine/test_backend_cpu.py tests/tokens/test_bpe.py tests/tokens/test_train.py
+		tests/engine/test_backend_cpu.py tests/tokens/test_bpe.py tests/tokens/test_train.py tests/train/test_softmax.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import platform
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def _findings() -> dict[str, Any]:
         "backend": automatic(),
         "backend_reason": REASONS[automatic()],
         "engine_instructions": " ".join(_instruction_sets()) or "the C++ engine is not built",
+        "training_softmax": "C++" if find_spec("camelid.train._softmax") else "torch; the C++ part is not built",
         "tokenizer": "C++" if has_bpe() else "the tokenizers library; the C++ tokenizer is not built",
         "home": str(place),
         "home_free_bytes": shutil.disk_usage(_existing(place)).free,

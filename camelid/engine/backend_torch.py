@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class TorchBackend:
         positions = torch.cat([torch.arange(span.start, span.start + len(span.ids)) for span in batch.spans])
         places = [self._places(span) for span in batch.spans]
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        def mix(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             mixed, start = torch.empty_like(q), 0
             for span, place, end in zip(batch.spans, places, ends, strict=True):
                 rows = slice(start, end)
@@ -91,7 +92,7 @@ class TorchBackend:
 
         rows = torch.cat([_wanted(span, int(end)) for span, end in zip(batch.spans, ends, strict=True)])
         try:
-            hidden = self.model(ids, positions.to(self.device), attend)
+            hidden = self.model(ids, positions.to(self.device), lambda layer: partial(mix, layer))
             finished: NDArray[np.float32] = finish(hidden[rows.to(self.device)]).cpu().numpy()
         except torch.OutOfMemoryError:
             raise ResourceError(

@@ -19,8 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from camelid.model.config import ModelConfig, layer_shapes
 from camelid.model.rope import rope_table
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q (…, N, H, E), k (…, N, K, E), v (…, N, K, E)) → mixed values (…, N, H, E)."""
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q (…, N, H, E), k (…, N, K, E), v (…, N, K, E)) → mixed values (…, N, H, E)."""
+Attend = Callable[[int], Mix]
+"""How a layer mixes. (A layer itself does not know its number, so that all are one thing to torch.compile.)"""
 
 
 class LlamaTorch(nn.Module):
@@ -43,7 +45,7 @@ class LlamaTorch(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
-        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.n_layers))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = Norm(config, config.dim)
         if not config.ties_embeddings:
             self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
@@ -55,11 +57,11 @@ class LlamaTorch(nn.Module):
         """Hidden states after the final norm, (…, N, D), of ids (…, N) at positions (…, N)."""
         cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (…, N, 1, E/2)
         x = self.embed_tokens(ids)  # (…, N, D)
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, attend, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(layer, x, cos, sin, attend(index), use_reentrant=False, preserve_rng_state=False)
             else:
-                x = layer(x, cos, sin, attend)
+                x = layer(x, cos, sin, attend(index))
         hidden: Tensor = self.norm(x)
         return hidden
 
@@ -89,9 +91,9 @@ class LlamaTorch(nn.Module):
 class Layer(nn.Module):
     """One block: attention, then feed-forward, each on the residual stream."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config, self.index = config, index
+        self.config = config
         for name, shape in layer_shapes(config).items():
             if len(shape) == 2:
                 self.add_module(name, nn.Linear(shape[1], shape[0], bias=False))
@@ -100,11 +102,11 @@ class Layer(nn.Module):
         if config.norm == "layer":  # these norms have no weights, so no names in the files either
             self.input_layernorm, self.post_attention_layernorm = Norm(config, 0), Norm(config, 0)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mix: Mix) -> Tensor:
         config = self.config
         h = x if config.norms_after else self.input_layernorm(x)
         q, k, v = self._project(h)  # (…, N, H, E), (…, N, K, E), (…, N, K, E)
-        mixed = attend(self.index, rotate(q, cos, sin), rotate(k, cos, sin), v)  # (…, N, H, E)
+        mixed = mix(rotate(q, cos, sin), rotate(k, cos, sin), v)  # (…, N, H, E)
         added = self.o_proj(mixed.flatten(-2))  # (…, N, D)
         x = x + (self.post_attention_layernorm(added) if config.norms_after else added)
 
@@ -146,7 +148,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
 
 
-def attend_causal(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def mix_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention within whole sequences that start at position 0: q (…, N, H, E), k and v (…, N, K, E)."""
     q, k, v = (part.transpose(-2, -3) for part in (q, k, v))  # (…, heads, N, E)
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[-3] != k.shape[-3])

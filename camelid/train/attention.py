@@ -5,12 +5,16 @@ Handed to `LlamaTorch` as `attend`; R rows of T tokens, H query heads, K key/val
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from camelid.model.llama_torch import Mix
+from camelid.train.softmax import Seen, attention_gradient, attention_weights
 
 BLOCK = 128  # queries that are taken at once on a CPU
 
@@ -24,124 +28,105 @@ class BlockAttention:
     """
 
     def __init__(self) -> None:
-        self._blocks: list[_Block] = []
-        self._mix: Any = torch.compiler.disable(_Blocks.apply)  # here, not at import: it loads the compiler
+        self._begins = torch.empty(0, 0, dtype=torch.int64)
+        self._blocks = _operator()
 
     def prepare(self, positions: Tensor) -> None:
         """Take in the positions (R, T) of the rows that come next: they start from 0 in each document."""
-        context = positions.shape[1]
-        places = torch.arange(context)
-        begins = places - positions  # (R, T): where each token's document begins
-        self._blocks = []
-        for start in range(0, context, BLOCK):
-            stop = min(start + BLOCK, context)
-            own = begins[:, start:stop]
-            first, queries = int(own.min()), places[start:stop, None]
-            if int(own.max()) == first:  # one document in each row: only the last square has something to hide
-                hidden = (places[start:stop] > queries)[None]
-            else:
-                keys = places[first:stop]
-                hidden = (keys > queries) | (keys < own[:, :, None])
-            bias = torch.zeros(hidden.shape).masked_fill_(hidden, -math.inf)
-            self._blocks.append(_Block(start, stop, first, bias[:, None, :, None]))
+        self._begins = torch.arange(positions.shape[1]) - positions  # where each token's document begins
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Moves between layouts stand here, outside of `_mix`, so that the compiler can fuse them."""
+    def __call__(self, layer: int) -> Mix:
+        return self._mix
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Query heads that share keys are put below each other, so that they are one matrix: row t·(H/K) + head."""
         rows, context, n_heads, width = q.shape
         n_kv = k.shape[2]
-        shape = rows, context, n_kv, n_heads // n_kv, width
-        mixed: Tensor = self._mix(
-            _heads_first(q.view(shape)), _heads_first(k.unsqueeze(3)), _heads_first(v.unsqueeze(3)), shape, self._blocks
-        )
-        return _tokens_first(mixed, shape).reshape(rows, context, n_heads, width)
+        q = q.view(rows, context, n_kv, n_heads // n_kv, width).permute(0, 2, 1, 3, 4)
+        q, k = (part.reshape(rows * n_kv, -1, width) for part in (q, k.transpose(1, 2)))
+        mixed, _ = self._blocks(q, k, v, self._begins)
+        mixed = mixed.view(rows, n_kv, context, n_heads // n_kv, width).transpose(1, 2)
+        return mixed.reshape(rows, context, n_heads, width)
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Queries start … stop − 1 with the keys first … stop − 1.
+@functools.cache
+def _operator() -> Any:
+    """Attention by blocks as one operator, which torch.compile leaves whole instead of cutting the layer there.
 
-    `bias` (R or 1, 1, queries, 1, n), float32, is -inf where a query may not see one of the last n keys, else 0; it
-    sees all keys before them. (Adding it is three times as fast as masked_fill_.)
+    q (R·K, T·H/K, E), k (R·K, T, E), v (R, T, K, E), begins (R, T) → as q, and the weights of all blocks one after the
+    other. (q and k come from arithmetic that their new layout is fused with; v does not.)
     """
+    from torch.library import custom_op
 
-    start: int
-    stop: int
-    first: int
-    bias: Tensor
+    @custom_op("camelid::attend", mutates_args=())
+    def forward(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+        mixed, kept, scale = torch.empty_like(q), q.new_empty(_n_weights(q, k)), 1 / math.sqrt(q.shape[2])
+        v = v.transpose(1, 2).reshape(k.shape)
+        for seen, queries, keys, weights in _blocks(q, begins, kept):
+            _scaled(q[:, queries], k[:, keys].transpose(1, 2), scale, out=weights)
+            attention_weights(weights, seen)
+            torch.bmm(weights, v[:, keys], out=mixed[:, queries])
+        return mixed, kept
 
-
-class _Blocks(torch.autograd.Function):
-    """Query heads that share keys are put below each other, so that they are one matrix: row t·(H/K) + head."""
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, shape: tuple[int, ...], blocks: list[_Block]) -> Tensor:
-        """q (R·K, T·H/K, E), k and v (R·K, T, E) → as q; shape is (R, T, K, H/K, E)."""
-        share = shape[3]
-        mixed = torch.empty_like(q)
-        seen = []
-        for block in blocks:
-            weights = _weights(q, k, block, shape)
-            queries = slice(block.start * share, block.stop * share)
-            torch.bmm(weights, v[:, block.first : block.stop], out=mixed[:, queries])
-            seen.append(weights)
-        ctx.save_for_backward(q, k, v, *seen)
-        ctx.blocks, ctx.shape = blocks, shape
-        return mixed
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *seen = ctx.saved_tensors
-        share, scale = ctx.shape[3], 1 / math.sqrt(ctx.shape[4])
-        grad = grads[0]
-        grad_q = torch.empty_like(q)
-        grad_k, grad_v = (torch.empty(0) for _ in range(2))
-        for block, weights in zip(reversed(ctx.blocks), reversed(seen), strict=True):
-            queries = slice(block.start * share, block.stop * share)
-            keys = slice(block.first, block.stop)
+    @custom_op("camelid::attend_gradient", mutates_args=())
+    def backward(
+        grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, kept: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        grad_q, scale = torch.empty_like(q), 1 / math.sqrt(q.shape[2])
+        rows, context, n_kv, width = v.shape
+        v = v.transpose(1, 2).reshape(k.shape)
+        grad_k, grad_v = (torch.zeros(k.shape, dtype=torch.float32) for _ in range(2))
+        for seen, queries, keys, weights in _blocks(q, begins, kept):
             own = grad[:, queries]
-            of_weights = torch.bmm(own, v[:, keys].transpose(1, 2))
-            of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-            grad_q[:, queries] = _scaled(of_scores, k[:, keys], scale)
-            part_v = torch.bmm(weights.transpose(1, 2), own)
-            part_k = _scaled(of_scores.transpose(1, 2), q[:, queries], scale)
-            if not len(grad_k):  # the last block, which often sees all keys
-                grad_k, grad_v = (_spread(part, block.first) for part in (part_k, part_v))
-            else:
-                grad_k[:, keys] += part_k
-                grad_v[:, keys] += part_v
-        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None, None
+            of_scores = attention_gradient(torch.bmm(own, v[:, keys].transpose(1, 2)), weights, seen)
+            _scaled(of_scores, k[:, keys], scale, out=grad_q[:, queries])
+            grad_k[:, keys] += _scaled(of_scores.transpose(1, 2), q[:, queries], scale)
+            grad_v[:, keys] += torch.bmm(weights.transpose(1, 2), own)
+        grad_v = grad_v.view(rows, n_kv, context, width).transpose(1, 2)
+        return grad_q, grad_k.to(k.dtype), torch.empty(grad_v.shape, dtype=v.dtype).copy_(grad_v)
+
+    def keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, output[1])
+
+    def differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        return *backward(grad.contiguous(), *ctx.saved_tensors), None
+
+    forward.register_fake(lambda q, k, v, begins: (torch.empty_like(q), q.new_empty(_n_weights(q, k))))
+    backward.register_fake(
+        lambda grad, q, k, v, begins, kept: (torch.empty_like(q), torch.empty_like(k), v.new_empty(v.shape))
+    )
+    forward.register_autograd(differentiate, setup_context=keep)
+    return forward
 
 
-def _weights(q: Tensor, k: Tensor, block: _Block, shape: tuple[int, ...]) -> Tensor:
-    """Attention weights (R·K, queries·H/K, keys) of a block."""
-    rows, _, n_kv, share, width = shape
-    queries = q[:, block.start * share : block.stop * share]
-    scores = _scaled(queries, k[:, block.first : block.stop].transpose(1, 2), 1 / math.sqrt(width))
-    square = scores.view(rows, n_kv, block.stop - block.start, share, block.stop - block.first)
-    square[..., -block.bias.shape[-1] :].add_(block.bias.to(scores.dtype))
-    return torch.softmax(scores, -1)
+def _n_weights(q: Tensor, k: Tensor) -> int:
+    """Room for the weights of all blocks, were each row one document."""
+    share, context = q.shape[1] // k.shape[1], k.shape[1]
+    return len(q) * share * sum((stop - start) * stop for start, stop in _edges(context))
 
 
-def _scaled(one: Tensor, other: Tensor, scale: float) -> Tensor:
+def _edges(context: int) -> list[tuple[int, int]]:
+    return [(start, min(start + BLOCK, context)) for start in range(0, context, BLOCK)]
+
+
+def _blocks(q: Tensor, begins: Tensor, kept: Tensor) -> Iterator[tuple[Seen, slice, slice, Tensor]]:
+    """Each block's queries and keys, as rows of theirs, and its place in `kept`."""
+    context = begins.shape[1]
+    share, used = q.shape[1] // context, 0
+    for start, stop in _edges(context):
+        own = begins[:, start:stop].contiguous()
+        first = int(own.min())
+        shape = len(q), (stop - start) * share, stop - first
+        weights = kept[used : used + math.prod(shape)].view(shape)
+        used += weights.numel()
+        yield Seen(start, first, own), slice(start * share, stop * share), slice(first, stop), weights
+
+
+def _scaled(one: Tensor, other: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
     """Batches of matrices multiplied, times a number, rounded once."""
-    return torch.baddbmm(one.new_empty(1, 1, 1), one, other, beta=0, alpha=scale)
-
-
-def _spread(part: Tensor, first: int) -> Tensor:
-    """(B, n, E) as float32 (B, first + n, E), zeros before."""
-    return torch.nn.functional.pad(part.float(), (0, 0, first, 0)) if first else part.float()
-
-
-def _heads_first(x: Tensor) -> Tensor:
-    """(R, T, K, H/K, E) → (R·K, T·H/K, E)."""
-    rows, context, n_kv, share, width = x.shape
-    return x.permute(0, 2, 1, 3, 4).reshape(rows * n_kv, context * share, width)
-
-
-def _tokens_first(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(R·K, n·H/K, E) → (R, n, K, H/K, E), for the shape (R, any, K, H/K, E)."""
-    rows, _, n_kv, share, width = shape
-    return x.view(rows, n_kv, -1, share, width).transpose(1, 2)
+    return torch.baddbmm(one.new_empty(1, 1, 1), one, other, beta=0, alpha=scale, out=out)
 
 
 class FlexAttention:
@@ -154,7 +139,7 @@ class FlexAttention:
     def __init__(self, compiled: bool = True) -> None:
         from torch.nn.attention.flex_attention import flex_attention
 
-        self._mix: Any = torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
+        self._flex: Any = torch.compile(flex_attention, dynamic=False) if compiled else flex_attention
         self._mask: Any = None
 
     def prepare(self, positions: Tensor) -> None:
@@ -169,9 +154,12 @@ class FlexAttention:
 
         self._mask = create_block_mask(sees, rows, None, context, context, device=positions.device)
 
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def __call__(self, layer: int) -> Mix:
+        return self._mix
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-        mixed: Any = self._mix(q, k, v, block_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1])
+        mixed: Tensor = self._flex(q, k, v, block_mask=self._mask, enable_gqa=q.shape[1] != k.shape[1])
         return mixed.transpose(1, 2)
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from camelid.data.batches import IGNORED
+from camelid.train.softmax import powers_over
 
-PIECE = 1024  # tokens whose scores are in memory at once
-_IN_CACHE = 1 << 20  # scores that a processor's cache holds in float32, where nothing is fused
+PIECE = 2048  # tokens whose scores are in memory at once
 
 
 class TokenLoss(NamedTuple):
@@ -77,20 +77,25 @@ class _TokenLoss(torch.autograd.Function):
         if learns and into is None and ctx.needs_input_grad[1]:
             grad_output = torch.zeros(output.shape, dtype=torch.float32, device=output.device)
         parts = torch.zeros(2, dtype=torch.float64, device=hidden.device)
-        softmax = _compiled() if fuse else _softmax_in_place
         for start in range(0, len(hidden), PIECE):
             some = slice(start, start + PIECE)
-            scores = torch.mm(hidden[some], output.t())  # (n, V)
-            scale = (targets[some] != IGNORED).float().div_(divisor)[:, None]  # (n, 1)
-            chosen = targets[some].clamp_min(0)[:, None]  # (n, 1)
-            losses, log_z, grad = softmax(scores, chosen, scale, z_weight)
-            parts[0] += (losses * scale).sum(dtype=torch.float64)
+            scores = _scores(output, hidden[some])  # (V, n)
+            scale = (targets[some] != IGNORED).float().div_(divisor)  # (n,)
+            chosen = targets[some].clamp_min(0), torch.arange(scores.shape[1], device=scores.device)
+            own = scores[chosen].float()
+            tops, powers, totals = powers_over(scores, fuse)
+            log_z = tops + totals.log()
+            parts[0] += ((log_z - own) * scale).sum(dtype=torch.float64)
             parts[1] += (z_weight * log_z.square() * scale).sum(dtype=torch.float64)
-            if grad_hidden is not None:
-                _subtract(grad, chosen, scale)
-                torch.mm(grad, output, out=grad_hidden[some])
-                if grad_output is not None:
-                    grad_output.add_(torch.mm(grad.t(), hidden[some]))
+            if grad_hidden is None:
+                continue
+            # The gradient of the scores is (powers - hit) · share, where hit is 0 but for the chosen.
+            slope = 1 + 2 * z_weight * log_z
+            share = (scale * slope / totals)[:, None]
+            powers[chosen] = ((own - tops).exp() - totals / slope).to(powers.dtype)
+            torch.mul(torch.mm(output.t(), powers).t(), share, out=grad_hidden[some])
+            if grad_output is not None:
+                grad_output.add_(torch.mm(powers, (hidden[some] * share).to(hidden.dtype)))
         ctx.grads = grad_hidden, None if into is not None or grad_output is None else grad_output.to(output.dtype)
         ctx.mark_non_differentiable(parts)
         return parts.sum().float(), parts
@@ -104,46 +109,6 @@ class _TokenLoss(torch.autograd.Function):
         return (*scaled, None, None, None, None, None)
 
 
-def _subtract(grad: Tensor, chosen: Tensor, scale: Tensor) -> None:
-    """Take `scale` (n, 1) off the `chosen` (n, 1) place of each row of `grad` (n, V); scatter_add_ copies all of it."""
-    rows = torch.arange(len(grad), device=grad.device)
-    places = rows, chosen[:, 0]
-    grad[places] = (grad[places].float() - scale[:, 0]).to(grad.dtype)
-
-
-def _softmax(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses (n, 1) and ln Z (n, 1) in float32; and of each score the gradient (n, V), but for the chosen one's -scale.
-
-    scores (n, V), chosen (n, 1) int64, scale (n, 1) float32.
-    """
-    wide = scores.float()
-    top = wide.amax(-1, keepdim=True)
-    powers = (wide - top).exp()
-    total = powers.sum(-1, keepdim=True)
-    log_z = top + total.log()
-    losses = log_z - wide.gather(-1, chosen)
-    grad = powers * (scale * (1 + 2 * z_weight * log_z) / total)
-    return losses, log_z, grad.to(scores.dtype)
-
-
-def _softmax_in_place(scores: Tensor, chosen: Tensor, scale: Tensor, z_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, a few rows at a time; the gradient takes the place of the scores."""
-    losses, log_zs = [], []
-    sub = max(1, _IN_CACHE // scores.shape[1]) if scores.device.type == "cpu" else len(scores)
-    for start in range(0, len(scores), sub):
-        rows = slice(start, start + sub)
-        loss, log_z, grad = _softmax(scores[rows], chosen[rows], scale[rows], z_weight)
-        scores[rows] = grad
-        losses.append(loss)
-        log_zs.append(log_z)
-    return torch.cat(losses), torch.cat(log_zs), scores
-
-
-def _compiled() -> Any:
-    global _fused
-    if _fused is None:
-        _fused = torch.compile(_softmax, dynamic=False)
-    return _fused
-
-
-_fused: Any = None
+def _scores(output: Tensor, hidden: Tensor) -> Tensor:
+    """(V, n), laid out as the products that come after it are fastest."""
+    return torch.mm(output, hidden.t()) if hidden.device.type == "cpu" else torch.mm(hidden, output.t()).t()

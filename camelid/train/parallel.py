@@ -144,9 +144,8 @@ class Parallel:
         """Shorten the gradient to `longest` if it is longer (0: never); returns its L2 norm before, float32 ()."""
         grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         total = self.norm(grads)
-        if longest > 0:
-            scale = torch.clamp(longest / (total + 1e-6), max=1.0)
-            torch._foreach_mul_([_local(grad) for grad in grads], scale)
+        if 0 < longest < total + 1e-6:
+            torch._foreach_mul_([_local(grad) for grad in grads], longest / (total + 1e-6))
         return total
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from camelid.train.devices import DEVICES, Device, flops_per_token
 from camelid.train.options import PretrainOptions
 
 MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100
-LOGIT_TOKENS = 1024  # scores are computed for so many tokens at once
+LOGIT_TOKENS = 2048  # scores are computed for so many tokens at once
 MICRO_TOKENS = 16384  # of a micro-batch on a GPU, where the recipe does not say
 RUNTIME_BYTES = 2_000_000_000  # driver, communication, and what the allocator cannot use
 _MOST_RANKS = 1 << 16

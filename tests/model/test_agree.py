@@ -10,7 +10,7 @@ import torch
 
 from camelid.model import reference
 from camelid.model.config import ModelConfig, RopeScaling
-from camelid.model.llama_torch import LlamaTorch, attend_causal
+from camelid.model.llama_torch import LlamaTorch, mix_causal
 from camelid.model.rope import rope_table
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
@@ -80,7 +80,7 @@ def test_torch_gives_transformers_logits(case, start):
     config, tensors, oracle = case
     model = LlamaTorch(config, context=start + len(IDS)).load(tensors, torch.float32)
     with torch.inference_mode():
-        hidden = model(torch.tensor(IDS), torch.arange(start, start + len(IDS)), attend_causal)
+        hidden = model(torch.tensor(IDS), torch.arange(start, start + len(IDS)), lambda layer: mix_causal)
         got = model.logits(hidden).numpy()
     np.testing.assert_allclose(got, hf_logits(oracle, IDS, start), atol=1e-4, rtol=0)
 

@@ -49,7 +49,7 @@ def test_blocks_are_masked_attention(lengths, heads, seed):
     k, v = (torch.randn(*shape, heads[1], 16, requires_grad=True) for _ in range(2))
     attend = BlockAttention()
     attend.prepare(positions)
-    ours, theirs = attend(0, q, k, v), masked(q, k, v, positions)
+    ours, theirs = attend(0)(q, k, v), masked(q, k, v, positions)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     grad = torch.randn_like(ours)
     for one, other in zip(
@@ -64,9 +64,19 @@ def test_bf16_is_as_near_as_its_rounding():
     q, k, v = (torch.randn(2, 300, heads, 32) for heads in (4, 2, 2))
     attend = BlockAttention()
     attend.prepare(positions)
-    rounded = attend(0, q.bfloat16(), k.bfloat16(), v.bfloat16())
+    rounded = attend(0)(q.bfloat16(), k.bfloat16(), v.bfloat16())
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), masked(q, k, v, positions), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_operator_is_what_torch_asks_of_one(dtype):
+    torch.manual_seed(0)
+    begins = torch.arange(130) - positions_of([[60, 70], [130]])
+    shapes = (4, 260, 16), (4, 130, 16), (2, 130, 2, 16)
+    parts = (torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes)
+    torch.library.opcheck(torch.ops.camelid.attend, (*parts, begins))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -77,4 +87,4 @@ def test_flex_is_the_same():
     q, k, v = (torch.randn(2, 128, heads, 16) for heads in (4, 2, 2))
     attend = FlexAttention(compiled=False)
     attend.prepare(positions)
-    torch.testing.assert_close(attend(0, q, k, v), masked(q, k, v, positions), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend(0)(q, k, v), masked(q, k, v, positions), rtol=1e-5, atol=1e-5)

@@ -58,12 +58,12 @@ def test_a_layer_keeps_what_torch_keeps():
     """Compiled as far as the cut between forward and backward, every tensor that is saved between them is counted."""
     torch = pytest.importorskip("torch")
     np = pytest.importorskip("numpy")
-    from camelid.model.llama_torch import Layer, attend_causal
+    from camelid.model.llama_torch import Layer, mix_causal
     from camelid.model.rope import rope_table
 
     n = 64
     config = ModelConfig(dim=128, n_layers=1, n_heads=8, n_kv_heads=2, head_dim=16, ffn_dim=352, vocab_size=64)
-    layer = Layer(config, 0).to(torch.bfloat16)
+    layer = Layer(config).to(torch.bfloat16)
     cos, sin = (torch.from_numpy(table).unsqueeze(-2) for table in rope_table(config, np.arange(n)))
     x = torch.randn(1, n, config.dim, dtype=torch.bfloat16, requires_grad=True)
     known = {tensor.untyped_storage().data_ptr() for tensor in (*layer.parameters(), cos, sin)}
@@ -75,7 +75,7 @@ def test_a_layer_keeps_what_torch_keeps():
 
     compiled = torch.compile(layer, backend="aot_eager_decomp_partition")
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        compiled(x, cos, sin, attend_causal)
+        compiled(x, cos, sin, mix_causal)
     n_bytes = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in known)
     assert 2 * n * _kept_per_token(config, 1) == pytest.approx(n_bytes, rel=0.03)
 
