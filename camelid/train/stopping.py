@@ -38,7 +38,7 @@ class Stopper:
         ends: when the job is killed, seconds since 1970; None if nobody says.
 
     Attributes:
-        reason: why this rank was asked to stop; None if it was not.
+        reason: why this rank stops; None if it does not.
     """
 
     def __init__(self, parallel: Parallel, ends: float | None = None) -> None:
@@ -72,7 +72,10 @@ class Stopper:
             needed = 2 * save_seconds + 2 * self._longest + _SLACK
             if time.time() + needed >= self._ends:
                 self.reason = "the end of the job's time"
-        return self._parallel.any(self.reason is not None)
+        due = self._parallel.any(self.reason is not None)
+        if due and self.reason is None:
+            self.reason = "another process was asked to"
+        return due
 
     def saved(self) -> None:
         """A save has been made since the last question: its time is no step's."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +22,40 @@ ROOT = Path(__file__).parent.parent.parent
 def together(ranks: int, tensor_parallel: int, sittings: list[dict[str, Any]], seconds: float = 100) -> str:
     """Let `ranks` processes train, one sitting after another; each has recipe, run, changes, stop_after.
 
-    Returns what they said on standard error. Raises CalledProcessError if one of them fails.
+    Returns what they said on standard error.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    places = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.train.ranks", str(tensor_parallel), json.dumps(sittings, default=str)]
-    started = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **places, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
+    started = begin_together(ranks, command, cwd=ROOT)
     said = [process.communicate(timeout=seconds)[1] for process in started]
     for process, words in zip(started, said, strict=True):
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command, stderr=words)
+            raise AssertionError(f"a process ended with {process.returncode}: {words}")
     return "\n".join(said)
+
+
+def begin_together(ranks: int, command: list[str], **more: Any) -> list[subprocess.Popen[str]]:
+    """The same command as several ranks."""
+    port = str(_free_port())
+    places = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **places, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+        for rank in range(ranks)
+    ]
+
+
+def _free_port() -> int:
+    """One that no outgoing connection is given (those are above 32767), as it is free for seconds before it is used."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 def main() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from camelid.train.record import read_metrics
 from camelid.train.stages.pretrain import pretrain
 from camelid.train.stopping import Stopper, end_of_job
 from tests.data.made import make_data
+from tests.train.ranks import begin_together
 from tests.train.test_pretrain import RECIPE
 
 ALONE = SimpleNamespace(any=bool)
@@ -56,6 +59,7 @@ def test_a_second_interrupt_does_not_wait():
 def test_what_another_rank_was_told_counts():
     with Stopper(SimpleNamespace(any=lambda flag: True)) as stopper:
         assert stopper.due(0.0)
+        assert stopper.reason == "another process was asked to"
 
 
 def test_the_end_leaves_time_for_two_saves_and_two_steps(monkeypatch):
@@ -121,3 +125,20 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_END_TIME")
     assert [step.step for step in pretrain(recipe, run, Parallel())] == list(range(5, 13))
     assert read_metrics(run / "pretrain").columns["step"].tolist() == list(range(1, 13))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo")
+def test_all_processes_say_that_they_would_go_on(tmp_path):
+    """Each ends with status 75, whichever was asked, so that whoever looks at one of them knows."""
+    (tmp_path / "small.toml").write_text(RECIPE.replace("steps = 12", "steps = 100000"), encoding="utf-8")
+    make_data(tmp_path / "small")
+    command = [sys.executable, "-m", "camelid", "train", "small.toml", "--out", str(tmp_path)]
+    started = begin_together(2, command, cwd=tmp_path, stdout=subprocess.PIPE)
+    latest = tmp_path / "small" / "pretrain" / "latest"
+    deadline = time.monotonic() + 100
+    while not latest.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [stopping.STATUS] * 2, said
+    assert "another process was asked to" in (tmp_path / "small" / "pretrain" / "metrics.jsonl").read_text()

@@ -57,7 +57,7 @@ def pretrain(
         run: the run's folder, as runs/tiny, with its data in `data`.
         parallel: the ranks, entered.
         stop_after: steps after which this sitting saves and ends.
-        tell: is told of other things than steps, on rank 0.
+        tell: is told of other things than steps; of "start" on rank 0 only.
 
     Raises:
         OptionError: the recipe is wrong, or not the one that the checkpoint was trained with.
@@ -172,7 +172,7 @@ class _Sitting:
     def _happened(self, event: str, **about: Any) -> None:
         if self.record is not None:
             self.record.event(event, **about)
-            self.tell(event, about)
+        self.tell(event, about)
 
 
 def unigram_entropy(batches: Batches, most: int = 10_000_000) -> float:
