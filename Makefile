@@ -36,8 +36,19 @@ sanitize: $(VENV)/.test
 	cp $(SANE)/cmake/_bpe.*so $(SANE)/tree/camelid/tokens/
 	cp $(SANE)/cmake/_softmax.*so $(SANE)/tree/camelid/train/
 	cd $(SANE)/tree && LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -m pytest \
+		ASAN_OPTIONS=detect_leaks=0 $(abspath $(BIN))/python -c "$$HERE" \
 		tests/engine/test_backend_cpu.py tests/tokens/test_bpe.py tests/tokens/test_train.py tests/train/test_softmax.py
+
+# Tests what lies here: an editable install would find the tree it was installed from, wherever Python runs.
+define HERE
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable")]
+sys.path[:] = ["."] + [place for place in sys.path if place != "$(abspath .)"]
+import camelid, pytest
+assert "$(SANE)" in camelid.__file__, camelid.__file__
+sys.exit(pytest.main(sys.argv[1:]))
+endef
+export HERE
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, MissingError
+from camelid.whole import whole_file
 
 NAME = "run.json"
 LIBRARIES = ("numpy", "tokenizers", "torch")
@@ -49,9 +50,8 @@ def write_pedigree(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     target = pedigree_path(made)
-    beside = target.with_name(target.name + ".part")
-    beside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(target)
+    with whole_file(target) as file:
+        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
     return target
 
 

@@ -11,6 +11,7 @@ from camelid.chat.results import Delta
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError, ResourceError, one_of
 from camelid.tokens.chat_format import Message
+from camelid.whole import whole_file
 
 
 class Conversation:
@@ -55,18 +56,16 @@ class Conversation:
                 self.turns += [question, Message("assistant", "".join(parts))]
 
     def save(self, path: Path) -> None:
-        """Write the messages as JSON, beside first and then renamed.
+        """Write the messages as JSON.
 
         Raises:
             ResourceError: the place cannot be written.
         """
         text = json.dumps([{"role": m.role, "content": m.content} for m in self.messages], ensure_ascii=False, indent=1)
-        beside = path.with_name(path.name + ".part")
         try:
-            beside.write_text(text + "\n", encoding="utf-8")
-            beside.replace(path)
+            with whole_file(path) as file:
+                file.write(text.encode() + b"\n")
         except OSError as error:
-            beside.unlink(missing_ok=True)
             raise ResourceError(f"{path}: cannot be written: {error.strerror}; choose another place") from None
 
     def read(self, path: Path) -> None:

@@ -111,7 +111,7 @@ def _check_shares(recipe: Recipe, job: Job) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from camelid.data.whole import whole_file
+    from camelid.whole import whole_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 from camelid.data.manifest import NAME
 from camelid.data.units import Unit, files_of
-from camelid.data.whole import whole_file
 from camelid.errors import FormatError, OptionError
 from camelid.weights.lock import exclusive
+from camelid.whole import whole_file
 
 PLAN = "plan.json"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camelid.data.shards import FOLDER, Shard, Tokens, shard_from_json
-from camelid.data.whole import whole_file
 from camelid.errors import FormatError, MissingError, UnsupportedError, VerifyError
+from camelid.whole import whole_file
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer

@@ -15,8 +15,8 @@ from camelid.data.options import SourceOptions
 from camelid.data.records import Malformed
 from camelid.data.sources import source_kind
 from camelid.data.stage import StageReport
-from camelid.data.whole import whole_file
 from camelid.errors import FormatError
+from camelid.whole import whole_file
 
 LEVEL = 1  # of compression: files of documents are read a few times and then mostly rest
 

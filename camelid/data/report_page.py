@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from camelid.data.whole import whole_file
 from camelid.errors import ResourceError
+from camelid.whole import whole_file
 
 TEMPLATE = "report.html"
 _WIDTH, _HEIGHT = 320, 120  # of a histogram's bars

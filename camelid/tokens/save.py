@@ -9,6 +9,7 @@ from typing import Any
 
 from camelid.errors import UnsupportedError
 from camelid.tokens.tokenizer import Tokenizer
+from camelid.whole import whole_file
 
 
 def save_tokenizer(
@@ -43,9 +44,9 @@ def save_tokenizer(
             contents["tokenizer.model"] = tokenizer.to_meta()
     written = []
     for name, content in contents.items():
-        beside = folder / f".{name}.part"
-        beside.write_bytes(content)
-        written.append(beside.replace(folder / name))
+        with whole_file(folder / name) as file:
+            file.write(content)
+        written.append(folder / name)
     return written
 
 

@@ -53,7 +53,7 @@ class Seen:
     first: int
     begins: Tensor
 
-    @functools.cached_property
+    @property
     def bias(self) -> Tensor:
         """(R, 1, T, 1, n) float32: -inf where a query does not see one of the n keys, else 0.
 

@@ -13,8 +13,8 @@ from camelid.data.dedup.minhash import MinHash
 from camelid.data.dedup.options import DedupOptions
 from camelid.data.dedup.repeats import digest
 from camelid.data.document import Document
-from camelid.data.whole import whole_file
 from camelid.data.words import Words
+from camelid.whole import whole_file
 
 _TOGETHER = 1024  # documents whose signatures become keys of bands in one go
 

@@ -13,7 +13,6 @@ import torch
 
 from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
-from camelid.data.whole import whole_file
 from camelid.engine.memory import available_bytes, threads
 from camelid.errors import ResourceError
 from camelid.model.config import ModelConfig
@@ -38,6 +37,7 @@ from camelid.train.stopping import Stopper, end_of_job
 from camelid.train.toml import to_toml
 from camelid.train.trackers import open_trackers
 from camelid.train.working import Working
+from camelid.whole import whole_file
 
 STAGE = "pretrain"
 Tell = Callable[[str, dict[str, Any]], None]
