@@ -27,7 +27,7 @@ def held(values, bf16):
 
 
 def tolerance(bf16):
-    return {"rtol": 2**-8, "atol": 1e-30} if bf16 else {"rtol": 3e-6, "atol": 1e-30}
+    return {"rtol": 2**-8, "atol": 1e-30} if bf16 else {"rtol": 1e-5, "atol": 1e-30}
 
 
 @settings(max_examples=40, deadline=None)

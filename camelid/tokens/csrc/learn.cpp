@@ -94,7 +94,7 @@ std::vector<std::pair<uint32_t, uint32_t>> learn_merges(Learning l, const std::f
     std::unordered_map<Pair, Found, Scramble> pairs;
     for (size_t word = 0; word < words; word++) {
         sizes[word] = (uint32_t)(l.starts[word + 1] - l.starts[word]);
-        const uint32_t* part = &l.symbols[l.starts[word]];
+        const uint32_t* part = l.symbols.data() + l.starts[word];
         for (uint32_t n = 0; n + 1 < sizes[word]; n++) {
             Found& found = pairs[pair_of(part[n], part[n + 1])];
             found.total += l.counts[word];
@@ -124,7 +124,7 @@ std::vector<std::pair<uint32_t, uint32_t>> learn_merges(Learning l, const std::f
         const std::vector<uint32_t> places = std::move(known->second.places);
         fresh.clear();
         for (const uint32_t word : places) {
-            uint32_t* part = &l.symbols[l.starts[word]];
+            uint32_t* part = l.symbols.data() + l.starts[word];
             const int64_t count = l.counts[word];
             const uint32_t before = sizes[word], after = merge(part, before, left, right, made, merged);
             if (after == before) continue;  // it has become another pair here

@@ -38,7 +38,7 @@ CAMELID_INLINE void narrow(float x, Bf16& out) {  // to the nearest, ties to eve
     out.bits = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-// eˣ of x ≤ 0 to 2e-7, never below 2⁻¹²⁶. 2ᵗ = 2ⁿ · 2ᶠ, f within ½ of 0; the polynomial is Cephes' exp2f (Moshier 1992).
+// eˣ of x ≤ 0, never below 2⁻¹²⁶, to 2e-7 (without fused multiply-add 1e-7 · |x|). 2ᵗ = 2ⁿ · 2ᶠ, f within ½ of 0; the polynomial is Cephes' exp2f (Moshier 1992).
 CAMELID_INLINE float power(float x) {
     constexpr float LOG2_E = 1.44269504088896341f, SHIFT = 12582912.0f;  // 1.5 · 2²³: adding it rounds to an integer
     x = std::max(x, -87.0f);
