@@ -38,7 +38,8 @@ CAMELID_INLINE void narrow(float x, Bf16& out) {  // to the nearest, ties to eve
     out.bits = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
 }
 
-// eˣ of x ≤ 0, never below 2⁻¹²⁶, to 2e-7 (without fused multiply-add 1e-7 · |x|). 2ᵗ = 2ⁿ · 2ᶠ, f within ½ of 0; the polynomial is Cephes' exp2f (Moshier 1992).
+// eˣ of x ≤ 0, never below 2⁻¹²⁶, to 2e-7 (without fused multiply-add 1e-7 · |x|). 2ᵗ = 2ⁿ · 2ᶠ, f within ½ of 0; the
+// polynomial is Cephes' exp2f (Moshier 1992).
 CAMELID_INLINE float power(float x) {
     constexpr float LOG2_E = 1.44269504088896341f, SHIFT = 12582912.0f;  // 1.5 · 2²³: adding it rounds to an integer
     x = std::max(x, -87.0f);
@@ -81,8 +82,9 @@ CAMELID_INLINE void largest_of_columns(const T* scores, int64_t rows, int64_t n,
 
 // e^(score - top of its column) in the place of some rows of scores; the sums of each column. room: for n.
 template <class T>
-CAMELID_INLINE void powers_of_columns(T* scores, int64_t rows, int64_t n, const float* tops, double* sums, float* room) {
-    constexpr int64_t FEW = 32;  // rows whose sums are float32: adding many small equal ones to a large one wears them down
+CAMELID_INLINE void powers_of_columns(T* scores, int64_t rows, int64_t n, const float* tops, double* sums,
+                                      float* room) {
+    constexpr int64_t FEW = 32;  // rows whose sums are float32: many small ones added to a large one wear down
     std::fill(sums, sums + n, 0.0);
     for (int64_t start = 0; start < rows; start += FEW) {
         std::fill(room, room + n, 0.0f);
