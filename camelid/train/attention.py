@@ -56,9 +56,9 @@ def _operator() -> Any:
     q (R·K, T·H/K, E), k (R·K, T, E), v (R, T, K, E), begins (R, T) → as q, and the weights of all blocks one after the
     other. (q and k come from arithmetic that their new layout is fused with; v does not.)
     """
-    from torch.library import custom_op
+    from torch import library
 
-    @custom_op("camelid::attend", mutates_args=())
+    @library.custom_op("camelid::attend", mutates_args=())
     def forward(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
         mixed, kept, scale = torch.empty_like(q), q.new_empty(_n_weights(q, k)), 1 / math.sqrt(q.shape[2])
         v = v.transpose(1, 2).reshape(k.shape)
@@ -68,7 +68,7 @@ def _operator() -> Any:
             torch.bmm(weights, v[:, keys], out=mixed[:, queries])
         return mixed, kept
 
-    @custom_op("camelid::attend_gradient", mutates_args=())
+    @library.custom_op("camelid::attend_gradient", mutates_args=())
     def backward(
         grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, kept: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import library
 
 from camelid.train.attention import BlockAttention, FlexAttention
 
@@ -76,7 +77,7 @@ def test_the_operator_is_what_torch_asks_of_one(dtype):
     begins = torch.arange(130) - positions_of([[60, 70], [130]])
     shapes = (4, 260, 16), (4, 130, 16), (2, 130, 2, 16)
     parts = (torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes)
-    torch.library.opcheck(torch.ops.camelid.attend, (*parts, begins))
+    library.opcheck(torch.ops.camelid.attend, (*parts, begins))
 
 
 @pytest.mark.filterwarnings("ignore")

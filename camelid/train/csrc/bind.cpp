@@ -29,6 +29,7 @@ CAMELID_CLONES void weights(float* scores, int64_t n, float* powers) { weights_r
 CAMELID_CLONES void weights(Bf16* scores, int64_t n, float* powers) { weights_row(scores, n, powers); }
 CAMELID_CLONES void gradient(float* grad, const float* weights, int64_t n) { weights_gradient_row(grad, weights, n); }
 CAMELID_CLONES void gradient(Bf16* grad, const Bf16* weights, int64_t n) { weights_gradient_row(grad, weights, n); }
+
 constexpr int64_t BLOCK = 256;  // rows that a thread takes at once; sums do not depend on the number of threads
 
 template <class T, class Held>
@@ -45,7 +46,7 @@ void power_columns(Array<Held, 2> scores, Array<float, 1> largest, Array<double,
     std::vector<double> sums_of(blocks * n);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t block = 0; block < blocks; block++)
-        tops(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, &tops_of[block * n]);
+        tops(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, tops_of.data() + block * n);
     std::fill(top, top + n, -INFINITY);
     for (int64_t block = 0; block < blocks; block++)
         for (int64_t i = 0; i < n; i++) top[i] = std::max(top[i], tops_of[block * n + i]);
@@ -54,8 +55,8 @@ void power_columns(Array<Held, 2> scores, Array<float, 1> largest, Array<double,
         std::vector<float> room(n);
 #pragma omp for schedule(static)
         for (int64_t block = 0; block < blocks; block++)
-            powers(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, top, &sums_of[block * n],
-                   room.data());
+            powers(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, top,
+                   sums_of.data() + block * n, room.data());
     }
     std::fill(total, total + n, 0.0);
     for (int64_t block = 0; block < blocks; block++)
