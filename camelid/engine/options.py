@@ -23,6 +23,6 @@ class EngineOptions(Options):
     )
     activation_bits: Literal[8, 15] = Field(
         8,
-        description="Of what meets quantised weights on cpu: 8, and 15 where numbers stand out of their row; "
+        description="Of what meets quantised weights on cpu: 8, and 15 for the largest among 32; "
         "or 15 for all, as good as exact and slower at reading prompts.",
     )

@@ -21,7 +21,7 @@ RowLayout layout_of(int width, int forms, bool fine, int tokens) {
         if (forms & form) end = (end + room * bytes + 63) / 64 * 64;
         return start;
     };
-    place(FORM_BYTES, sizeof(Record) * (size_t)(width / 32));
+    place(FORM_BYTES, layout.record_bytes() * (size_t)(width / 32));
     layout.brain = place(FORM_BRAIN, 2 * (size_t)(width + 1));
     layout.floats = place(FORM_FLOATS, 4 * (size_t)width);
     layout.bytes = end;
@@ -139,10 +139,11 @@ void Model::make_room(const Batch& batch) {
     if (batch.logits && vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
     const int widest = std::max({dim_, q_, ffn_});
     const int all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
-    rows_.grow(layout_of(widest, all, fine_, batch.tokens).bytes);
+    const int fine = fine_ ? batch.tokens : std::max(1, (int)batch.wanted.size());
+    rows_.grow(std::max(layout_of(widest, all, false, batch.tokens).bytes, layout_of(widest, all, true, fine).bytes));
     const int rows = std::max(ITEM_ROWS, heads_.group);
     for (Scratch& s : scratch_) {
-        s.rows.grow(layout_of(widest, all, fine_, PRIVATE_TOKENS).bytes), s.normed.grow((size_t)widest);
+        s.rows.grow(layout_of(widest, all, true, PRIVATE_TOKENS).bytes), s.normed.grow((size_t)widest);
         s.gated.grow(2 * GATED_TOKENS * GATED_GROUPS * LANES), s.row.grow((size_t)widest);
         s.queries.grow((size_t)rows * heads_.padded), s.scores.grow((size_t)rows * STRETCH), s.limits.grow((size_t)rows);
         s.peak.grow((size_t)rows), s.mass.grow((size_t)rows), s.mixed.grow((size_t)rows * heads_.padded);
@@ -191,7 +192,7 @@ void Model::attention_block(int layer, int thread) {
     const int left = last ? (int)batch.wanted.size() : tokens;
     if (!left) return;
     if (last && left < tokens) keep_wanted(thread);
-    const Rows mixed = prepare(thread, left, shape_.heads * shape_.head_dim, form_of(o.kind), fine_,
+    const Rows mixed = prepare(thread, left, shape_.heads * shape_.head_dim, form_of(o.kind), fine_ || last,
                                [&](int t, Scratch& s) { return mixed_row(last ? batch.wanted[(size_t)t] : t, s); });
     const bool after = shape_.norms_after;
     const Job out{&o, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
@@ -202,12 +203,13 @@ void Model::attention_block(int layer, int thread) {
 }
 
 void Model::feed_forward_block(int layer, int thread) {
-    const int tokens = layer + 1 == shape_.layers ? (int)batch_->wanted.size() : batch_->tokens;
+    const bool last = layer + 1 == shape_.layers, fine = fine_ || last;
+    const int tokens = last ? (int)batch_->wanted.size() : batch_->tokens;
     if (!tokens) return;
     Layer& l = layers_[(size_t)layer];
     const Matrix &gate = l.matrix[GATE_PROJ], &up = l.matrix[UP_PROJ], &down = l.matrix[DOWN_PROJ];
 
-    const Rows h = prepare(thread, tokens, shape_.dim, form_of(gate.kind) | form_of(up.kind), fine_,
+    const Rows h = prepare(thread, tokens, shape_.dim, form_of(gate.kind) | form_of(up.kind), fine,
                            [&](int t, Scratch& s) -> const float* {
                                const float* x = x_.data() + (size_t)t * dim_;
                                if (shape_.norms_after) return x;
@@ -219,7 +221,7 @@ void Model::feed_forward_block(int layer, int thread) {
     prefetch(down, thread);
     pool_.barrier();
 
-    const Rows hidden = prepare(thread, tokens, shape_.ffn_dim, form_of(down.kind), fine_,
+    const Rows hidden = prepare(thread, tokens, shape_.ffn_dim, form_of(down.kind), fine,
                                 [&](int t, Scratch&) { return hidden_.data() + (size_t)t * ffn_; });
     const bool after = shape_.norms_after;
     const Job out{&down, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
@@ -242,7 +244,6 @@ void Model::output(int thread) {
             std::copy_n(normed(t, scratch_[(size_t)thread]), shape_.dim, batch.hidden + (size_t)t * shape_.dim);
         return;
     }
-    // Always fine: few rows come here, and what is rounded here no later layer evens out.
     const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), true, normed);
     const bool direct = vocab_ == shape_.vocab;
     const Job logits{&head_, nullptr, direct ? batch.logits : wide_.data(), (size_t)vocab_, false};

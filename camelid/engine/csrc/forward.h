@@ -47,7 +47,7 @@ struct Batch {
 
 class Model {
 public:
-    // `fine`: all activations have fourteen bits and a sign where they meet quantised weights, else few (RowLayout).
+    // `fine`: all activations have fifteen bits where they meet quantised weights, else few (Record).
     Model(const Shape& shape, const Kernels& kernels, int threads, bool fine);
 
     // Say what every matrix will be, `layer` −1 for the output matrix; then reserve; then fill each.

@@ -52,28 +52,29 @@ struct Matrix {
     const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
 };
 
-// 32 bytes that stand for scale · byte, with minus their sums (of all, and of each half) for weights with a zero point.
-struct Round {
-    int8_t bytes[32];
-    float scale;
-    int32_t minus, minus_half[2];
-};
-
-// 32 activations of a token: x = high, or high + low where `wide` is 1; `scaled_sum` is their sum, for weights with minima.
+// 32 activations of a token, each scale · (byte + 128 · over): every block has room for what goes beyond its bytes in one
+// of its quads (four columns side by side), the largest. For weights with a zero point: the whole numbers' sum times −8, as
+// Q4_0 wants it and others shift it, and the halves' sums times −32, as Q6_K does; for weights with minima: scale · sum.
 struct Record {
-    Round high, low;
-    float scaled_sum;
-    int32_t wide;
+    int8_t bytes[32];
+    int8_t over[4];
+    int32_t quad, in_first;  // whose `over` it is; all bits set where it lies in the first half
+    float scale, scaled_sum;
+    int32_t minus8, minus32[2];
+};
+struct FineRecord : Record {
+    int8_t overs[32];  // of every quad
 };
 
 // Activations in the forms that matrices multiply: `side` tokens beside each other for every block, or pair, or column,
 // so that a kernel reads its tokens from one place.
 struct RowLayout {
-    bool fine;  // all records are wide, else those that stand out of their row
+    bool fine;  // records are fine: fifteen bits everywhere
     int width, side;
     size_t brain, floats, bytes;  // where forms begin, and their end
     size_t at(int token, int n) const { return (size_t)(token / side) * (size_t)(side * n) + (size_t)(token % side); }
-    Record* records(const uint8_t* base, int token) const { return (Record*)base + at(token, width / 32); }
+    size_t record_bytes() const { return fine ? sizeof(FineRecord) : sizeof(Record); }
+    uint8_t* records(const uint8_t* base, int token) const { return (uint8_t*)base + at(token, width / 32) * record_bytes(); }
     uint32_t* pairs(const uint8_t* base, int token) const { return (uint32_t*)(base + brain) + at(token, (width + 1) / 2); }
     float* numbers(const uint8_t* base, int token) const { return (float*)(base + floats) + at(token, width); }
 };

@@ -37,6 +37,7 @@ double busy(int what, long rounds) {
     for (int i = 0; i < n; i++) floats[i] = set1((float)i), ints[i] = iset1(i);
     const F x = set1(0.5f);
     const I bytes = iset1(0x01020301);
+    const int8_t four[4] = {1, 3, 2, 1};
     for (long round = 0; round < rounds; round++) {
         if (what == 0)
             for (int i = 0; i < n; i++) floats[i] = fma(floats[i], x, x);
@@ -45,7 +46,7 @@ double busy(int what, long rounds) {
             for (int i = 0; i < n; i++) floats[i] = dot2(floats[i], bytes, bytes);
 #endif
         if (what == 2)
-            for (int i = 0; i < n; i++) ints[i] = dot4<6>(ints[i], bytes, bytes);
+            for (int i = 0; i < n; i++) ints[i] = dot4<6>(ints[i], bytes, four);
     }
     F total = zero();
     for (int i = 0; i < n; i++) total = add(total, add(floats[i], to_float(ints[i])));

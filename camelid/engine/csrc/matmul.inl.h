@@ -80,51 +80,74 @@ template <int T, class Tile> inline void in_tiles(int tokens, int done, Tile&& t
     if constexpr (T > 1) in_tiles<(T > 8 ? 8 : T > 6 ? 6 : T > 4 ? 4 : T - 1)>(tokens, done, tile);
 }
 
-// A block's weights times the bytes of one round of an activation, under the block's scales.
-template <Kind K> inline INLINE F products(const I (&w)[8], const Round& x, const F (&scale)[2]) {
+// Whole numbers beyond the bytes, 128 times as much, times a block's weights: for all columns, or for those under each scale.
+template <Kind K, bool FINE> inline INLINE void products_over(const I (&w)[8], const uint8_t* opened, const Record& x, I* dots) {
+    constexpr int bits = traits(K).bits, Q = QUADS<K>;
+    if constexpr (FINE) {
+        each<8 / Q>([&](auto part) INLINE {
+            dots[part] = izero();
+            each<Q>([&](auto q) INLINE {
+                constexpr int quad = part() * Q + q();
+                dots[part] = dot4<bits>(dots[part], w[quad], ((const FineRecord&)x).overs + 4 * quad);
+            });
+            dots[part] = shl<7>(dots[part]);
+        });
+    } else {
+        const I over = shl<7>(dot4<bits>(izero(), iload(opened + 64 * x.quad), x.over));
+        dots[0] = Q == 8 ? over : iand(over, ispread(&x.in_first));
+        if constexpr (Q == 4) dots[1] = ixor(over, dots[0]);
+    }
+}
+
+// A block's weights times its activations' whole numbers, under the block's scales.
+template <Kind K, bool FINE>
+inline INLINE F products(const I (&w)[8], const uint8_t* opened, const Record& x, const F (&scale)[2]) {
     constexpr int Q = QUADS<K>;
     F total = zero();
+    I dots[8 / Q];
+    products_over<K, FINE>(w, opened, x, dots);
     each<8 / Q>([&](auto part) INLINE {
-        I dots = izero();
-        if constexpr (MIDDLE<K> != 0) dots = shl<__builtin_ctz(MIDDLE<K>)>(iset1(Q == 8 ? x.minus : x.minus_half[part]));
+        constexpr int chains = Q / 4;  // each product waits for the one before it in its chain
+        I sums[2] = {izero(), izero()};
+        if constexpr (MIDDLE<K> != 0)
+            sums[0] = shl<__builtin_ctz(MIDDLE<K> / (Q == 8 ? 8 : 32))>(ispread(Q == 8 ? &x.minus8 : &x.minus32[part]));
         each<Q>([&](auto q) INLINE {
-            dots = dot4<traits(K).bits>(dots, w[part * Q + q], ispread(x.bytes + 4 * (part * Q + q)));
+            sums[q % chains] = dot4<traits(K).bits>(sums[q % chains], w[part * Q + q], x.bytes + 4 * (part * Q + q));
         });
-        if constexpr (part() == 0) total = mul(to_float(dots), scale[0]);
-        else total = fma(to_float(dots), scale[part], total);
+        const I sum = iadd(chains == 2 ? iadd(sums[0], sums[1]) : sums[0], dots[part]);
+        if constexpr (part() == 0) total = mul(to_float(sum), scale[0]);
+        else total = fma(to_float(sum), scale[part], total);
     });
     return total;
 }
 
 inline void put(float* out, F x, bool adds) { store(out, adds ? add(load(out), x) : x); }
 
-// A group of rows times T tokens, whose records lie side by side. High and low bytes have sums of their own: which tokens
-// have low bytes is asked once a block, since a branch for each would be guessed wrong too often.
-template <Kind K, int T>
-void tile_bytes(const Matrix& a, int g, int side, const Record* x, float* out, size_t stride, bool adds) {
+// A group of rows times T tokens, whose records lie side by side.
+template <Kind K, int T, bool FINE>
+void tile_bytes(const Matrix& a, int g, int side, const uint8_t* x, float* out, size_t stride, bool adds) {
     constexpr Traits TR = traits(K);
+    using Records = std::conditional_t<FINE, FineRecord, Record>;
     const uint8_t *block = a.group(g), *super = block;
-    F high[T], low[T];
-    each<T>([&](auto t) INLINE { high[t] = low[t] = zero(); });
-    for (int b = 0; b < a.columns / 32; b++, block += TR.block_bytes + TR.scale_bytes, x += side) {
+    F acc[T];
+    each<T>([&](auto t) INLINE { acc[t] = zero(); });
+    for (int b = 0; b < a.columns / 32; b++, block += TR.block_bytes + TR.scale_bytes, x += side * sizeof(Records)) {
         I w[8];
         F scale[2], minimum = zero();
         if (TR.super_bytes && b % 8 == 0) super = block, block += TR.super_bytes;
         prefetch_ahead<TR.block_bytes + TR.scale_bytes + TR.super_bytes>(block);
         open_block<TR.bits>(block, w);
         open_scales<K>(block + TR.block_bytes, super, scale, minimum);
-        unsigned wide = 0;
+        alignas(64) uint8_t opened[FINE ? 1 : 512];  // where any of its quads is at hand
+        if constexpr (!FINE)
+            for (int q = 0; q < 8; q++) istore(opened + 64 * q, w[q]);
         each<T>([&](auto t) INLINE {
-            high[t] = fma(products<K>(w, x[t].high, scale), set1(x[t].high.scale), high[t]);
-            if constexpr (HAS_MINIMA<K>) high[t] = fma(minimum, set1(x[t].scaled_sum), high[t]);
-            wide |= (unsigned)x[t].wide << t;
+            const Records& record = ((const Records*)x)[t];
+            acc[t] = fma(products<K, FINE>(w, opened, record, scale), set1(record.scale), acc[t]);
+            if constexpr (HAS_MINIMA<K>) acc[t] = fma(minimum, set1(record.scaled_sum), acc[t]);
         });
-        for (; wide; wide &= wide - 1) {
-            const int t = T == 1 ? 0 : __builtin_ctz(wide);
-            low[t] = fma(products<K>(w, x[t].low, scale), set1(x[t].low.scale), low[t]);
-        }
     }
-    each<T>([&](auto t) INLINE { put(out + t * stride, add(high[t], low[t]), adds); });
+    each<T>([&](auto t) INLINE { put(out + t * stride, acc[t], adds); });
 }
 
 // Weights of a kind that is not quantised, G groups at a time so that sums overlap.
@@ -166,13 +189,13 @@ void tile_brain(const Matrix& a, int g, int side, const uint32_t* pairs, float* 
 #endif
 
 // Groups first … last − 1 times T tokens from `token` on.
-template <Kind K, int T>
+template <Kind K, int T, bool FINE>
 void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int first, int last, float* out,
            size_t stride, bool adds) {
     const int side = layout.side;
     const auto tile = [&](auto n, int g) INLINE {
         float* to = out + LANES * (g - first);
-        if constexpr (!is_float(K)) tile_bytes<K, T>(a, g, side, layout.records(rows, token), to, stride, adds);
+        if constexpr (!is_float(K)) tile_bytes<K, T, FINE>(a, g, side, layout.records(rows, token), to, stride, adds);
 #ifdef CAMELID_BF16
         else if constexpr (K == Kind::F16_AS_BF16) tile_brain<T, n()>(a, g, side, layout.pairs(rows, token), to, stride, adds);
 #endif
@@ -184,20 +207,26 @@ void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int to
     for (; g < last; g++) tile(std::integral_constant<int, 1>{}, g);
 }
 
-template <Kind K>
+template <Kind K, int T, bool FINE>
 void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
               float* out, size_t stride, bool adds) {
     for (int strip = 0; strip < tokens; strip += layout.side)
-        in_tiles<is_float(K) ? TILE_FLOAT_TOKENS : TILE_TOKENS>(
-            tokens - strip < layout.side ? tokens - strip : layout.side, 0, [&](auto t, int done) {
-                const int at = strip + done;
-                tiles<K, t()>(a, layout, rows, token + at, first, last, out + at * stride, stride, adds);
-            });
+        in_tiles<T>(tokens - strip < layout.side ? tokens - strip : layout.side, 0, [&](auto t, int done) {
+            const int at = strip + done;
+            tiles<K, t(), FINE>(a, layout, rows, token + at, first, last, out + at * stride, stride, adds);
+        });
 }
 
 void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
               float* out, size_t stride, bool adds) {
-    const auto run = [&](auto kind) { multiply<kind()>(a, layout, rows, token, tokens, first, last, out, stride, adds); };
+    const auto run = [&](auto kind) {
+        const auto go = [&](auto most, auto fine) {
+            multiply<kind(), most(), fine()>(a, layout, rows, token, tokens, first, last, out, stride, adds);
+        };
+        if constexpr (is_float(kind())) go(std::integral_constant<int, TILE_FLOAT_TOKENS>{}, std::false_type{});
+        else if (layout.fine) go(std::integral_constant<int, TILE_FINE_TOKENS>{}, std::true_type{});
+        else go(std::integral_constant<int, TILE_TOKENS>{}, std::false_type{});
+    };
     switch (a.kind) {
         case Kind::Q4_0: return run(std::integral_constant<Kind, Kind::Q4_0>{});
         case Kind::Q4_1: return run(std::integral_constant<Kind, Kind::Q4_1>{});

@@ -14,7 +14,7 @@ struct I {
     __m256i a, b;
 };
 
-constexpr int TILE_TOKENS = 6, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
+constexpr int TILE_TOKENS = 6, TILE_FINE_TOKENS = 2, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
 constexpr bool HAS_BF16 = false;
 #ifdef CAMELID_AVXVNNI
 constexpr int ZERO8 = 128;  // bytes of weights are made unsigned by adding this
@@ -63,6 +63,16 @@ inline float top(F x) {
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
+// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
+inline __m256 top_of_fours(__m256 x) {
+    const __m256 pairs = _mm256_max_ps(x, _mm256_permute_ps(x, 0xb1));
+    return _mm256_max_ps(pairs, _mm256_permute_ps(pairs, 0x4e));
+}
+inline F top_of_fours(F x) { return {top_of_fours(x.a), top_of_fours(x.b)}; }
+inline F without(F x, F value) {
+    return {_mm256_and_ps(x.a, _mm256_cmp_ps(x.a, value.a, _CMP_NEQ_UQ)),
+            _mm256_and_ps(x.b, _mm256_cmp_ps(x.b, value.b, _CMP_NEQ_UQ))};
+}
 
 inline I izero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline I iset1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -82,6 +92,8 @@ inline I iadd(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x
 inline I imul(I x, I y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
 template <int N> inline I shr(I x) { return {_mm256_srli_epi32(x.a, N), _mm256_srli_epi32(x.b, N)}; }
 template <int N> inline I shl(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }
+inline I bits_of(F x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
+inline F from_bits(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline I to_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // nearest, ties to even
 inline F pow2(F n) {
@@ -109,7 +121,7 @@ inline int32_t isum(I x) {
     return total;
 }
 
-// acc + Σ of four products in each lane: weights (unsigned when ZERO8 or fewer than 8 BITS) times signed bytes.
+// acc + Σ of four products in each lane: weights (unsigned when ZERO8 or fewer than 8 BITS) times the four signed bytes at p.
 template <int BITS> inline __m256i dot4_half(__m256i acc, __m256i weights, __m256i bytes) {
 #ifdef CAMELID_AVXVNNI
     return _mm256_dpbusd_avx_epi32(acc, weights, bytes);
@@ -124,7 +136,8 @@ template <int BITS> inline __m256i dot4_half(__m256i acc, __m256i weights, __m25
     return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
 #endif
 }
-template <int BITS> inline I dot4(I acc, I weights, I bytes) {
+template <int BITS> inline I dot4(I acc, I weights, const void* p) {
+    const I bytes = ispread(p);
     return {dot4_half<BITS>(acc.a, weights.a, bytes.a), dot4_half<BITS>(acc.b, weights.b, bytes.b)};
 }
 

@@ -10,7 +10,7 @@ namespace camelid::CAMELID_ISA {
 using F = __m512;   // 16 floats
 using I = __m512i;  // 16 integers of 32 bits, or 64 bytes
 
-constexpr int TILE_TOKENS = 12, TILE_FLOAT_TOKENS = 12, FLOAT_GROUPS = 2;
+constexpr int TILE_TOKENS = 12, TILE_FINE_TOKENS = 8, TILE_FLOAT_TOKENS = 12, FLOAT_GROUPS = 2;
 constexpr int ZERO8 = 128;  // bytes of weights are made unsigned by adding this
 #ifdef CAMELID_BF16
 constexpr bool HAS_BF16 = true;
@@ -38,10 +38,17 @@ inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 inline F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline float sum(F a) { return _mm512_reduce_add_ps(a); }
 inline float top(F a) { return _mm512_reduce_max_ps(a); }
+// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
+inline F top_of_fours(F a) {
+    const F pairs = max(a, _mm512_permute_ps(a, 0xb1));
+    return max(pairs, _mm512_permute_ps(pairs, 0x4e));
+}
+inline F without(F x, F value) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, value, _CMP_NEQ_UQ), x); }
 
 inline I izero() { return _mm512_setzero_si512(); }
 inline I iset1(int32_t x) { return _mm512_set1_epi32(x); }
 inline I iload(const void* p) { return _mm512_loadu_si512(p); }
+inline void istore(void* p, I x) { _mm512_storeu_si512(p, x); }
 inline I ispread(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
@@ -54,6 +61,8 @@ inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
 inline I imul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 template <int N> inline I shr(I a) { return N ? _mm512_srli_epi32(a, N) : a; }
 template <int N> inline I shl(I a) { return N ? _mm512_slli_epi32(a, N) : a; }
+inline I bits_of(F a) { return _mm512_castps_si512(a); }
+inline F from_bits(I a) { return _mm512_castsi512_ps(a); }
 inline F to_float(I a) { return _mm512_cvtepi32_ps(a); }
 inline I to_int(F a) { return _mm512_cvtps_epi32(a); }  // to the nearest, ties to even
 inline F pow2(F n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(to_int(n), iset1(127)), 23)); }
@@ -62,8 +71,12 @@ inline F load_s8(const uint8_t* p) { return to_float(_mm512_cvtepi8_epi32(_mm_lo
 inline void store_s8(int8_t* p, I a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }
 inline int32_t isum(I a) { return _mm512_reduce_add_epi32(a); }
 
-// acc + Σ of four products in each lane: weights (unsigned when ZERO8, of BITS bits) times signed bytes.
-template <int BITS> inline I dot4(I acc, I weights, I bytes) { return _mm512_dpbusd_epi32(acc, weights, bytes); }
+// acc + Σ of four products in each lane: weights (unsigned when ZERO8, of BITS bits) times the four signed bytes at p. In
+// assembly, since GCC would take a second instruction, and a register, to spread them.
+template <int BITS> inline I dot4(I acc, I weights, const void* p) {
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(weights), "m"(*(const int32_t*)p));
+    return acc;
+}
 
 #ifdef CAMELID_BF16
 // acc + both products in each lane, of pairs of bfloat16.

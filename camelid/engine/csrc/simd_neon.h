@@ -14,7 +14,7 @@ struct I {
     int32x4_t v[4];
 };
 
-constexpr int TILE_TOKENS = 6, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
+constexpr int TILE_TOKENS = 6, TILE_FINE_TOKENS = 2, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
 constexpr int ZERO8 = 0;  // bytes of weights stay signed
 constexpr bool HAS_BF16 = false;
 
@@ -47,6 +47,14 @@ inline F fma(F a, F b, F c) { return floats([&](int i) { return vfmaq_f32(c.v[i]
 inline F round(F a) { return floats([&](int i) { return vrndnq_f32(a.v[i]); }); }
 inline float sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]))); }
 inline float top(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
+// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
+inline F top_of_fours(F a) { return floats([&](int i) { return vdupq_n_f32(vmaxvq_f32(a.v[i])); }); }
+inline F without(F x, F value) {
+    return floats([&](int i) {
+        const uint32x4_t bits = vreinterpretq_u32_f32(x.v[i]);
+        return vreinterpretq_f32_u32(vbicq_u32(bits, vceqq_f32(x.v[i], value.v[i])));
+    });
+}
 
 inline I iset1(int32_t x) { return ints([&](int) { return vdupq_n_s32(x); }); }
 inline I izero() { return iset1(0); }
@@ -69,6 +77,8 @@ template <int N> inline I shr(I a) {
     else return ints([&](int i) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), N)); });
 }
 template <int N> inline I shl(I a) { return ints([&](int i) { return vshlq_n_s32(a.v[i], N); }); }
+inline I bits_of(F a) { return ints([&](int i) { return vreinterpretq_s32_f32(a.v[i]); }); }
+inline F from_bits(I a) { return floats([&](int i) { return vreinterpretq_f32_s32(a.v[i]); }); }
 inline F to_float(I a) { return floats([&](int i) { return vcvtq_f32_s32(a.v[i]); }); }
 inline I to_int(F a) { return ints([&](int i) { return vcvtnq_s32_f32(a.v[i]); }); }  // nearest, ties to even
 inline F pow2(F n) {
@@ -91,8 +101,9 @@ inline void store_s8(int8_t* p, I a) {
 }
 inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
 
-// acc + Σ of four products in each lane: weights (signed if of 8 BITS) times signed bytes.
-template <int BITS> inline I dot4(I acc, I weights, I bytes) {
+// acc + Σ of four products in each lane: weights (signed if of 8 BITS) times the four signed bytes at p.
+template <int BITS> inline I dot4(I acc, I weights, const void* p) {
+    const I bytes = ispread(p);
     return ints([&](int i) {
         return vdotq_s32(acc.v[i], vreinterpretq_s8_s32(weights.v[i]), vreinterpretq_s8_s32(bytes.v[i]));
     });

@@ -15,7 +15,7 @@ struct I {
     int32_t v[16];
 };
 
-constexpr int TILE_TOKENS = 1, TILE_FLOAT_TOKENS = 1, FLOAT_GROUPS = 1;
+constexpr int TILE_TOKENS = 1, TILE_FINE_TOKENS = 1, TILE_FLOAT_TOKENS = 1, FLOAT_GROUPS = 1;
 constexpr int ZERO8 = 0;  // bytes of weights stay signed
 constexpr bool HAS_BF16 = false;
 
@@ -58,6 +58,15 @@ inline float top(F a) {
         for (int i = 0; i < width; i++) a.v[i] = a.v[i] > a.v[i + width] ? a.v[i] : a.v[i + width];
     return a.v[0];
 }
+// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
+inline F top_of_fours(F a) {
+    return floats([&](int i) {
+        const float* four = a.v + i / 4 * 4;
+        const float left = four[0] > four[1] ? four[0] : four[1], right = four[2] > four[3] ? four[2] : four[3];
+        return left > right ? left : right;
+    });
+}
+inline F without(F x, F value) { return floats([&](int i) { return x.v[i] == value.v[i] ? 0 : x.v[i]; }); }
 
 inline I iset1(int32_t x) { return ints([&](int) { return x; }); }
 inline I izero() { return iset1(0); }
@@ -66,6 +75,7 @@ inline I iload(const void* p) {
     std::memcpy(x.v, p, sizeof x.v);
     return x;
 }
+inline void istore(void* p, I x) { std::memcpy(p, x.v, sizeof x.v); }
 inline I ispread(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
@@ -78,6 +88,20 @@ inline I iadd(I a, I b) { return ints([&](int i) { return a.v[i] + b.v[i]; }); }
 inline I imul(I a, I b) { return ints([&](int i) { return a.v[i] * b.v[i]; }); }
 template <int N> inline I shr(I a) { return ints([&](int i) { return (int32_t)((uint32_t)a.v[i] >> N); }); }
 template <int N> inline I shl(I a) { return ints([&](int i) { return (int32_t)((uint32_t)a.v[i] << N); }); }
+inline I bits_of(F a) {
+    return ints([&](int i) {
+        int32_t bits;
+        std::memcpy(&bits, &a.v[i], 4);
+        return bits;
+    });
+}
+inline F from_bits(I a) {
+    return floats([&](int i) {
+        float x;
+        std::memcpy(&x, &a.v[i], 4);
+        return x;
+    });
+}
 inline F to_float(I a) { return floats([&](int i) { return (float)a.v[i]; }); }
 inline I to_int(F a) {  // to the nearest, ties to even; what does not fit becomes the smallest integer, as on x86
     return ints([&](int i) {
@@ -99,16 +123,18 @@ inline void store_s8(int8_t* p, I a) {
     for (int i = 0; i < 16; i++) p[i] = (int8_t)a.v[i];
 }
 inline int32_t isum(I a) {
-    int32_t total = 0;
-    for (int32_t value : a.v) total += value;
-    return total;
+    uint32_t total = 0;  // wraps, as registers do
+    for (int32_t value : a.v) total += (uint32_t)value;
+    return (int32_t)total;
 }
 
-// acc + Σ of four products in each lane: weights (signed if of 8 BITS) times signed bytes.
-template <int BITS> inline I dot4(I acc, I weights, I bytes) {
+// acc + Σ of four products in each lane: weights (signed if of 8 BITS) times the four signed bytes at p.
+template <int BITS> inline I dot4(I acc, I weights, const void* p) {
+    int8_t x[4];
+    std::memcpy(x, p, 4);
     return ints([&](int i) {
-        int8_t w[4], x[4];
-        std::memcpy(w, &weights.v[i], 4), std::memcpy(x, &bytes.v[i], 4);
+        int8_t w[4];
+        std::memcpy(w, &weights.v[i], 4);
         return acc.v[i] + w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
     });
 }
