@@ -29,30 +29,34 @@ uint64_t read(const uint8_t* p, size_t bytes) {
     return (uint64_t)isum(ixor(ixor(sums[0], sums[1]), ixor(sums[2], sums[3])));
 }
 
-// Multiplies in registers, for the machine's peak.
-double busy(int what, long rounds) {
-    constexpr int n = 12;
-    F floats[n];
-    I ints[n];
-    for (int i = 0; i < n; i++) floats[i] = set1((float)i), ints[i] = iset1(i);
-    const F x = set1(0.5f);
-    const I bytes = iset1(0x01020301);
-    const int8_t four[4] = {1, 3, 2, 1};
-    for (long round = 0; round < rounds; round++) {
-        if (what == 0)
-            for (int i = 0; i < n; i++) floats[i] = fma(floats[i], x, x);
-#ifdef CAMELID_BF16
-        if (what == 1)
-            for (int i = 0; i < n; i++) floats[i] = dot2(floats[i], bytes, bytes);
-#endif
-        if (what == 2)
-            for (int i = 0; i < n; i++) ints[i] = dot4<6>(ints[i], bytes, four);
-    }
+inline F number(F x) { return x; }
+inline F number(I x) { return to_float(x); }
+
+// Twelve chains of `step` in registers, so that none waits for another; their sum, so that the work is not left out.
+template <class Start, class Step> inline F chains(long rounds, Start&& start, Step&& step) {
+    decltype(start(0)) sums[12];
+    each<12>([&](auto i) INLINE { sums[i] = start(i()); });
+    for (long round = 0; round < rounds; round++) each<12>([&](auto i) INLINE { sums[i] = step(sums[i]); });
     F total = zero();
-    for (int i = 0; i < n; i++) total = add(total, add(floats[i], to_float(ints[i])));
-    volatile float sink = sum(total);  // so that the work is not left out
+    each<12>([&](auto i) INLINE { total = add(total, number(sums[i])); });
+    return total;
+}
+
+// Multiplies for the machine's peak.
+double busy(int what, long rounds) {
+    const int8_t four[4] = {1, 3, 2, 1};
+    const auto numbers = [](int i) INLINE { return set1((float)i); };
+    F total = zero();
+    if (what == 0) total = chains(rounds, numbers, [](F sum) INLINE { return fma(sum, set1(0.5f), set1(0.5f)); });
+#ifdef CAMELID_BF16
+    if (what == 1) total = chains(rounds, numbers, [](F sum) INLINE { return dot2(sum, iset1(0x3f803f80), iset1(0x3f003f00)); });
+#endif
+    // Weights that change, or their products would be made once.
+    const auto weights = [](int i) INLINE { return iset1(0x01020301 + i); };
+    if (what == 2) total = chains(rounds, weights, [&](I sum) INLINE { return dot4<6>(sum, sum, four); });
+    volatile float sink = sum(total);
     (void)sink;
-    const double lanes = LANES * n * (double)rounds;
+    const double lanes = LANES * 12 * (double)rounds;
     return what == 0 ? 2 * lanes : what == 1 ? (HAS_BF16 ? 4 * lanes : 0) : 8 * lanes;
 }
 

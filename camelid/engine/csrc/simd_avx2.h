@@ -114,11 +114,10 @@ inline void store_s8(int8_t* p, I x) {
     for (int i = 0; i < 16; i++) p[i] = (int8_t)values[i];
 }
 inline int32_t isum(I x) {
-    alignas(32) int32_t values[16];
-    istore(values, x);
-    int32_t total = 0;
-    for (int32_t value : values) total += value;
-    return total;
+    const __m256i eight = _mm256_add_epi32(x.a, x.b);
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
 // acc + Σ of four products in each lane: weights (unsigned when ZERO8 or fewer than 8 BITS) times the four signed bytes at p.

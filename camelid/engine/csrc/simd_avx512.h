@@ -69,7 +69,12 @@ inline F pow2(F n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi
 inline F load_u8(const uint8_t* p) { return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 inline F load_s8(const uint8_t* p) { return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 inline void store_s8(int8_t* p, I a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }
-inline int32_t isum(I a) { return _mm512_reduce_add_epi32(a); }
+inline int32_t isum(I a) {  // wraps, which the last addition of the header's own sum may not
+    const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+}
 
 // acc + Σ of four products in each lane: weights (unsigned when ZERO8, of BITS bits) times the four signed bytes at p. In
 // assembly, since GCC would take a second instruction, and a register, to spread them.

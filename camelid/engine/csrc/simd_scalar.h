@@ -84,7 +84,9 @@ inline I ispread(const void* p) {
 inline I iand(I a, I b) { return ints([&](int i) { return a.v[i] & b.v[i]; }); }
 inline I ior(I a, I b) { return ints([&](int i) { return a.v[i] | b.v[i]; }); }
 inline I ixor(I a, I b) { return ints([&](int i) { return a.v[i] ^ b.v[i]; }); }
-inline I iadd(I a, I b) { return ints([&](int i) { return a.v[i] + b.v[i]; }); }
+// Sums wrap, as in registers: what is not finite leaves any integer, which nobody reads.
+inline int32_t wrapped(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
+inline I iadd(I a, I b) { return ints([&](int i) { return wrapped(a.v[i], b.v[i]); }); }
 inline I imul(I a, I b) { return ints([&](int i) { return a.v[i] * b.v[i]; }); }
 template <int N> inline I shr(I a) { return ints([&](int i) { return (int32_t)((uint32_t)a.v[i] >> N); }); }
 template <int N> inline I shl(I a) { return ints([&](int i) { return (int32_t)((uint32_t)a.v[i] << N); }); }
@@ -123,9 +125,9 @@ inline void store_s8(int8_t* p, I a) {
     for (int i = 0; i < 16; i++) p[i] = (int8_t)a.v[i];
 }
 inline int32_t isum(I a) {
-    uint32_t total = 0;  // wraps, as registers do
-    for (int32_t value : a.v) total += (uint32_t)value;
-    return (int32_t)total;
+    int32_t total = 0;
+    for (int32_t value : a.v) total = wrapped(total, value);
+    return total;
 }
 
 // acc + Σ of four products in each lane: weights (signed if of 8 BITS) times the four signed bytes at p.
@@ -135,7 +137,7 @@ template <int BITS> inline I dot4(I acc, I weights, const void* p) {
     return ints([&](int i) {
         int8_t w[4];
         std::memcpy(w, &weights.v[i], 4);
-        return acc.v[i] + w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
+        return wrapped(acc.v[i], w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3]);
     });
 }
 
