@@ -31,8 +31,8 @@ OUTPUT = -1  # the layer number of what comes after all layers
 class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
-    Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share a
-    scale) and where `activation_bits` asks for them: whole numbers both. BF16 and F32 meet float32.
+    Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share
+    a scale), in the last layer and where `activation_bits` asks for them: whole numbers all. BF16 and F32 meet float32.
     F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor multiplies those;
     `dtype="float32"` leaves it as it is. Keys and values are float16.
 
