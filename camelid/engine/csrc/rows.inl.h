@@ -16,7 +16,7 @@ inline F exp(F x) {
     p = fma(p, r, set1(1.6666665459e-1f));
     p = fma(p, r, set1(5.0000001201e-1f));
     p = fma(p, mul(r, r), add(r, set1(1.0f)));
-    return mul(p, pow2(n));
+    return mul(p, from_bits(shl<23>(iadd(to_int(n), iset1(127)))));  // 2^n: its exponent
 }
 
 void norm(const float* x, const float* weight, int width, float eps, bool centred, float* out) {

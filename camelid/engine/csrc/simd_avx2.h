@@ -89,17 +89,12 @@ inline I iand(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x
 inline I ior(I x, I y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 inline I ixor(I x, I y) { return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
 inline I iadd(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
-inline I imul(I x, I y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
 template <int N> inline I shr(I x) { return {_mm256_srli_epi32(x.a, N), _mm256_srli_epi32(x.b, N)}; }
 template <int N> inline I shl(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }
 inline I bits_of(F x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 inline F from_bits(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 inline F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 inline I to_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }  // nearest, ties to even
-inline F pow2(F n) {
-    const I bits = shl<23>(iadd(to_int(n), iset1(127)));
-    return {_mm256_castsi256_ps(bits.a), _mm256_castsi256_ps(bits.b)};
-}
 inline F load_u8(const uint8_t* p) {
     return to_float({_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)),
                      _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)(p + 8)))});

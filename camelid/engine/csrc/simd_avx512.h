@@ -58,14 +58,12 @@ inline I iand(I a, I b) { return _mm512_and_si512(a, b); }
 inline I ior(I a, I b) { return _mm512_or_si512(a, b); }
 inline I ixor(I a, I b) { return _mm512_xor_si512(a, b); }
 inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
-inline I imul(I a, I b) { return _mm512_mullo_epi32(a, b); }
 template <int N> inline I shr(I a) { return N ? _mm512_srli_epi32(a, N) : a; }
 template <int N> inline I shl(I a) { return N ? _mm512_slli_epi32(a, N) : a; }
 inline I bits_of(F a) { return _mm512_castps_si512(a); }
 inline F from_bits(I a) { return _mm512_castsi512_ps(a); }
 inline F to_float(I a) { return _mm512_cvtepi32_ps(a); }
 inline I to_int(F a) { return _mm512_cvtps_epi32(a); }  // to the nearest, ties to even
-inline F pow2(F n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(to_int(n), iset1(127)), 23)); }
 inline F load_u8(const uint8_t* p) { return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 inline F load_s8(const uint8_t* p) { return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 inline void store_s8(int8_t* p, I a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }

@@ -71,7 +71,6 @@ inline I iand(I a, I b) { return ints([&](int i) { return vandq_s32(a.v[i], b.v[
 inline I ior(I a, I b) { return ints([&](int i) { return vorrq_s32(a.v[i], b.v[i]); }); }
 inline I ixor(I a, I b) { return ints([&](int i) { return veorq_s32(a.v[i], b.v[i]); }); }
 inline I iadd(I a, I b) { return ints([&](int i) { return vaddq_s32(a.v[i], b.v[i]); }); }
-inline I imul(I a, I b) { return ints([&](int i) { return vmulq_s32(a.v[i], b.v[i]); }); }
 template <int N> inline I shr(I a) {
     if constexpr (N == 0) return a;
     else return ints([&](int i) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v[i]), N)); });
@@ -81,10 +80,6 @@ inline I bits_of(F a) { return ints([&](int i) { return vreinterpretq_s32_f32(a.
 inline F from_bits(I a) { return floats([&](int i) { return vreinterpretq_f32_s32(a.v[i]); }); }
 inline F to_float(I a) { return floats([&](int i) { return vcvtq_f32_s32(a.v[i]); }); }
 inline I to_int(F a) { return ints([&](int i) { return vcvtnq_s32_f32(a.v[i]); }); }  // nearest, ties to even
-inline F pow2(F n) {
-    const I bits = shl<23>(iadd(to_int(n), iset1(127)));
-    return floats([&](int i) { return vreinterpretq_f32_s32(bits.v[i]); });
-}
 inline F load_u8(const uint8_t* p) {
     float values[16];
     for (int i = 0; i < 16; i++) values[i] = (float)p[i];

@@ -87,7 +87,6 @@ inline I ixor(I a, I b) { return ints([&](int i) { return a.v[i] ^ b.v[i]; }); }
 // Sums wrap, as in registers: what is not finite leaves any integer, which nobody reads.
 inline int32_t wrapped(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
 inline I iadd(I a, I b) { return ints([&](int i) { return wrapped(a.v[i], b.v[i]); }); }
-inline I imul(I a, I b) { return ints([&](int i) { return a.v[i] * b.v[i]; }); }
 template <int N> inline I shr(I a) { return ints([&](int i) { return (int32_t)((uint32_t)a.v[i] >> N); }); }
 template <int N> inline I shl(I a) { return ints([&](int i) { return (int32_t)((uint32_t)a.v[i] << N); }); }
 inline I bits_of(F a) {
@@ -109,14 +108,6 @@ inline I to_int(F a) {  // to the nearest, ties to even; what does not fit becom
     return ints([&](int i) {
         const float whole = std::nearbyintf(a.v[i]);
         return whole > -2147483648.0f && whole < 2147483648.0f ? (int32_t)whole : INT32_MIN;
-    });
-}
-inline F pow2(F n) {
-    return floats([&](int i) {
-        const uint32_t bits = ((uint32_t)(int32_t)n.v[i] + 127u) << 23;
-        float x;
-        std::memcpy(&x, &bits, 4);
-        return x;
     });
 }
 inline F load_u8(const uint8_t* p) { return floats([&](int i) { return (float)p[i]; }); }
