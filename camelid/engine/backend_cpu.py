@@ -34,7 +34,8 @@ class CpuBackend:
     Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share
     a scale), in the last layer and where `activation_bits` asks for them: whole numbers all. BF16 and F32 meet float32.
     F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor multiplies those;
-    `dtype="float32"` leaves it as it is. Keys and values are float16.
+    `dtype="float32"` leaves it as it is. Keys and values are float16; where the processor multiplies BF16, and neither
+    weights nor `activation_bits` ask for more, attention's queries, keys, powers and values are BF16.
 
     A row's result has the same bits whatever else is in the batch, however many threads there are.
 

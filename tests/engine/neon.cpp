@@ -62,7 +62,7 @@ Floats attended(const Kernels& k, const Heads& heads, int rows, int n, const Flo
     for (int p = 0; p < pages + 2; p++)
         key_pages.push_back(key_data.data() + key_page * p), value_pages.push_back(value_data.data() + value_page * p);
     for (int i = 0; i < n; i++) {
-        k.write_key(keys.data() + (size_t)i * heads.padded, heads.width, key_data.data() + key_page * (i / LANES), i % LANES);
+        k.write_key(keys.data() + (size_t)i * heads.padded, heads, key_data.data() + key_page * (i / LANES), i % LANES);
         k.write_value(values.data() + (size_t)i * heads.padded, heads, value_data.data() + value_page * (i / LANES), i % LANES);
     }
     std::vector<int> limits;
@@ -81,7 +81,7 @@ int main() {
         compare_products(kind, false), compare_products(kind, true);
     for (Kind kind : {Kind::F32, Kind::BF16, Kind::F16}) compare_products(kind, false);
     for (int width : {48, 64, 80}) {
-        const Heads heads{width, (width + LANES - 1) / LANES * LANES, 3};
+        const Heads heads{width, (width + LANES - 1) / LANES * LANES, 3, false};
         const int n = 100 + width, rows = 9;
         const Floats q = numbers((size_t)rows * heads.padded), keys = numbers((size_t)n * heads.padded);
         const Floats values = numbers((size_t)n * heads.padded);

@@ -123,7 +123,24 @@ def test_random_shapes_agree(seed):
     )
     quant = "Q4_1" if config.q_dim % 32 == 0 else "BF16"
     opened, ids = weights(config, quant, seed), ids_of(int(rng.integers(1, 120)), config, seed)
-    assert divergence(reference_rows(opened, ids), all_rows(cpu(opened, 2, activation_bits=15), ids)) < 1e-5
+    expected = reference_rows(opened, ids)
+    assert divergence(expected, all_rows(cpu(opened, 2, activation_bits=15), ids)) < 1e-5
+    assert divergence(expected, all_rows(cpu(opened, 2), ids)) < (1e-5 if quant == "BF16" else 1e-3)
+
+
+@pytest.mark.parametrize("quant", ["Q8_0", "BF16"])
+@pytest.mark.parametrize("isa", instruction_sets())
+def test_what_a_page_held_before_does_not_reach_the_next_text(quant, isa):
+    config = tiny_config()
+    opened = weights(config, quant)
+    table = opened.tensors["embed_tokens"].array().copy()
+    table[7] = np.inf
+    opened.tensors["embed_tokens"] = Tensor.from_array("embed_tokens", table, "F32")
+    ids = tuple(1 if i == 7 else i for i in ids_of(13, config))
+    fresh, used = cpu(opened, 1, isa), cpu(opened, 1, isa)
+    assert np.isnan(all_rows(used, (7,) * 16)).all()
+    for i in range(13):
+        np.testing.assert_array_equal(all_rows(used, ids[i : i + 1], i), all_rows(fresh, ids[i : i + 1], i))
 
 
 @pytest.mark.parametrize("quant", ["Q4_1", "Q8_0", "Q6_K", "BF16", "F16"])

@@ -46,7 +46,7 @@ void Model::write_keys(int layer, int token, int head) {
     const float* row = qkv_.data() + (size_t)token * (q_ + 2 * kv_) + q_ + head * width;
     float turned[1024];
     k_.rotate(row, batch_->cos + (size_t)position * half, batch_->sin + (size_t)position * half, width, 1.0f, turned);
-    k_.write_key(turned, width, page, position % LANES);
+    k_.write_key(turned, heads_, page, position % LANES);
     k_.write_value(row + kv_, heads_, page + (size_t)LANES * width, position % LANES);
 }
 
@@ -69,8 +69,10 @@ void Model::gather_queries(const Item& item, Scratch& scratch) {
         const int position = span.start + t;
         const float* row = qkv_.data() + (size_t)(span.first + t) * (q_ + 2 * kv_) + item.head * group * width;
         for (int g = 0; g < group; g++, r++) {
+            float* query = scratch.queries.data() + (size_t)r * heads_.padded;
             k_.rotate(row + g * width, batch_->cos + (size_t)position * half, batch_->sin + (size_t)position * half, width,
-                      scale, scratch.queries.data() + (size_t)r * heads_.padded);
+                      scale, query);
+            k_.ready(heads_, query);
             scratch.limits[(size_t)r] = position + 1;
         }
     }

@@ -5,21 +5,86 @@ namespace camelid::CAMELID_ISA {
 
 constexpr int STRIDE = 16;  // pages of a stretch: scores of a row take 16 · 16 floats
 
+// What a page holds and a row multiplies it by: STEP numbers in a lane, LINE registers in 64 bytes.
+struct Halves {
+    static constexpr int STEP = 1, LINE = 2;
+    static F read(const uint16_t* p) { return load_f16(p); }
+    static F first(F x) { return x; }
+    static F spread(const float* row, int i) { return set1(row[i]); }
+    static F multiply(F row, F page, F acc) { return fma(row, page, acc); }
+    static void keep(uint16_t* p, F x) { store_f16(p, x); }
+    static void ready(float*, int) {}
+};
+#ifdef CAMELID_BF16
+struct Pairs {
+    static constexpr int STEP = 2, LINE = 1;
+    static I read(const uint16_t* p) { return iload(p); }
+    static I first(I x) { return iand(x, iset1(0xffff)); }  // of each pair
+    static I spread(const float* row, int i) { return ispread((const uint8_t*)row + 2 * i); }
+    static F multiply(I row, I page, F acc) { return dot2(acc, page, row); }
+    static void keep(uint16_t* p, F x) { store_bf16(p, x); }
+    static void ready(float* row, int n) {
+        for (int i = 0; i < n; i += LANES) keep((uint16_t*)row + i, load(row + i));
+    }
+};
+#endif
+
+// act(Halves or Pairs), as the heads say.
+template <class Act> inline void as_held(const Heads& heads, Act&& act) {
+#ifdef CAMELID_BF16
+    if (heads.pairs) return act(Pairs());
+#endif
+    (void)heads;
+    act(Halves());
+}
+
+// at(i) says where in the page number i of a head belongs.
+template <class S, class At> inline void write(const float* x, int width, int padded, uint16_t* page, At&& at) {
+    alignas(64) uint16_t kept[LANES];
+    for (int i = 0; i < padded; i += LANES) {
+        alignas(64) float part[LANES] = {};
+        const int n = width - i < LANES ? width - i : LANES, whole = padded - i < LANES ? padded - i : LANES;
+        std::memcpy(part, x + i, sizeof(float) * (size_t)n);
+        S::keep(kept, load(part));
+        for (int j = 0; j < whole; j++) page[at(i + j)] = kept[j];
+    }
+}
+
+void write_key(const float* key, const Heads& heads, uint16_t* page, int place) {
+    as_held(heads, [&](auto s) {
+        constexpr int STEP = s.STEP;
+        write<decltype(s)>(key, heads.width, heads.width, page,
+                           [&](int i) { return i / STEP * STEP * LANES + place * STEP + i % STEP; });
+    });
+}
+
+void write_value(const float* value, const Heads& heads, uint16_t* page, int place) {
+    as_held(heads, [&](auto s) {
+        constexpr int STEP = s.STEP;
+        write<decltype(s)>(value, heads.width, heads.padded, page,
+                           [&](int i) { return place / STEP * STEP * heads.padded + i * STEP + place % STEP; });
+    });
+}
+
+void ready(const Heads& heads, float* query) {
+    as_held(heads, [&](auto s) { s.ready(query, heads.padded); });
+}
+
 // Scores of T queries against P pages of keys (lane: position). The pages after them are fetched beside: one is too short
 // for the processor to see that many are read in line.
-template <int T, int P>
+template <class S, int T, int P>
 inline void score(const Heads& heads, const float* queries, const uint16_t* const* keys, float* scores) {
     F acc[T][P];
     each<T>([&](auto t) INLINE { each<P>([&](auto p) INLINE { acc[t][p] = zero(); }); });
-    for (int e = 0; e < heads.width; e++) {
-        F k[P];
+    for (int e = 0; e < heads.width; e += S::STEP) {
+        decltype(S::read(keys[0])) k[P];
         each<P>([&](auto p) INLINE {
-            k[p] = load_f16(keys[p] + LANES * e);
+            k[p] = S::read(keys[p] + LANES * e);
             if (e % 2 == 0) prefetch(keys[P + p] + LANES * e);
         });
         each<T>([&](auto t) INLINE {
-            const F q = set1(queries[t * heads.padded + e]);
-            each<P>([&](auto p) INLINE { acc[t][p] = fma(q, k[p], acc[t][p]); });
+            const auto q = S::spread(queries + t * heads.padded, e);
+            each<P>([&](auto p) INLINE { acc[t][p] = S::multiply(q, k[p], acc[t][p]); });
         });
     }
     each<T>([&](auto t) INLINE {
@@ -27,8 +92,8 @@ inline void score(const Heads& heads, const float* queries, const uint16_t* cons
     });
 }
 
-// Turns a row's n scores into powers of their distance from the peak; what lies beyond becomes 0.
-inline void soften(float* scores, int n, int all, float& peak, float& mass) {
+// Turns a row's n scores into powers of their distance from the peak, as values want them; what lies beyond becomes 0.
+template <class S> inline void soften(float* scores, int n, int all, float& peak, float& mass) {
     for (int i = n; i < all; i++) scores[i] = -INFINITY;
     F highest = set1(-INFINITY);
     for (int i = 0; i < all; i += LANES) highest = max(load(scores + i), highest);
@@ -43,58 +108,66 @@ inline void soften(float* scores, int n, int all, float& peak, float& mass) {
         total = add(total, load(scores + i));
     }
     mass = sum(total);
+    S::ready(scores, all);
 }
 
 // Sum over n positions of T rows' powers times V registers of their values. The second page from here is fetched beside.
-template <int T, int V>
+template <class S, int T, int V>
 inline void mix(const Heads& heads, const float* powers, const uint16_t* const* values, int n, int column, float* mixed) {
     F acc[T][V];
     each<T>([&](auto t) INLINE { each<V>([&](auto v) INLINE { acc[t][v] = zero(); }); });
     for (int base = 0; base < n; base += LANES) {
-        const uint16_t* page = values[base / LANES] + column;
-        const uint16_t* next = values[base / LANES + 2] + column;
-        const int last = n - base < LANES ? n - base : LANES;
-        for (int j = 0; j < last; j++) {
-            F value[V];
+        const uint16_t* page = values[base / LANES] + S::STEP * column;
+        const uint16_t* next = values[base / LANES + 2] + S::STEP * column;
+        const auto add = [&](int j, auto alone) INLINE {
+            decltype(S::read(page)) value[V];
             each<V>([&](auto v) INLINE {
-                value[v] = load_f16(page + j * heads.padded + LANES * v);
-                if constexpr (v % 2 == 0) prefetch(next + j * heads.padded + LANES * v);
+                constexpr int at = S::STEP * LANES * v();
+                value[v] = S::read(page + j * heads.padded + at);
+                if constexpr (alone()) value[v] = S::first(value[v]);
+                if constexpr (v % S::LINE == 0) prefetch(next + j * heads.padded + at);
             });
             each<T>([&](auto t) INLINE {
-                const F power = set1(powers[t * STRIDE * LANES + base + j]);
-                each<V>([&](auto v) INLINE { acc[t][v] = fma(power, value[v], acc[t][v]); });
+                const auto power = S::spread(powers + t * STRIDE * LANES, base + j);
+                each<V>([&](auto v) INLINE { acc[t][v] = S::multiply(power, value[v], acc[t][v]); });
             });
-        }
+        };
+        const int last = n - base < LANES ? n - base : LANES;
+        int j = 0;
+        for (; j + S::STEP <= last; j += S::STEP) add(j, std::false_type());
+        if (j < last) add(j, std::true_type());  // beside it lies what another text may have left
     }
     each<T>([&](auto t) INLINE {
         each<V>([&](auto v) INLINE { store(mixed + t * heads.padded + column + LANES * v, acc[t][v]); });
     });
 }
 
-template <int T>
+template <class S, int T>
 void attend_rows(const Heads& heads, const float* queries, const int* limits, const uint16_t* const* keys,
                  const uint16_t* const* values, int begin, int n, float* scores, float* peak, float* mass,
                  float* mixed) {
     const int pages = (n + LANES - 1) / LANES;
     constexpr int P = T * 2 <= 2 * TILE_FLOAT_TOKENS ? 2 : 1;
     int p = 0;
-    for (; p + P <= pages; p += P) score<T, P>(heads, queries, keys + p, scores + LANES * p);
-    for (; p < pages; p++) score<T, 1>(heads, queries, keys + p, scores + LANES * p);
+    for (; p + P <= pages; p += P) score<S, T, P>(heads, queries, keys + p, scores + LANES * p);
+    for (; p < pages; p++) score<S, T, 1>(heads, queries, keys + p, scores + LANES * p);
     for (int t = 0; t < T; t++) {
         const int own = limits[t] - begin < n ? limits[t] - begin : n;
-        soften(scores + t * STRIDE * LANES, own > 0 ? own : 0, pages * LANES, peak[t], mass[t]);
+        soften<S>(scores + t * STRIDE * LANES, own > 0 ? own : 0, pages * LANES, peak[t], mass[t]);
     }
     constexpr int V = TILE_FLOAT_TOKENS >= 12 ? (T > 6 ? 2 : 4) : (T > 2 ? 1 : 2);
     int column = 0;
-    for (; column + V * LANES <= heads.padded; column += V * LANES) mix<T, V>(heads, scores, values, n, column, mixed);
-    for (; column < heads.padded; column += LANES) mix<T, 1>(heads, scores, values, n, column, mixed);
+    for (; column + V * LANES <= heads.padded; column += V * LANES) mix<S, T, V>(heads, scores, values, n, column, mixed);
+    for (; column < heads.padded; column += LANES) mix<S, T, 1>(heads, scores, values, n, column, mixed);
 }
 
 void attend(const Heads& heads, const float* queries, int rows, const int* limits, const uint16_t* const* keys,
             const uint16_t* const* values, int begin, int n, float* scores, float* peak, float* mass, float* mixed) {
-    in_tiles<TILE_FLOAT_TOKENS>(rows, 0, [&](auto t, int r) {
-        attend_rows<t()>(heads, queries + r * heads.padded, limits + r, keys, values, begin, n, scores, peak + r,
-                         mass + r, mixed + r * heads.padded);
+    as_held(heads, [&](auto s) {
+        in_tiles<TILE_FLOAT_TOKENS>(rows, 0, [&](auto t, int r) {
+            attend_rows<decltype(s), t()>(heads, queries + r * heads.padded, limits + r, keys, values, begin, n, scores,
+                                          peak + r, mass + r, mixed + r * heads.padded);
+        });
     });
 }
 

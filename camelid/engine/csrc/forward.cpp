@@ -34,7 +34,7 @@ int form_of(Kind kind) { return kind == Kind::F16_AS_BF16 ? FORM_BRAIN : is_floa
 
 Model::Model(const Shape& shape, const Kernels& kernels, int threads, bool fine)
     : shape_(shape), k_(kernels), fine_(fine), pool_(threads), layers_((size_t)shape.layers), scratch_((size_t)pool_.size()) {
-    heads_ = {shape.head_dim, padded(shape.head_dim), shape.heads / shape.kv_heads};
+    heads_ = {shape.head_dim, padded(shape.head_dim), shape.heads / shape.kv_heads, kernels.has_bf16 && !fine};
     dim_ = padded(shape.dim), ffn_ = padded(shape.ffn_dim), vocab_ = padded(shape.vocab);
     q_ = padded(shape.heads * shape.head_dim), kv_ = padded(shape.kv_heads * shape.head_dim);
     page_halves_ = (size_t)LANES * (size_t)(heads_.width + heads_.padded);
@@ -46,6 +46,8 @@ Model::Model(const Shape& shape, const Kernels& kernels, int threads, bool fine)
 
 void Model::plan(int layer, int slot, Kind kind, int rows, int columns) {
     (layer < 0 ? head_ : layers_[(size_t)layer].matrix[slot]) = shape_of(kind, rows, columns);
+    // Where any matrix keeps its activations' 24 bits, keys and values keep eleven.
+    if (layer >= 0 && form_of(kind) == FORM_FLOATS) heads_.pairs = false;
 }
 
 void Model::reserve() {

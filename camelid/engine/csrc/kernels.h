@@ -81,10 +81,12 @@ struct RowLayout {
 constexpr int STRIP = 12;  // tokens side by side where there are many; every kernel's tiles fill it
 enum Form : int { FORM_BYTES = 1, FORM_BRAIN = 2, FORM_FLOATS = 4 };
 
-// Keys of a page: (width, 16 positions); values: (16 positions, padded width); both in halves.
+// Keys of a page: (width, 16 positions); values: (16 positions, padded width); both in halves. In `pairs` both are bfloat16,
+// two that are multiplied together side by side: keys (width / 2, 16 positions, 2), values (8, padded width, 2 positions).
 struct Heads {
     int width, padded;  // of a head; padded to whole registers
     int group;          // query heads that share keys and values
+    bool pairs;         // only where the instruction set has bf16
 };
 
 struct Kernels {
@@ -102,8 +104,10 @@ struct Kernels {
     void (*silu)(const float* gate, const float* up, int n, float* out);  // n: whole registers
     // Rotary embedding of one head, times `scale`; pairs (i, i + width / 2).
     void (*rotate)(const float* x, const float* cos, const float* sin, int width, float scale, float* out);
-    void (*write_key)(const float* key, int width, uint16_t* page, int place);
+    void (*write_key)(const float* key, const Heads& heads, uint16_t* page, int place);
     void (*write_value)(const float* value, const Heads& heads, uint16_t* page, int place);
+    // A query (padded), in place, to what attention reads: the numbers themselves, or pairs in the first half of their room.
+    void (*ready)(const Heads& heads, float* query);
     // Attention of `rows` queries over positions [begin, begin + n) of the pages, each row up to its own limit:
     // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone. Two more pages stand behind the keys and
     // behind the values: what is read after them.

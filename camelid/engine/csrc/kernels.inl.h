@@ -62,7 +62,7 @@ double busy(int what, long rounds) {
 
 const Kernels TABLE = {
     CAMELID_NAME, HAS_BF16, norm,  prepare, multiply,       silu, rotate, write_key,
-    write_value,  attend,   merge, prefetch_range, read, busy,
+    write_value,  ready,    attend, merge,  prefetch_range, read, busy,
 };
 
 }  // namespace camelid::CAMELID_ISA

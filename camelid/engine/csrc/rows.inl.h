@@ -148,24 +148,4 @@ void rotate(const float* x, const float* cos, const float* sin, int width, float
     }
 }
 
-void write_key(const float* key, int width, uint16_t* page, int place) {
-    alignas(64) uint16_t halves[LANES];
-    for (int i = 0; i < width; i += LANES) {
-        alignas(64) float part[LANES] = {};
-        const int n = width - i < LANES ? width - i : LANES;
-        std::memcpy(part, key + i, sizeof(float) * (size_t)n);
-        store_f16(halves, load(part));
-        for (int j = 0; j < n; j++) page[(i + j) * LANES + place] = halves[j];
-    }
-}
-
-void write_value(const float* value, const Heads& heads, uint16_t* page, int place) {
-    for (int i = 0; i < heads.padded; i += LANES) {
-        alignas(64) float part[LANES] = {};
-        const int n = heads.width - i < LANES ? heads.width - i : LANES;
-        std::memcpy(part, value + i, sizeof(float) * (size_t)n);
-        store_f16(page + place * heads.padded + i, load(part));
-    }
-}
-
 }  // namespace camelid::CAMELID_ISA

@@ -82,6 +82,7 @@ template <int BITS> inline I dot4(I acc, I weights, const void* p) {
 }
 
 #ifdef CAMELID_BF16
+inline void store_bf16(uint16_t* p, F x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
 // acc + both products in each lane, of pairs of bfloat16.
 inline F dot2(F acc, I weights, I pairs) { return _mm512_dpbf16_ps(acc, (__m512bh)weights, (__m512bh)pairs); }
 #endif
