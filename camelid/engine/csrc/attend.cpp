@@ -125,7 +125,8 @@ void Model::attend_item(int layer, int thread, const Item& item, const Item& nex
     for (int r = 0; r < rows; r++) {
         const int token = span.first + item.first + r / group, head = item.head * group + r % group;
         float* out = mixed_.data() + (size_t)token * q_ + head * heads_.width;
-        for (int i = 0; i < heads_.width; i++) out[i] = s.sum_mixed[(size_t)r * padded + i] / s.sum_mass[(size_t)r];
+        const float inverse = 1.0f / s.sum_mass[(size_t)r], *mixed = s.sum_mixed.data() + (size_t)r * padded;
+        for (int i = 0; i < heads_.width; i++) out[i] = mixed[i] * inverse;
     }
 }
 
@@ -140,7 +141,8 @@ const float* Model::mixed_row(int token, Scratch& s) {
             const float* part = parts_.data() + ((size_t)(parts_at_[(size_t)token] + i) * shape_.heads + head) * (padded + LANES);
             k_.merge(padded, peak, mass, mixed, part[0], part[1], part + LANES);
         }
-        for (int i = 0; i < width; i++) row[head * width + i] = mixed[i] / mass;
+        const float inverse = 1.0f / mass;
+        for (int i = 0; i < width; i++) row[head * width + i] = mixed[i] * inverse;
     }
     return row;
 }

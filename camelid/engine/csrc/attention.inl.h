@@ -13,7 +13,7 @@ struct Halves {
     static F spread(const float* row, int i) { return set1(row[i]); }
     static F multiply(F row, F page, F acc) { return fma(row, page, acc); }
     static void keep(uint16_t* p, F x) { store_f16(p, x); }
-    static void ready(float*, int) {}
+    static void hold(float* row, int i, F x) { store(row + i, x); }
 };
 #ifdef CAMELID_BF16
 struct Pairs {
@@ -23,9 +23,7 @@ struct Pairs {
     static I spread(const float* row, int i) { return ispread((const uint8_t*)row + 2 * i); }
     static F multiply(I row, I page, F acc) { return dot2(acc, page, row); }
     static void keep(uint16_t* p, F x) { store_bf16(p, x); }
-    static void ready(float* row, int n) {
-        for (int i = 0; i < n; i += LANES) keep((uint16_t*)row + i, load(row + i));
-    }
+    static void hold(float* row, int i, F x) { keep((uint16_t*)row + i, x); }
 };
 #endif
 
@@ -67,7 +65,9 @@ void write_value(const float* value, const Heads& heads, uint16_t* page, int pla
 }
 
 void ready(const Heads& heads, float* query) {
-    as_held(heads, [&](auto s) { s.ready(query, heads.padded); });
+    as_held(heads, [&](auto s) {
+        for (int i = 0; i < heads.padded; i += LANES) s.hold(query, i, load(query + i));
+    });
 }
 
 // Scores of T queries against P pages of keys (lane: position). The pages after them are fetched beside: one is too short
@@ -92,23 +92,36 @@ inline void score(const Heads& heads, const float* queries, const uint16_t* cons
     });
 }
 
+// The first n lanes of x, and zeros.
+inline F first_lanes(F x, int n) {
+    static const int32_t mask[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+    return n < LANES ? from_bits(iand(bits_of(x), iload(mask + LANES - n))) : x;
+}
+
 // Turns a row's n scores into powers of their distance from the peak, as values want them; what lies beyond becomes 0.
 template <class S> inline void soften(float* scores, int n, int all, float& peak, float& mass) {
-    for (int i = n; i < all; i++) scores[i] = -INFINITY;
-    F highest = set1(-INFINITY);
-    for (int i = 0; i < all; i += LANES) highest = max(load(scores + i), highest);
+    const int end = (n + LANES - 1) / LANES * LANES;
+    for (int i = n; i < end; i++) scores[i] = -INFINITY;
+    F highest = set1(-INFINITY), total = zero();
+    for (int i = 0; i < end; i += LANES) highest = max(load(scores + i), highest);
     peak = top(highest);
     const F shift = set1(peak);
-    F total = zero();
-    for (int i = 0; i < all; i += LANES) {
-        const F power = exp(sub(load(scores + i), shift));
-        store(scores + i, power);
-        if (i + LANES > n)
-            for (int j = n > i ? n : i; j < i + LANES; j++) scores[j] = 0;
-        total = add(total, load(scores + i));
-    }
+    int i = 0;
+    const auto some = [&](auto count) INLINE {
+        F powers[count()];
+        each<count()>([&](auto j) INLINE { powers[j] = sub(load(scores + i + LANES * j), shift); });
+        exp(powers);
+        each<count()>([&](auto j) INLINE {
+            powers[j] = first_lanes(powers[j], n - i - LANES * j);
+            total = add(total, powers[j]);
+            S::hold(scores, i + LANES * j, powers[j]);
+        });
+        i += LANES * count();
+    };
+    while (i + 4 * LANES <= end) some(std::integral_constant<int, 4>{});
+    while (i < end) some(std::integral_constant<int, 1>{});
+    for (; i < all; i += LANES) S::hold(scores, i, zero());
     mass = sum(total);
-    S::ready(scores, all);
 }
 
 // Sum over n positions of T rows' powers times V registers of their values. The second page from here is fetched beside.

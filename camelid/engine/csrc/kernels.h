@@ -52,7 +52,7 @@ struct Matrix {
     const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
 };
 
-// 32 activations of a token, each scale · (byte + 128 · over): every block has room for what goes beyond its bytes in one
+// 32 activations of a token, each scale · (byte + 256 · over): every block has room for what goes beyond its bytes in one
 // of its quads (four columns side by side), the largest. For weights with a zero point: the whole numbers' sum times −8, as
 // Q4_0 wants it and others shift it, and the halves' sums times −32, as Q6_K does; for weights with minima: scale · sum.
 struct Record {

@@ -80,7 +80,7 @@ template <int T, class Tile> inline void in_tiles(int tokens, int done, Tile&& t
     if constexpr (T > 1) in_tiles<(T > 8 ? 8 : T > 6 ? 6 : T > 4 ? 4 : T - 1)>(tokens, done, tile);
 }
 
-// Whole numbers beyond the bytes, 128 times as much, times a block's weights: for all columns, or for those under each scale.
+// Whole numbers beyond the bytes, 256 times as much, times a block's weights: for all columns, or for those under each scale.
 template <Kind K, bool FINE> inline INLINE void products_over(const I (&w)[8], const uint8_t* opened, const Record& x, I* dots) {
     constexpr int bits = traits(K).bits, Q = QUADS<K>;
     if constexpr (FINE) {
@@ -90,10 +90,10 @@ template <Kind K, bool FINE> inline INLINE void products_over(const I (&w)[8], c
                 constexpr int quad = part() * Q + q();
                 dots[part] = dot4<bits>(dots[part], w[quad], ((const FineRecord&)x).overs + 4 * quad);
             });
-            dots[part] = shl<7>(dots[part]);
+            dots[part] = shl<8>(dots[part]);
         });
     } else {
-        const I over = shl<7>(dot4<bits>(izero(), iload(opened + 64 * x.quad), x.over));
+        const I over = shl<8>(dot4<bits>(izero(), iload(opened + 64 * x.quad), x.over));
         dots[0] = Q == 8 ? over : iand(over, ispread(&x.in_first));
         if constexpr (Q == 4) dots[1] = ixor(over, dots[0]);
     }

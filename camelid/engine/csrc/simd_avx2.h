@@ -42,10 +42,6 @@ inline F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b
 inline F div(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
 inline F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline F min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
-inline F abs(F x) {
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
-}
 inline F fma(F x, F y, F z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
 inline F round(F x) {
     constexpr int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
@@ -63,17 +59,6 @@ inline float top(F x) {
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
-// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
-inline __m256 top_of_fours(__m256 x) {
-    const __m256 pairs = _mm256_max_ps(x, _mm256_permute_ps(x, 0xb1));
-    return _mm256_max_ps(pairs, _mm256_permute_ps(pairs, 0x4e));
-}
-inline F top_of_fours(F x) { return {top_of_fours(x.a), top_of_fours(x.b)}; }
-inline F without(F x, F value) {
-    return {_mm256_and_ps(x.a, _mm256_cmp_ps(x.a, value.a, _CMP_NEQ_UQ)),
-            _mm256_and_ps(x.b, _mm256_cmp_ps(x.b, value.b, _CMP_NEQ_UQ))};
-}
-
 inline I izero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline I iset1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline I iload(const void* p) {
@@ -88,6 +73,8 @@ inline I ispread(const void* p) {
 inline I iand(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
 inline I ior(I x, I y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 inline I ixor(I x, I y) { return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)}; }
+inline I imax(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+inline I imin(I x, I y) { return {_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)}; }
 inline I iadd(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 template <int N> inline I shr(I x) { return {_mm256_srli_epi32(x.a, N), _mm256_srli_epi32(x.b, N)}; }
 template <int N> inline I shl(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }
@@ -107,6 +94,18 @@ inline void store_s8(int8_t* p, I x) {
     alignas(32) int32_t values[16];
     istore(values, x);
     for (int i = 0; i < 16; i++) p[i] = (int8_t)values[i];
+}
+// Every other lane of x and then of y, within four lanes side by side; every other four of them.
+template <int WHICH> inline __m256i shuffled(__m256i x, __m256i y) {
+    return _mm256_castps_si256(_mm256_shuffle_ps(_mm256_castsi256_ps(x), _mm256_castsi256_ps(y), WHICH));
+}
+inline I evens(I x, I y) { return {shuffled<0x88>(x.a, y.a), shuffled<0x88>(x.b, y.b)}; }
+inline I odds(I x, I y) { return {shuffled<0xdd>(x.a, y.a), shuffled<0xdd>(x.b, y.b)}; }
+inline I even_fours(I x, I y) {
+    return {_mm256_permute2x128_si256(x.a, x.b, 0x20), _mm256_permute2x128_si256(y.a, y.b, 0x20)};
+}
+inline I odd_fours(I x, I y) {
+    return {_mm256_permute2x128_si256(x.a, x.b, 0x31), _mm256_permute2x128_si256(y.a, y.b, 0x31)};
 }
 inline int32_t isum(I x) {
     const __m256i eight = _mm256_add_epi32(x.a, x.b);
@@ -137,5 +136,6 @@ template <int BITS> inline I dot4(I acc, I weights, const void* p) {
 
 // In assembly, since GCC takes a function that only prefetches for one that does nothing.
 inline void prefetch(const void* p) { asm volatile("prefetcht1 %0" ::"m"(*(const char*)p)); }
+inline void prefetch_to_write(void* p) { asm volatile("prefetchw %0" ::"m"(*(char*)p)); }
 
 }  // namespace camelid::CAMELID_ISA

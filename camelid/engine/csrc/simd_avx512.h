@@ -38,13 +38,6 @@ inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 inline F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline float sum(F a) { return _mm512_reduce_add_ps(a); }
 inline float top(F a) { return _mm512_reduce_max_ps(a); }
-// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
-inline F top_of_fours(F a) {
-    const F pairs = max(a, _mm512_permute_ps(a, 0xb1));
-    return max(pairs, _mm512_permute_ps(pairs, 0x4e));
-}
-inline F without(F x, F value) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, value, _CMP_NEQ_UQ), x); }
-
 inline I izero() { return _mm512_setzero_si512(); }
 inline I iset1(int32_t x) { return _mm512_set1_epi32(x); }
 inline I iload(const void* p) { return _mm512_loadu_si512(p); }
@@ -57,6 +50,8 @@ inline I ispread(const void* p) {
 inline I iand(I a, I b) { return _mm512_and_si512(a, b); }
 inline I ior(I a, I b) { return _mm512_or_si512(a, b); }
 inline I ixor(I a, I b) { return _mm512_xor_si512(a, b); }
+inline I imax(I a, I b) { return _mm512_max_epi32(a, b); }
+inline I imin(I a, I b) { return _mm512_min_epi32(a, b); }
 inline I iadd(I a, I b) { return _mm512_add_epi32(a, b); }
 template <int N> inline I shr(I a) { return N ? _mm512_srli_epi32(a, N) : a; }
 template <int N> inline I shl(I a) { return N ? _mm512_slli_epi32(a, N) : a; }
@@ -67,6 +62,14 @@ inline I to_int(F a) { return _mm512_cvtps_epi32(a); }  // to the nearest, ties 
 inline F load_u8(const uint8_t* p) { return to_float(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 inline F load_s8(const uint8_t* p) { return to_float(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
 inline void store_s8(int8_t* p, I a) { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(a)); }
+// Every other lane of a and then of b, within four lanes side by side; every other four of them.
+template <int WHICH> inline I shuffled(I a, I b) {
+    return _mm512_castps_si512(_mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), WHICH));
+}
+inline I evens(I a, I b) { return shuffled<0x88>(a, b); }
+inline I odds(I a, I b) { return shuffled<0xdd>(a, b); }
+inline I even_fours(I a, I b) { return _mm512_shuffle_i32x4(a, b, 0x88); }
+inline I odd_fours(I a, I b) { return _mm512_shuffle_i32x4(a, b, 0xdd); }
 inline int32_t isum(I a) {  // wraps, which the last addition of the header's own sum may not
     const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
@@ -89,5 +92,6 @@ inline F dot2(F acc, I weights, I pairs) { return _mm512_dpbf16_ps(acc, (__m512b
 
 // In assembly, since GCC takes a function that only prefetches for one that does nothing.
 inline void prefetch(const void* p) { asm volatile("prefetcht1 %0" ::"m"(*(const char*)p)); }
+inline void prefetch_to_write(void* p) { asm volatile("prefetchw %0" ::"m"(*(char*)p)); }
 
 }  // namespace camelid::CAMELID_ISA

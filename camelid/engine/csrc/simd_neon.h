@@ -42,20 +42,10 @@ inline F mul(F a, F b) { return floats([&](int i) { return vmulq_f32(a.v[i], b.v
 inline F div(F a, F b) { return floats([&](int i) { return vdivq_f32(a.v[i], b.v[i]); }); }
 inline F max(F a, F b) { return floats([&](int i) { return vmaxq_f32(a.v[i], b.v[i]); }); }
 inline F min(F a, F b) { return floats([&](int i) { return vminq_f32(a.v[i], b.v[i]); }); }
-inline F abs(F a) { return floats([&](int i) { return vabsq_f32(a.v[i]); }); }
 inline F fma(F a, F b, F c) { return floats([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); }); }
 inline F round(F a) { return floats([&](int i) { return vrndnq_f32(a.v[i]); }); }
 inline float sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]))); }
 inline float top(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
-// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
-inline F top_of_fours(F a) { return floats([&](int i) { return vdupq_n_f32(vmaxvq_f32(a.v[i])); }); }
-inline F without(F x, F value) {
-    return floats([&](int i) {
-        const uint32x4_t bits = vreinterpretq_u32_f32(x.v[i]);
-        return vreinterpretq_f32_u32(vbicq_u32(bits, vceqq_f32(x.v[i], value.v[i])));
-    });
-}
-
 inline I iset1(int32_t x) { return ints([&](int) { return vdupq_n_s32(x); }); }
 inline I izero() { return iset1(0); }
 inline I iload(const void* p) { return ints([&](int i) { return vreinterpretq_s32_u8(vld1q_u8((const uint8_t*)p + 16 * i)); }); }
@@ -70,6 +60,8 @@ inline I ispread(const void* p) {
 inline I iand(I a, I b) { return ints([&](int i) { return vandq_s32(a.v[i], b.v[i]); }); }
 inline I ior(I a, I b) { return ints([&](int i) { return vorrq_s32(a.v[i], b.v[i]); }); }
 inline I ixor(I a, I b) { return ints([&](int i) { return veorq_s32(a.v[i], b.v[i]); }); }
+inline I imax(I a, I b) { return ints([&](int i) { return vmaxq_s32(a.v[i], b.v[i]); }); }
+inline I imin(I a, I b) { return ints([&](int i) { return vminq_s32(a.v[i], b.v[i]); }); }
 inline I iadd(I a, I b) { return ints([&](int i) { return vaddq_s32(a.v[i], b.v[i]); }); }
 template <int N> inline I shr(I a) {
     if constexpr (N == 0) return a;
@@ -94,6 +86,11 @@ inline void store_s8(int8_t* p, I a) {
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) p[4 * i + j] = (int8_t)a.v[i][j];
 }
+// Every other lane of a and then of b, within four lanes side by side; every other four of them.
+inline I evens(I a, I b) { return ints([&](int i) { return vuzp1q_s32(a.v[i], b.v[i]); }); }
+inline I odds(I a, I b) { return ints([&](int i) { return vuzp2q_s32(a.v[i], b.v[i]); }); }
+inline I even_fours(I a, I b) { return {{a.v[0], a.v[2], b.v[0], b.v[2]}}; }
+inline I odd_fours(I a, I b) { return {{a.v[1], a.v[3], b.v[1], b.v[3]}}; }
 inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
 
 // acc + Σ of four products in each lane: weights (signed if of 8 BITS) times the four signed bytes at p.
@@ -105,5 +102,6 @@ template <int BITS> inline I dot4(I acc, I weights, const void* p) {
 }
 
 inline void prefetch(const void* p) { asm volatile("prfm pldl1keep, [%0]" ::"r"(p)); }
+inline void prefetch_to_write(void* p) { asm volatile("prfm pstl1keep, [%0]" ::"r"(p)); }
 
 }  // namespace camelid::CAMELID_ISA

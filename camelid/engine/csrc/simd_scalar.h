@@ -45,7 +45,6 @@ inline F mul(F a, F b) { return floats([&](int i) { return a.v[i] * b.v[i]; }); 
 inline F div(F a, F b) { return floats([&](int i) { return a.v[i] / b.v[i]; }); }
 inline F max(F a, F b) { return floats([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
 inline F min(F a, F b) { return floats([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
-inline F abs(F a) { return floats([&](int i) { return std::fabs(a.v[i]); }); }
 inline F fma(F a, F b, F c) { return floats([&](int i) { return a.v[i] * b.v[i] + c.v[i]; }); }
 inline F round(F a) { return floats([&](int i) { return std::nearbyintf(a.v[i]); }); }
 inline float sum(F a) {  // in the order of a tree, as the registers of other instruction sets do it
@@ -58,16 +57,6 @@ inline float top(F a) {
         for (int i = 0; i < width; i++) a.v[i] = a.v[i] > a.v[i + width] ? a.v[i] : a.v[i + width];
     return a.v[0];
 }
-// The largest of four lanes side by side, in each of them; x without the lanes that hold `value`.
-inline F top_of_fours(F a) {
-    return floats([&](int i) {
-        const float* four = a.v + i / 4 * 4;
-        const float left = four[0] > four[1] ? four[0] : four[1], right = four[2] > four[3] ? four[2] : four[3];
-        return left > right ? left : right;
-    });
-}
-inline F without(F x, F value) { return floats([&](int i) { return x.v[i] == value.v[i] ? 0 : x.v[i]; }); }
-
 inline I iset1(int32_t x) { return ints([&](int) { return x; }); }
 inline I izero() { return iset1(0); }
 inline I iload(const void* p) {
@@ -84,6 +73,8 @@ inline I ispread(const void* p) {
 inline I iand(I a, I b) { return ints([&](int i) { return a.v[i] & b.v[i]; }); }
 inline I ior(I a, I b) { return ints([&](int i) { return a.v[i] | b.v[i]; }); }
 inline I ixor(I a, I b) { return ints([&](int i) { return a.v[i] ^ b.v[i]; }); }
+inline I imax(I a, I b) { return ints([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; }); }
+inline I imin(I a, I b) { return ints([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; }); }
 // Sums wrap, as in registers: what is not finite leaves any integer, which nobody reads.
 inline int32_t wrapped(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
 inline I iadd(I a, I b) { return ints([&](int i) { return wrapped(a.v[i], b.v[i]); }); }
@@ -115,6 +106,17 @@ inline F load_s8(const uint8_t* p) { return floats([&](int i) { return (float)(i
 inline void store_s8(int8_t* p, I a) {
     for (int i = 0; i < 16; i++) p[i] = (int8_t)a.v[i];
 }
+// Every other lane of a and then of b, within four lanes side by side; every other four of them.
+template <class Of> inline I chosen(I a, I b, Of of) {
+    return ints([&](int i) {
+        const int lane = of(i);
+        return lane < 16 ? a.v[lane] : b.v[lane - 16];
+    });
+}
+inline I evens(I a, I b) { return chosen(a, b, [](int i) { return i % 4 / 2 * 16 + i / 4 * 4 + i % 2 * 2; }); }
+inline I odds(I a, I b) { return chosen(a, b, [](int i) { return i % 4 / 2 * 16 + i / 4 * 4 + i % 2 * 2 + 1; }); }
+inline I even_fours(I a, I b) { return chosen(a, b, [](int i) { return i / 4 * 8 + i % 4; }); }
+inline I odd_fours(I a, I b) { return chosen(a, b, [](int i) { return i / 4 * 8 + 4 + i % 4; }); }
 inline int32_t isum(I a) {
     int32_t total = 0;
     for (int32_t value : a.v) total = wrapped(total, value);
@@ -133,5 +135,6 @@ template <int BITS> inline I dot4(I acc, I weights, const void* p) {
 }
 
 inline void prefetch(const void*) {}
+inline void prefetch_to_write(void*) {}
 
 }  // namespace camelid::CAMELID_ISA
