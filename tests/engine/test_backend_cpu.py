@@ -195,6 +195,24 @@ def test_long_contexts_are_read_in_stretches_and_keep_their_bits():
     np.testing.assert_array_equal(together[:4], whole[890:894])
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_of_many_tokens_each_thread_takes_its_own_and_bits_stay(shape, threads):
+    config = tiny_config(context=512, **SHAPES[shape])
+    opened, ids = weights(config, "Q8_0"), ids_of(230, config)
+    few, many = cpu(opened, 2), cpu(opened, threads, n_pages=150)
+    expected = np.concatenate([all_rows(few, ids[i : i + 20], i) for i in range(0, 230, 20)])
+    np.testing.assert_array_equal(all_rows(many, ids), expected)
+    pages = tuple(range(15))
+    some = many.forward(Batch((Span(ids, 0, pages, "last"), Span(ids[:170], 0, tuple(range(20, 31)), "all"))))
+    np.testing.assert_array_equal(some, np.concatenate([expected[-1:], expected[:170]]))
+    last = many.forward(Batch((Span(ids[:150], 0, pages, "none"), Span(ids, 0, tuple(range(20, 35)), "last"))))
+    np.testing.assert_array_equal(last, expected[-1:])
+    crowd = tuple(Span(ids[:1], 0, (page,), "all") for page in range(150))
+    np.testing.assert_array_equal(many.forward(Batch(crowd)), np.repeat(expected[:1], 150, 0))
+    np.testing.assert_array_equal(many.hidden(Batch(crowd)), np.repeat(few.hidden(Batch(crowd[:1])), 150, 0))
+
+
 def test_pages_may_lie_anywhere_and_a_copy_holds_the_same():
     config = tiny_config()
     opened, ids = weights(config, "Q4_0"), ids_of(40, config)

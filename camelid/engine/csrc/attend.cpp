@@ -12,7 +12,7 @@ void Model::plan_attention() {
     items_.clear();
     token_span_.assign((size_t)batch.tokens, 0);
     parts_at_.assign((size_t)batch.tokens, 0), n_parts_.assign((size_t)batch.tokens, 0);
-    writes_with_attention_ = true;
+    writes_with_attention_ = !part_of(0, batch.tokens).whole;
     int plenty = 0, parts = 0;
     for (const Span& span : batch.spans) {
         writes_with_attention_ &= span.length == 1;
@@ -52,13 +52,19 @@ void Model::write_keys(int layer, int token, int head) {
 
 void Model::attend(int layer, int thread) {
     if (!writes_with_attention_) {
-        for (int i = thread; i < batch_->tokens * shape_.kv_heads; i += pool_.size())
-            write_keys(layer, i / shape_.kv_heads, i % shape_.kv_heads);
+        each_token(thread, batch_->tokens, [&](int t) {
+            for (int head = 0; head < shape_.kv_heads; head++) write_keys(layer, t, head);
+        });
         pool_.barrier();
     }
     const int n = (int)items_.size();
-    for (int i = thread; i < n; i = pool_.ticket())
-        attend_item(layer, thread, items_[(size_t)i], items_[(size_t)std::min(i + pool_.size(), n - 1)]);
+    const auto turn_to = [&](int i, int next) {
+        attend_item(layer, thread, items_[(size_t)i], items_[(size_t)std::min(next, n - 1)]);
+    };
+    if (part_of(0, batch_->tokens).whole)
+        for (int i, end; pool_.take(thread, n, 1, i, end);) turn_to(i, i + 1);  // its own tokens first
+    else
+        for (int i = thread; i < n; i = pool_.ticket()) turn_to(i, i + pool_.size());
 }
 
 void Model::gather_queries(const Item& item, Scratch& scratch) {

@@ -8,7 +8,8 @@
 namespace camelid {
 namespace {
 
-constexpr int PRIVATE_TOKENS = 2;  // so few are prepared by every thread for itself, which saves a barrier
+constexpr int PRIVATE_TOKENS = 2;   // so few are prepared by every thread for itself, which saves a barrier
+constexpr int OWN_TOKENS = 4 * STRIP;  // where each thread has so many, it goes on with its own
 
 int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -139,13 +140,17 @@ void Model::make_room(const Batch& batch) {
     qkv_.grow(tokens * (q_ + 2 * kv_)), mixed_.grow(tokens * q_), hidden_.grow(tokens * ffn_);
     if (shape_.norms_after) added_.grow(tokens * dim_);
     if (batch.logits && vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
-    const int widest = std::max({dim_, q_, ffn_});
-    const int all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
-    const int fine = fine_ ? batch.tokens : std::max(1, (int)batch.wanted.size());
-    rows_.grow(std::max(layout_of(widest, all, false, batch.tokens).bytes, layout_of(widest, all, true, fine).bytes));
+    const int widest = std::max({dim_, q_, ffn_}), all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
+    const auto room_for = [&](int tokens, bool fine) {
+        const Part part = part_of(pool_.size() - 1, tokens);  // none has more
+        const size_t bytes = layout_of(widest, all, fine, part.count).bytes;
+        if (!part.alone) rows_.grow(bytes);
+        else for (Scratch& s : scratch_) s.rows.grow(bytes);
+    };
+    room_for(batch.tokens, fine_), room_for(std::max(1, (int)batch.wanted.size()), true);
     const int rows = std::max(ITEM_ROWS, heads_.group);
     for (Scratch& s : scratch_) {
-        s.rows.grow(layout_of(widest, all, true, PRIVATE_TOKENS).bytes), s.normed.grow((size_t)widest);
+        s.normed.grow((size_t)widest);
         s.gated.grow(2 * GATED_TOKENS * GATED_GROUPS * LANES), s.row.grow((size_t)widest);
         s.queries.grow((size_t)rows * heads_.padded), s.scores.grow((size_t)rows * STRETCH), s.limits.grow((size_t)rows);
         s.peak.grow((size_t)rows), s.mass.grow((size_t)rows), s.mixed.grow((size_t)rows * heads_.padded);
@@ -153,17 +158,33 @@ void Model::make_room(const Batch& batch) {
     }
 }
 
+Model::Part Model::part_of(int thread, int tokens) const {
+    const int threads = pool_.size();
+    if (tokens < threads * OWN_TOKENS) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
+    const int first = (int)((int64_t)tokens * thread / threads);
+    return {first, (int)((int64_t)tokens * (thread + 1) / threads) - first, true, true};
+}
+
+// Lets a thread go on when all tokens are there that it will read: at once if they are its own.
+void Model::meet(int tokens) {
+    if (!part_of(0, tokens).whole) pool_.barrier();
+}
+
 // row(t, thread's scratch) gives the numbers of token t; they are prepared for the matrices of the next phase.
 template <class Row> Model::Rows Model::prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row) {
-    const RowLayout layout = layout_of(width, forms, fine, tokens);
+    const Part part = part_of(thread, tokens);
+    const RowLayout layout = layout_of(width, forms, fine, part.count);
     Scratch& scratch = scratch_[(size_t)thread];
-    const bool own = tokens <= PRIVATE_TOKENS;
-    uint8_t* base = own ? scratch.rows.data() : rows_.data();
-    const int run = own ? tokens : std::min(STRIP, (tokens + pool_.size() - 1) / pool_.size());  // neighbours share lines
-    for (int first = own ? 0 : thread * run; first < tokens; first += run * (own ? 1 : pool_.size()))
-        for (int t = first; t < std::min(first + run, tokens); t++) k_.prepare(row(t, scratch), forms, layout, base, t);
-    if (!own) pool_.barrier();
-    return {base, layout};
+    uint8_t* base = part.alone ? scratch.rows.data() : rows_.data();
+    if (part.alone) {
+        for (int t = 0; t < part.count; t++) k_.prepare(row(part.first + t, scratch), forms, layout, base, t);
+    } else {
+        const int run = std::min(STRIP, (tokens + pool_.size() - 1) / pool_.size());  // neighbours share lines
+        for (int first = thread * run; first < tokens; first += run * pool_.size())
+            for (int t = first; t < std::min(first + run, tokens); t++) k_.prepare(row(t, scratch), forms, layout, base, t);
+        pool_.barrier();
+    }
+    return {part, base, layout};
 }
 
 void Model::attention_block(int layer, int thread) {
@@ -182,9 +203,9 @@ void Model::attention_block(int layer, int thread) {
     const Job projections[] = {{&q, nullptr, qkv_.data(), (size_t)stride, false},
                                {&k, nullptr, qkv_.data() + q_, (size_t)stride, false},
                                {&v, nullptr, qkv_.data() + q_ + kv_, (size_t)stride, false}};
-    multiply(thread, projections, 3, h, tokens);
+    multiply(thread, projections, 3, h);
     prefetch(o, thread);
-    pool_.barrier();
+    meet(tokens);
     if (shape_.qk_norm || shape_.clip_qkv > 0) adjust_qkv(layer, thread);
     attend(layer, thread);
     pool_.barrier();
@@ -199,9 +220,9 @@ void Model::attention_block(int layer, int thread) {
                                [&](int t, Scratch& s) { return mixed_row(last ? batch.wanted[(size_t)t] : t, s); });
     const bool after = shape_.norms_after;
     const Job out{&o, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
-    multiply(thread, &out, 1, mixed, left);
+    multiply(thread, &out, 1, mixed);
     prefetch(l.matrix[GATE_PROJ], thread);
-    pool_.barrier();
+    meet(left);
     if (after) add_normed(layer, NORM_ATTENTION, left, thread);
 }
 
@@ -220,17 +241,17 @@ void Model::feed_forward_block(int layer, int thread) {
                                return s.normed.data();
                            });
     const Job gated{&gate, &up, hidden_.data(), (size_t)ffn_, false};
-    multiply(thread, &gated, 1, h, tokens);
+    multiply(thread, &gated, 1, h);
     prefetch(down, thread);
-    pool_.barrier();
+    meet(tokens);
 
     const Rows hidden = prepare(thread, tokens, shape_.ffn_dim, form_of(down.kind), fine,
                                 [&](int t, Scratch&) { return hidden_.data() + (size_t)t * ffn_; });
     const bool after = shape_.norms_after;
     const Job out{&down, nullptr, after ? added_.data() : x_.data(), (size_t)dim_, !after};
-    multiply(thread, &out, 1, hidden, tokens);
+    multiply(thread, &out, 1, hidden);
     prefetch(layer + 1 < shape_.layers ? layers_[(size_t)layer + 1].matrix[Q_PROJ] : head_, thread);
-    pool_.barrier();
+    meet(tokens);
     if (after) add_normed(layer, NORM_FEED_FORWARD, tokens, thread);
 }
 
@@ -243,18 +264,20 @@ void Model::output(int thread) {
         return s.normed.data();
     };
     if (batch.hidden) {
-        for (int t = thread; t < rows; t += pool_.size())
+        each_token(thread, rows, [&](int t) {
             std::copy_n(normed(t, scratch_[(size_t)thread]), shape_.dim, batch.hidden + (size_t)t * shape_.dim);
+        });
         return;
     }
     const Rows h = prepare(thread, rows, shape_.dim, form_of(head_.kind), true, normed);
     const bool direct = vocab_ == shape_.vocab;
     const Job logits{&head_, nullptr, direct ? batch.logits : wide_.data(), (size_t)vocab_, false};
-    multiply(thread, &logits, 1, h, rows);
+    multiply(thread, &logits, 1, h);
     if (direct) return;
-    pool_.barrier();
-    for (int t = thread; t < rows; t += pool_.size())
+    meet(rows);
+    each_token(thread, rows, [&](int t) {
         std::copy_n(wide_.data() + (size_t)t * vocab_, shape_.vocab, batch.logits + (size_t)t * shape_.vocab);
+    });
 }
 
 // Brings the stream's wanted rows to the front, in order.
@@ -268,7 +291,7 @@ void Model::keep_wanted(int thread) {
 // OLMo's switches on what the projections gave: norms over all of q and k, and the clamp.
 void Model::adjust_qkv(int layer, int thread) {
     const int stride = q_ + 2 * kv_;
-    for (int t = thread; t < batch_->tokens; t += pool_.size()) {
+    each_token(thread, batch_->tokens, [&](int t) {
         float* row = qkv_.data() + (size_t)t * stride;
         if (shape_.qk_norm) {
             k_.norm(row, norm_of(layer, NORM_Q), shape_.heads * shape_.head_dim, shape_.eps, false, row);
@@ -276,18 +299,18 @@ void Model::adjust_qkv(int layer, int thread) {
         }
         if (shape_.clip_qkv > 0)
             for (int i = 0; i < stride; i++) row[i] = std::clamp(row[i], -shape_.clip_qkv, shape_.clip_qkv);
-    }
-    pool_.barrier();
+    });
+    meet(batch_->tokens);
 }
 
 void Model::add_normed(int layer, int slot, int tokens, int thread) {
     float* normed = scratch_[(size_t)thread].normed.data();
-    for (int t = thread; t < tokens; t += pool_.size()) {
+    each_token(thread, tokens, [&](int t) {
         k_.norm(added_.data() + (size_t)t * dim_, norm_of(layer, slot), shape_.dim, shape_.eps, shape_.layer_norm, normed);
         float* x = x_.data() + (size_t)t * dim_;
         for (int i = 0; i < shape_.dim; i++) x[i] += normed[i];
-    }
-    pool_.barrier();
+    });
+    meet(tokens);
 }
 
 }  // namespace camelid

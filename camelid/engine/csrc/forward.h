@@ -88,7 +88,12 @@ private:
         Buffer<float> normed, gated, row, queries, scores, peak, mass, mixed, sum_peak, sum_mass, sum_mixed;
         Buffer<int> limits;
     };
-    struct Rows {  // prepared activations
+    // The tokens whose activations a thread prepares, alone or with the others; `whole`: and multiplies by all rows of a matrix.
+    struct Part {
+        int first, count;
+        bool alone, whole;
+    };
+    struct Rows : Part {  // prepared activations
         const uint8_t* base;
         RowLayout layout;
     };
@@ -97,8 +102,15 @@ private:
     void feed_forward_block(int layer, int thread);
     void output(int thread);
     template <class Row> Rows prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row);
-    void multiply(int thread, const Job* jobs, int n_jobs, const Rows& in, int tokens);
-    void multiply_groups(int thread, const Job& job, const Rows& in, int tokens, int first, int last);
+    Part part_of(int thread, int tokens) const;
+    template <class Act> void each_token(int thread, int tokens, Act&& act) const {  // act(t) for those that are the thread's
+        const Part part = part_of(thread, tokens);
+        const int step = part.whole ? 1 : pool_.size();
+        for (int t = part.whole ? part.first : thread; t < part.first + part.count; t += step) act(t);
+    }
+    void meet(int tokens);
+    void multiply(int thread, const Job* jobs, int n_jobs, const Rows& in);
+    void multiply_groups(int thread, const Job& job, const Rows& in, int first, int last);
     void prefetch(const Matrix& matrix, int thread);
     void adjust_qkv(int layer, int thread);
     void add_normed(int layer, int slot, int tokens, int thread);

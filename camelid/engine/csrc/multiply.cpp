@@ -1,4 +1,5 @@
-// How the threads share products: each takes runs of groups of rows, and reads its weights once from front to end.
+// How the threads share products: each takes runs of groups of rows, and reads its weights once from front to end; of many
+// tokens it takes its own, so that their activations stay in its cache.
 #include <algorithm>
 
 #include "forward.h"
@@ -13,37 +14,41 @@ constexpr size_t NEAR_BYTES = 192 << 10;     // where strips follow each other, 
 
 }  // namespace
 
-void Model::multiply(int thread, const Job* jobs, int n_jobs, const Rows& in, int tokens) {
+void Model::multiply(int thread, const Job* jobs, int n_jobs, const Rows& in) {
     int groups = 0;
     for (int j = 0; j < n_jobs; j++) groups += jobs[j].a->groups;
-    const bool many = tokens > STRIP;
-    int step = (int)((many ? NEAR_BYTES : PIECE_BYTES) / jobs[0].a->group_bytes);
-    if (many) step = std::min(step, groups / (PIECES * pool_.size()));
-    for (int first, last; pool_.take(thread, groups, std::max(1, step), first, last);) {
+    const auto piece = [&](int first, int last) {
         int end = 0;
         for (int j = 0; j < n_jobs && first < last; j++) {
             const int begin = end, stop = std::min(last, end += jobs[j].a->groups);
             if (first >= stop) continue;
-            multiply_groups(thread, jobs[j], in, tokens, first - begin, stop - begin);
+            multiply_groups(thread, jobs[j], in, first - begin, stop - begin);
             first = stop;
         }
+    };
+    const bool many = in.count > STRIP;
+    int step = std::max(1, (int)((many ? NEAR_BYTES : PIECE_BYTES) / jobs[0].a->group_bytes));
+    if (in.whole) {
+        for (int first = 0; first < groups; first += step) piece(first, std::min(first + step, groups));
+        return;
     }
+    if (many) step = std::max(1, std::min(step, groups / (PIECES * pool_.size())));
+    for (int first, last; pool_.take(thread, groups, step, first, last);) piece(first, last);
 }
 
-void Model::multiply_groups(int thread, const Job& job, const Rows& in, int tokens, int first, int last) {
-    if (!job.up) {
-        float* out = job.out + (size_t)first * LANES;
-        return k_.multiply(*job.a, in.layout, in.base, 0, tokens, first, last, out, job.stride, job.adds);
-    }
+void Model::multiply_groups(int thread, const Job& job, const Rows& in, int first, int last) {
+    float* to = job.out + (size_t)in.first * job.stride;
+    if (!job.up)
+        return k_.multiply(*job.a, in.layout, in.base, 0, in.count, first, last, to + (size_t)first * LANES, job.stride, job.adds);
     constexpr int wide = GATED_GROUPS * LANES;
     float *gate = scratch_[(size_t)thread].gated.data(), *up = gate + GATED_TOKENS * wide;
     for (; first < last; first += GATED_GROUPS) {
         const int stop = std::min(first + GATED_GROUPS, last);
-        for (int token = 0; token < tokens; token += GATED_TOKENS) {
-            const int n = std::min(GATED_TOKENS, tokens - token);
+        for (int token = 0; token < in.count; token += GATED_TOKENS) {
+            const int n = std::min(GATED_TOKENS, in.count - token);
             k_.multiply(*job.a, in.layout, in.base, token, n, first, stop, gate, wide, false);
             k_.multiply(*job.up, in.layout, in.base, token, n, first, stop, up, wide, false);
-            float* out = job.out + (size_t)token * job.stride + (size_t)first * LANES;
+            float* out = to + (size_t)token * job.stride + (size_t)first * LANES;
             for (int t = 0; t < n; t++)
                 k_.silu(gate + t * wide, up + t * wide, (stop - first) * LANES, out + (size_t)t * job.stride);
         }
