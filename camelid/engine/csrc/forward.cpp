@@ -9,7 +9,7 @@ namespace camelid {
 namespace {
 
 constexpr int PRIVATE_TOKENS = 2;   // so few are prepared by every thread for itself, which saves a barrier
-constexpr int OWN_TOKENS = 4 * STRIP;  // where each thread has so many, it goes on with its own
+constexpr int OWN_TOKENS = 16, OWN_TOKENS_A_THREAD = 4;  // where each has so many, it goes on with its own
 
 int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -160,7 +160,8 @@ void Model::make_room(const Batch& batch) {
 
 Model::Part Model::part_of(int thread, int tokens) const {
     const int threads = pool_.size();
-    if (tokens < threads * OWN_TOKENS) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
+    // Each of them reads all weights then: more threads need more tokens, or memory would hold them up.
+    if (tokens < threads * std::max(OWN_TOKENS, OWN_TOKENS_A_THREAD * threads)) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
     const int first = (int)((int64_t)tokens * thread / threads);
     return {first, (int)((int64_t)tokens * (thread + 1) / threads) - first, true, true};
 }
