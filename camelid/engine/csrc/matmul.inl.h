@@ -102,23 +102,20 @@ template <Kind K, bool FINE> inline INLINE void products_over(const I (&w)[8], c
 // A block's weights times its activations' whole numbers, under the block's scales.
 template <Kind K, bool FINE>
 inline INLINE F products(const I (&w)[8], const uint8_t* opened, const Record& x, const F (&scale)[2]) {
-    constexpr int Q = QUADS<K>;
-    F total = zero();
-    I dots[8 / Q];
+    constexpr int Q = QUADS<K>, parts = 8 / Q;
+    I dots[parts], sums[2] = {izero(), izero()};
     products_over<K, FINE>(w, opened, x, dots);
-    each<8 / Q>([&](auto part) INLINE {
-        constexpr int chains = Q / 4;  // each product waits for the one before it in its chain
-        I sums[2] = {izero(), izero()};
-        if constexpr (MIDDLE<K> != 0)
-            sums[0] = shl<__builtin_ctz(MIDDLE<K> / (Q == 8 ? 8 : 32))>(ispread(Q == 8 ? &x.minus8 : &x.minus32[part]));
-        each<Q>([&](auto q) INLINE {
-            sums[q % chains] = dot4<traits(K).bits>(sums[q % chains], w[part * Q + q], x.bytes + 4 * (part * Q + q));
+    if constexpr (MIDDLE<K> != 0)
+        each<parts>([&](auto part) INLINE {
+            sums[part] = shl<__builtin_ctz(MIDDLE<K> / (Q == 8 ? 8 : 32))>(ispread(Q == 8 ? &x.minus8 : &x.minus32[part]));
         });
-        const I sum = iadd(chains == 2 ? iadd(sums[0], sums[1]) : sums[0], dots[part]);
-        if constexpr (part() == 0) total = mul(to_float(sum), scale[0]);
-        else total = fma(to_float(sum), scale[part], total);
+    // Two chains in turns: each product waits for the one before it in its chain.
+    each<8>([&](auto i) INLINE {
+        constexpr int chain = i % 2, q = Q == 8 ? i : 4 * chain + i / 2;
+        sums[chain] = dot4<traits(K).bits>(sums[chain], w[q], x.bytes + 4 * q);
     });
-    return total;
+    if constexpr (parts == 1) return mul(to_float(iadd(iadd(sums[0], sums[1]), dots[0])), scale[0]);
+    else return fma(to_float(iadd(sums[1], dots[1])), scale[1], mul(to_float(iadd(sums[0], dots[0])), scale[0]));
 }
 
 inline void put(float* out, F x, bool adds) { store(out, adds ? add(load(out), x) : x); }
