@@ -63,12 +63,12 @@ class Comparison:
         self.weight_bytes = ours.backend.weight_bytes
         self.isa = ours.backend.isa
         if n := choices.prefill:
-            self.report("prefill", n, self.both([ours, theirs], lambda runner: self.prefill(runner, n), n))
+            self.report("prefill", n, self.both([ours, theirs], lambda runner: self.prefill(runner, n), n, self.peaks))
         for context in choices.context:
             for runner in (ours, theirs):
                 self.fill(runner, 0, context)
             work = lambda runner, context=context: self.decode(runner, context)  # noqa: E731
-            self.report("decode", context, self.both([ours, theirs], work, choices.decode))
+            self.report("decode", context, self.both([ours, theirs], work, choices.decode, self.bandwidth))
         ours.close(), theirs.close()
         del ours, theirs
         gc.collect()
@@ -112,10 +112,29 @@ class Comparison:
         for i in range(self.choices.decode):
             runner.forward([(self.ids(1), BATCH_PROMPT + i, sequence) for sequence in range(n)])
 
-    def both(self, runners: list[Runner], work: Callable[[Runner], None], tokens: int) -> dict[str, list[float]]:
-        """Tokens a second of each, in turns; the first turn is not counted."""
+    def bandwidth(self) -> dict[str, float]:
+        """What memory gives, bytes a second."""
+        return {"read": _cpu.read_bandwidth(self.isa, self.choices.threads, 512)}
+
+    def peaks(self) -> dict[str, float]:
+        """What the cores multiply, operations a second."""
+        names = ("fp32", "bf16", "int8")
+        return {name: _cpu.multiply_peak(self.isa, what, self.choices.threads) for what, name in enumerate(names)}
+
+    def both(
+        self,
+        runners: list[Runner],
+        work: Callable[[Runner], None],
+        tokens: int,
+        limits: Callable[[], dict[str, float]] = dict,
+    ) -> dict[str, list[float]]:
+        """Tokens a second of each, and the machine's limits, in turns; the first turn is not counted."""
         speeds: dict[str, list[float]] = {runner.name: [] for runner in runners}
         for turn in range(self.choices.repeats + 1):
+            for name, limit in limits().items():
+                speeds.setdefault(name, [])
+                if turn:
+                    speeds[name].append(limit)
             for runner in runners:
                 started = time.perf_counter()
                 work(runner)
@@ -124,31 +143,29 @@ class Comparison:
         return speeds
 
     def report(self, test: str, size: int, speeds: dict[str, list[float]]) -> None:
-        """Print and store medians, ranges, the ratio, and camelid's share of the limit that was measured beside."""
-        ours = statistics.median(speeds["camelid"])
-        theirs = statistics.median(speeds["llama.cpp"])
-        threads = self.choices.threads
+        """Print and store medians, ranges, the ratio, and shares of the limits that were measured in the same turns."""
+        medians = {name: statistics.median(values) for name, values in speeds.items()}
+        ours, theirs = medians["camelid"], medians["llama.cpp"]
         row: dict[str, object] = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": Path(self.choices.model).name,
             "test": test,
             "size": size,
-            "threads": threads,
+            "threads": self.choices.threads,
             "activation_bits": self.choices.activation_bits,
             "isa": self.isa,
             "ratio": round(ours / theirs, 2),
-            **{name: summary(values) for name, values in speeds.items()},
+            **{name: summary(speeds[name]) for name in ("camelid", "llama.cpp")},
         }
         if test == "decode":
-            bandwidth = _cpu.read_bandwidth(self.isa, threads, 512)
             bytes_a_token = self.weight_bytes + (size + self.choices.decode / 2) * self.cache_bytes
-            row["read_gb_s"] = round(bandwidth / 1e9, 1)
-            row["share_of_bandwidth"] = round(ours * bytes_a_token / bandwidth, 3)
-            row["llama.cpp_share_of_bandwidth"] = round(theirs * bytes_a_token / bandwidth, 3)
+            row["read_gb_s"] = summary([value / 1e9 for value in speeds["read"]])
+            for name, speed in (("share", ours), ("llama.cpp_share", theirs)):
+                row[f"{name}_of_bandwidth"] = round(speed * bytes_a_token / medians["read"], 3)
         if test == "prefill":
             row["giga_operations"] = round(2 * (self.matrix_weights - self.head_weights) * ours / 1e9)
-            for what, name in enumerate(("fp32", "bf16", "int8")):
-                row[f"peak_{name}"] = round(_cpu.multiply_peak(self.isa, what, threads) / 1e9)
+            for name in ("fp32", "bf16", "int8"):
+                row[f"peak_{name}"] = round(medians[name] / 1e9)
         print(json.dumps(row), flush=True)
         if self.choices.out:
             with self.choices.out.open("a") as file:
