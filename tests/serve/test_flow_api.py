@@ -33,11 +33,13 @@ def test_the_stage_is_the_models(stage, llama):
     assert stage["n_prompt"] == len(ids)
     assert [token["piece"] for token in stage["tokens"]] == [llama.tokenizer.piece(id) for id in ids]
     assert b"".join(bytes.fromhex(token["bytes"]) for token in stage["tokens"]).decode() == DECK
-    table = llama.next(DECK, 5)
+    exact = {row.id: row.probability for row in llama.next(DECK, 20).tokens}  # the first two are near to each other
     rows = stage["outcome"]["rows"]
-    assert [row["id"] for row in rows[:3]] == [row.id for row in table.tokens[:3]]
-    for row, exact in zip(rows, table.tokens, strict=False):
-        assert row["probability"] == pytest.approx(exact.probability, abs=0.03)  # weights meet 8-bit numbers there
+    shares = [row["probability"] for row in rows]
+    assert shares == sorted(shares, reverse=True)
+    assert {row["id"] for row in rows[:3]} == set(list(exact)[:3])
+    for row in rows[:5]:
+        assert row["probability"] == pytest.approx(exact[row["id"]], abs=0.03)  # weights meet 8-bit numbers there
         assert row["left"] == pytest.approx(row["probability"])  # temperature 1 and no cut: sampling changes nothing
     assert sum(row["probability"] for row in rows) + stage["outcome"]["others"][0] == pytest.approx(1)
     last = stage["lens"]["layers"][-1]["top"]
