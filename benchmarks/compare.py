@@ -23,6 +23,7 @@ from camelid.engine.memory import threads as usable_threads
 from camelid.weights.open import open_weights
 
 Runner = CamelidRunner | LlamaCppRunner
+PEAKS = ("fp32", "bf16", "int8")  # as the engine numbers them
 BATCH_PROMPT = 128
 
 
@@ -118,8 +119,7 @@ class Comparison:
 
     def peaks(self) -> dict[str, float]:
         """What the cores multiply, operations a second."""
-        names = ("fp32", "bf16", "int8")
-        return {name: _cpu.multiply_peak(self.isa, what, self.choices.threads) for what, name in enumerate(names)}
+        return {name: _cpu.multiply_peak(self.isa, what, self.choices.threads) for what, name in enumerate(PEAKS)}
 
     def both(
         self,
@@ -164,7 +164,7 @@ class Comparison:
                 row[f"{name}_of_bandwidth"] = round(speed * bytes_a_token / medians["read"], 3)
         if test == "prefill":
             row["giga_operations"] = round(2 * (self.matrix_weights - self.head_weights) * ours / 1e9)
-            for name in ("fp32", "bf16", "int8"):
+            for name in PEAKS:
                 row[f"peak_{name}"] = round(medians[name] / 1e9)
         print(json.dumps(row), flush=True)
         if self.choices.out:

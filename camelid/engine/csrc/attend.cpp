@@ -12,7 +12,7 @@ void Model::plan_attention() {
     items_.clear();
     token_span_.assign((size_t)batch.tokens, 0);
     parts_at_.assign((size_t)batch.tokens, 0), n_parts_.assign((size_t)batch.tokens, 0);
-    writes_with_attention_ = !part_of(0, batch.tokens).whole;
+    writes_with_attention_ = !parted(batch.tokens);
     int plenty = 0, parts = 0;
     for (const Span& span : batch.spans) {
         writes_with_attention_ &= span.length == 1;
@@ -61,7 +61,7 @@ void Model::attend(int layer, int thread) {
     const auto turn_to = [&](int i, int next) {
         attend_item(layer, thread, items_[(size_t)i], items_[(size_t)std::min(next, n - 1)]);
     };
-    if (part_of(0, batch_->tokens).whole)
+    if (parted(batch_->tokens))
         for (int i, end; pool_.take(thread, n, 1, i, end);) turn_to(i, i + 1);  // its own tokens first
     else
         for (int i = thread; i < n; i = pool_.ticket()) turn_to(i, i + pool_.size());

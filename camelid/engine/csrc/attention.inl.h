@@ -106,8 +106,8 @@ template <class S> inline void soften(float* scores, int n, int all, float& peak
     for (int i = 0; i < end; i += LANES) highest = max(load(scores + i), highest);
     peak = top(highest);
     const F shift = set1(peak);
-    int i = 0;
-    const auto some = [&](auto count) INLINE {
+    in_tiles<4>(end / LANES, 0, [&](auto count, int first) INLINE {
+        const int i = LANES * first;
         F powers[count()];
         each<count()>([&](auto j) INLINE { powers[j] = sub(load(scores + i + LANES * j), shift); });
         exp(powers);
@@ -116,11 +116,8 @@ template <class S> inline void soften(float* scores, int n, int all, float& peak
             total = add(total, powers[j]);
             S::hold(scores, i + LANES * j, powers[j]);
         });
-        i += LANES * count();
-    };
-    while (i + 4 * LANES <= end) some(std::integral_constant<int, 4>{});
-    while (i < end) some(std::integral_constant<int, 1>{});
-    for (; i < all; i += LANES) S::hold(scores, i, zero());
+    });
+    for (int i = end; i < all; i += LANES) S::hold(scores, i, zero());
     mass = sum(total);
 }
 

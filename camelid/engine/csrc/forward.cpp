@@ -158,17 +158,22 @@ void Model::make_room(const Batch& batch) {
     }
 }
 
+// Whether each thread goes on with its own tokens. Each reads all weights then: more threads need more tokens, or memory would
+// hold them up.
+bool Model::parted(int tokens) const {
+    return tokens >= pool_.size() * std::max(OWN_TOKENS, OWN_TOKENS_A_THREAD * pool_.size());
+}
+
 Model::Part Model::part_of(int thread, int tokens) const {
     const int threads = pool_.size();
-    // Each of them reads all weights then: more threads need more tokens, or memory would hold them up.
-    if (tokens < threads * std::max(OWN_TOKENS, OWN_TOKENS_A_THREAD * threads)) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
+    if (!parted(tokens)) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
     const int first = (int)((int64_t)tokens * thread / threads);
     return {first, (int)((int64_t)tokens * (thread + 1) / threads) - first, true, true};
 }
 
 // Lets a thread go on when all tokens are there that it will read: at once if they are its own.
 void Model::meet(int tokens) {
-    if (!part_of(0, tokens).whole) pool_.barrier();
+    if (!parted(tokens)) pool_.barrier();
 }
 
 // row(t, thread's scratch) gives the numbers of token t; they are prepared for the matrices of the next phase.

@@ -102,6 +102,7 @@ private:
     void feed_forward_block(int layer, int thread);
     void output(int thread);
     template <class Row> Rows prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row);
+    bool parted(int tokens) const;
     Part part_of(int thread, int tokens) const;
     template <class Act> void each_token(int thread, int tokens, Act&& act) const {  // act(t) for those that are the thread's
         const Part part = part_of(thread, tokens);

@@ -74,7 +74,7 @@ template <int BYTES> inline __attribute__((always_inline)) void prefetch_ahead(c
     for (int i = 0; i < BYTES; i += 64) prefetch(p + ahead + i);
 }
 
-// Calls tile(T) for stretches of T tokens, the widest first.
+// Calls tile(T) for stretches of T tokens, or registers, the widest first.
 template <int T, class Tile> inline void in_tiles(int tokens, int done, Tile&& tile) {
     for (; done + T <= tokens; done += T) tile(std::integral_constant<int, T>{}, done);
     if constexpr (T > 1) in_tiles<(T > 8 ? 8 : T > 6 ? 6 : T > 4 ? 4 : T - 1)>(tokens, done, tile);

@@ -141,9 +141,7 @@ template <int N> inline INLINE void silu_of(const float* gate, const float* up, 
 }
 
 void silu(const float* gate, const float* up, int n, float* out) {
-    int i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) silu_of<4>(gate + i, up + i, out + i);
-    for (; i < n; i += LANES) silu_of<1>(gate + i, up + i, out + i);
+    in_tiles<4>(n / LANES, 0, [&](auto count, int i) { silu_of<count()>(gate + LANES * i, up + LANES * i, out + LANES * i); });
 }
 
 void rotate(const float* x, const float* cos, const float* sin, int width, float scale, float* out) {

@@ -46,6 +46,7 @@ inline F fma(F a, F b, F c) { return floats([&](int i) { return vfmaq_f32(c.v[i]
 inline F round(F a) { return floats([&](int i) { return vrndnq_f32(a.v[i]); }); }
 inline float sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]))); }
 inline float top(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
+
 inline I iset1(int32_t x) { return ints([&](int) { return vdupq_n_s32(x); }); }
 inline I izero() { return iset1(0); }
 inline I iload(const void* p) { return ints([&](int i) { return vreinterpretq_s32_u8(vld1q_u8((const uint8_t*)p + 16 * i)); }); }

@@ -57,6 +57,7 @@ inline float top(F a) {
         for (int i = 0; i < width; i++) a.v[i] = a.v[i] > a.v[i + width] ? a.v[i] : a.v[i + width];
     return a.v[0];
 }
+
 inline I iset1(int32_t x) { return ints([&](int) { return x; }); }
 inline I izero() { return iset1(0); }
 inline I iload(const void* p) {
