@@ -42,12 +42,12 @@ void Model::plan_attention() {
 void Model::write_keys(int layer, int token, int head) {
     const Span& span = batch_->spans[(size_t)token_span_[(size_t)token]];
     const int position = span.start + token - span.first, width = heads_.width, half = width / 2;
-    uint16_t* page = keys(layer, head, span.pages[position / LANES]);
     const float* row = qkv_.data() + (size_t)token * (q_ + 2 * kv_) + q_ + head * width;
     float turned[1024];
     k_.rotate(row, batch_->cos + (size_t)position * half, batch_->sin + (size_t)position * half, width, 1.0f, turned);
-    k_.write_key(turned, heads_, page, position % LANES);
-    k_.write_value(row + kv_, heads_, page + (size_t)LANES * width, position % LANES);
+    const Page page = page_of(layer, head, span.pages[position / LANES]);
+    k_.write_key(turned, heads_, page.keys, position % LANES);
+    k_.write_value(row + kv_, heads_, page.values, position % LANES);
 }
 
 void Model::attend(int layer, int thread) {
@@ -88,7 +88,7 @@ void Model::gather_queries(const Item& item, Scratch& scratch) {
 const uint16_t* Model::follow(int layer, const Item& item, int stretch, int p) const {
     const Span& span = batch_->spans[(size_t)item.span];
     if (stretch < item.begin || stretch >= item.end) stretch = item.begin;
-    return keys(layer, item.head, span.pages[std::min(stretch * STRETCH / LANES + p, span.n_pages - 1)]);
+    return page_of(layer, item.head, span.pages[std::min(stretch * STRETCH_PAGES + p, span.n_pages - 1)]).keys;
 }
 
 void Model::attend_item(int layer, int thread, const Item& item, const Item& next) {
@@ -101,13 +101,13 @@ void Model::attend_item(int layer, int thread, const Item& item, const Item& nex
     std::fill_n(s.sum_mass.data(), rows, 0.0f);
     for (int stretch = item.begin; stretch < item.end; stretch++) {
         const int begin = stretch * STRETCH, n = std::min(STRETCH, end - begin);
-        const uint16_t *key_pages[STRETCH / LANES + 2], *value_pages[STRETCH / LANES + 2];
+        const uint16_t *key_pages[STRETCH_PAGES + AHEAD], *value_pages[STRETCH_PAGES + AHEAD];
         const int pages = (n + LANES - 1) / LANES;
         for (int p = 0; p < pages; p++) {
-            key_pages[p] = keys(layer, item.head, span.pages[begin / LANES + p]);
-            value_pages[p] = key_pages[p] + (size_t)LANES * heads_.width;
+            const Page page = page_of(layer, item.head, span.pages[begin / LANES + p]);
+            key_pages[p] = page.keys, value_pages[p] = page.values;
         }
-        for (int p = 0; p < 2; p++) {  // what is read after the keys, and after the values
+        for (int p = 0; p < AHEAD; p++) {  // what is read after the keys, and after the values
             key_pages[pages + p] = value_pages[std::min(p, pages - 1)];
             value_pages[pages + p] = follow(layer, stretch + 1 < item.end ? item : next, stretch + 1, p);
         }

@@ -70,8 +70,8 @@ void ready(const Heads& heads, float* query) {
     });
 }
 
-// Scores of T queries against P pages of keys (lane: position). The pages after them are fetched beside: one is too short
-// for the processor to see that many are read in line.
+// Scores of T queries against P pages of keys (lane: position). Pages further on are fetched beside, as memory's answer
+// takes longer than the work on two or three.
 template <class S, int T, int P>
 inline void score(const Heads& heads, const float* queries, const uint16_t* const* keys, float* scores) {
     F acc[T][P];
@@ -80,7 +80,7 @@ inline void score(const Heads& heads, const float* queries, const uint16_t* cons
         decltype(S::read(keys[0])) k[P];
         each<P>([&](auto p) INLINE {
             k[p] = S::read(keys[p] + LANES * e);
-            if (e % 2 == 0) prefetch(keys[P + p] + LANES * e);
+            if (e % 2 == 0) prefetch(keys[AHEAD + p] + LANES * e);
         });
         each<T>([&](auto t) INLINE {
             const auto q = S::spread(queries + t * heads.padded, e);
@@ -121,14 +121,14 @@ template <class S> inline void soften(float* scores, int n, int all, float& peak
     mass = sum(total);
 }
 
-// Sum over n positions of T rows' powers times V registers of their values. The second page from here is fetched beside.
+// Sum over n positions of T rows' powers times V registers of their values. A page further on is fetched beside.
 template <class S, int T, int V>
 inline void mix(const Heads& heads, const float* powers, const uint16_t* const* values, int n, int column, float* mixed) {
     F acc[T][V];
     each<T>([&](auto t) INLINE { each<V>([&](auto v) INLINE { acc[t][v] = zero(); }); });
     for (int base = 0; base < n; base += LANES) {
         const uint16_t* page = values[base / LANES] + S::STEP * column;
-        const uint16_t* next = values[base / LANES + 2] + S::STEP * column;
+        const uint16_t* next = values[base / LANES + AHEAD] + S::STEP * column;
         const auto add = [&](int j, auto alone) INLINE {
             decltype(S::read(page)) value[V];
             each<V>([&](auto v) INLINE {

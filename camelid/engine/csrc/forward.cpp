@@ -38,7 +38,7 @@ Model::Model(const Shape& shape, const Kernels& kernels, int threads, bool fine)
     heads_ = {shape.head_dim, padded(shape.head_dim), shape.heads / shape.kv_heads, kernels.has_bf16 && !fine};
     dim_ = padded(shape.dim), ffn_ = padded(shape.ffn_dim), vocab_ = padded(shape.vocab);
     q_ = padded(shape.heads * shape.head_dim), kv_ = padded(shape.kv_heads * shape.head_dim);
-    page_halves_ = (size_t)LANES * (size_t)(heads_.width + heads_.padded);
+    key_halves_ = (size_t)LANES * (size_t)heads_.width, value_halves_ = (size_t)LANES * (size_t)heads_.padded;
     ones_.grow((size_t)dim_);
     std::fill(ones_.data(), ones_.data() + shape.dim, 1.0f);
 }
@@ -102,19 +102,27 @@ uint64_t Model::read_weights() {
 
 void Model::allocate(int pages) {
     n_pages_ = pages;
-    const size_t halves = page_halves_ * (size_t)pages * (size_t)(shape_.layers * shape_.kv_heads);
+    const size_t stretches = ((size_t)pages + STRETCH_PAGES - 1) / STRETCH_PAGES * (size_t)(shape_.layers * shape_.kv_heads);
+    const size_t halves = stretches * STRETCH_PAGES * (key_halves_ + value_halves_);
     pages_ = Arena();
     pages_ = Arena(halves * 2 + 8192, true);  // reading ahead may touch what lies behind
 }
 
-uint16_t* Model::keys(int layer, int head, int page) const {
-    // A page of all layers lies in one piece, so that large pages of memory are used from end to end.
-    const size_t index = ((size_t)page * shape_.layers + (size_t)layer) * (size_t)shape_.kv_heads + (size_t)head;
-    return (uint16_t*)pages_.data() + index * page_halves_;
+// Sixteen pages in line lie together: a head's keys, which are read in one run, then its values, then the next head's. All
+// layers of them lie in one piece, so that large pages of memory are used from end to end.
+Model::Page Model::page_of(int layer, int head, int number) const {
+    const size_t run = (size_t)(number / STRETCH_PAGES), place = (size_t)(number % STRETCH_PAGES);
+    const size_t index = (run * (size_t)shape_.layers + (size_t)layer) * (size_t)shape_.kv_heads + (size_t)head;
+    uint16_t* keys = (uint16_t*)pages_.data() + index * STRETCH_PAGES * (key_halves_ + value_halves_);
+    return {keys + place * key_halves_, keys + STRETCH_PAGES * key_halves_ + place * value_halves_};
 }
 
 void Model::copy_page(int source, int target) {
-    std::memcpy(keys(0, 0, target), keys(0, 0, source), 2 * page_halves_ * (size_t)(shape_.layers * shape_.kv_heads));
+    for (int layer = 0; layer < shape_.layers; layer++)
+        for (int head = 0; head < shape_.kv_heads; head++) {
+            const Page from = page_of(layer, head, source), to = page_of(layer, head, target);
+            std::memcpy(to.keys, from.keys, 2 * key_halves_), std::memcpy(to.values, from.values, 2 * value_halves_);
+        }
 }
 
 // --- the pass --------------------------------------------------------------------------------------------------

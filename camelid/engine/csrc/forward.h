@@ -13,6 +13,7 @@
 namespace camelid {
 
 constexpr int STRETCH = 256;    // positions whose attention is summed together, counted from position 0
+constexpr int STRETCH_PAGES = STRETCH / LANES;
 constexpr int ITEM_ROWS = 48;   // queries that read a stretch together
 constexpr int GATED_GROUPS = 8, GATED_TOKENS = 5 * STRIP;  // of gate and up that are multiplied before silu joins them
 
@@ -73,6 +74,9 @@ private:
         Matrix matrix[N_SLOTS];
         Buffer<float> norm[N_NORMS];
     };
+    struct Page {  // of one key/value head
+        uint16_t *keys, *values;
+    };
     struct Job {  // out = a · x; silu(a · x) · (up · x) where there is `up`
         const Matrix *a, *up;
         float* out;
@@ -124,7 +128,7 @@ private:
     const float* mixed_row(int token, Scratch& scratch);
     void plan_attention();
     void make_room(const Batch& batch);
-    uint16_t* keys(int layer, int head, int page) const;
+    Page page_of(int layer, int head, int number) const;
     const Matrix& at(int layer, int slot) const { return layer < 0 ? head_ : layers_[layer].matrix[slot]; }
     const float* norm_of(int layer, int slot) const;
 
@@ -140,7 +144,7 @@ private:
     Arena weights_, pages_;
     size_t reserved_ = 0;
     int n_pages_ = 0;
-    size_t page_halves_ = 0;
+    size_t key_halves_ = 0, value_halves_ = 0;  // of a page of one head
 
     const Batch* batch_ = nullptr;
     std::vector<int> token_span_;

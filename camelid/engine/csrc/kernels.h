@@ -89,6 +89,8 @@ struct Heads {
     bool pairs;         // only where the instruction set has bf16
 };
 
+constexpr int AHEAD = 4;  // pages further on that are fetched while one is read
+
 struct Kernels {
     const char* name;
     bool has_bf16;
@@ -109,8 +111,8 @@ struct Kernels {
     // A query (padded), in place, to what attention reads: the numbers themselves, or pairs in the first half of their room.
     void (*ready)(const Heads& heads, float* query);
     // Attention of `rows` queries over positions [begin, begin + n) of the pages, each row up to its own limit:
-    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone. Two more pages stand behind the keys and
-    // behind the values: what is read after them.
+    // sets peak[r], mass[r] and mixed[r · padded] of this stretch alone. AHEAD more pages stand behind the keys
+    // and behind the values: what is read after them.
     void (*attend)(const Heads& heads, const float* queries, int rows, const int* limits, const uint16_t* const* keys,
                    const uint16_t* const* values, int begin, int n, float* scores, float* peak, float* mass,
                    float* mixed);

@@ -198,7 +198,7 @@ void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int to
 #endif
         else tile_floats<K, T, n()>(a, g, side, layout.numbers(rows, token), to, stride, adds);
     };
-    constexpr int G = is_float(K) ? (T == 1 && K != Kind::F16_AS_BF16 ? 4 : FLOAT_GROUPS) : 1;
+    constexpr int G = is_float(K) && T > 1 ? FLOAT_GROUPS : 1;  // for one token memory is the limit: it likes one stream most
     int g = first;
     for (; g + G <= last; g += G) tile(std::integral_constant<int, G>{}, g);
     for (; g < last; g++) tile(std::integral_constant<int, 1>{}, g);
