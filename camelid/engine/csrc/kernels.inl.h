@@ -22,10 +22,7 @@ void prefetch_range(const uint8_t* p, size_t bytes) {
 uint64_t read(const uint8_t* p, size_t bytes) {
     I sums[4] = {izero(), izero(), izero(), izero()};
     for (size_t i = 0; i < bytes; i += 1024)
-        for (int j = 0; j < 16; j++) {
-            prefetch(p + i + 4096 + 64 * j);
-            sums[j % 4] = ixor(sums[j % 4], iload(p + i + 64 * j));
-        }
+        for (int j = 0; j < 16; j++) sums[j % 4] = ixor(sums[j % 4], iload(p + i + 64 * j));
     return (uint64_t)isum(ixor(ixor(sums[0], sums[1]), ixor(sums[2], sums[3])));
 }
 

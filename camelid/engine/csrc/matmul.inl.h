@@ -68,10 +68,12 @@ inline __attribute__((always_inline)) void open_scales(const uint8_t* s, const u
     }
 }
 
-// Fetches what a product of one token will read a little later: the memory's answer takes longer than the work.
-template <int BYTES> inline __attribute__((always_inline)) void prefetch_ahead(const uint8_t* p) {
-    constexpr int ahead = 4096;  // of 512 … 4096 the best on Zen 5
-    for (int i = 0; i < BYTES; i += 64) prefetch(p + ahead + i);
+// Fetches what a product of T tokens reads a little later. A product of one token reads so fast that the processor sees the
+// stream itself, and is in its way: on Zen 4 one thread read 19 GB/s of Q4_0 with this and 26 without.
+template <int BYTES, int T> inline INLINE void prefetch_ahead(const uint8_t* p) {
+    constexpr int ahead = 4096;
+    if constexpr (T > 1)
+        for (int i = 0; i < BYTES; i += 64) prefetch(p + ahead + i);
 }
 
 // Calls tile(T) for stretches of T tokens, or registers, the widest first.
@@ -132,7 +134,7 @@ void tile_bytes(const Matrix& a, int g, int side, const uint8_t* x, float* out, 
         I w[8];
         F scale[2], minimum = zero();
         if (TR.super_bytes && b % 8 == 0) super = block, block += TR.super_bytes;
-        prefetch_ahead<TR.block_bytes + TR.scale_bytes + TR.super_bytes>(block);
+        prefetch_ahead<TR.block_bytes + TR.scale_bytes + TR.super_bytes, T>(block);
         open_block<TR.bits>(block, w);
         open_scales<K>(block + TR.block_bytes, super, scale, minimum);
         alignas(64) uint8_t opened[FINE ? 1 : 512];  // where any of its quads is at hand
@@ -162,7 +164,7 @@ void tile_floats(const Matrix& a, int g, int side, const float* x, float* out, s
     for (int k = 0; k < a.columns; k++, x += side)
         each<G>([&](auto i) INLINE {
             const uint8_t* p = a.group(g + i) + (size_t)k * step;
-            if (k % 2 == 0) prefetch_ahead<2 * step>(p);
+            if (k % 2 == 0) prefetch_ahead<2 * step, T>(p);
             const F w = load_column<K>(p);
             each<T>([&](auto t) INLINE { acc[t][i] = fma(w, set1(x[t]), acc[t][i]); });
         });
@@ -177,7 +179,7 @@ void tile_brain(const Matrix& a, int g, int side, const uint32_t* pairs, float* 
     for (int k = 0; k < a.columns; k += 2, pairs += side)
         each<G>([&](auto i) INLINE {
             const uint8_t* p = a.group(g + i) + 32 * (size_t)k;
-            prefetch_ahead<64>(p);
+            prefetch_ahead<64, T>(p);
             const I w = iload(p);
             each<T>([&](auto t) INLINE { acc[t][i] = dot2(acc[t][i], w, ispread(pairs + t)); });
         });
