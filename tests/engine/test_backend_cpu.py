@@ -213,15 +213,16 @@ def test_of_many_tokens_each_thread_takes_its_own_and_bits_stay(shape, threads):
     np.testing.assert_array_equal(many.hidden(Batch(crowd)), np.repeat(few.hidden(Batch(crowd[:1])), 150, 0))
 
 
-def test_pages_may_lie_anywhere_and_a_copy_holds_the_same():
-    config = tiny_config()
-    opened, ids = weights(config, "Q4_0"), ids_of(40, config)
+@pytest.mark.parametrize(("quant", "head_dim"), [("Q4_0", 16), ("Q4_0", 24), ("F32", 10)])  # values are padded to 16
+def test_pages_may_lie_anywhere_and_a_copy_holds_the_same(quant, head_dim):
+    config = tiny_config(head_dim=head_dim)
+    opened, ids = weights(config, quant), ids_of(40, config)
     whole = all_rows(cpu(opened), ids)
-    backend = cpu(opened)
-    scattered = (7, 2, 11)
-    first = backend.forward(Batch((Span(ids[:33], 0, scattered, "all"),)))
-    backend.copy_page(11, 4)
-    rest = backend.forward(Batch((Span(ids[33:], 33, (7, 2, 4), "all"),)))
+    backend = cpu(opened, n_pages=43)  # the last ones of a run of sixteen that is not full
+    first = backend.forward(Batch((Span(ids[:33], 0, (7, 42, 19), "all"),)))
+    backend.copy_page(19, 33)
+    all_rows(backend, ids_of(200, config, seed=3), first_page=20)  # on all pages between
+    rest = backend.forward(Batch((Span(ids[33:], 33, (7, 42, 33), "all"),)))
     np.testing.assert_array_equal(np.concatenate([first, rest]), whole)
 
 
