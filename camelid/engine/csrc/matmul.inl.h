@@ -68,8 +68,8 @@ inline __attribute__((always_inline)) void open_scales(const uint8_t* s, const u
     }
 }
 
-// Fetches what a product of T tokens reads a little later. A product of one token reads so fast that the processor sees the
-// stream itself, and is in its way: on Zen 4 one thread read 19 GB/s of Q4_0 with this and 26 without.
+// Fetches what a product of several tokens reads a little later. One token's reads so fast that the processor follows the
+// stream by itself, and this would be in its way: on Zen 4 one thread read 19 GB/s of Q4_0 with it and 26 without.
 template <int BYTES, int T> inline INLINE void prefetch_ahead(const uint8_t* p) {
     constexpr int ahead = 4096;
     if constexpr (T > 1)
