@@ -23,7 +23,8 @@ ROWS = [
     "model tokens",
     "recipe",
     "options pedigree log _lazy",
-    "errors whole",
+    "whole",
+    "errors",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))

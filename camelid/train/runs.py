@@ -17,7 +17,7 @@ from camelid.train.record import NAME, Metrics
 
 DATA = "data"
 RECIPE = "recipe.toml"
-_CHECKPOINT = re.compile(r"step(\d+)(-.*)?")
+CHECKPOINT = re.compile(r"step(\d+)(-.*)?")
 _SILENT_SECONDS = 60.0
 
 State = Literal["training", "done", "stopped"]
@@ -68,12 +68,12 @@ class Run:
         """Complete checkpoints, the first one first; a damaged note of one is passed over."""
         found = []
         for path in self.folder.glob("step*/checkpoint.json"):
-            match = _CHECKPOINT.fullmatch(path.parent.name)
+            match = CHECKPOINT.fullmatch(path.parent.name)
             try:
                 said = json.loads(path.read_text(encoding="utf-8"))
                 if match and not path.parent.is_symlink():
                     found.append(Checkpoint(path.parent, int(said["step"]), int(said["tokens"])))
-            except (OSError, ValueError, TypeError, KeyError):
+            except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
         return sorted(found, key=lambda one: one.step)
 
@@ -93,7 +93,7 @@ def open_run(path: Path | str) -> Run:
     """
     path = Path(path)
     for folder in (path, path.absolute().parent):
-        if (folder / NAME).is_file() and (folder == path or _CHECKPOINT.fullmatch(path.name)):
+        if (folder / NAME).is_file() and (folder == path or CHECKPOINT.fullmatch(path.name)):
             return Run(folder.resolve())
     stages = sorted(note.parent for note in path.glob(f"*/{NAME}"))
     if len(stages) > 1:
