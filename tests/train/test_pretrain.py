@@ -11,10 +11,11 @@ import torch
 import transformers
 
 from camelid.chat.load import load
+from camelid.data import verifying
 from camelid.data.options import DataOptions
 from camelid.engine.backend import Batch, Span, choose
 from camelid.engine.options import EngineOptions
-from camelid.errors import NumericsError, OptionError, ResourceError
+from camelid.errors import NumericsError, OptionError, ResourceError, VerifyError
 from camelid.model.options import ModelOptions
 from camelid.recipe import read_recipe
 from camelid.train import loop
@@ -192,6 +193,26 @@ def test_metrics_that_cannot_be_written_end_the_run_after_a_save(run, monkeypatc
     with pytest.raises(ResourceError, match="full"):
         trained(run)
     assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("suffix", [".npy", ".docs.npy"])
+def test_a_flipped_bit_in_the_tokens_is_not_learned(run, monkeypatch, at_once, suffix):
+    """Few bytes are hashed before the first step; many beside the training, and then nothing more is saved."""
+    trained(run, stop_after=4)
+    if not at_once:
+        monkeypatch.setattr(verifying, "AT_ONCE", 0)
+    path = run / "data" / "tokens" / f"made-00000{suffix}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
+    steps = []
+    recipe = read_recipe(run.parent / "small.toml", ["pretrain.save_every=0"])
+    with pytest.raises(VerifyError, match=rf"made-00000{suffix}: SHA-256 .*, on record"):
+        steps.extend(pretrain(recipe, run, Parallel()))
+    assert (run / "pretrain" / "latest").resolve().name == "step4-tokens1K"
+    assert not (steps and at_once)
+    path.write_bytes(whole)
+    assert trained(run)[-1].step == 12
 
 
 def test_lost_numbers_save_nothing(run, monkeypatch):

@@ -13,6 +13,8 @@ import torch
 
 from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
+from camelid.data.shards import FOLDER
+from camelid.data.verifying import Verifier
 from camelid.engine.memory import available_bytes, threads
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
@@ -115,15 +117,20 @@ class _Sitting:
         fuse = self._fuses(peak)
         parallel.from_first(lambda: self._begin_record(stack, peak, fuse))
         working = Working(state.model, options, parallel, fuse)
+        verifier = self._verifier()
+        parallel.each(lambda: stack.enter_context(verifier) and None)
         stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
         for step in optimise(state, working, self.batches, options, parallel, self.validation, peak):
             lost = self._write(step)
             if lost is not None:
                 stopper.ask("metrics cannot be written")
+            if verifier.found:
+                stopper.ask("the data is damaged")
             yield step
             asked = stopper.due(self.checkpoints.expected_seconds(state.model))
             ends = asked or state.step >= last
             if ends or (options.save_every and state.step % options.save_every == 0):
+                parallel.each(verifier.check)
                 self._save()
                 stopper.saved()
             if lost is not None:  # on rank 0 only, but all have saved and end
@@ -132,6 +139,11 @@ class _Sitting:
                 break
         done = state.step >= options.steps
         self._happened("done" if done else "stop", step=state.step, **({} if done else {"reason": stopper.reason}))
+
+    def _verifier(self) -> Verifier:
+        """Of this rank's share of all shards."""
+        mine = self.batches.manifest.shards[self.parallel.rank :: self.parallel.n_ranks]
+        return Verifier(self.batches.data / FOLDER, mine)
 
     def _write(self, step: Step) -> ResourceError | None:
         """Put a step on record; what is wrong if that cannot be: other ranks must not wait, so all save first."""
