@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def run(
     if json:
         print_json({"script": str(job.script), "job": number})
     elif number is None:
-        print(f"{job.script}\nread it, then: sbatch {job.script}")
+        print(f"{job.script}\nread it, then: sbatch {shlex.quote(str(job.script))}")
     else:
         print(f"{job.script}\njob {number}; see: squeue --me")
 
