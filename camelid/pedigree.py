@@ -14,6 +14,7 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, MissingError
+from camelid.parsing import MAX_JSON, parse_json
 from camelid.whole import whole_file
 
 NAME = "run.json"
@@ -64,7 +65,8 @@ def read_pedigree(made: Path) -> dict[str, Any]:
     """
     path = pedigree_path(made)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            record = parse_json(file.read(MAX_JSON + 1))
     except FileNotFoundError:
         raise MissingError(f"{made}: no {path.name} says how it was made; make it again with camelid") from None
     except (OSError, ValueError) as error:

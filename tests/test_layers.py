@@ -23,7 +23,7 @@ ROWS = [
     "model tokens",
     "recipe",
     "options pedigree log _lazy",
-    "errors whole",
+    "errors parsing whole",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))

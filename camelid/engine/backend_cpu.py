@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 
 import numpy as np
@@ -77,9 +76,9 @@ class CpuBackend:
             threads=options.threads or threads()[0],
             fine=options.activation_bits == 15,
         )
-        self._load(weights)
         self._embedding = weights.tensors["embed_tokens"]
-        self._embedding_rows = self._embedding.blocks()
+        self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
+        self._load(weights)
         self._cos, self._sin = rope_table(config, np.arange(512))
 
     @classmethod
@@ -168,10 +167,7 @@ class CpuBackend:
             log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(others))
         rounded = 0
         for layer, matrices in layers.items():
-            blocks = [_packable(tensor) for tensor in matrices]
-            rounded += self._model.fill(layer, blocks)
-            for part in blocks:
-                _leave(part)
+            rounded += self._model.fill(layer, [self._packable(tensor) for tensor in matrices])
         if rounded:
             log.warning(
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
@@ -180,6 +176,12 @@ class CpuBackend:
             for slot, name in enumerate(NORMS):
                 self._set_norm(weights, layer, slot, f"layers.{layer}.{name}")
         self._set_norm(weights, OUTPUT, 0, "norm")
+
+    def _packable(self, tensor: Tensor) -> NDArray[np.uint8]:
+        blocks = self._embedding_rows if tensor is self._embedding else tensor.blocks()
+        if tensor.quant not in PACKED:
+            blocks = quantise_rows(QUANTS["Q8_0"], dequantise_rows(QUANTS[tensor.quant], blocks))
+        return np.ascontiguousarray(blocks)
 
     def _set_norm(self, weights: Weights, layer: int, slot: int, name: str) -> None:
         if name in weights.tensors:
@@ -209,31 +211,12 @@ def packed_quant(tensor: Tensor) -> str:
 
 
 def bytes_per_weight(weights: Weights) -> float:
-    """Bytes that the packed model takes for a weight."""
-    tensors = weights.tensors.values()
-    packed = sum(t.n_rows * QUANTS[packed_quant(t)].row_bytes(t.shape[-1]) for t in tensors)
-    return packed / weights.config.n_parameters
-
-
-def _packable(tensor: Tensor) -> NDArray[np.uint8]:
-    blocks = tensor.blocks()
-    if tensor.quant not in PACKED:
-        blocks = quantise_rows(QUANTS["Q8_0"], dequantise_rows(QUANTS[tensor.quant], blocks))
-    return np.ascontiguousarray(blocks)
-
-
-def _leave(blocks: NDArray[np.uint8]) -> None:
-    """Let the system forget mapped pages that were read, so that the model does not lie in memory twice."""
-    base: object = blocks
-    while isinstance(base, np.ndarray | memoryview):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
-        whole = np.frombuffer(base, np.uint8)
-        first = blocks.ctypes.data - whole.ctypes.data
-        start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
-        stop = (first + blocks.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if stop > start:
-            base.madvise(mmap.MADV_DONTNEED, start, stop - start)
+    """Bytes that the packed model takes for a weight; the rows of the embedding lie beside it as they are."""
+    matrices = [tensor for name, tensor in weights.tensors.items() if name != "embed_tokens"]
+    if weights.config.ties_embeddings:
+        matrices.append(weights.tensors["embed_tokens"])
+    packed = sum(t.n_rows * QUANTS[packed_quant(t)].row_bytes(t.shape[-1]) for t in matrices)
+    return (packed + weights.tensors["embed_tokens"].nbytes) / weights.config.n_parameters
 
 
 def _wanted_rows(spans: tuple[Span, ...]) -> list[int]:

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from camelid.errors import FormatError
+
+_MOST = 2**40  # of a size, and of a factor: far beyond any model, and float32 holds its square
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,18 @@ class RopeScaling:
     beta_slow: float = 1.0
     attention_factor: float | None = None  # yarn: None means 0.1 ln(factor) + 1
     divisors: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = ("factor", "original_context", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
+        for name in (*names, "attention_factor"):
+            value = getattr(self, name)
+            if value is not None and not _MOST >= value >= 1 / _MOST:  # nor NaN
+                raise FormatError(f"model config: rope scaling: {name} must be positive and finite, got {value!r}")
+        if self.rule == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+            raise FormatError(
+                f"model config: rope scaling: high_freq_factor, {self.high_freq_factor}, must be above "
+                f"low_freq_factor, {self.low_freq_factor}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +76,14 @@ class ModelConfig:
     clip_qkv: float | None = None  # clamp q, k and v to ±clip_qkv (OLMo 1)
 
     def __post_init__(self) -> None:
+        if self.clip_qkv is not None and not (math.isfinite(self.clip_qkv) and self.clip_qkv > 0):
+            raise FormatError(f"model config: clip_qkv must be a positive number, got {self.clip_qkv!r}")
         sizes = ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "vocab_size", "context")
         for name in sizes:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-                raise FormatError(f"model config: {name} must be a positive whole number, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST:
+                said = str(value) if not isinstance(value, int) or abs(value) <= _MOST else "a larger one"
+                raise FormatError(f"model config: {name} must be a positive whole number up to 2^40, got {said[:40]}")
         if self.n_heads % self.n_kv_heads:
             raise FormatError(
                 f"model config: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly"
@@ -72,7 +92,7 @@ class ModelConfig:
             raise FormatError(f"model config: head_dim must be even for rotary embedding, got {self.head_dim}")
         for name in ("norm_eps", "rope_theta"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if not 1 / _MOST**2 <= value <= _MOST:  # nor NaN
                 raise FormatError(f"model config: {name} must be a positive number, got {value!r}")
 
     @property
@@ -88,7 +108,27 @@ class ModelConfig:
     @property
     def n_parameters(self) -> int:
         """Number of weights, a tied output matrix counted once."""
-        return sum(math.prod(shape) for shape in tensor_shapes(self).values())
+        layer = sum(math.prod(shape) for shape in layer_shapes(self).values())
+        matrices = self.vocab_size * self.dim * (1 if self.ties_embeddings else 2)
+        return self.n_layers * layer + matrices + (self.dim if self.norm == "rms" else 0)
+
+
+@contextmanager
+def shape_in(path: Path) -> Iterator[None]:
+    """While a file's numbers are made a shape: an error names the file.
+
+    Raises:
+        FormatError: a number in `path` is no size, or sizes do not fit each other.
+    """
+    try:
+        yield
+    except ArithmeticError as error:
+        raise FormatError(f"{path}: a number is out of range ({error}); correct the file") from None
+    except FormatError as error:
+        said = str(error)
+        if not said.startswith("model config: "):
+            raise
+        raise FormatError(f"{path}: {said.removeprefix('model config: ')}; correct the file") from None
 
 
 def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camelid.errors import FormatError, UnsupportedError
-from camelid.model.config import ModelConfig
+from camelid.model.config import ModelConfig, shape_in
 from camelid.weights.gguf_config import add_divisors, read_config
 from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
+from camelid.weights.hf_config import number
 from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads
-from camelid.weights.quant import Bytes
 from camelid.weights.quants import dequantise_rows
-from camelid.weights.tensor import Tensor
+from camelid.weights.tensor import Read, ReadRows, Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ROPE_FREQS = "rope_freqs.weight"
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 SAMPLING_KEYS = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
+_MAX_TOLD = 10_000  # items of a list
 _Found = dict[str, tuple[GGUFFile, Entry]]
 
 
@@ -46,8 +47,8 @@ def open_gguf(path: Path) -> Weights:
         tensors=_our_tensors(path, config, found),
         chat_template=_template(path, fields),
         stop_ids=_stop_ids(path, fields),
-        sampling={ours: float(fields[key]) for ours, key in _sampling_keys() if key in fields},
-        metadata={key: fields[key] for key in fields if not _is_vocabulary(fields, key)},
+        sampling=_sampling(path, fields),
+        metadata={key: _told(fields, key) for key in fields if not _is_vocabulary(fields, key)},
         files=tuple(part.path for part in parts),
         load_tokenizer=_tokenizer_loader(fields),
         gguf_fields=fields,
@@ -68,11 +69,12 @@ def _tensors_of(parts: list[GGUFFile]) -> _Found:
 
 
 def _config(path: Path, fields: LazyFields, found: _Found) -> ModelConfig:
-    config = read_config(path, fields, {name: entry.shape for name, (_, entry) in found.items()})
-    if ROPE_FREQS in found:
-        file, entry = found.pop(ROPE_FREQS)
-        values = dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
-        config = replace(config, rope_scaling=add_divisors(path, config, values))
+    with shape_in(path):
+        config = read_config(path, fields, {name: entry.shape for name, (_, entry) in found.items()})
+        if ROPE_FREQS in found:
+            file, entry = found.pop(ROPE_FREQS)
+            values = dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
+            config = replace(config, rope_scaling=add_divisors(path, config, values))
     odd = [name for name in found if name.endswith(".bias") or "_exps." in name or name.startswith("rope_")]
     if odd:
         raise UnsupportedError(f"{path}: tensor {odd[0]} belongs to arithmetic that camelid does not do")
@@ -83,17 +85,18 @@ def _our_tensors(path: Path, config: ModelConfig, found: _Found) -> Mapping[str,
     ours = by_our_names(path, config, found, lambda name: gguf_name(name, config))
     check_tensors(path, config, {name: entry.shape for name, (_, entry) in ours.items()})
     return {
-        name: Tensor(name, entry.shape, entry.quant.name, _reader(config, name, file, entry))
+        name: Tensor(name, entry.shape, entry.quant.name, *_readers(config, name, file, entry))
         for name, (file, entry) in ours.items()
     }
 
 
-def _reader(config: ModelConfig, name: str, file: GGUFFile, entry: Entry) -> Callable[[], Bytes]:
+def _readers(config: ModelConfig, name: str, file: GGUFFile, entry: Entry) -> tuple[Read, ReadRows]:
+    """What reads a tensor, and some of its rows."""
     heads = rotated_heads(name, config) if gguf_permutes(config) else None
     if heads is None:
-        return lambda: file.blocks(entry)
+        return lambda: file.blocks(entry), lambda which: file.rows(entry, which)
     rows = interleaved_to_halves(entry.shape[0], heads)
-    return lambda: file.blocks(entry)[rows]
+    return lambda: file.blocks(entry)[rows], lambda which: file.rows(entry, rows[which])
 
 
 def _template(path: Path, fields: LazyFields) -> str | None:
@@ -104,18 +107,25 @@ def _template(path: Path, fields: LazyFields) -> str | None:
 
 
 def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
-    ids = dict.fromkeys(fields[key] for key in (f"tokenizer.ggml.{name}" for name in STOP_KEYS) if key in fields)
+    ids = [fields[key] for key in (f"tokenizer.ggml.{name}" for name in STOP_KEYS) if key in fields]
     if not all(isinstance(id, int) for id in ids):
-        raise FormatError(f"{path}: an end-of-text id is not a whole number: {list(ids)}; convert the model again")
-    return tuple(ids)
+        raise FormatError(f"{path}: an end-of-text id is not a whole number: {str(ids)[:60]}; convert the model again")
+    return tuple(dict.fromkeys(ids))
 
 
-def _sampling_keys() -> Iterator[tuple[str, str]]:
-    return ((ours, f"general.sampling.{theirs}") for ours, theirs in SAMPLING_KEYS.items())
+def _sampling(path: Path, fields: LazyFields) -> dict[str, float]:
+    keys = ((ours, f"general.sampling.{theirs}") for ours, theirs in SAMPLING_KEYS.items())
+    return {ours: number(path, key, fields[key]) for ours, key in keys if key in fields}
 
 
 def _is_vocabulary(fields: LazyFields, key: str) -> bool:
     return key.startswith("tokenizer.") and (fields.is_array(key) or key == "tokenizer.chat_template")
+
+
+def _told(fields: LazyFields, key: str) -> Any:
+    """A field's value; of a long list, how long it is."""
+    length = fields.length(key)
+    return fields[key] if length <= _MAX_TOLD else f"a list of {length:,}"
 
 
 def _tokenizer_loader(fields: Mapping[str, Any]) -> Callable[[], Tokenizer] | None:

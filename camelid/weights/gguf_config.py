@@ -145,13 +145,13 @@ class _Keys:
     def whole(self, key: str, default: int | None = None) -> int:
         value = self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise FormatError(f"{self.path}: {self.prefix}{key} must be a whole number, is {value!r}")
+            raise FormatError(f"{self.path}: {self.prefix}{key} must be a whole number, is {str(value)[:40]!r}")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
         value = self.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise FormatError(f"{self.path}: {self.prefix}{key} must be a number, is {value!r}")
+            raise FormatError(f"{self.path}: {self.prefix}{key} must be a number, is {str(value)[:40]!r}")
         return float(value)
 
     def refuse_others(self) -> None:
@@ -169,7 +169,7 @@ def _architecture(path: Path, fields: Mapping[str, Any]) -> Architecture:
     known = {row.gguf_name: row for row in ARCHITECTURES.values()}
     if name is None:
         raise FormatError(f"{path}: field general.architecture is missing; convert the model again")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UnsupportedError(f"{path}: architecture {str(name)!r} is not supported; {one_of(str(name), known)}")
     return known[name]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.model.config import ModelConfig
+from camelid.model.config import ModelConfig, shape_in
+from camelid.parsing import MAX_JSON, parse_json
 from camelid.weights.hf_config import number, read_config
 from camelid.weights.names import hf_name
+from camelid.weights.opened import cannot_read
 from camelid.weights.safetensors_file import Stored, read_safetensors
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
-_MAX_JSON = 1 << 28
 
 
 def open_hf(folder: Path) -> Weights:
@@ -32,7 +34,8 @@ def open_hf(folder: Path) -> Weights:
     """
     path = folder / "config.json"
     values = read_json(path)
-    config = read_config(path, values)
+    with shape_in(path):
+        config = read_config(path, values)
     found, files = _stored_tensors(folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     return Weights(
@@ -56,13 +59,15 @@ def read_json(path: Path) -> dict[str, Any]:
         MissingError: no such file. FormatError: no JSON object.
     """
     try:
-        if path.stat().st_size > _MAX_JSON:
+        if path.stat().st_size > MAX_JSON:
             raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for this file; fetch it again")
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise FormatError(f"{path}: not JSON; fetch it again or correct it") from None
+        values = parse_json(path.read_bytes())
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON that can be read ({error}); fetch it again or correct it") from None
     except OSError as error:
-        raise MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        raise cannot_read(path, error) from None
     if not isinstance(values, dict):
         raise FormatError(f"{path}: not a JSON object; fetch it again or correct it")
     return values
@@ -132,14 +137,16 @@ def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored])
         # transformers uses the embedding for a tied model, whatever lies in lm_head.
         _check_tied(folder, ours.get("embed_tokens"), ours.pop("lm_head.weight", None))
     check_tensors(folder, config, {name: tensor.shape for name, tensor in ours.items()})
-    return {name: Tensor(name, tensor.shape, tensor.quant(), tensor.rows) for name, tensor in ours.items()}
+    return {
+        name: Tensor(name, tensor.shape, tensor.quant(), tensor.rows, tensor.some_rows) for name, tensor in ours.items()
+    }
 
 
 def _check_tied(folder: Path, embedding: Stored | None, head: Stored | None) -> None:
     if embedding is None or head is None:
         return
     same = head.dtype == embedding.dtype and head.shape == embedding.shape
-    if not same or (head.data != embedding.data).any():
+    if not same or not np.array_equal(head.data, embedding.data):
         raise FormatError(
             f"{folder}: config.json ties the output to the embedding, but lm_head.weight differs from it; "
             "set tie_word_embeddings to false if the model was trained so"

@@ -39,6 +39,7 @@ _ONLY: dict[str, tuple[object, ...]] = {
     "add_cross_attention": (False,),
     "rope_interleaved": (False,),
 }
+_LARGEST = 3e38  # of a float32
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 
 
@@ -153,7 +154,8 @@ def number(path: Path, key: str, value: Any) -> float:
     Raises:
         FormatError: it is no finite number.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # nor NaN
+    if not fine:
         raise FormatError(f"{path}: {key} must be a number, is {str(value)[:40]!r}; correct the file")
     return float(value)
 

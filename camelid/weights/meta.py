@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.model.config import ModelConfig
+from camelid.model.config import ModelConfig, shape_in
 from camelid.weights.hf import read_json, tokenizer_loader
 from camelid.weights.meta_config import read_config
 from camelid.weights.names import interleaved_to_halves, meta_name, rotated_heads
@@ -50,11 +50,13 @@ def open_meta(folder: Path) -> Weights:
             raise FormatError(f"{folder}: lacks {name}; {_AGAIN}")
     tied = _same_bytes(parts["output.weight"], parts["tok_embeddings.weight"])
     ffn_dim = parts["layers.0.feed_forward.w1.weight"].shape[0]
-    config = read_config(path, values, parts["output.weight"].shape[0], ffn_dim, tied)
+    with shape_in(path):
+        config = read_config(path, values, parts["output.weight"].shape[0], ffn_dim, tied)
     if tied:
         del parts["output.weight"]
     extras = read_json(folder / EXTRAS) if (folder / EXTRAS).exists() else {}
-    config = _with_extras(folder / EXTRAS, config, extras)
+    with shape_in(folder / EXTRAS):
+        config = _with_extras(folder / EXTRAS, config, extras)
     return Weights(
         path=folder,
         format="meta",
@@ -73,6 +75,10 @@ class _Joined:
 
     def __init__(self, dtype: str, shape: tuple[int, ...], parts: Sequence[Stored], axis: int) -> None:
         self.dtype, self.shape, self.parts, self.axis = dtype, shape, parts, axis
+
+    def head(self) -> Bytes:
+        """The first rows, where that is quick to say."""
+        return self.parts[0].some_rows(slice(8)) if len(self.parts) == 1 else self.rows()
 
     def rows(self) -> Bytes:
         """The bytes as (rows, bytes per row); a vector is one row."""
@@ -145,8 +151,7 @@ def _same_bytes(one: _Joined, other: _Joined) -> bool:
     """Whether two tensors are equal; the first rows tell nearly always."""
     if one.shape != other.shape or one.dtype != other.dtype or len(one.shape) != 2:
         return False
-    first, second = one.rows(), other.rows()
-    return np.array_equal(first[:8], second[:8]) and np.array_equal(first, second)
+    return np.array_equal(one.head(), other.head()) and np.array_equal(one.rows(), other.rows())
 
 
 def _with_extras(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> ModelConfig:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
+from camelid.model.config import shape_in
+from camelid.model.rope import inverse_frequencies
+from camelid.weights.opened import cannot_read
 from camelid.weights.weights import Weights
 
 __all__ = ["Weights", "open_weights"]
@@ -55,12 +60,23 @@ def open_weights(path: Path | str) -> Weights:
         UnsupportedError: a model with arithmetic or storage that camelid does not do.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingError(f"{path}: no such file or folder; check the path, or fetch the model: camelid pull NAME")
     try:
-        return _open_folder(path) if path.is_dir() else _open_file(path)
+        if not path.exists():
+            raise MissingError(f"{path}: no such file or folder; check the path, or fetch the model: camelid pull NAME")
+        weights = _open_folder(path) if path.is_dir() else _open_file(path)
+        _check_rope(weights)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise MissingError(_one_line(str(cannot_read(path, error)))) from None
     except CamelidError as error:
         raise type(error)(_one_line(str(error))) from None
+    return weights
+
+
+def _check_rope(weights: Weights) -> None:
+    """Refuse constants that turn positions into no numbers."""
+    with shape_in(weights.path), np.errstate(all="ignore"):
+        if not np.isfinite(inverse_frequencies(weights.config)).all():
+            raise FormatError("model config: its rotary constants give frequencies that are no numbers")
 
 
 def _one_line(message: str) -> str:
