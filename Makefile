@@ -1,6 +1,7 @@
 # make chat   set up and talk with a small real model
 # make test   set up and run every test
 # make lint   style and types
+# make fuzz   20,000 damaged and hostile files of every format, each in bounded time and memory
 # make sanitize   the tests of the C++ parts under AddressSanitizer and UndefinedBehaviorSanitizer
 
 # The first Python here that is new enough; `make PYTHON=… chat` takes another.
@@ -10,13 +11,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
 
-.PHONY: chat test lint sanitize clean
+.PHONY: chat test fuzz lint sanitize clean
 
 chat: $(VENV)/.core
 	@$(BIN)/camelid chat --temperature 0
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -rs $(TESTS)
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

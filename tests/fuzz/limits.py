@@ -1,4 +1,4 @@
-"""Cases run in forked workers, within bounds on time and memory: what ends a worker is seen, and the next one goes on."""
+"""Cases run in forked workers, within bounds on time and memory; what ends a worker is seen, and the next goes on."""
 
 from __future__ import annotations
 
