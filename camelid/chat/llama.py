@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -23,7 +24,8 @@ from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.open import Weights
 
 if TYPE_CHECKING:
-    from camelid.chat.constrain import Constrainer, Constraint, Form
+    from camelid.chat.constrain import Constrainer, Form
+    from camelid.chat.forms import Constraint
 
 Prompt = str | Sequence[int]
 
@@ -265,8 +267,8 @@ class Llama:
             start, ids = len(context), [*context, *self.tokenizer.encode_segment(continuation)]
         if not 0 < start < len(ids):
             raise OptionError("loglikelihood: both the context and the continuation must have at least one token")
-        logprobs, greedy = self.engine.score(ids)
-        return Likelihood(float(logprobs[start - 1 :].sum()), bool(greedy[start - 1 :].all()), len(ids) - start)
+        logprobs, greedy = self.engine.score(ids, start)
+        return Likelihood(float(logprobs.sum()), bool(greedy.all()), len(ids) - start)
 
     def perplexity(self, text: str) -> Perplexity:
         """How surprised the model is by a text, read in windows of the whole context.
@@ -300,11 +302,17 @@ class Llama:
             raise OptionError(f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids")
         return ids
 
+    def close_forms(self) -> None:
+        """End the processes that constrain output; a request with a form that still runs fails."""
+        for constrainer in tuple(self._constrainers.values()):
+            constrainer.close()
+
     def _constrain(self, form: Form, stop_ids: tuple[int, ...]) -> Constraint:
         from camelid.chat.constrain import Constrainer
 
         if stop_ids not in self._constrainers:
-            self._constrainers[stop_ids] = Constrainer(self.tokenizer, stop_ids, self.config.vocab_size)
+            made = Constrainer(self.tokenizer, stop_ids, self.config.vocab_size)
+            self._constrainers.setdefault(stop_ids, made)  # several threads may come here
         return self._constrainers[stop_ids].start(form)
 
     def _params(self, params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
@@ -314,9 +322,11 @@ class Llama:
     def _request(
         self, ids: list[int], params: SamplingParams, stop_ids: tuple[int, ...], form: Form | None = None
     ) -> Request:
-        constraint = self._constrain(form, stop_ids) if form is not None else None
-        request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids, constraint=constraint)
+        request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids)
         self.engine.check(request)  # before the first piece is asked for, so that a mistake shows at once
+        if form is not None:  # last, since it may take long
+            request = replace(request, constraint=self._constrain(form, stop_ids))
+            self.engine.check(request)
         return request
 
     def _stream(self, request: Request, *, starts_text: bool = False) -> Iterator[Delta]:

@@ -181,7 +181,7 @@ class DraftModel:
                 guess = Guess(int(q.argmax()))
             else:
                 guess = Guess(sampling.draw(q, sequence.seed, sequence.sample, len(output), sampling.GUESS), q)
-            if wish.form is not None:
+            if wish.form is not None and sequence.n_ahead:
                 wish.form.push(guess.id)
         except CamelidError as error:  # nothing can be guessed here; what is wrong with the text itself is told later
             if isinstance(error, NumericsError) and wish.form is None:
@@ -189,7 +189,7 @@ class DraftModel:
             sequence.n_ahead = min(sequence.n_ahead, len(sequence.guesses))
             return False
         sequence.guesses.append(guess)
-        if guess.id in request.all_stop_ids or (wish.form is not None and wish.form.finished):
+        if guess.id in request.all_stop_ids or (wish.form is not None and sequence.n_ahead and wish.form.finished):
             sequence.n_ahead = min(sequence.n_ahead, len(sequence.guesses) - 1)
             return False
         return len(sequence.guesses) < wish.n

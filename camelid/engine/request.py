@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from camelid.options import Options
+
+if TYPE_CHECKING:
+    from camelid.engine.readers import Reader
 
 Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
 
@@ -47,7 +50,17 @@ class SamplingParams(Options):
 
 
 class Constraint(Protocol):
-    """Says which ids may come next; made above the engine, where text is known."""
+    """Says which ids may come next; made above the engine, where text is known.
+
+    What follows from a `push` may take its time; everything but `ready` and `slow` waits for it.
+    """
+
+    @property
+    def slow(self) -> bool:
+        """Whether that time is long, so that guessing ahead gains nothing."""
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether what follows from the last `push` is known, at the latest after so long."""
 
     @property
     def finished(self) -> bool:
@@ -65,12 +78,16 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A prompt as ids, how to sample, which ids end the answer, and the form it must have."""
+    """A prompt as ids, how to sample, which ids end the answer, and the form it must have.
+
+    With a `reader` nothing is written: it takes what it wants of the prompt, and the request is done.
+    """
 
     ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: tuple[int, ...] = ()
     constraint: Constraint | None = None
+    reader: Reader | None = None
 
     @property
     def all_stop_ids(self) -> set[int]:

@@ -16,7 +16,7 @@ from camelid.errors import CamelidError, ContextError, OptionError, ResourceErro
 
 Headers = Mapping[str, str]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_PARAMETER = re.compile(r"([a-z][a-z0-9_.]*): ")
+_PARAMETER = re.compile(r'([a-z](?:[\w.$-]|\[\d+\]|\["(?:[^"\\]|\\.)*"\])*): ', re.ASCII)
 
 
 class ApiError(CamelidError):

@@ -49,6 +49,10 @@ class Tokenizer:
         special = {vocabulary.pieces[id]: id for id, kind in enumerate(vocabulary.types) if kind in (CONTROL, UNKNOWN)}
         self.special_ids: Mapping[str, int] = MappingProxyType(special)
 
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[Vocabulary]]:
+        """Another process builds it anew."""
+        return type(self), (self._vocabulary,)
+
     @classmethod
     def open(cls, path: Path | str) -> Tokenizer:
         """The tokenizer of a file (tokenizer.json, SentencePiece model, tiktoken ranks) or of a folder with one.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Request, SamplingParams
 from camelid.engine.sampling import distribution
-from camelid.errors import NumericsError, OptionError, ResourceError
+from camelid.errors import NumericsError, OptionError
 from tests.engine.backends import OracleBackend, tiny_backend
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
@@ -188,6 +188,11 @@ class Pattern:
     def push(self, id: int) -> None:
         assert id in (self.sets[self.at] or ())
         self.at += 1
+
+    slow = False
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        return True
 
     def fork(self) -> Pattern:
         return Pattern(self.sets, self.at)
@@ -385,12 +390,14 @@ def test_a_cache_smaller_than_the_context_is_refused():
         Engine(OracleBackend(), EngineOptions(context=64, cache_tokens=32))
 
 
-def test_reading_beside_a_full_cache_is_refused():
+def test_reading_beside_a_full_cache_waits_for_room_as_others_do():
     engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
-    next(stream := engine.stream(request(range(40), max_tokens=8)))
-    with pytest.raises(ResourceError, match="no room"):
-        engine.score(list(range(40)))
+    alone = engine.score(list(range(40)))
+    next(stream := engine.stream(request(range(1, 41), max_tokens=8)))
+    beside = engine.score(list(range(40)))
     assert len(list(stream)) == 7
+    np.testing.assert_array_equal(beside, alone)
+    assert engine.pages.n_available == engine.pages.n_pages
 
 
 def test_stop_ids_outside_the_vocabulary_do_no_harm():

@@ -56,6 +56,11 @@ class Opening:
         self.inner.push(id)
         self.ids = self.ids[1:]
 
+    slow = False
+
+    def ready(self, seconds=0.0):
+        return True
+
     def fork(self):
         return Opening(self.inner.fork(), self.ids)
 
@@ -283,6 +288,6 @@ def test_a_schema_that_is_not_done_is_refused_where_it_must_hold(client, says):
     ):
         with pytest.raises(openai.BadRequestError, match="not") as caught:
             ask(client, **{"tools": odd, **asked})
-        assert caught.value.param == "tools"
+        assert caught.value.param == "tools[0].function.parameters.not"
     says("Fine.")
     assert joined(ask(client, tools=odd, stream=True))[0]["text"] == "Fine."

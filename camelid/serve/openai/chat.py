@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -34,7 +35,10 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     """
     models: Models = request.app.state.models
     worker = models.get(body.model)
-    running = await asyncio.to_thread(_prepare, worker, body)
+    if body.may_have_form:
+        running = await worker.prepare(partial(_prepare, worker, body))
+    else:
+        running = await asyncio.to_thread(_prepare, worker, body)
     if body.stream:
         chunks = ChatChunks(head(worker, "chat.completion.chunk"), body.wants_usage)
         return EventStream(running.events(chunks, body.wants_usage))
@@ -98,7 +102,7 @@ def _form(
     if schema is not None and tools:
         raise OptionError("response_format: an answer after a form cannot call tools; set tool_choice to none")
     if schema is not None:
-        return "json", Form(json_schema=schema)
+        return "json", Form(json_schema=schema, place="response_format.json_schema.schema")
     if style is None:
         return None, None
     if body.tool_choice in (None, "auto"):

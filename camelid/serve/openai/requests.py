@@ -115,6 +115,11 @@ class ChatRequest(GenerationRequest):
         return value
 
     @property
+    def may_have_form(self) -> bool:
+        """Whether the answer may have to keep to a form."""
+        return self.tools is not None or not isinstance(self.response_format, TextFormat | None)
+
+    @property
     def limit(self) -> int | None:
         """Most tokens to write."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
