@@ -31,7 +31,8 @@ class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
     Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share
-    a scale), in the last layer and where `activation_bits` asks for them: whole numbers all. BF16 and F32 meet float32.
+    a scale), for the first 64 positions of a text, in the last layer and where `activation_bits` asks for them: whole
+    numbers all. BF16 and F32 meet float32.
     F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor multiplies those;
     `dtype="float32"` leaves it as it is. Keys and values are float16; where the processor multiplies BF16, and neither
     weights nor `activation_bits` ask for more, attention's queries, keys, powers and values are BF16.
