@@ -228,7 +228,8 @@ class Llama:
         logits = self.engine.last_logits(ids)
         raw = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical=1.0)
         probabilities = distribution(logits, params or raw, ids)
-        order = np.argsort(-probabilities, kind="stable")[:n]
+        order = np.argsort(-probabilities, kind="stable")
+        order = order[~np.isin(order, self.engine.backend.absent)][:n]
         cumulative = np.cumsum(probabilities[order])
         with np.errstate(divide="ignore"):
             logs = np.log(probabilities[order])

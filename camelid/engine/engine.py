@@ -102,7 +102,7 @@ class Engine:
         for id in request.ids:
             if not 0 <= id < vocab_size:
                 raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids")
-        sampling.check(params, vocab_size)
+        sampling.check(params, vocab_size, self.backend.absent)
         if request.constraint is not None and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
             raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")
@@ -359,7 +359,7 @@ def _likeliest(
     if not n:
         return ()
     n = min(n, len(logits))
-    ids = np.flatnonzero(logits >= np.partition(logits, -n)[-n])
+    ids = np.flatnonzero((logits >= np.partition(logits, -n)[-n]) & (logits > -np.inf))
     ranked = ids[np.argsort(-logits[ids], kind="stable")][:n].tolist()
     drawn = [0.0 if probabilities is None else probabilities[id] for id in ranked]
     return tuple(
