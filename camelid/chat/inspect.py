@@ -37,7 +37,7 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
         "cache_bytes_per_token": 2 * 2 * config.n_layers * config.kv_dim,  # keys and values of 16 bits
         "stop_ids": sorted({*weights.stop_ids, *_own_end(weights)}),
         "chat_format": chat_format_name(weights),
-        "sampling": dict(weights.sampling),
+        "sampling": _sampling(weights),
         "tokenizer": _tokenizer(weights),
         "files": [{"name": file.name, "bytes": file.stat().st_size} for file in weights.files],
         "hashes": {file.name: _hash(file) for file in weights.files} if hashes else {},
@@ -52,6 +52,12 @@ def chat_format_name(weights: Weights) -> str | None:
         return choose_format(weights.tokenizer, weights.chat_template, None).name
     except CamelidError as error:
         return f"unusable: {error}"
+
+
+def _sampling(weights: Weights) -> dict[str, Any]:
+    """What the files recommend; a bias of minus infinity, which JSON does not have, is the list of banned ids."""
+    bias = weights.sampling.get("logit_bias")
+    return {**weights.sampling, **({} if bias is None else {"logit_bias": {"-inf": sorted(bias)}})}
 
 
 def _own_end(weights: Weights) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.answer import Answer, collect
+from camelid.chat.recommended import recommended
 from camelid.chat.results import Delta, Generation, Likelihood, NextTable, NextToken, Perplexity, Usage
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
@@ -63,8 +64,8 @@ class Llama:
 
     @cached_property
     def params(self) -> SamplingParams:
-        """The sampling defaults: the model's own recommendation where its files hold one."""
-        return SamplingParams(**self.weights.sampling)
+        """The sampling defaults: the model's own recommendation where its files hold one that can be used."""
+        return recommended(self.weights, self.engine.backend.absent)
 
     @overload
     def generate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
 from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import dequantise_rows
+from camelid.weights.sampling_files import from_gguf
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 ROPE_FREQS = "rope_freqs.weight"
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-SAMPLING_KEYS = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
 _Found = dict[str, tuple[GGUFFile, Entry]]
 
 
@@ -46,7 +46,7 @@ def open_gguf(path: Path) -> Weights:
         tensors=_our_tensors(path, config, found),
         chat_template=_template(path, fields),
         stop_ids=_stop_ids(path, fields),
-        sampling={ours: float(fields[key]) for ours, key in _sampling_keys() if key in fields},
+        sampling=from_gguf(path, fields),
         metadata={key: fields[key] for key in fields if not _is_vocabulary(fields, key)},
         files=tuple(part.path for part in parts),
         load_tokenizer=_tokenizer_loader(fields),
@@ -108,10 +108,6 @@ def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
     if not all(isinstance(id, int) for id in ids):
         raise FormatError(f"{path}: an end-of-text id is not a whole number: {list(ids)}; convert the model again")
     return tuple(ids)
-
-
-def _sampling_keys() -> Iterator[tuple[str, str]]:
-    return ((ours, f"general.sampling.{theirs}") for ours, theirs in SAMPLING_KEYS.items())
 
 
 def _is_vocabulary(fields: LazyFields, key: str) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.errors import FormatError, MissingError, UnsupportedError
 from camelid.model.config import ModelConfig
-from camelid.weights.hf_config import number, read_config
+from camelid.weights.hf_config import read_config
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import Stored, read_safetensors
+from camelid.weights.sampling_files import from_generation_config
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _MAX_JSON = 1 << 28
 
@@ -42,7 +42,7 @@ def open_hf(folder: Path) -> Weights:
         tensors=_our_tensors(folder, config, found),
         chat_template=_template(folder),
         stop_ids=_stop_ids(folder, values, generation),
-        sampling=_sampling(folder / "generation_config.json", generation),
+        sampling=from_generation_config(folder / "generation_config.json", generation),
         metadata=values,
         files=(path, *files),
         load_tokenizer=tokenizer_loader(folder),
@@ -173,7 +173,3 @@ def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
             raise FormatError(f"{folder}: eos_token_id must be whole numbers, is {str(value)[:40]}; correct the file")
         ids |= dict.fromkeys(id for id in listed if id >= 0)
     return tuple(ids)
-
-
-def _sampling(path: Path, generation: Mapping[str, Any]) -> dict[str, float]:
-    return {key: number(path, key, generation[key]) for key in _SAMPLING if generation.get(key) is not None}

@@ -11,6 +11,7 @@ from camelid.tokens.save import save_tokenizer
 from camelid.weights.hf_config import write_config
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import plan_shards, shard_names, write_header
+from camelid.weights.sampling_files import to_generation_config
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -78,9 +79,7 @@ def _end_ids(weights: Weights) -> dict[str, Any]:
 
 def _write_generation_config(folder: Path, weights: Weights) -> None:
     values = {key: value for key, value in _end_ids(weights).items() if value is not None}
-    if weights.sampling:
-        sampling = {key: int(value) if key == "top_k" else value for key, value in weights.sampling.items()}
-        values |= {"do_sample": sampling.get("temperature") != 0, **sampling}
+    values |= to_generation_config(folder, weights.sampling)
     if values:
         _write_json(folder / "generation_config.json", values)
 
