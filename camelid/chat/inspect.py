@@ -46,10 +46,10 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
 
 def chat_format_name(weights: Weights) -> str | None:
     """Where conversations get their form: `the model's own template`, or None if it brings none."""
-    if weights.chat_template is None or not weights.has_tokenizer:
+    if (weights.chat_template is None and not weights.named_templates) or not weights.has_tokenizer:
         return None
     try:
-        return choose_format(weights.tokenizer, weights.chat_template, None).name
+        return choose_format(weights.tokenizer, weights.chat_template, None, weights.named_templates).name
     except CamelidError as error:
         return f"unusable: {error}"
 

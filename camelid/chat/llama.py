@@ -54,7 +54,8 @@ class Llama:
         Raises:
             OptionError: the model brings no template and no format was named.
         """
-        return choose_format(self.tokenizer, self.weights.chat_template, self._chat_format_name)
+        weights = self.weights
+        return choose_format(self.tokenizer, weights.chat_template, self._chat_format_name, weights.named_templates)
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.errors import FormatError, UnsupportedError
 from camelid.model.config import ModelConfig
+from camelid.tokens.chat_templates import DEFAULT, GGUF_KEY, gguf_templates
 from camelid.weights.gguf_config import add_divisors, read_config
 from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
 from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads
@@ -39,12 +40,14 @@ def open_gguf(path: Path) -> Weights:
         raise UnsupportedError(f"{path}: a GGUF that holds a {str(kind)!r}, not a model")
     found = _tensors_of(parts)
     config = _config(path, fields, found)
+    templates = gguf_templates(path, fields)
     return Weights(
         path=path,
         format="gguf",
         config=config,
         tensors=_our_tensors(path, config, found),
-        chat_template=_template(path, fields),
+        chat_template=templates.pop(DEFAULT, None),
+        named_templates=templates,
         stop_ids=_stop_ids(path, fields),
         sampling=from_gguf(path, fields),
         metadata={key: fields[key] for key in fields if not _is_vocabulary(fields, key)},
@@ -96,13 +99,6 @@ def _reader(config: ModelConfig, name: str, file: GGUFFile, entry: Entry) -> Cal
     return lambda: file.blocks(entry)[rows]
 
 
-def _template(path: Path, fields: LazyFields) -> str | None:
-    template = fields.get("tokenizer.chat_template")
-    if template is not None and not isinstance(template, str):
-        raise FormatError(f"{path}: tokenizer.chat_template is not a text; convert the model again")
-    return template
-
-
 def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
     ids = dict.fromkeys(fields[key] for key in (f"tokenizer.ggml.{name}" for name in STOP_KEYS) if key in fields)
     if not all(isinstance(id, int) for id in ids):
@@ -111,7 +107,7 @@ def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
 
 
 def _is_vocabulary(fields: LazyFields, key: str) -> bool:
-    return key.startswith("tokenizer.") and (fields.is_array(key) or key == "tokenizer.chat_template")
+    return key.startswith("tokenizer.") and (fields.is_array(key) or key.startswith(GGUF_KEY))
 
 
 def _tokenizer_loader(fields: Mapping[str, Any]) -> Callable[[], Tokenizer] | None:

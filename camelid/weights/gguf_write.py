@@ -12,6 +12,7 @@ from camelid.errors import UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
+from camelid.tokens.chat_templates import GGUF_KEY, gguf_fields
 from camelid.weights.gguf import ROPE_FREQS, STOP_KEYS
 from camelid.weights.gguf_config import write_config
 from camelid.weights.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
@@ -86,9 +87,9 @@ def _fields(path: Path, weights: Weights) -> dict[str, Any]:
     fields |= {key: old[key] for key in old if key.startswith("general.") and key not in _OF_STORAGE}
     fields.setdefault("general.name", weights.path.stem)
     fields |= to_gguf(path, weights.sampling)
-    fields |= {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
-    if weights.chat_template is not None:
-        fields["tokenizer.chat_template"] = weights.chat_template
+    kept = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
+    fields |= {key: old[key] for key in kept} or _vocabulary(weights)
+    fields |= gguf_fields(weights.chat_template, weights.named_templates)
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}
 
 

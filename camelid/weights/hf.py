@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.errors import FormatError, MissingError, UnsupportedError
 from camelid.model.config import ModelConfig
+from camelid.tokens.chat_templates import DEFAULT, folder_templates
 from camelid.weights.hf_config import read_config
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import Stored, read_safetensors
@@ -34,13 +35,15 @@ def open_hf(folder: Path) -> Weights:
     values = read_json(path)
     config = read_config(path, values)
     found, files = _stored_tensors(folder)
+    templates = folder_templates(folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     return Weights(
         path=folder,
         format="hf",
         config=config,
         tensors=_our_tensors(folder, config, found),
-        chat_template=_template(folder),
+        chat_template=templates.pop(DEFAULT, None),
+        named_templates=templates,
         stop_ids=_stop_ids(folder, values, generation),
         sampling=from_generation_config(folder / "generation_config.json", generation),
         metadata=values,
@@ -144,23 +147,6 @@ def _check_tied(folder: Path, embedding: Stored | None, head: Stored | None) -> 
             f"{folder}: config.json ties the output to the embedding, but lm_head.weight differs from it; "
             "set tie_word_embeddings to false if the model was trained so"
         )
-
-
-def _template(folder: Path) -> str | None:
-    """The chat template: chat_template.jinja, else tokenizer_config.json's (a text, or a list of named ones)."""
-    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise FormatError(f"{file}: not UTF-8 text; fetch it again") from None
-    template = read_json(config).get("chat_template") if config.exists() else None
-    if isinstance(template, list):
-        named = {row.get("name"): row.get("template") for row in template if isinstance(row, Mapping)}
-        template = named.get("default", next(iter(named.values()), None))
-    if not isinstance(template, str | None):
-        raise FormatError(f"{config}: chat_template is neither a text nor a list of named ones; correct the file")
-    return template
 
 
 def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
