@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.llama import Llama
+from camelid.engine.backend import without_absent
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.memory import available_bytes
 from camelid.errors import OptionError
@@ -239,7 +240,7 @@ class Flow:
         name = "embed_tokens" if config.ties_embeddings else "lm_head"
         slices = (slice(start, start + VOCABULARY_SLICE) for start in range(0, config.vocab_size, VOCABULARY_SLICE))
         parts = [reference.logits(config, {name: self._arrays.rows(name, part)}, hidden) for part in slices]
-        return np.concatenate(parts, axis=1)
+        return without_absent(np.concatenate(parts, axis=1), self.llama.engine.backend.absent)
 
 
 class Arrays(Mapping[str, Array]):

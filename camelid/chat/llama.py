@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.answer import Answer, collect
+from camelid.chat.recommended import recommended
 from camelid.chat.results import Delta, Generation, Likelihood, NextTable, NextToken, Perplexity, Usage
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
@@ -55,7 +56,8 @@ class Llama:
         Raises:
             OptionError: the model brings no template and no format was named.
         """
-        return choose_format(self.tokenizer, self.weights.chat_template, self._chat_format_name)
+        weights = self.weights
+        return choose_format(self.tokenizer, weights.chat_template, self._chat_format_name, weights.named_templates)
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -65,8 +67,8 @@ class Llama:
 
     @cached_property
     def params(self) -> SamplingParams:
-        """The sampling defaults: the model's own recommendation where its files hold one."""
-        return SamplingParams(**self.weights.sampling)
+        """The sampling defaults: the model's own recommendation where its files hold one that can be used."""
+        return recommended(self.weights, self.engine.backend.absent)
 
     @overload
     def generate(
@@ -230,7 +232,8 @@ class Llama:
         logits = self.engine.last_logits(ids)
         raw = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical=1.0)
         probabilities = distribution(logits, params or raw, ids)
-        order = np.argsort(-probabilities, kind="stable")[:n]
+        order = np.argsort(-probabilities, kind="stable")
+        order = order[~np.isin(order, self.engine.backend.absent)][:n]
         cumulative = np.cumsum(probabilities[order])
         with np.errstate(divide="ignore"):
             logs = np.log(probabilities[order])

@@ -38,7 +38,7 @@ def run(
         if row is None or row.jinja is None:
             written = [name for name, row in FORMATS.items() if row.jinja]
             raise OptionError(f"--chat-format: {chat_format!r} cannot be written; {one_of(chat_format, written)}")
-        weights = replace(weights, chat_template=row.jinja)
+        weights = replace(weights, chat_template=row.jinja, named_templates={})
     with progress_bar() as show:
         made = save_weights(
             weights,

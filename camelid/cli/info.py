@@ -51,7 +51,8 @@ def _show(found: dict[str, Any]) -> None:
         else "none",
         "stops at": ", ".join(str(id) for id in found["stop_ids"]) or "no id",
         "chat format": found["chat_format"] or "none in the files; name one with --chat-format",
-        "sampling": ", ".join(f"{name} {value:g}" for name, value in found["sampling"].items()) or "no recommendation",
+        "sampling": ", ".join(f"{name} {_short(value)}" for name, value in found["sampling"].items())
+        or "no recommendation",
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
@@ -60,3 +61,8 @@ def _show(found: dict[str, Any]) -> None:
         digest = f"  sha256 {found['hashes'][file['name']]}" if file["name"] in found["hashes"] else ""
         table.add_row("[dim]file[/]", f"{escape(file['name'])}  {file['bytes']:,} bytes{digest}")
     Console(highlight=False).print(table)
+
+
+def _short(value: Any) -> str:
+    """A number, or how many there are of what is not one."""
+    return f"{value:g}" if isinstance(value, int | float) else f"of {len(value)}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import _cpu
-from camelid.engine.backend import Batch, Span
+from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
 from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
@@ -50,6 +50,7 @@ class CpuBackend:
     """
 
     name = "cpu"
+    absent = ALL_ARE_TOKENS
     page_size = 16
     bytes_per_number = 2
 
@@ -116,7 +117,7 @@ class CpuBackend:
 
     def forward(self, batch: Batch) -> Array:
         """Logits of the wanted rows, (rows, V)."""
-        return self._run(batch, self.config.vocab_size)
+        return without_absent(self._run(batch, self.config.vocab_size), self.absent)
 
     def hidden(self, batch: Batch) -> Array:
         """The same pass, but hidden states after the final norm, (rows, D)."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camelid.engine.backend import Batch, Span, has_cuda
+from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, has_cuda, without_absent
 from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
 from camelid.errors import ResourceError
@@ -32,6 +32,7 @@ class TorchBackend:
     """
 
     name = "torch"
+    absent = ALL_ARE_TOKENS
 
     def __init__(self, model: LlamaTorch, page_size: int = 16) -> None:
         self.model, self.config, self.page_size = model.eval(), model.config, page_size
@@ -68,7 +69,7 @@ class TorchBackend:
 
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """Logits of the wanted rows, (rows, V)."""
-        return self._run(batch, self.model.logits)
+        return without_absent(self._run(batch, self.model.logits), self.absent)
 
     def hidden(self, batch: Batch) -> NDArray[np.float32]:
         """Hidden states of the wanted rows after the final norm, (rows, D)."""

@@ -116,7 +116,7 @@ class Engine:
         for id in request.ids:
             if not 0 <= id < vocab_size:
                 raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids")
-        sampling.check(params, vocab_size)
+        sampling.check(params, vocab_size, self.backend.absent)
         if request.constraint is not None and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
             raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")

@@ -133,7 +133,7 @@ def likeliest(
     if not n:
         return ()
     n = min(n, len(logits))
-    ids = np.flatnonzero(logits >= np.partition(logits, -n)[-n])
+    ids = np.flatnonzero((logits >= np.partition(logits, -n)[-n]) & (logits > -np.inf))
     ranked = ids[np.argsort(-logits[ids], kind="stable")][:n].tolist()
     drawn = [0.0 if probabilities is None else probabilities[id] for id in ranked]
     return tuple(

@@ -40,7 +40,7 @@ class SamplingParams(Options):
     seed: int | None = Field(None, ge=0, lt=2**63, description="Same seed, same text; drawn at random if left out.")
     n: int = Field(1, ge=1, le=1024, description="Samples from one reading of the prompt.")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; else up to the context.")
-    min_tokens: int = Field(0, ge=0, description="Do not stop before so many tokens.")
+    min_tokens: int = Field(0, ge=0, description="Do not stop before so many tokens, at no stop string either.")
     ignore_stop: bool = Field(False, description="Ban the ids by which the model ends its text.")
     stop: tuple[str, ...] = Field((), description="End before this text; may be given several times.")
     stop_ids: tuple[int, ...] = Field((), description="End at this id too; may be given several times.")

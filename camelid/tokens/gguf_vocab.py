@@ -10,7 +10,7 @@ from typing import Any
 from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.tokens.pretokenizers import name_of, splitter_named
 from camelid.tokens.sentencepiece_file import scores_of, sentencepiece_vocabulary
-from camelid.tokens.vocabulary import BYTE, NORMAL, UNKNOWN, USER, Kind, Vocabulary, protected
+from camelid.tokens.vocabulary import BYTE, NORMAL, UNKNOWN, UNUSED, USER, Kind, Vocabulary, protected
 
 PREFIX = "tokenizer.ggml."
 _KINDS: dict[str, Kind] = {"llama": "sentencepiece", "gpt2": "bpe"}
@@ -40,6 +40,9 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
         types = [NORMAL] * len(pieces)
     if not set(types) <= set(range(NORMAL, BYTE + 1)):
         raise FormatError(f"{PREFIX}token_type: a type outside {NORMAL} to {BYTE}; {_ADVICE}")
+    for id, piece in enumerate(pieces):  # what fills up an embedding; converters once called it user-defined
+        if piece.startswith("[PAD") and piece == f"[PAD{id}]" and types[id] in (NORMAL, USER):
+            types[id] = UNUSED
     shared: dict[str, Any] = {"extra": extra, "adds_eos": bool(fields.get(PREFIX + "add_eos_token", False))}
     if kind == "sentencepiece":
         return _read_sentencepiece(fields, pieces, types, roles, shared)

@@ -185,6 +185,15 @@ class Tokenizer:
         """The id of exactly this piece, control tokens included; None if there is none."""
         return self._ids.get(piece)
 
+    def absent_ids(self, size: int) -> NDArray[np.int64]:
+        """Ids below `size` that are no token: those beyond the vocabulary, and unused pieces in it, in order.
+
+        Embeddings are padded to round numbers of rows, and files name the rows that are left over (`[PAD435]`).
+        """
+        types = np.asarray(self._vocabulary.types[:size])
+        beyond = np.arange(len(types), size, dtype=np.int64)
+        return np.concatenate([np.flatnonzero(types == UNUSED).astype(np.int64), beyond])
+
     def to_gguf(self) -> dict[str, Any]:
         """The `tokenizer.ggml.*` fields of a GGUF file.
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.errors import FormatError, UnsupportedError
 from camelid.model.config import ModelConfig, shape_in
+from camelid.tokens.chat_templates import DEFAULT, GGUF_KEY, gguf_templates
 from camelid.weights.gguf_config import add_divisors, read_config
 from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
-from camelid.weights.hf_config import number
 from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads
 from camelid.weights.quants import dequantise_rows
+from camelid.weights.sampling_files import from_gguf
 from camelid.weights.tensor import Read, ReadRows, Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 ROPE_FREQS = "rope_freqs.weight"
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-SAMPLING_KEYS = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
 _MAX_TOLD = 10_000  # items of a list
 _Found = dict[str, tuple[GGUFFile, Entry]]
 
@@ -40,14 +40,16 @@ def open_gguf(path: Path) -> Weights:
         raise UnsupportedError(f"{path}: a GGUF that holds a {str(kind)!r}, not a model")
     found = _tensors_of(parts)
     config = _config(path, fields, found)
+    templates = gguf_templates(path, fields)
     return Weights(
         path=path,
         format="gguf",
         config=config,
         tensors=_our_tensors(path, config, found),
-        chat_template=_template(path, fields),
+        chat_template=templates.pop(DEFAULT, None),
+        named_templates=templates,
         stop_ids=_stop_ids(path, fields),
-        sampling=_sampling(path, fields),
+        sampling=from_gguf(path, fields),
         metadata={key: _told(fields, key) for key in fields if not _is_vocabulary(fields, key)},
         files=tuple(part.path for part in parts),
         load_tokenizer=_tokenizer_loader(fields),
@@ -99,13 +101,6 @@ def _readers(config: ModelConfig, name: str, file: GGUFFile, entry: Entry) -> tu
     return lambda: file.blocks(entry)[rows], lambda which: file.rows(entry, rows[which])
 
 
-def _template(path: Path, fields: LazyFields) -> str | None:
-    template = fields.get("tokenizer.chat_template")
-    if template is not None and not isinstance(template, str):
-        raise FormatError(f"{path}: tokenizer.chat_template is not a text; convert the model again")
-    return template
-
-
 def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
     ids = [fields[key] for key in (f"tokenizer.ggml.{name}" for name in STOP_KEYS) if key in fields]
     if not all(isinstance(id, int) for id in ids):
@@ -113,13 +108,8 @@ def _stop_ids(path: Path, fields: LazyFields) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def _sampling(path: Path, fields: LazyFields) -> dict[str, float]:
-    keys = ((ours, f"general.sampling.{theirs}") for ours, theirs in SAMPLING_KEYS.items())
-    return {ours: number(path, key, fields[key]) for ours, key in keys if key in fields}
-
-
 def _is_vocabulary(fields: LazyFields, key: str) -> bool:
-    return key.startswith("tokenizer.") and (fields.is_array(key) or key == "tokenizer.chat_template")
+    return key.startswith("tokenizer.") and (fields.is_array(key) or key.startswith(GGUF_KEY))
 
 
 def _told(fields: LazyFields, key: str) -> Any:

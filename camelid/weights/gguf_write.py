@@ -12,12 +12,14 @@ from camelid.errors import UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
-from camelid.weights.gguf import ROPE_FREQS, SAMPLING_KEYS, STOP_KEYS
+from camelid.tokens.chat_templates import GGUF_KEY, gguf_fields
+from camelid.weights.gguf import ROPE_FREQS, STOP_KEYS
 from camelid.weights.gguf_config import write_config
 from camelid.weights.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
 from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS
+from camelid.weights.sampling_files import to_gguf
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -35,7 +37,7 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
         UnsupportedError: GGUF cannot hold the model's vocabulary or one of its fields.
     """
     config, tensors = weights.config, weights.tensors
-    fields = _fields(weights)
+    fields = _fields(path, weights)
     extra = _frequencies(config)
     rows = {ROPE_FREQS: (extra.shape, "F32", extra.nbytes)} if extra is not None else {}
     rows |= {gguf_name(name, config): (t.shape, t.quant, t.nbytes) for name, t in tensors.items()}
@@ -70,7 +72,7 @@ def _frequencies(config: ModelConfig) -> np.ndarray | None:
     return np.ascontiguousarray(divisors(config), "<f4")
 
 
-def _fields(weights: Weights) -> dict[str, Any]:
+def _fields(path: Path, weights: Weights) -> dict[str, Any]:
     """All fields of the file: what the model is, how it is stored, its vocabulary and template."""
     old = weights.gguf_fields
     kinds: dict[str, int] = {}
@@ -84,13 +86,10 @@ def _fields(weights: Weights) -> dict[str, Any]:
         fields["general.quantization_version"] = _QUANTIZATION_VERSION
     fields |= {key: old[key] for key in old if key.startswith("general.") and key not in _OF_STORAGE}
     fields.setdefault("general.name", weights.path.stem)
-    for ours, theirs in SAMPLING_KEYS.items():
-        if ours in weights.sampling:
-            value = weights.sampling[ours]
-            fields[f"general.sampling.{theirs}"] = int(value) if ours == "top_k" else value
-    fields |= {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
-    if weights.chat_template is not None:
-        fields["tokenizer.chat_template"] = weights.chat_template
+    fields |= to_gguf(path, weights.sampling)
+    kept = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
+    fields |= {key: old[key] for key in kept} or _vocabulary(weights)
+    fields |= gguf_fields(weights.chat_template, weights.named_templates)
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}
 
 

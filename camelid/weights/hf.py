@@ -11,10 +11,12 @@ import numpy as np
 from camelid.errors import FormatError, MissingError, UnsupportedError
 from camelid.model.config import ModelConfig, shape_in
 from camelid.parsing import MAX_JSON, parse_json
-from camelid.weights.hf_config import number, read_config
+from camelid.tokens.chat_templates import DEFAULT, folder_templates
+from camelid.weights.hf_config import read_config
 from camelid.weights.names import hf_name
 from camelid.weights.opened import cannot_read
 from camelid.weights.safetensors_file import Stored, read_safetensors
+from camelid.weights.sampling_files import from_generation_config
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -37,15 +38,17 @@ def open_hf(folder: Path) -> Weights:
     with shape_in(path):
         config = read_config(path, values)
     found, files = _stored_tensors(folder)
+    templates = folder_templates(folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     return Weights(
         path=folder,
         format="hf",
         config=config,
         tensors=_our_tensors(folder, config, found),
-        chat_template=_template(folder),
+        chat_template=templates.pop(DEFAULT, None),
+        named_templates=templates,
         stop_ids=_stop_ids(folder, values, generation),
-        sampling=_sampling(folder / "generation_config.json", generation),
+        sampling=from_generation_config(folder / "generation_config.json", generation),
         metadata=values,
         files=(path, *files),
         load_tokenizer=tokenizer_loader(folder),
@@ -153,23 +156,6 @@ def _check_tied(folder: Path, embedding: Stored | None, head: Stored | None) -> 
         )
 
 
-def _template(folder: Path) -> str | None:
-    """The chat template: chat_template.jinja, else tokenizer_config.json's (a text, or a list of named ones)."""
-    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise FormatError(f"{file}: not UTF-8 text; fetch it again") from None
-    template = read_json(config).get("chat_template") if config.exists() else None
-    if isinstance(template, list):
-        named = {row.get("name"): row.get("template") for row in template if isinstance(row, Mapping)}
-        template = named.get("default", next(iter(named.values()), None))
-    if not isinstance(template, str | None):
-        raise FormatError(f"{config}: chat_template is neither a text nor a list of named ones; correct the file")
-    return template
-
-
 def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
     """Every eos id that config.json or generation_config.json names."""
     ids: dict[int, None] = {}
@@ -180,7 +166,3 @@ def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
             raise FormatError(f"{folder}: eos_token_id must be whole numbers, is {str(value)[:40]}; correct the file")
         ids |= dict.fromkeys(id for id in listed if id >= 0)
     return tuple(ids)
-
-
-def _sampling(path: Path, generation: Mapping[str, Any]) -> dict[str, float]:
-    return {key: number(path, key, generation[key]) for key in _SAMPLING if generation.get(key) is not None}

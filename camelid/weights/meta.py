@@ -63,6 +63,7 @@ def open_meta(folder: Path) -> Weights:
         config=config,
         tensors=_our_tensors(folder, config, parts),
         chat_template=extras.get("chat_template"),
+        named_templates=extras.get("named_templates", {}),
         stop_ids=tuple(extras.get("stop_ids", ())),
         metadata=values,
         files=(path, *files),
@@ -156,8 +157,15 @@ def _same_bytes(one: _Joined, other: _Joined) -> bool:
 
 def _with_extras(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> ModelConfig:
     context, factor = extras.get("context", config.context), extras.get("rope_factor")
-    template, stop_ids = extras.get("chat_template"), extras.get("stop_ids", [])
-    fine = isinstance(template, str | None) and isinstance(stop_ids, list) and all(type(id) is int for id in stop_ids)
+    template, stop_ids, named = (
+        extras.get("chat_template"),
+        extras.get("stop_ids", []),
+        extras.get("named_templates", {}),
+    )
+    fine = (
+        isinstance(template, str | None) and isinstance(named, dict) and all(isinstance(t, str) for t in named.values())
+    )
+    fine = fine and isinstance(stop_ids, list) and all(type(id) is int for id in stop_ids)
     if not fine or not isinstance(factor, float | int | None):
         raise FormatError(f"{path}: chat_template, stop_ids or rope_factor is of the wrong kind; delete or correct it")
     config = replace(config, context=context)

@@ -110,7 +110,7 @@ def test_writes_end_ids_sampling_and_template(tmp_path: Path) -> None:
     assert (found.chat_template, found.stop_ids, found.sampling) == (
         "{{ 1 }}",
         (2, 9),
-        {"temperature": 0.6, "top_k": 40},
+        {"temperature": 0.6, "top_k": 40, "top_p": 1.0},  # left out, so transformers takes 1
     )
     assert found.has_tokenizer
     assert json.loads((tmp_path / "m/generation_config.json").read_text())["do_sample"] is True
