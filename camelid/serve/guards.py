@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 BODY_SECONDS = 60  # for a request's body to arrive
 MOST_DISCARDED = 2**26  # bytes of a body that is too large, read before it is refused
+MOST_DIGITS = 20  # of a Content-Length
 OPEN_PATHS = ("/health", "/login")  # and what lies under STATIC: no key is asked for
 STATIC = "/static/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -130,6 +131,8 @@ class Guards:
             ApiError: it is too large, or takes too long.
         """
         limit, declared = self.options.max_body_bytes, headers.get(b"content-length", b"")
+        if len(declared) > MOST_DIGITS:
+            raise ApiError(400, f"Content-Length: has {len(declared)} digits", "bad_request")
         n_declared = int(declared) if declared.isdigit() else 0
         n_bytes, parts, more = 0, [], n_declared <= limit or b"expect" not in headers
         try:
