@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST_HELD = 4096  # pieces that a slow reader may be behind, beyond what the connection's own buffers hold
-RETRY_SECONDS = 2  # after which a client that found the queue full may come again
+RETRY_SECONDS = 2  # after which a client that found the queue full may try again
 _Item = Delta | CamelidError | None  # None: the answer is complete
 
 
@@ -163,7 +163,7 @@ class Worker:
             self._counts.outcomes["refused"] += 1
             raise ApiError(
                 429,
-                f"model {self.name!r} has {len(self._open)} requests already; come again in {RETRY_SECONDS} seconds",
+                f"model {self.name!r} has {len(self._open)} requests already; try again in {RETRY_SECONDS} seconds",
                 "queue_full",
                 headers={"Retry-After": str(RETRY_SECONDS)},
             )

@@ -9,7 +9,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
 from camelid.serve.pages import panel, views
-from camelid.serve.pages.shell import MEDIA_TYPES, render, static_files, static_version
+from camelid.serve.pages.shell import MEDIA_TYPES, asset, render, static_files, static_version
+from camelid.serve.root import link
 
 EXAMPLES = (
     "Explain in three sentences why the sky is blue.",
@@ -33,7 +34,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def home() -> RedirectResponse:
     """The first page."""
-    return RedirectResponse("/chat")
+    return RedirectResponse(link("/chat"))
 
 
 @router.get("/chat")
@@ -84,4 +85,4 @@ async def static(version: str, name: str) -> Response:
 @router.get("/favicon.ico")
 async def favicon() -> RedirectResponse:
     """For browsers that ask without reading the page."""
-    return RedirectResponse(f"/static/{static_version()}/favicon.svg")
+    return RedirectResponse(asset("favicon.svg"))

@@ -4,6 +4,7 @@ import { call, Problem, stream } from "./api.js";
 import { copy } from "./copy.js";
 import { follow, toEnd } from "./follow.js";
 import * as messages from "./messages.js";
+import { link } from "./root.js";
 import * as settings from "./settings.js";
 import * as side from "./side.js";
 
@@ -32,7 +33,7 @@ async function open() {
   if (!conversation) {
     const made = await call("POST", "", settings.chosen());
     conversation = made.id;
-    history.replaceState(null, "", `/chat/${conversation}`);
+    history.replaceState(null, "", link(`/chat/${conversation}`));
   }
   return conversation;
 }
@@ -201,7 +202,7 @@ $("show-keys").addEventListener("click", () => keys.showModal());
 document.addEventListener("keydown", (event) => {
   const writes = /** @type {HTMLElement} */ (event.target).matches("input, textarea, select");
   if (event.key === "Escape" && answering) stop();
-  else if (event.altKey && event.code === "KeyN") location.assign("/chat");
+  else if (event.altKey && event.code === "KeyN") location.assign(link("/chat"));
   else if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
   else if (event.key === "/") question.focus();
   else if (event.key === "?") keys.showModal();
