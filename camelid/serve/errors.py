@@ -101,8 +101,8 @@ def invalid(errors: Sequence[Any], body: Any = None) -> ApiError:
     if first["type"] == "json_invalid":
         problem = first.get("ctx", {}).get("error", "")
         return ApiError(400, f"body: not valid JSON at character {first['loc'][-1]}: {problem}", "invalid_json")
-    if first["type"] == "unknown_field":
-        where = ".".join([*place, first["ctx"]["name"]])
+    if first["type"] in ("unknown_field", "extra_forbidden"):
+        where = ".".join([*place, first["ctx"]["name"]] if "ctx" in first else place)
         return ApiError(400, f"{where}: is not supported here; leave it out", "unsupported_parameter", where)
     where = ".".join(place) or "body"
     message = _problem(first)

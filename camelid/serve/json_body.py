@@ -39,10 +39,13 @@ def check_json(body: bytes, headers: dict[bytes, bytes]) -> None:
 
 
 def _check_kind(body: bytes, kind: str) -> None:
-    """Without a kind, and with the one that curl gives by itself, JSON is meant if it looks like it."""
+    """Without a kind, and with the one that curl gives by itself, JSON is meant if it looks like it. A page's form of
+    that kind cannot look so; one of text/plain could."""
     name = kind.partition(";")[0].strip()
     subtype = name.rpartition("/")[2]
-    if not name or subtype == "json" or subtype.endswith("+json") or body.lstrip(_SPACE)[:1] in (b"{", b"["):
+    if not name or subtype == "json" or subtype.endswith("+json"):
+        return
+    if name == "application/x-www-form-urlencoded" and body.lstrip(_SPACE)[:1] in (b"{", b"["):
         return
     raise ApiError(415, f"Content-Type: {name[:80]} is not supported; send application/json", "unsupported_type")
 

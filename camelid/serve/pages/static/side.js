@@ -1,9 +1,12 @@
 // The list of conversations: what can be done with the current one; and the columns that open and close.
 
 import { call, Problem } from "./api.js";
+import { composes } from "./composing.js";
 import { link } from "./root.js";
 
 const list = /** @type {HTMLElement} */ (document.getElementById("conversations"));
+const older = /** @type {HTMLElement} */ (document.getElementById("older"));
+const MORE = 100; // conversations at a time
 const template = /** @type {HTMLTemplateElement} */ (document.getElementById("row-template"));
 const title = /** @type {HTMLElement} */ (document.getElementById("title"));
 const confirmation = /** @type {HTMLDialogElement} */ (document.getElementById("confirm"));
@@ -36,6 +39,21 @@ function made(id) {
   return row;
 }
 
+/** Add the conversations that follow those that are listed. */
+async function loadOlder() {
+  const found = await call("GET", `?before=${older.dataset.before}&limit=${MORE + 1}`);
+  const first = list.children.length;
+  for (const { id, title } of found.slice(0, MORE)) {
+    if (list.querySelector(`[data-id="${id}"]`)) continue; // it has come up meanwhile
+    const row = made(id);
+    /** @type {HTMLElement} */ (row.querySelector("a")).textContent = title;
+    list.append(row);
+  }
+  older.dataset.before = found[Math.min(found.length, MORE) - 1]?.id;
+  /** @type {HTMLElement} */ (older.parentElement).hidden = found.length <= MORE;
+  list.children[first]?.querySelector("a")?.focus();
+}
+
 /** @param {string} text */
 function name(text) {
   title.textContent = text;
@@ -58,8 +76,9 @@ function rename(row) {
   };
   field.addEventListener("keydown", async (event) => {
     event.stopPropagation();
+    if (composes(event)) return;
     if (event.key === "Escape") close();
-    if (event.key !== "Enter" || event.isComposing) return;
+    if (event.key !== "Enter") return;
     const { title } = await call("PATCH", `/${row.dataset.id}`, { title: field.value.trim() });
     anchor.textContent = title;
     name(title);
@@ -84,6 +103,15 @@ async function remove(row) {
 
 /** @param {(problem: string) => void} tell where to say what went wrong */
 export function start(tell) {
+  older.addEventListener("click", async (event) => {
+    event.preventDefault();
+    try {
+      await loadOlder();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      tell(error.message);
+    }
+  });
   list.addEventListener("click", async (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest("button");
     const row = /** @type {HTMLElement | null} */ (button?.closest("li"));
