@@ -25,7 +25,7 @@ _TAKING = {
 _BODY = {
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "429": "Too many requests wait; come again after Retry-After seconds.",
+    "429": "Too many requests wait; try again after Retry-After seconds.",
     "503": "The server shuts down, or has no memory for this.",
 }
 

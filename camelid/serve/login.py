@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 
 from camelid.serve.keys import COOKIE, SESSION_SECONDS, Keys
 from camelid.serve.pages.shell import render
+from camelid.serve.root import ROOT, link
 
 WRONG_KEY_SECONDS = 1.0  # until a wrong key is answered
 
@@ -31,12 +32,13 @@ async def enter(request: Request) -> Response:
     if not keys.has(key):
         await asyncio.sleep(WRONG_KEY_SECONDS)
         return render(request, "login.html", status=401, next=next, is_wrong=True)
-    response = RedirectResponse(next, 303)
+    response = RedirectResponse(link(next), 303)
     response.set_cookie(
         COOKIE,
         keys.session(),
         max_age=SESSION_SECONDS,
         httponly=True,
+        path=ROOT.get() or "/",
         samesite="strict",
         secure=request.url.scheme == "https",
     )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "metrics.jsonl"
 _RECENT_STEPS = 50
+_MOST_STEPS, _LARGEST = 2**53, 1e100  # float64 counts so far; float32, which losses are in, ends at 3e38
 
 
 class TimeLeft:
@@ -178,9 +179,8 @@ class Metrics:
         try:
             values = json.loads(line)
             step = values["step"] if "event" not in values else values.get("step", 0)
-            if not isinstance(step, int):
-                raise ValueError(f"step is {step!r}")
-        except (ValueError, TypeError, KeyError, AttributeError):
+            _check(values, step)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise FormatError(f"{self.path}: line {self._lines}: neither a step nor an event; mend it") from None
         if "event" not in values:
             self._drop_from(step)
@@ -196,6 +196,8 @@ class Metrics:
         keep = len(steps)
         while keep and steps[keep - 1] >= step:
             keep -= 1
+        if keep == len(steps):  # nearly always; cutting nothing off would still copy each column
+            return
         for column in self.columns.values():
             del column[keep:]
 
@@ -203,7 +205,9 @@ class Metrics:
         before = len(self)
         for name, value in values.items():
             if isinstance(value, int | float) or value is None:
-                column = self.columns.setdefault(name, array("d", [math.nan]) * before)
+                if name not in self.columns:
+                    self.columns[name] = array("d", [math.nan]) * before
+                column = self.columns[name]
                 column.append(math.nan if value is None else value)
         for column in self.columns.values():
             if len(column) == before:
@@ -218,6 +222,22 @@ def read_metrics(folder: Path) -> Metrics:
         FormatError: a line is neither step nor event.
     """
     return Metrics(folder).read()
+
+
+def _check(values: Mapping[str, Any], step: Any) -> None:
+    """Whether plots and pages can work with a line's values.
+
+    Raises:
+        ValueError, OverflowError: they cannot.
+    """
+    event, steps = values.get("event", ""), values.get("steps", 0)
+    if not isinstance(event, str) or not all(isinstance(one, int) and 0 <= one < _MOST_STEPS for one in (step, steps)):
+        raise ValueError("event is no word, or a step no number of one")
+    numbers = [float(value) for value in values.values() if isinstance(value, int | float)]
+    if any(abs(number) > _LARGEST for number in numbers):
+        raise OverflowError("a number is too large")
+    if "unigram_entropy" in values:
+        float(values["unigram_entropy"])
 
 
 def _end_line(path: Path) -> None:

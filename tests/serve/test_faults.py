@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from camelid.serve import connection as connection_module
 from camelid.serve import guards
-from camelid.serve import server as server_module
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.worker import Worker
@@ -207,7 +207,7 @@ def test_a_slow_reader_holds_up_nobody_and_gets_all(server, worker):
 
 
 def test_connections_opened_and_left_are_closed_and_others_served(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 1)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 1)
     with contextlib.ExitStack() as stack:
         left = [stack.enter_context(connect(server)) for _ in range(300)]
         for connection in left[::3]:
@@ -220,7 +220,7 @@ def test_connections_opened_and_left_are_closed_and_others_served(server, monkey
 
 
 def test_a_head_that_drips_is_closed(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 0.5)
     with connect(server) as connection:
         closed = False
         for byte in head(server, 10):
@@ -241,7 +241,7 @@ def test_a_body_that_does_not_come_is_408(server, monkeypatch):
 
 
 def test_a_connection_serves_one_request_after_the_other_even_if_sent_at_once(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 0.3)
     with connect(server) as connection:
         content = json.dumps({**LONG, "max_tokens": 1000, "stream": True}).encode()
         connection.sendall((head(server, len(content)) + content) * 2)

@@ -269,7 +269,6 @@ REFUSED = [
     ("tools", {"tools": [TOOLS[1], TOOLS[1]]}, "two are named 'now'"),
     ("tool_choice", {"tool_choice": {"type": "function", "function": {"name": "later"}}}, "'later' is none"),
     ("response_format", {"response_format": {"type": "json_object"}}, "cannot call tools"),
-    ("stop", {"tool_choice": "required", "stop": "}"}, "the form alone says"),
 ]
 
 

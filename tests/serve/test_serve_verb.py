@@ -16,8 +16,12 @@ import urllib.request
 import pytest
 
 from camelid.errors import OptionError
+from camelid.serve.app import create_app
+from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions, is_loopback
-from camelid.serve.server import check_reach
+from camelid.serve.server import Server, check_reach
+from camelid.serve.worker import Worker
+from tests.serve.conftest import random_llama
 
 
 @contextlib.contextmanager
@@ -131,3 +135,17 @@ def test_others_need_a_key():
 )
 def test_what_is_loopback(host, ours):
     assert is_loopback(host) is ours
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN], ids=["a terminal", "nohup"])
+def test_a_terminal_that_is_closed_lets_requests_finish(smollm2_path, before):
+    app = create_app(Models([Worker("tiny", random_llama(smollm2_path))]))
+    server = Server(app, ServeOptions())
+    kept = signal.signal(signal.SIGHUP, before)
+    try:
+        with server.capture_signals():
+            now = signal.getsignal(signal.SIGHUP)
+        assert now == (server.handle_exit if before == signal.SIG_DFL else signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, kept)

@@ -55,13 +55,13 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
     """Everything up to the engine; a thread's work, since templates and forms may take their time."""
     llama, messages, tools = worker.llama, to_messages(body.messages), _tools(body)
     form_is = "tools" if body.response_format is None else "response_format"
-    with named({"form": form_is, "json_schema": form_is, "prompt": "messages", "tool_calls": "messages"}):
+    words = {"form": form_is, "json_schema": form_is, **dict.fromkeys(("prompt", "tool_calls", "text"), "messages")}
+    with named(words):
         params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
         style = llama.chat_format.tool_style if tools else None  # None though there are tools: encoding says why
         promise, form = _form(body, llama.tokenizer, tools, style)
-        if form is not None and (params.stop or params.stop_ids):
-            name = "stop" if params.stop else "stop_ids"
-            raise OptionError(f"{name}: the form alone says where the answer ends; leave one of them out")
+        if params.stop or params.stop_ids:
+            promise = None  # as at OpenAI's, the answer may end before its form does
         made = llama.chat_request(messages, params, form=form, tools=tools)
     found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
     shown = control_ids(llama.tokenizer, style) if style is not None else {}

@@ -56,7 +56,7 @@ class _Plan:
 def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
-    with named({"infill": "suffix"}):
+    with named({"infill": "suffix", "text": "prompt"}):
         params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
         if body.suffix is not None:
             assert isinstance(body.prompt, str)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from camelid.chat.llama import Llama
 from camelid.engine.readers import MeanHidden
+from camelid.serve.errors import ApiError
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
 from camelid.serve.openai.parameters import named
@@ -40,7 +41,10 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
 
 
 def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
-    with named({"prompt": "input"}):
+    width = llama.config.dim
+    if body.dimensions not in (None, width):
+        raise ApiError(400, f"dimensions: vectors of this model have {width} numbers; leave it out", None, "dimensions")
+    with named({"prompt": "input", "text": "input"}):
         inputs = [llama.prompt_ids(text) for text in body.inputs]
         for ids in inputs:
             check_fits(llama, ids)

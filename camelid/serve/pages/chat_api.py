@@ -27,6 +27,7 @@ from camelid.serve.worker import Worker
 from camelid.tokens.chat_format import Message as Turn
 
 MOST_CHARACTERS = 1_000_000  # of a message; far above any context
+LISTED, MOST_LISTED = 100, 1000  # conversations in one answer
 
 
 def same_origin(request: Request) -> None:
@@ -90,9 +91,11 @@ async def sampling_panel(it: With, model: str | None = None) -> list[panel.Field
 
 
 @router.get("/conversations")
-async def conversations(it: With) -> list[dict[str, Any]]:
-    """All conversations, the latest first."""
-    return [views.summary(conversation) for conversation in await it.store.conversations()]
+async def conversations(
+    it: With, before: str | None = None, limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = LISTED
+) -> list[dict[str, Any]]:
+    """Conversations, the latest first: the first ones, or those that follow the one with the id `before`."""
+    return [views.summary(conversation) for conversation in await it.store.conversations(before, limit)]
 
 
 @router.post("/conversations", status_code=201)
@@ -163,6 +166,15 @@ async def choose(it: With, id: str, message: int) -> dict[str, Any]:
     return views.whole(await it.store.tree(id))
 
 
+@router.post("/conversations/{id}/messages/{message}/follow", response_class=EventStream)
+async def follow(it: With, id: str, message: int) -> EventStream:
+    """Show an answer that was asked for before, from its beginning, and go on with it."""
+    tree = await it.store.tree(id)
+    kept = _get(tree, message, "assistant")
+    answering = it.answers.get(id, message)
+    return EventStream(_events(answering, tree, [answering.message]) if answering is not None else _told(tree, kept))
+
+
 @router.post("/conversations/{id}/messages/{message}/stop", status_code=204)
 async def stop(it: With, id: str, message: int) -> None:
     """End an answer where it is; its stream ends with `done`."""
@@ -219,6 +231,13 @@ async def _events(answering: Answering, tree: Tree, made: list[Message]) -> Asyn
             warned = True
             yield event({"type": "warning", "message": answering.warning})
     yield event({"type": "done", "message": _view(tree, answering.message)})
+
+
+async def _told(tree: Tree, message: Message) -> AsyncGenerator[bytes, None]:
+    """An answer that nobody writes any more."""
+    view = _view(tree, message)
+    yield event({"type": "start", "conversation": views.summary(tree.conversation), "messages": [view]})
+    yield event({"type": "done", "message": view})
 
 
 def _view(tree: Tree, message: Message) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
+from camelid.serve.errors import ApiError
 from camelid.serve.pages import panel, views
-from camelid.serve.pages.shell import MEDIA_TYPES, render, static_files, static_version
+from camelid.serve.pages.shell import MEDIA_TYPES, asset, render, static_files, static_version
+from camelid.serve.root import link
 
 EXAMPLES = (
     "Explain in three sentences why the sky is blue.",
@@ -25,6 +27,7 @@ KEYS = (
     ("Alt+N", "New conversation"),
     ("?", "This list"),
 )
+LISTED = 50  # conversations at first; older ones are loaded when somebody wants them
 FOR_EVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(include_in_schema=False)
@@ -33,18 +36,23 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def home() -> RedirectResponse:
     """The first page."""
-    return RedirectResponse("/chat")
+    return RedirectResponse(link("/chat"))
 
 
 @router.get("/chat")
 @router.get("/chat/{id}")
-async def chat(request: Request, id: str | None = None, model: str | None = None) -> HTMLResponse:
+async def chat(
+    request: Request, id: str | None = None, model: str | None = None, before: str | None = None
+) -> HTMLResponse:
     """Direct Chat: a conversation, or the place to begin one with the model that the address names."""
     store, models = request.app.state.store, request.app.state.models
-    conversations = await store.conversations()
-    chosen = next((one for one in conversations if one.id == id), None)
-    if id is not None and chosen is None:
+    try:
+        tree = await store.tree(id) if id is not None else None
+        listed = await store.conversations(before, LISTED + 1)
+    except ApiError:  # there is no such conversation
         return render(request, "missing.html", status=404)
+    conversations, more = listed[:LISTED], len(listed) > LISTED
+    chosen = tree.conversation if tree is not None else None
     names = [worker.name for worker in models]
     name = chosen.model if chosen else model if model in names else names[0]
     return render(
@@ -53,7 +61,8 @@ async def chat(request: Request, id: str | None = None, model: str | None = None
         conversations=[views.summary(one) for one in conversations],
         current=id or "",
         title=views.summary(chosen)["title"] if chosen else views.UNTITLED,
-        messages=views.shown(await store.tree(id)) if chosen else [],
+        messages=views.shown(tree) if tree is not None else [],
+        older=conversations[-1].id if more else "",
         models=names,
         model=name,
         system=chosen.system if chosen else "",
@@ -84,4 +93,4 @@ async def static(version: str, name: str) -> Response:
 @router.get("/favicon.ico")
 async def favicon() -> RedirectResponse:
     """For browsers that ask without reading the page."""
-    return RedirectResponse(f"/static/{static_version()}/favicon.svg")
+    return RedirectResponse(asset("favicon.svg"))
