@@ -64,7 +64,7 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FormatError(f"{path}: not a readable TOML file ({error}); mend it") from None
     for change in changes:

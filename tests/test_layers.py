@@ -22,7 +22,8 @@ ROWS = [
     "weights",
     "model tokens",
     "recipe",
-    "options pedigree log _lazy",
+    "options pedigree log console _lazy",
+    "streams",
     "errors whole",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from camelid.chat.llama import Llama
@@ -39,21 +39,26 @@ class Conversation:
         Raises:
             OptionError: nothing was asked yet.
         """
-        if not self.turns:
+        if len(self.turns) < 2 or self.turns[-2].role != "user":
             raise OptionError("/regenerate: nothing was asked yet")
-        question = self.turns[-2]
+        before = self.turns[-2:]
         del self.turns[-2:]
-        return self.ask(question.content)
+        try:
+            deltas = self.llama.chat([*self.messages, before[0]], self.params, stream=True)
+        except BaseException:
+            self.turns += before
+            raise
+        return self._keep(before[0], deltas, before)
 
-    def _keep(self, question: Message, deltas: Iterator[Delta]) -> Iterator[Delta]:
+    def _keep(self, question: Message, deltas: Iterator[Delta], before: Sequence[Message] = ()) -> Iterator[Delta]:
+        """Deltas; then the turn is kept, or if there was none the one `before`."""
         parts: list[str] = []
         try:
             for delta in deltas:
                 parts.append(delta.text)
                 yield delta
         finally:
-            if parts:
-                self.turns += [question, Message("assistant", "".join(parts))]
+            self.turns += [question, Message("assistant", "".join(parts))] if parts else before
 
     def save(self, path: Path) -> None:
         """Write the messages as JSON.
@@ -75,7 +80,7 @@ class Conversation:
             OptionError: the file cannot be read or is not a conversation.
         """
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
+            rows = json.loads(path.read_text(encoding="utf-8-sig"))
             messages = [Message(str(row["role"]), str(row["content"])) for row in rows]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OptionError(f"{path}: not a saved conversation: {error}") from None

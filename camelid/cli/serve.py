@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from camelid.cli._open import Backend, ChatFormat, fetch_default, saying, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.errors import OptionError
 from camelid.serve.options import ServeOptions
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.chat.llama import Llama
@@ -103,14 +103,14 @@ def _load(
 def _show(models: Models, options: ServeOptions, url: str) -> None:
     """What is served, where, with which memory, and what protects it."""
     lines = [f"\n[bold]{url}[/]  [dim]pages; OpenAI's API at {url}/v1, described at {url}/docs[/]"]
-    lines += [f"  [bold cyan]{escape(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
+    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
     if options.api_keys:
         lines.append("  Programs need a key (Authorization: Bearer …); browsers are asked for it once.")
     elif options.is_loopback:
         lines.append("  Only this machine can reach it; no key is asked for.")
     else:
         lines.append("  [bold yellow]Open: whoever reaches this address may use it.[/]")
-    lines += [f"  Pages of {escape(origin)} may call it." for origin in options.cors_origins]
+    lines += [f"  Pages of {literal(origin)} may call it." for origin in options.cors_origins]
     lines.append("  [dim]Ctrl-C ends it; running requests finish first.[/]\n")
     stderr.print("\n".join(lines), soft_wrap=True)
 
