@@ -23,8 +23,8 @@ ROWS = [
     "model tokens",
     "recipe",
     "options pedigree log console _lazy",
-    "streams",
-    "errors whole",
+    "streams whole",
+    "errors",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -10,6 +10,7 @@ from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError, ResourceError, one_of
+from camelid.streams import read_text
 from camelid.tokens.chat_format import Message
 from camelid.whole import whole_file
 
@@ -80,10 +81,11 @@ class Conversation:
             OptionError: the file cannot be read or is not a conversation.
         """
         try:
-            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+            rows = json.loads(read_text(path))
             messages = [Message(str(row["role"]), str(row["content"])) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OptionError(f"{path}: not a saved conversation: {error}") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            why = str(error).removeprefix(f"{path}: ")
+            raise OptionError(f"{path}: not a saved conversation: {why}") from None
         self.system = messages.pop(0).content if messages and messages[0].role == "system" else None
         self.turns = messages
 

@@ -126,13 +126,13 @@ class progress_bar:  # noqa: N801 - used as a function
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Callable[[str, int, int | None], None]:
-        self._progress.start()
         return self._show
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def _show(self, name: str, done: int, total: int | None) -> None:
+        self._progress.start()  # not before there is something to see
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(printable(name), total=total)
         self._progress.update(self._tasks[name], completed=done, total=total)
