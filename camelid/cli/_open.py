@@ -129,7 +129,8 @@ class progress_bar:  # noqa: N801 - used as a function
         return self._show
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def _show(self, name: str, done: int, total: int | None) -> None:
         self._progress.start()  # not before there is something to see

@@ -84,7 +84,8 @@ def stage_bars() -> Iterator[Report]:
     try:
         yield show
     finally:
-        bars.stop()
+        if tasks:
+            bars.stop()
 
 
 def _print(done: Prepared, trial: bool) -> None:
