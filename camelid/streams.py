@@ -170,7 +170,8 @@ def check_text(texts: Iterable[str | None], name: str) -> None:
         try:
             (text or "").encode()
         except UnicodeEncodeError:
-            raise OptionError(f"{name}: is not {sys.getfilesystemencoding().upper()}; convert it with iconv") from None
+            encoding = sys.getfilesystemencoding().upper()
+            raise OptionError(f"{name}: is not {encoding}, as this terminal says; convert it, or set LANG") from None
 
 
 def printable(text: str) -> str:

@@ -30,6 +30,12 @@ ChatFormat = Annotated[str | None, typer.Option(help="Chat format, for models th
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
+def Words(what: str) -> Any:  # noqa: N802 - stands where typer's Argument does
+    """The argument of verbs that take a text and perhaps a model before it."""
+    said = "Text in quotes, one that begins with - behind --; a pipe if left out."
+    return typer.Argument(metavar=f"[MODEL] {what}", help=said, show_default=False)
+
+
 class _Console:
     """rich's console on standard error, loaded when something is said: the first text must not wait for it."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Backend, Draft, Json, check_draft, model_and_text, open_llama, print_json, stderr
+from camelid.cli._open import Backend, Draft, Json, Words, check_draft, model_and_text, open_llama, print_json, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams)
 def run(
-    prompt: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] PROMPT", show_default=False)] = None,
+    prompt: Annotated[list[str] | None, Words("PROMPT")] = None,
     *,
     json_schema: Annotated[Path | None, typer.Option(help="File with a JSON schema that the output must meet.")] = None,
     regex: Annotated[str | None, typer.Option(help="Regular expression that the output must match.")] = None,

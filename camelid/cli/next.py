@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from camelid.cli._open import Backend, Json, model_and_text, open_llama, print_json
+from camelid.cli._open import Backend, Json, Words, model_and_text, open_llama, print_json
 from camelid.cli._run import takes
 from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
@@ -30,7 +30,7 @@ ABOVE_SAMPLING = (
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams, without=ABOVE_SAMPLING)
 def run(
-    prompt: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] PROMPT", show_default=False)] = None,
+    prompt: Annotated[list[str] | None, Words("PROMPT")] = None,
     *,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Walk through the stages that lead to the table.")] = False,
