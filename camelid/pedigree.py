@@ -51,8 +51,8 @@ def write_pedigree(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     target = pedigree_path(made)
-    with whole_file(target) as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    with whole_file(target) as file:  # bytes of a name that are not UTF-8 become JSON's own escapes, as \udce9
+        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     return target
 
 

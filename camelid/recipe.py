@@ -76,7 +76,7 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
 def _read_toml(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         text = file.read(4 * MAX_TOML + 1)  # a character has at most four bytes
-    return parse_toml(text.decode("utf-8").replace("\r\n", "\n"))
+    return parse_toml(text.decode("utf-8-sig").replace("\r\n", "\n"))
 
 
 def find_recipe(path: Path | str) -> Path:

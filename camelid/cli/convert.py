@@ -10,6 +10,7 @@ import typer
 
 from camelid.cli._open import ChatFormat, Json, print_json, progress_bar, stderr
 from camelid.errors import OptionError, one_of
+from camelid.streams import write
 
 
 def run(
@@ -56,4 +57,4 @@ def run(
         print_json({"path": str(made), "format": to})
     else:
         stderr.print("written: ", end="")
-        print(made)
+        write(f"{made}\n")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from camelid.cli._open import Json, Model, fetch_default, print_json
+from camelid.console import Terminal
+from camelid.streams import literal
 
 
 def run(
@@ -56,11 +56,11 @@ def _show(found: dict[str, Any]) -> None:
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/]", escape(str(value)))
+        table.add_row(f"[dim]{name}[/]", literal(str(value)))
     for file in found["files"]:
         digest = f"  sha256 {found['hashes'][file['name']]}" if file["name"] in found["hashes"] else ""
-        table.add_row("[dim]file[/]", f"{escape(file['name'])}  {file['bytes']:,} bytes{digest}")
-    Console(highlight=False).print(table)
+        table.add_row("[dim]file[/]", f"{literal(file['name'])}  {file['bytes']:,} bytes{digest}")
+    Terminal().print(table)
 
 
 def _short(value: Any) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from camelid.cli._open import Backend, ChatFormat, fetch_default, saying, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.errors import OptionError
 from camelid.serve.options import ServeOptions
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.chat.llama import Llama
@@ -108,7 +108,7 @@ def _load(
 def _show(models: Models, options: ServeOptions, url: str) -> None:
     """What is served, where, with which memory, and what protects it."""
     lines = [f"\n[bold]{url}[/]  [dim]pages; OpenAI's API at {url}/v1, described at {url}/docs[/]"]
-    lines += [f"  [bold cyan]{escape(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
+    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
     if options.api_keys:
         lines.append("  Programs need a key (Authorization: Bearer …); browsers are asked for it once.")
     elif options.is_loopback:
@@ -123,7 +123,7 @@ def _show(models: Models, options: ServeOptions, url: str) -> None:
 def _pages(origin: str) -> str:
     if origin == "*":
         return "[bold yellow]Every page that a browser here opens[/]"
-    return f"Pages of {escape(origin)}" if origin != "null" else "Pages without an origin, as files,"
+    return f"Pages of {literal(origin)}" if origin != "null" else "Pages without an origin, as files,"
 
 
 def _plan(llama: Llama) -> str:

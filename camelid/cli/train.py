@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from camelid.cli._open import Json, print_json
+from camelid.console import Terminal
 from camelid.errors import MissingError, OptionError
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
@@ -135,8 +135,8 @@ def _told(step: Step) -> dict[str, Any]:
 
 
 def _say(told: dict[str, Any]) -> None:
-    folder = escape(told["folder"])
-    console = Console(highlight=False)
+    folder = literal(told["folder"])
+    console = Terminal()
     if "loss" not in told:
         console.print(f"Nothing is left to do: {folder} has all {told['steps']:,} steps.", soft_wrap=True)
     elif told["ended"] == "done":

@@ -10,11 +10,12 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from camelid.console import Terminal
+from camelid.streams import literal
 from camelid.train.record import TimeLeft
 from camelid.train.step import Step
 from camelid.train.units import count, duration, memory
@@ -47,7 +48,7 @@ class Display:
         console: Console | None = None,
         every: float = 10,
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Terminal(stderr=True)
         self._title, self._steps, self._tokens, self._about = title, steps, tokens, about
         self._unigram, self._every = unigram, every
         self._left, self._seconds_left = TimeLeft(steps), 0.0
@@ -63,7 +64,7 @@ class Display:
             self._live = Live(console=self._console, auto_refresh=True, refresh_per_second=4, get_renderable=self._draw)
             self._live.start()
         else:
-            self._console.print(escape(", ".join(filter(None, [self._title, self._about]))), soft_wrap=True)
+            self._console.print(literal(", ".join(filter(None, [self._title, self._about]))), soft_wrap=True)
         return self
 
     def __exit__(
@@ -89,11 +90,11 @@ class Display:
         """Take in that a checkpoint of this name is complete."""
         self._saved = (name, time.monotonic())
         if self._live is None:
-            self._console.print(f"saved {escape(name)}", soft_wrap=True)
+            self._console.print(f"saved {literal(name)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A line that stays, above the block."""
-        self._console.print(escape(text), soft_wrap=True)
+        self._console.print(literal(text), soft_wrap=True)
 
     def _say(self, step: Step) -> None:
         self._told = (step.step, time.monotonic())
@@ -137,7 +138,7 @@ class Display:
         if self._saved is not None:
             name, when = self._saved
             ago = f"[dim]{duration(time.monotonic() - when)} ago[/]"
-            table.add_row("", "[dim]checkpoint[/]", escape(name), ago)
+            table.add_row("", "[dim]checkpoint[/]", literal(name), ago)
         return table
 
 

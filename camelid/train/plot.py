@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,5 +194,6 @@ def _write(figure: Figure, out: Path) -> Path:
     except OSError as error:
         raise ResourceError(f"{out}: cannot be written ({error.strerror}); choose another place with --out") from None
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # there is no such place
+            beside.unlink(missing_ok=True)
     return out

@@ -203,7 +203,7 @@ def test_workers_end_with_a_killed_driver_and_the_run_goes_on(recipe, tmp_path):
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL, "it was killed before it was done"
-    for _ in range(500):  # its workers leave when they see that it is gone
+    for _ in range(6000):  # its workers leave when they see that it is gone
         if not members(process.pid):
             break
         time.sleep(0.01)

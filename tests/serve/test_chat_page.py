@@ -228,7 +228,7 @@ def test_scrolling_follows_the_answer_but_not_against_the_reader(page):
     page.set_viewport_size({"width": 1280, "height": 480})
     field(page).fill("Tell me a story.")
     field(page).press("Enter")
-    expect(messages(page).nth(1).locator(".note")).to_have_text(re.compile(r"^\d{3} tokens"), timeout=40_000)
+    expect(messages(page).nth(1).locator(".note")).to_have_text(re.compile(r"^\d{3} tokens"), timeout=60_000)
     assert log.evaluate("it => it.scrollHeight - it.scrollTop - it.clientHeight") < 60
     log.hover()
     page.mouse.wheel(0, -400)

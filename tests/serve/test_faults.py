@@ -41,7 +41,7 @@ def connect(server, **options):
     connection = socket.socket()
     for name, value in options.items():
         connection.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-    connection.settimeout(30)
+    connection.settimeout(120)
     try:
         connection.connect((address.hostname, address.port))
     except OSError:
@@ -207,14 +207,14 @@ def test_a_slow_reader_holds_up_nobody_and_gets_all(server, worker):
 
 
 def test_connections_opened_and_left_are_closed_and_others_served(server, monkeypatch):
-    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 1)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 3)
     with contextlib.ExitStack() as stack:
         left = [stack.enter_context(connect(server)) for _ in range(300)]
         for connection in left[::3]:
             connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         started = time.monotonic()
         assert post(server, SHORT)[0] == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3  # not only after those have been closed
         assert all(connection.recv(1) == b"" for connection in left)
     wait_until(lambda: len(server.server.server_state.connections) == 0)
 

@@ -218,7 +218,7 @@ BODIES = [
 def test_bodies_of_no_sense_are_a_bad_request(server, route, body):
     request = urllib.request.Request(f"{server.url}/v1/{route}", body, {"content-type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
     with caught.value as reply:
         assert reply.code == 400
         assert json.loads(reply.read())["error"]["type"] == "invalid_request_error"

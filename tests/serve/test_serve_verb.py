@@ -38,7 +38,7 @@ def start(tmp_path, *arguments, **environment):
 
 def refused(tmp_path, *arguments):
     with start(tmp_path, *arguments) as process:
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=300)
     assert process.returncode == 2
     assert told.startswith("camelid: ")
     assert told.count("\n") == 1
@@ -46,7 +46,7 @@ def refused(tmp_path, *arguments):
 
 
 def get(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as answer:
         return json.load(answer)
 
 
@@ -81,7 +81,7 @@ def test_it_says_what_it_serves_and_finishes_what_runs(tmp_path, tiny_file):
         body = json.dumps({"model": "my-model", "prompt": "Once", "max_tokens": 100, "temperature": 0}).encode()
         asked = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json", **key})
         answers = []
-        client = threading.Thread(target=lambda: answers.append(json.load(urllib.request.urlopen(asked, timeout=60))))
+        client = threading.Thread(target=lambda: answers.append(json.load(urllib.request.urlopen(asked, timeout=300))))
         client.start()
         while (
             'running_sequences{model="my-model"} 1'
@@ -89,8 +89,8 @@ def test_it_says_what_it_serves_and_finishes_what_runs(tmp_path, tiny_file):
         ):
             assert client.is_alive()
         process.send_signal(signal.SIGTERM)
-        client.join(60)
-        assert process.wait(30) == 0
+        client.join(300)
+        assert process.wait(120) == 0
     assert answers[0]["choices"][0]["finish_reason"] == "length"
     assert answers[0]["usage"]["completion_tokens"] == 100
 
