@@ -28,6 +28,9 @@ def run(
     set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path("runs"),
     stop_after: Annotated[int | None, typer.Option(min=1, help="Save and end after so many steps.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start at step 0; checkpoints that are there are put aside.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take on GPUs; start nothing.")] = False,
     gpu: Annotated[str | None, typer.Option(help="With --dry-run: one kind of GPU, as `A100 80GB`.")] = None,
     gpus: Annotated[int | None, typer.Option(min=1, help="With --dry-run: how many of them.")] = None,
@@ -62,7 +65,7 @@ def run(
     with Parallel(options.tensor_parallel) as parallel:
         if parallel.n_ranks == 1:
             _prepare(read, out / read.name)
-        told = _train(read, out / read.name, options, parallel, stop_after)
+        told = _train(read, out / read.name, options, parallel, stop_after, fresh)
         if parallel.is_main and json:
             print_json(told)
         elif parallel.is_main:
@@ -88,7 +91,7 @@ def _prepare(recipe: Recipe, run: Path) -> None:
 
 
 def _train(
-    recipe: Recipe, run: Path, options: PretrainOptions, parallel: Parallel, stop_after: int | None
+    recipe: Recipe, run: Path, options: PretrainOptions, parallel: Parallel, stop_after: int | None, fresh: bool
 ) -> dict[str, Any]:
     """Train, showing it; returns what a person wants to know at the end."""
     from camelid.train.stages.pretrain import STAGE, pretrain
@@ -110,7 +113,7 @@ def _train(
                 {name: about[name] for name in ("step", "unigram_entropy", "parameters", "reason") if name in about}
             )
 
-        for step in pretrain(recipe, run, parallel, stop_after=stop_after, tell=tell):
+        for step in pretrain(recipe, run, parallel, stop_after=stop_after, fresh=fresh, tell=tell):
             for display in shown:
                 display.step(step)
             told.update(_told(step))

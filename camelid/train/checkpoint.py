@@ -7,6 +7,8 @@ number of ranks can read them.
 
 from __future__ import annotations
 
+import errno
+import functools
 import logging
 import time
 import warnings
@@ -14,19 +16,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
-from camelid.errors import CamelidError, ResourceError
+from camelid.errors import NumericsError, VerifyError
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
 from camelid.train import kept
 from camelid.train.options import PretrainOptions
-from camelid.train.parallel import Parallel
+from camelid.train.parallel import Parallel, held
 from camelid.train.resume import as_json, check_same
 from camelid.train.runs import Checkpoint
 from camelid.weights.hf_write import write_hf
@@ -34,9 +37,12 @@ from camelid.weights.quants import QUANTS, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
 from camelid.weights.writing import check_space
+from camelid.whole import cannot_write
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -91,19 +97,32 @@ class Checkpoints:
         if parallel.is_main:
             folder.mkdir(parents=True, exist_ok=True)
 
-    def latest(self) -> Checkpoint | None:
-        """The newest checkpoint whose files are what they were; a warning tells of each that is damaged.
+    def latest(self, fresh: bool = False) -> Checkpoint | None:
+        """The newest checkpoint whose files are what they were; None where there is none at all.
 
-        What killed saves have left is removed. Reads every byte, each rank its share.
+        Newer ones that are damaged are put aside, with a warning. What killed saves have left is removed. Reads every
+        byte of what it looks at, each rank its share.
+
+        Args:
+            fresh: put all aside, and begin at step 0.
+
+        Raises:
+            VerifyError: there are checkpoints, and all are damaged.
+            UnsupportedError: a later camelid wrote one.
         """
-        if self._parallel.is_main:
-            kept.sweep(self.folder)
-        found = self._parallel.everyone(kept.candidates(self.folder) if self._parallel.is_main else [])[0]
+        found, damaged = self._together(lambda: self._look(fresh))
         for checkpoint in found:
-            if self._is_good(checkpoint.path):
-                if self._parallel.is_main:
-                    kept.link(self.folder, checkpoint.name)
+            problem = self._problem(checkpoint.path)
+            if problem is None:
+                self._together(functools.partial(self._settle, checkpoint.name, damaged))
                 return checkpoint
+            damaged[checkpoint.name] = problem
+        if damaged:
+            said = "; ".join(f"{name}: {problem}" for name, problem in damaged.items())
+            raise VerifyError(
+                f"{self.folder}: no checkpoint can be trusted ({said}); put one back from a copy, "
+                "or start again at step 0 with --fresh"
+            )
         return None
 
     def restore(self, checkpoint: Checkpoint, model: LlamaTorch, optimizer: Optimizer) -> None:
@@ -135,34 +154,22 @@ class Checkpoints:
         """Write the state after `step`, in which `tokens` have been read; then older ones go as the options say.
 
         Raises:
-            ResourceError: the disk has not enough room, or cannot be written.
+            NumericsError: a weight or an average of the optimiser is not finite. Nothing is written.
+            ResourceError: the disk has not enough room, or cannot be written. Nothing of it stays.
         """
         begin = time.monotonic()
         name = kept.folder_name(step, tokens)
-        if self._is_good(self.folder / name):  # never take away what may be the only one
-            return self.folder / name
-        partial = kept.saving(self.folder, name)
-        self._together(lambda: self._begin(partial, model))
-        self._parallel.rest(model)
+        if self._problem(self.folder / name) is None:
+            return self.folder / name  # never take away what may be the only one
+        self._parallel.each(lambda: self._check_finite(step, model, optimizer))
         try:
-            self._write_model(partial, model)
-            self._phase("state")
-            with _quietly():
-                dcp.save(
-                    self._state(model, optimizer),
-                    checkpoint_id=partial / kept.STATE,
-                    no_dist=self._parallel.n_ranks == 1,
-                )
+            record = self._write(name, step, tokens, model, optimizer)
+            record["seconds"] = round(time.monotonic() - begin, 3)
+            self._parallel.from_first(lambda: self._finish(name, step, record))
         except OSError as error:
-            raise ResourceError(f"{partial}: cannot be written ({error.strerror}); free some disk") from None
-        self._together(lambda: self._write_pedigree(partial, step, tokens))
-        self._phase("hash")
-        names = self._parallel.everyone(kept.files_of(partial))[0]
-        mine = kept.describe(partial, names[self._parallel.rank :: self._parallel.n_ranks])
-        files = {name: row for part in self._parallel.everyone(mine) for name, row in part.items()}
-        record = self._record(model, step, tokens) | {"seconds": round(time.monotonic() - begin, 3)}
-        record["files"] = {name: files[name] for name in sorted(files)}
-        self._together(lambda: self._finish(name, record))
+            if self._parallel.is_main:
+                kept.sweep(self.folder)
+            raise cannot_write(self.folder, error) from None
         self.seconds = max(self._parallel.everyone(time.monotonic() - begin))
         return self.folder / name
 
@@ -172,15 +179,54 @@ class Checkpoints:
             return self.seconds
         return 1 + self._bytes(model) / _FIRST_GUESS / self._parallel.n_ranks
 
-    def _is_good(self, checkpoint: Path) -> bool:
-        """Whether it is there and its files are what they were; a warning says what is not."""
+    def _look(self, fresh: bool) -> tuple[list[Checkpoint], dict[str, str]]:
+        kept.sweep(self.folder)
+        if fresh:
+            kept.begin_anew(self.folder)
+        return kept.candidates(self.folder)
+
+    def _settle(self, good: str, damaged: Mapping[str, str]) -> None:
+        """Go on from a good checkpoint."""
+        for name, problem in damaged.items():
+            log.warning("%s: damaged (%s); it is passed over", self.folder / name, problem)
+        kept.put_aside(self.folder, damaged)
+        kept.link(self.folder, good)
+
+    def _problem(self, checkpoint: Path) -> str | None:
+        """What is wrong with its files, all ranks' shares together; None if nothing is."""
         files = self._parallel.everyone(kept.read_files(checkpoint) if self._parallel.is_main else {})[0]
         mine = sorted(files)[self._parallel.rank :: self._parallel.n_ranks]
         problem = kept.damage(checkpoint, {name: files[name] for name in mine})
         problems = [said for said in self._parallel.everyone(problem) if said]
-        if problems and self._parallel.is_main:
-            log.warning("%s: damaged (%s); it is passed over", checkpoint, problems[0])
-        return bool(files) and not problems
+        return next(iter(problems), None if files else f"{kept.NAME} is missing or damaged")
+
+    def _check_finite(self, step: int, model: LlamaTorch, optimizer: Optimizer) -> None:
+        """Refuse to save ruined numbers as if they were good; this rank's share, and as it is stored."""
+        stored = torch.bfloat16 if self._about.options.precision == "bf16" else torch.float32
+        for name, value in self._state(model, optimizer).items():
+            if name.startswith("random."):
+                continue
+            local, _ = held(value)
+            if not torch.isfinite(local.to(stored) if name.startswith("model.") else local).all():
+                raise NumericsError(
+                    f"step {step}: {name} is not finite any more; nothing is saved: go on from the last checkpoint, "
+                    "or begin again, with a lower learning rate"
+                )
+
+    def _write(self, name: str, step: int, tokens: int, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
+        """Write all files but checkpoint.json in the hidden folder; returns what that will say."""
+        parallel, partial = self._parallel, kept.saving(self.folder, name)
+        parallel.from_first(lambda: self._begin(partial, model))
+        parallel.rest(model)
+        parallel.each(lambda: self._write_model(partial, model))
+        self._phase("state")
+        parallel.each(lambda: self._write_state(partial, model, optimizer))
+        parallel.from_first(lambda: self._write_pedigree(partial, step, tokens))
+        self._phase("hash")
+        names = parallel.from_first(lambda: kept.files_of(partial))
+        described = parallel.each(lambda: kept.describe(partial, names[parallel.rank :: parallel.n_ranks]))
+        files = {name: row for part in described for name, row in part.items()}
+        return self._record(model, step, tokens) | {"files": {name: files[name] for name in sorted(files)}}
 
     def _begin(self, partial: Path, model: LlamaTorch) -> None:
         kept.sweep(self.folder)
@@ -194,25 +240,40 @@ class Checkpoints:
     def _write_model(self, partial: Path, model: LlamaTorch) -> None:
         """The folder as transformers and camelid open it; one tensor is whole at a time, on every rank."""
         parameters = {name.removesuffix(".weight"): value for name, value in model.named_parameters()}
-        names = list(tensor_shapes(model.config))
-        if not self._parallel.is_main:
-            for name in names:
-                self._parallel.whole(parameters[name])
-            return
+        left = list(tensor_shapes(model.config))
         kind = _KINDS[self._about.options.precision]
 
         def tensor(name: str) -> Tensor:
             def read() -> Any:
                 self._phase(f"model {name}")
+                left.remove(name)
                 array = self._parallel.whole(parameters[name]).cpu().numpy()
                 return quantise_rows(QUANTS[kind], array.reshape(-1, array.shape[-1]))
 
             return Tensor(name, tuple(parameters[name].shape), kind, read)
 
-        tensors = {name: tensor(name) for name in names}
-        tokenizer = self._about.tokenizer
-        weights = Weights(partial, "hf", model.config, tensors, load_tokenizer=lambda: tokenizer)
-        write_hf(partial, weights, kind, 1, None)
+        try:
+            if self._parallel.is_main:
+                tensors = {name: tensor(name) for name in left}
+                tokenizer = self._about.tokenizer
+                weights = Weights(partial, "hf", model.config, tensors, load_tokenizer=lambda: tokenizer)
+                write_hf(partial, weights, kind, 1, None)
+        finally:  # all of them on the other ranks; after an error the rest, for which the others wait
+            for name in left:
+                self._parallel.whole(parameters[name])
+
+    def _write_state(self, partial: Path, model: LlamaTorch, optimizer: Optimizer) -> None:
+        """What training goes on from, each rank its shards.
+
+        Raises:
+            OSError: a rank could not write.
+        """
+        try:
+            with _quietly():
+                alone = self._parallel.n_ranks == 1
+                dcp.save(self._state(model, optimizer), checkpoint_id=partial / kept.STATE, no_dist=alone)
+        except (RuntimeError, CheckpointException) as error:
+            raise _write_error(error) from None
 
     def _state(self, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
         state: dict[str, Any] = self._random()
@@ -247,7 +308,7 @@ class Checkpoints:
             "torch": torch.__version__,
         }
 
-    def _finish(self, name: str, record: Mapping[str, Any]) -> None:
+    def _finish(self, name: str, step: int, record: Mapping[str, Any]) -> None:
         self._phase("record")
         kept.write_record(kept.saving(self.folder, name), record)
         self._phase("appear")
@@ -255,21 +316,27 @@ class Checkpoints:
         self._phase("link")
         kept.link(self.folder, name)
         self._phase("keep")
-        kept.keep(self.folder, self._about.options.keep_last, self._about.options.keep_every)
+        kept.keep(self.folder, step, self._about.options.keep_last, self._about.options.keep_every)
         self._phase("done")
 
-    def _together(self, work: Callable[[], None]) -> None:
+    def _together(self, work: Callable[[], T]) -> T:
         """Rank 0 does it; if it fails, every rank says so and none waits."""
-        failure: Exception | None = None
-        if self._parallel.is_main:
-            try:
-                work()
-            except CamelidError as error:
-                failure = error
-            except OSError as error:
-                failure = ResourceError(f"{self.folder}: cannot be written ({error.strerror}); check the disk")
-        if (said := self._parallel.everyone(failure)[0]) is not None:
-            raise said
+        try:
+            return self._parallel.from_first(work)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
+
+
+def _write_error(error: BaseException) -> OSError:
+    """What the system said when torch could not write a file: torch wraps it, or says it in its own words."""
+    failures = [failure for failure, _ in error.failures.values()] if isinstance(error, CheckpointException) else []
+    seen: BaseException | None
+    for seen in (error, *failures):
+        while seen is not None:
+            if isinstance(seen, OSError):
+                return seen
+            seen = seen.__cause__ or seen.__context__
+    return OSError(errno.EIO, " ".join(str((failures or [error])[0]).split())[:200])
 
 
 @contextmanager

@@ -4,7 +4,9 @@
     ├── latest -> step2000-tokens8M      exchanged in one piece
     ├── step1000-tokens4M/               complete, or not there
     │   └── checkpoint.json              SHA-256 of every other file; written last
-    └── .saving-step3000-tokens12M/      not complete yet; swept away by the next process that trains here
+    ├── .saving-step3000-tokens12M/      not complete yet; swept away by the next process that trains here
+    ├── damaged-step3000-tokens12M/      was not what its record says; kept for its owner, counts for nothing
+    └── before/                          checkpoints from before a start with --fresh
 
 Names have the step as it is, without zeros before it (as OLMo's revisions), and the tokens in three words or less:
 programs sort by number, and no run must know beforehand how long it will be. No torch here.
@@ -12,20 +14,22 @@ programs sort by number, and no run must know beforehand how long it will be. No
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from camelid.errors import FormatError, ResourceError
+from camelid.errors import FormatError, ResourceError, UnsupportedError
 from camelid.pedigree import describe_file
-from camelid.train.runs import Checkpoint, Run
+from camelid.train.runs import CHECKPOINT, Checkpoint, Run
 from camelid.weights.lock import exclusive
+from camelid.whole import writing
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,9 @@ LATEST = "latest"
 STATE = "state"  # the folder in a checkpoint that training goes on from
 VERSION = 1
 _SAVING, _REMOVING, _LOCK = ".saving-", ".removing-", ".lock"
+DAMAGED, BEFORE = "damaged-", "before"
+_FIELDS: dict[str, type] = {"step": int, "tokens": int, "seed": int, "seconds": float, "data": str}
+_FIELDS |= dict.fromkeys(("files", "notes", "options", "model"), dict)
 _HASHERS = 4  # threads; one SHA-256 is slower than a disk
 
 
@@ -54,17 +61,22 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
     """What checkpoint.json says.
 
     Raises:
-        FormatError: it is not there or cannot be read.
+        FormatError: it is not there, or not a record of this checkpoint.
+        UnsupportedError: a later camelid wrote it.
     """
     try:
         record = json.loads((checkpoint / NAME).read_text(encoding="utf-8"))
-        if record["version"] != VERSION:
-            raise FormatError(f"{checkpoint / NAME}: version {record['version']}, this camelid reads {VERSION}")
-        if all({"bytes", "sha256"} <= set(file) for file in record["files"].values()):
+        if isinstance(record["version"], int) and record["version"] > VERSION:
+            raise UnsupportedError(
+                f"{checkpoint / NAME}: version {record['version']}, this camelid reads {VERSION}; update camelid"
+            )
+        match = CHECKPOINT.fullmatch(checkpoint.name)
+        named = match is not None and int(match[1]) == record["step"]
+        typed = all(isinstance(record[name], kind) for name, kind in _FIELDS.items())
+        if named and typed and all({"bytes", "sha256"} <= set(file) for file in record["files"].values()):
             return dict(record)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, FormatError):
-            raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
     raise FormatError(f"{checkpoint / NAME}: not there or damaged; the checkpoint cannot be trusted")
 
 
@@ -101,10 +113,12 @@ def damage(checkpoint: Path, files: Mapping[str, Mapping[str, Any]]) -> str | No
             return f"{name} is missing"
         if path.stat().st_size != said["bytes"]:
             return f"{name} has {path.stat().st_size} bytes, not {said['bytes']}"
-    for name, found in describe(checkpoint, list(files)).items():
-        if found["sha256"] != files[name]["sha256"]:
-            return f"{name} has another SHA-256"
-    return None
+    try:
+        described = describe(checkpoint, list(files))
+    except OSError as error:
+        return f"{Path(error.filename or checkpoint).name} cannot be read ({error.strerror})"
+    changed = [name for name, found in described.items() if found["sha256"] != files[name]["sha256"]]
+    return f"{changed[0]} has another SHA-256" if changed else None
 
 
 def write_record(checkpoint: Path, record: Mapping[str, Any]) -> None:
@@ -152,11 +166,39 @@ def remove(checkpoint: Path) -> None:
         shutil.rmtree(hidden)
 
 
-def keep(folder: Path, last: int, every: int) -> None:
-    """Remove all but the `last` checkpoints and those of every `every`-th step (0: none)."""
-    for checkpoint in Run(folder).checkpoints()[:-last]:
+def keep(folder: Path, step: int, last: int, every: int) -> None:
+    """When the checkpoint of `step` was saved: remove all before it but the `last`, itself included, and those of every
+    `every`-th step (0: none)."""
+    behind = [checkpoint for checkpoint in Run(folder).checkpoints() if checkpoint.step <= step]
+    for checkpoint in behind[:-last]:
         if not every or checkpoint.step % every:
             remove(checkpoint.path)
+
+
+def put_aside(folder: Path, names: Iterable[str]) -> None:
+    """Let damaged checkpoints count no more; a warning says where each is now."""
+    for name in names:
+        aside = _free(folder, f"{DAMAGED}{name}")
+        (folder / name).rename(aside)
+        log.warning("%s: kept as %s; delete it if you do not need it", folder / name, aside.name)
+
+
+def begin_anew(folder: Path) -> None:
+    """Move every checkpoint to `before`, so that training starts at step 0; a warning says so."""
+    names = sorted(path.name for path in folder.glob("step*") if path.is_dir())
+    if names:
+        aside = _free(folder, BEFORE)
+        aside.mkdir()
+        for name in names:
+            (folder / name).rename(aside / name)
+        (folder / LATEST).unlink(missing_ok=True)
+        log.warning("%s: starts at step 0; the checkpoints before are in %s", folder, aside)
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A name in a folder that is not taken: this one, or one with a number behind it."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(folder / one for one in names if not (folder / one).exists())
 
 
 def sweep(folder: Path) -> None:
@@ -169,19 +211,22 @@ def sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def candidates(folder: Path) -> list[Checkpoint]:
-    """Checkpoints with a readable record, the newest first; of others a warning says that they are passed over."""
-    readable = []
-    known = {checkpoint.path: checkpoint for checkpoint in Run(folder).checkpoints()}
+def candidates(folder: Path) -> tuple[list[Checkpoint], dict[str, str]]:
+    """Checkpoints with a readable record, the newest first; and the others, each with what is wrong.
+
+    Raises:
+        UnsupportedError: a later camelid wrote one.
+    """
+    readable, damaged = [], {}
     for path in sorted(folder.glob("step*")):
-        if path.is_dir():
+        if CHECKPOINT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             try:
-                read_record(path)
-            except FormatError as error:
-                log.warning("%s; it is passed over", error)
+                record = read_record(path)
+            except FormatError:
+                damaged[path.name] = f"{NAME} is missing or damaged"
             else:
-                readable.append(known[path])
-    return sorted(readable, key=lambda one: one.step, reverse=True)
+                readable.append(Checkpoint(path, record["step"], record["tokens"]))
+    return sorted(readable, key=lambda one: one.step, reverse=True), damaged
 
 
 @contextmanager
@@ -189,12 +234,14 @@ def holding(folder: Path) -> Iterator[None]:
     """Keep other processes from training in this folder, until the context ends or this process dies.
 
     Raises:
-        ResourceError: another process does.
+        ResourceError: another process does, or the folder cannot be written.
     """
 
     def refuse() -> None:
         raise ResourceError(f"{folder}: another process trains here; wait for it, or choose another name or --out")
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / _LOCK, refuse):
+    with ExitStack() as stack:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(folder / _LOCK, refuse))
         yield

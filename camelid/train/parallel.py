@@ -13,7 +13,7 @@ that a loss needs to know nothing. Parameters are float32, the gradients that ar
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self, TypeVar
 
 import torch
@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from camelid.errors import OptionError, UnsupportedError
+from camelid.errors import CamelidError, OptionError, UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.ranks import place
@@ -138,6 +138,28 @@ class Parallel:
         values: list[Any] = [None] * self.n_ranks
         dist.all_gather_object(values, value)
         return values
+
+    def each(self, work: Callable[[], T]) -> list[T]:
+        """What each rank's `work` returns, by rank.
+
+        Raises:
+            CamelidError, OSError: a rank's work raised it; every rank does then, and none waits for another.
+        """
+        result: T | None = None
+        failure: Exception | None = None
+        try:
+            result = work()
+        except (CamelidError, OSError) as error:
+            failure = error
+        told = self.everyone((result, failure))
+        for _, failure in told:
+            if failure is not None:
+                raise failure
+        return [result for result, _ in told]  # type: ignore[misc]  # all have one
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """What rank 0's `work` returns, on every rank; raises as `each`."""
+        return self.each(lambda: work() if self.is_main else None)[0]  # type: ignore[return-value]
 
     @torch.no_grad()
     def clip(self, parameters: Iterable[nn.Parameter], longest: float) -> Tensor:

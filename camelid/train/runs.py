@@ -17,7 +17,7 @@ from camelid.train.record import NAME, Metrics
 
 DATA = "data"
 RECIPE = "recipe.toml"
-_CHECKPOINT = re.compile(r"step(\d+)(-.*)?")
+CHECKPOINT = re.compile(r"step(\d+)(-.*)?")
 _SILENT_SECONDS = 60.0
 
 State = Literal["training", "done", "stopped"]
@@ -68,7 +68,7 @@ class Run:
         """Complete checkpoints, the first one first; a damaged note of one is passed over."""
         found = []
         for path in self.folder.glob("step*/checkpoint.json"):
-            match = _CHECKPOINT.fullmatch(path.parent.name)
+            match = CHECKPOINT.fullmatch(path.parent.name)
             try:
                 said = json.loads(path.read_text(encoding="utf-8"))
                 step, tokens = int(said["step"]), int(said["tokens"])
@@ -94,7 +94,7 @@ def open_run(path: Path | str) -> Run:
     """
     path = Path(path)
     for folder in (path, path.absolute().parent):
-        if (folder / NAME).is_file() and (folder == path or _CHECKPOINT.fullmatch(path.name)):
+        if (folder / NAME).is_file() and (folder == path or CHECKPOINT.fullmatch(path.name)):
             return Run(folder.resolve())
     stages = sorted(note.parent for note in path.glob(f"*/{NAME}"))
     if len(stages) > 1:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from camelid.errors import OptionError, ResourceError
+from camelid.errors import NumericsError, OptionError, ResourceError, UnsupportedError, VerifyError
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import read_pedigree
 from camelid.recipe import read_recipe
@@ -141,24 +142,121 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, precision):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_damaged_checkpoints_are_passed_over_with_a_word(tmp_path, caplog):
+def flip(file: Path) -> None:
+    """Change a bit in the middle."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def test_damaged_checkpoints_are_put_aside_with_a_word(tmp_path, caplog):
     checkpoints, model, optimizer = begun(tmp_path)
     for step in (1, 2, 3):
         learn(model, optimizer)
         checkpoints.save(step, 64 * step, model, optimizer)
     (tmp_path / "step1-tokens64").mkdir()  # one without a record
-    newest = tmp_path / "step3-tokens192"
-    weights = bytearray((newest / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (newest / "model.safetensors").write_bytes(weights)
+    flip(tmp_path / "step3-tokens192" / "model.safetensors")
     assert checkpoints.latest().step == 2
     assert (tmp_path / "latest").resolve().name == "step2-tokens128"
     assert "step3-tokens192: damaged (model.safetensors has another SHA-256)" in caplog.text
-    assert "step1-tokens64/checkpoint.json: not there or damaged" in caplog.text
-    next((newest.parent / "step2-tokens128" / "state").glob("*.distcp")).unlink()
-    assert checkpoints.latest() is None
-    checkpoints.save(3, 192, model, optimizer)  # takes the damaged one's place
+    assert "step1-tokens64: damaged (checkpoint.json is missing or damaged)" in caplog.text
+    assert names(tmp_path) == ["damaged-step1-tokens64", "damaged-step3-tokens192", "step2-tokens128"]
+    checkpoints.save(3, 192, model, optimizer)  # takes the damaged one's name
     assert checkpoints.latest().step == 3
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_damaged_checkpoints_keep_no_good_one_from_its_place(tmp_path, last):
+    """Whichever are damaged, a start goes on from the newest good one, and the newest `last` good ones are kept."""
+    options = OPTIONS.with_(keep_last=last, keep_every=0)
+    checkpoints, model, optimizer = begun(tmp_path, options)
+    draw, step = random.Random(last), 0
+    for _ in range(7):
+        step += 1
+        learn(model, optimizer)
+        saved = checkpoints.save(step, 64 * step, model, optimizer)
+        assert saved.exists()
+        assert (tmp_path / "latest").resolve() == saved
+        there = sorted(int(path.name[4:].partition("-")[0]) for path in tmp_path.glob("step*"))
+        assert len(there) <= last
+        assert there[-1] == step
+        if last > 1 and len(there) == last and draw.random() < 0.5:
+            for damaged in there[draw.randint(1, last - 1) :]:
+                flip(tmp_path / f"step{damaged}-tokens{64 * damaged}" / "model.safetensors")
+                there.remove(damaged)
+            step = checkpoints.latest().step
+            assert step == there[-1]
+
+
+def test_all_damaged_is_an_error_and_a_fresh_start_must_be_asked_for(tmp_path, caplog):
+    checkpoints, model, optimizer = begun(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, 64 * step, model, optimizer)
+    flip(tmp_path / "step2-tokens128" / "model.safetensors")
+    record = json.loads((tmp_path / "step1-tokens64" / "checkpoint.json").read_text())
+    there = names(tmp_path)
+    for wrong in ("{", json.dumps({**record, "step": 1e999}), json.dumps({**record, "step": 7}), "[" * 10**5, "[]"):
+        (tmp_path / "step1-tokens64" / "checkpoint.json").write_text(wrong)
+        with pytest.raises(VerifyError, match=r"no checkpoint can be trusted \(step1.*; step2-tokens128: .*--fresh"):
+            checkpoints.latest()
+        assert names(tmp_path) == there  # nothing is touched
+    assert checkpoints.latest(fresh=True) is None
+    assert names(tmp_path) == ["before"]
+    assert not (tmp_path / "latest").is_symlink()
+    assert "starts at step 0" in caplog.text
+    assert names(tmp_path / "before") == there
+    checkpoints.save(1, 64, model, optimizer)
+    assert checkpoints.latest(fresh=True) is None
+    assert names(tmp_path) == ["before", "before-2"]
+
+
+def test_a_checkpoint_of_a_later_camelid_is_not_passed_over(tmp_path):
+    checkpoints, model, optimizer = begun(tmp_path)
+    path = checkpoints.save(1, 64, model, optimizer) / "checkpoint.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(UnsupportedError, match="version 2, this camelid reads 1; update camelid"):
+        checkpoints.latest()
+
+
+@pytest.mark.parametrize("where", ["weight", "average", "rounding"])
+def test_ruined_numbers_are_never_saved(tmp_path, where):
+    checkpoints, model, optimizer = begun(tmp_path, OPTIONS.with_(precision="bf16"))
+    learn(model, optimizer)
+    checkpoints.save(1, 64, model, optimizer)
+    parameter = next(model.parameters())
+    with torch.no_grad():
+        if where == "average":
+            optimizer.state[parameter]["exp_avg_sq"][0, 0] = torch.inf
+        else:  # the second is finite in float32, and infinite in bfloat16
+            parameter[0, 0] = torch.nan if where == "weight" else 3.4e38
+    with pytest.raises(NumericsError, match=r"step 2: .*embed_tokens.* is not finite any more; nothing is saved"):
+        checkpoints.save(2, 128, model, optimizer)
+    assert names(tmp_path) == ["step1-tokens64"]
+    assert checkpoints.latest().step == 1
+
+
+@pytest.mark.parametrize("left", [0, 10_000, 30_000, 50_000])
+def test_a_full_disk_is_a_plain_error_and_leaves_nothing(tmp_path, left):
+    """The limit of a file's size stands for the disk's: Python ignores its signal, and writes fail."""
+    checkpoints, model, optimizer = begun(tmp_path)
+    learn(model, optimizer)
+    kept = checkpoints.save(1, 64, model, optimizer)
+    sizes = [path.stat().st_size for path in kept.rglob("*") if path.is_file()]
+    assert max(sizes) > 50_000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, before[1]))
+    try:
+        with pytest.raises(ResourceError, match="cannot be written"):
+            checkpoints.save(2, 128, model, optimizer)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert hidden(tmp_path) == []
+    assert checkpoints.latest().step == 1
+    assert checkpoints.save(2, 128, model, optimizer).name == "step2-tokens128"
 
 
 def test_the_newest_and_the_milestones_are_kept(tmp_path):

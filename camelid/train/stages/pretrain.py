@@ -14,7 +14,7 @@ import torch
 from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
 from camelid.engine.memory import available_bytes, threads
-from camelid.errors import ResourceError
+from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.options import ModelOptions
@@ -37,7 +37,7 @@ from camelid.train.stopping import Stopper, end_of_job
 from camelid.train.toml import to_toml
 from camelid.train.trackers import open_trackers
 from camelid.train.working import Working
-from camelid.whole import whole_file
+from camelid.whole import whole_file, writing
 
 STAGE = "pretrain"
 Tell = Callable[[str, dict[str, Any]], None]
@@ -45,7 +45,13 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 
 def pretrain(
-    recipe: Recipe, run: Path, parallel: Parallel, *, stop_after: int | None = None, tell: Tell | None = None
+    recipe: Recipe,
+    run: Path,
+    parallel: Parallel,
+    *,
+    stop_after: int | None = None,
+    fresh: bool = False,
+    tell: Tell | None = None,
 ) -> Iterator[Step]:
     """Train until the recipe's last step, from the newest checkpoint if there is one; one `Step` for each change.
 
@@ -57,41 +63,47 @@ def pretrain(
         run: the run's folder, as runs/tiny, with its data in `data`.
         parallel: the ranks, entered.
         stop_after: steps after which this sitting saves and ends.
+        fresh: put the checkpoints aside and begin at step 0.
         tell: is told of other things than steps; of "start" on rank 0 only.
 
     Raises:
         OptionError: the recipe is wrong, or not the one that the checkpoint was trained with.
-        MissingError, FormatError, VerifyError: the data is not there, damaged or changed.
+        MissingError, FormatError, VerifyError: the data is not there, damaged or changed; no checkpoint is whole.
         ResourceError: memory or disk do not suffice, or another process trains here.
-        NumericsError: the loss or a gradient is lost; the last checkpoint is as it was.
+        NumericsError: the loss, a gradient or a weight is lost; the last checkpoint is as it was.
     """
     with ExitStack() as stack:
-        if parallel.is_main:
-            stack.enter_context(kept.holding(run / STAGE))
-        sitting = _Sitting(recipe, run, parallel, tell or _nobody)
+        parallel.from_first(lambda: _hold(stack, run / STAGE))
+        sitting = _Sitting(recipe, run, parallel, tell or _nobody, fresh)
         yield from sitting.steps(stack, stop_after)
 
 
 class _Sitting:
     """What one process does from its start to its end."""
 
-    def __init__(self, recipe: Recipe, run: Path, parallel: Parallel, tell: Tell) -> None:
+    def __init__(self, recipe: Recipe, run: Path, parallel: Parallel, tell: Tell, fresh: bool) -> None:
         self.parallel, self.folder, self.tell = parallel, run / STAGE, tell
         self.recipe = recipe.as_json()
-        self.options = options = recipe.table("pretrain", PretrainOptions)
+        self.options = recipe.table("pretrain", PretrainOptions)
         _set_up(parallel)
-        data, each = run / DATA, micro_rows(options, parallel)
+        _check_alike(parallel.each(lambda: [self.recipe, self._open(recipe, run / DATA)]))
+        made_from = (self.batches.fingerprint(), recipe.seed, self.batches.tokenizer, self.recipe)
+        about = About(self.options, *made_from, (run / DATA / MANIFEST,))
+        self.checkpoints = Checkpoints(self.folder, parallel, about)
+        self.record: Record | None = None
+        self.state = self._begin(recipe.seed, fresh)
+        parallel.from_first(lambda: _write_recipe(run / RECIPE, recipe, self.options))
+
+    def _open(self, recipe: Recipe, data: Path) -> str:
+        """Batches, their tokenizer and the model's shape; returns the data's fingerprint."""
+        options, parallel = self.options, self.parallel
+        each = micro_rows(options, parallel)
         self.batches = Batches(data, options.context, options.rows, recipe.seed)
         apart = Batches(data, options.context, each * parallel.data_ranks, recipe.seed, validation=True)
         self.validation = apart if apart.n_rows else None
-        self.config = recipe.table("model", ModelOptions).config(self.batches.manifest.vocab_size, options.context)
+        self.config = recipe.table("model", ModelOptions).config(self.batches.tokenizer.vocab_size, options.context)
         _check_memory(self.config, options.with_(micro_rows=each), parallel)
-        made_from = (self.batches.fingerprint(), recipe.seed, self.batches.tokenizer, recipe.as_json())
-        self.checkpoints = Checkpoints(self.folder, parallel, About(options, *made_from, (data / MANIFEST,)))
-        self.record: Record | None = None
-        self.state = self._begin(recipe.seed)
-        if parallel.is_main:
-            _write_recipe(run / RECIPE, recipe, options)
+        return self.batches.fingerprint()
 
     def steps(self, stack: ExitStack, stop_after: int | None) -> Iterator[Step]:
         """Steps, saved where they must be."""
@@ -101,7 +113,7 @@ class _Sitting:
         last = options.steps if stop_after is None else min(options.steps, state.step + stop_after)
         peak = matrix_peak(parallel.device, options.precision)
         fuse = self._fuses(peak)
-        self.record = self._begin_record(stack, peak, fuse)
+        parallel.from_first(lambda: self._begin_record(stack, peak, fuse))
         working = Working(state.model, options, parallel, fuse)
         stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
         for step in optimise(state, working, self.batches, options, parallel, self.validation, peak):
@@ -118,13 +130,13 @@ class _Sitting:
         done = state.step >= options.steps
         self._happened("done" if done else "stop", step=state.step, **({} if done else {"reason": stopper.reason}))
 
-    def _begin(self, seed: int) -> State:
+    def _begin(self, seed: int, fresh: bool) -> State:
         """The newest checkpoint's state, or a new model's."""
         with torch.device("meta"):
             model = LlamaTorch(self.config, self.options.context)
         model = self.parallel.shard(model, self.options.precision)
         state = State(model, make_optimizer(model, self.options))
-        checkpoint = self.checkpoints.latest()
+        checkpoint = self.checkpoints.latest(fresh)
         if checkpoint is None:
             initialise(model, seed)
         else:
@@ -147,7 +159,7 @@ class _Sitting:
         flops = flops_per_token(self.config, self.options.context) * left
         return fusing_pays(self.parallel.device, flops / self.parallel.n_ranks, peak)
 
-    def _begin_record(self, stack: ExitStack, peak: float | None, fuse: bool) -> Record | None:
+    def _begin_record(self, stack: ExitStack, peak: float | None, fuse: bool) -> None:
         device = self.parallel.device
         about = {
             "parameters": self.config.n_parameters,
@@ -157,12 +169,10 @@ class _Sitting:
             "compiled": fuse,
             "peak_flops": peak,
         }
-        if not self.parallel.is_main:
-            return None
         about["unigram_entropy"] = unigram_entropy(self.batches)
         self.tell("start", {"step": self.state.step, "steps": self.options.steps, **about})
         trackers = open_trackers(self.options.log_to, self.folder, self.state.step, {**self.recipe, **about})
-        return stack.enter_context(Record(self.folder, self.options.steps, self.state.step, trackers, **about))
+        self.record = stack.enter_context(Record(self.folder, self.options.steps, self.state.step, trackers, **about))
 
     def _save(self) -> None:
         state = self.state
@@ -188,6 +198,18 @@ def unigram_entropy(batches: Batches, most: int = 10_000_000) -> float:
     return float(-(seen * np.log(seen)).sum())
 
 
+def _hold(stack: ExitStack, folder: Path) -> None:
+    stack.enter_context(kept.holding(folder))
+
+
+def _check_alike(told: list[Any]) -> None:
+    """Refuse ranks that would train together on different recipes or data."""
+    for rank, one in enumerate(told):
+        if one != told[0]:
+            what = "recipe" if one[0] != told[0][0] else "data"
+            raise OptionError(f"process {rank} has another {what} than process 0; let all read the same files")
+
+
 def _set_up(parallel: Parallel) -> None:
     """Threads that help, and memory that stays."""
     if parallel.device.type == "cpu":
@@ -211,7 +233,7 @@ def _check_memory(config: ModelConfig, options: PretrainOptions, parallel: Paral
 def _write_recipe(path: Path, recipe: Recipe, options: PretrainOptions) -> None:
     """The recipe as it is trained: all of this stage's options, the rest as it was given."""
     text = to_toml({**recipe.as_json(), STAGE: options.model_dump(mode="json")})
-    with whole_file(path) as file:
+    with writing(path), whole_file(path) as file:
         file.write(text.encode())
 
 
