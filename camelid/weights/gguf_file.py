@@ -33,6 +33,7 @@ STRING, ARRAY, BOOL = 8, 9, 7
 # Type number → how struct and NumPy write it.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", BOOL: "?", 10: "Q", 11: "q", 12: "d"}
 _MAX_DIMS = 4
+_MAX_DEPTH, _MAX_ARRAYS = 3, 1000  # of arrays within an array
 _AGAIN = "fetch or convert it again"
 _SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _LENGTH = struct.Struct("<Q")
@@ -68,10 +69,7 @@ class LazyFields(Mapping[str, Any]):
         self._values = values
 
     def __getitem__(self, key: str) -> Any:
-        value = self._values[key]
-        if isinstance(value, Strings):
-            return value.decode()
-        return value.tolist() if isinstance(value, np.ndarray) else value
+        return _plain(self._values[key])
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
@@ -241,15 +239,26 @@ def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
     return float(str(np.float32(value))) if kind == 6 else value
 
 
-def _read_array(cursor: _Cursor, key: str) -> Any:
+def _read_array(cursor: _Cursor, key: str, depth: int = 0) -> Any:
     kind, count = cursor.number("I", key), cursor.number("Q", key)
     if kind == STRING:
         return cursor.skip_strings(count, key)
+    if kind == ARRAY:  # allowed by the specification, in notes of some programs
+        if depth >= _MAX_DEPTH or count > _MAX_ARRAYS:
+            raise FormatError(f"{cursor.path}: field {key!r} is an array of {count} arrays, too deep or too many")
+        return [_plain(_read_array(cursor, key, depth + 1)) for _ in range(count)]
     if kind not in SCALARS:
         raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
     item = np.dtype("<" + SCALARS[kind])
     start = cursor.take(count * item.itemsize, key)
     return np.frombuffer(cursor.data[start : start + count * item.itemsize], item)
+
+
+def _plain(value: Any) -> Any:
+    """An array as a list."""
+    if isinstance(value, Strings):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _read_row(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.model.config import ModelConfig
+from camelid.errors import FormatError, MissingError
+from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.weights.hf_config import number, read_config
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import Stored, read_safetensors
@@ -124,10 +124,14 @@ def _read_file(path: Path) -> dict[str, Stored]:
 def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored]) -> Mapping[str, Tensor]:
     # Old files store the plain frequencies, which follow from the config.
     stored = {name: tensor for name, tensor in found.items() if not name.endswith(".rotary_emb.inv_freq")}
-    biases = [name for name in stored if name.endswith(".bias")]
-    if biases:
-        raise UnsupportedError(f"{folder}: tensor {biases[0]}: biases are not supported")
     ours = by_our_names(folder, config, stored, hf_name)
+    biases = [name for name in ours if name.endswith(".bias") and name not in tensor_shapes(config)]
+    if biases:
+        where = "mlp_bias" if ".mlp." in biases[0] else "attention_bias"
+        raise FormatError(
+            f"{folder}: has {biases[0]}, but config.json does not say so; "
+            f"set {where} to true there, if the model was trained so"
+        )
     if config.ties_embeddings:
         # transformers uses the embedding for a tied model, whatever lies in lm_head.
         _check_tied(folder, ours.get("embed_tokens"), ours.pop("lm_head.weight", None))

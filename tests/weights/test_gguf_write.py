@@ -92,6 +92,6 @@ def test_frequencies_are_the_first_tensor(tmp_path: Path) -> None:
 
 
 def test_values_that_gguf_cannot_hold() -> None:
-    for value in ({"a": 1}, 1 << 70, [1, "a"], [[1]]):
+    for value in ({"a": 1}, 1 << 70, [1, "a"], [[1], 2], [[1, "a"]]):
         with pytest.raises(UnsupportedError, match="GGUF cannot hold"):
             _value("k", value)
