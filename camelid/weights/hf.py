@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from camelid.errors import FormatError, MissingError
 from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.weights.hf_config import number, read_config
+from camelid.weights.mapped import refuse_pointer
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import Stored, read_safetensors
+from camelid.weights.state_names import plain_names, without_notes
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -58,7 +60,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON:
             raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for this file; fetch it again")
-        values = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        refuse_pointer(path, data)
+        values = json.loads(data)
     except (ValueError, RecursionError):
         raise FormatError(f"{path}: not JSON; fetch it again or correct it") from None
     except OSError as error:
@@ -76,6 +80,10 @@ def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
     def load() -> Tokenizer:
         from camelid.tokens.tokenizer import Tokenizer
 
+        for name in TOKENIZER_FILES:
+            if (folder / name).exists():
+                with (folder / name).open("rb") as file:
+                    refuse_pointer(folder / name, file.read(64))
         return Tokenizer.open(folder)
 
     return load
@@ -122,8 +130,7 @@ def _read_file(path: Path) -> dict[str, Stored]:
 
 
 def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored]) -> Mapping[str, Tensor]:
-    # Old files store the plain frequencies, which follow from the config.
-    stored = {name: tensor for name, tensor in found.items() if not name.endswith(".rotary_emb.inv_freq")}
+    stored = without_notes(folder, plain_names(folder, found))
     ours = by_our_names(folder, config, stored, hf_name)
     biases = [name for name in ours if name.endswith(".bias") and name not in tensor_shapes(config)]
     if biases:

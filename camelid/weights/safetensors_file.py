@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from camelid.errors import FormatError, UnsupportedError
+import numpy as np
+
+from camelid.errors import FormatError, NumericsError, UnsupportedError
 from camelid.weights.mapped import map_file
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS, UNQUANTISED
@@ -37,11 +39,13 @@ class Stored:
     data: Bytes  # (nbytes,), a view of the mapped file
 
     def quant(self) -> str:
-        """The dtype as a key of `QUANTS`.
+        """The dtype of `rows` as a key of `QUANTS`; F64 is rounded to F32.
 
         Raises:
             UnsupportedError: weights are stored as something else than F32, F16 or BF16.
         """
+        if self.dtype == "F64":
+            return "F32"
         if self.dtype not in UNQUANTISED:
             raise UnsupportedError(
                 f"{self.file}: {self.name} is stored as {self.dtype}; weights must be F32, F16 or BF16: "
@@ -50,8 +54,23 @@ class Stored:
         return self.dtype
 
     def rows(self) -> Bytes:
-        """The bytes as (rows, bytes per row); a vector is one row."""
-        return self.data.reshape(math.prod(self.shape[:-1]), -1)
+        """The bytes as (rows, bytes per row); a vector is one row.
+
+        Raises:
+            NumericsError: a number of F64 is too large for F32.
+        """
+        rows = self.data.reshape(math.prod(self.shape[:-1]), -1) if len(self.data) else np.empty((0, 0), np.uint8)
+        return _rounded(self.file, self.name, rows) if self.dtype == "F64" else rows
+
+
+def _rounded(file: Path, name: str, rows: Bytes) -> Bytes:
+    """float64 as float32."""
+    wide = np.ascontiguousarray(rows).view("<f8")
+    with np.errstate(over="ignore"):
+        narrow = wide.astype("<f4")
+    if (np.isinf(narrow) & np.isfinite(wide)).any():
+        raise NumericsError(f"{file}: {name} holds numbers too large for F32")
+    return narrow.view(np.uint8)
 
 
 def read_safetensors(path: Path) -> dict[str, Stored]:
@@ -103,7 +122,7 @@ def _span(path: Path, name: str, row: Any) -> tuple[str, tuple[int, ...], int, i
         raise FormatError(f"{path}: {name}: its row in the header is damaged; {_AGAIN}") from None
     if not isinstance(dtype, str) or dtype not in _ITEM:
         raise UnsupportedError(f"{path}: {name} is stored as {str(dtype)[:40]}; weights must be F32, F16 or BF16")
-    if not whole or not shape or end - begin != math.prod(shape) * _ITEM[dtype] or begin == end:
+    if not whole or end - begin != math.prod(shape) * _ITEM[dtype]:
         raise FormatError(f"{path}: {name}: shape {shape} and bytes {begin} to {end} do not fit; {_AGAIN}")
     return dtype, shape, begin, end
 

@@ -40,6 +40,14 @@ STORAGES = {
 }
 _MAX_PICKLE = 1 << 28
 _AGAIN = "fetch or convert it again"
+# Python's own modules through which a pickle could do something; nobody's model is made of them.
+_RUN_PROGRAMS = frozenset(
+    """builtins __builtin__ os posix nt subprocess sys shutil socket runpy importlib ctypes pty code codeop pickle
+    _pickle operator webbrowser tempfile multiprocessing threading signal asyncio timeit pdb bdb pip
+    setuptools""".split()  # noqa: SIM905
+)
+_ONLY_DATA = frozenset(("set", "frozenset", "slice", "range", "complex", "bytearray", "object"))  # of `builtins`
+_DTYPES = frozenset(("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"))
 _MAKES_CODE_RUN = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BUFFER", "NEXT_BUFFER"}
 
 
@@ -127,7 +135,7 @@ def _named_views(path: Path, program: Bytes) -> dict[str, _View]:
         raise
     except Exception as error:  # a damaged pickle may fail in any way
         raise FormatError(f"{path}: damaged pickle ({type(error).__name__}: {str(error)[:80]}); {_AGAIN}") from None
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "module", "model_state_dict"):
         if isinstance(result, Mapping) and isinstance(result.get(key), Mapping):
             result = result[key]
     if not isinstance(result, Mapping):
@@ -141,17 +149,30 @@ def _named_views(path: Path, program: Bytes) -> dict[str, _View]:
 def _check_opcodes(path: Path, text: bytes) -> None:
     """Refuse instructions that make objects of arbitrary classes, and memo numbers that only serve to eat memory."""
     argument: Any
+    named: list[str] = []  # what it has called by name so far
     for count, (opcode, argument, _) in enumerate(pickletools.genops(text)):
+        if opcode.name in ("GLOBAL", "INST"):
+            named.append(str(argument).replace(" ", "."))
         if opcode.name in _MAKES_CODE_RUN:
-            raise _tries_to_run(path, opcode.name)
+            raise _not_tensors(path, [*named, opcode.name])
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > 2 * count + 1000:
             raise FormatError(f"{path}: damaged pickle (memo number {argument}); {_AGAIN}")
 
 
-def _tries_to_run(path: Path, what: str) -> FormatError:
+def _not_tensors(path: Path, named: list[str]) -> FormatError:
+    """What to say of a file that asks for `named`, functions and classes, in the order in which it does."""
+    unknown = [name for name in named if _stand_in(*name.rpartition(".")[::2]) is None]
+    parts = [(name, name.partition(".")[0], name.rpartition(".")[2]) for name in unknown]
+    evil = next((name for name, root, own in parts if root in _RUN_PROGRAMS and own not in _ONLY_DATA), None)
+    if evil is not None:
+        return FormatError(
+            f"{path}: the file tries to run code ({evil[:80]}); do not open it with torch either: "
+            "fetch the model from a source you trust, as safetensors if there is one"
+        )
+    what = next((name for name in unknown if "." in name), unknown[-1])
     return FormatError(
-        f"{path}: the file tries to run code ({what}); do not open it with torch either: "
-        "fetch the model from a source you trust, as safetensors if there is one"
+        f"{path}: holds a Python object ({what[:80]}), not tensors alone; such objects are not opened, as that would "
+        "run their code; save the tensors: torch.save(model.state_dict(), FILE)"
     )
 
 
@@ -163,16 +184,10 @@ class _Reader(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return name
-        known: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-        }
-        if (module, name) not in known:
-            raise _tries_to_run(self._path, f"{module}.{name}"[:80])
-        return known[module, name]
+        known = _stand_in(module, name)
+        if known is None:
+            raise _not_tensors(self._path, [f"{module}.{name}"])
+        return known
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, storage, key, _location, count = pid
@@ -196,6 +211,21 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): tuple,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+}
+
+
+def _stand_in(module: str, name: str) -> Any:
+    """What a pickle gets for a name that it may call; None for every other name."""
+    if module in ("torch", "torch.storage") and (name in STORAGES or name in _DTYPES):
+        return name
+    return _KNOWN.get((module, name))
+
+
 def _stored(path: Path, name: str, view: _View, members: Mapping[str, Bytes], folder: str) -> Stored:
     """The bytes a view names, checked against the storage that really is there."""
     storage, where = view.storage, f"{path}: {name}"
@@ -203,8 +233,8 @@ def _stored(path: Path, name: str, view: _View, members: Mapping[str, Bytes], fo
     if member is None or len(member) < storage.n_items * storage.item:
         raise FormatError(f"{where}: its storage is missing or too short; the file is incomplete, {_AGAIN}")
     items, size = len(member) // storage.item, math.prod(view.shape)
-    if size == 0 or not view.shape:
-        raise FormatError(f"{where}: shape {view.shape} is no tensor of weights; {_AGAIN}")
+    if size == 0:
+        return Stored(path, name, storage.dtype, view.shape, member[:0])
     last = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True))
     if last >= items or size > items:
         raise FormatError(f"{where}: reaches past its storage; {_AGAIN}")
