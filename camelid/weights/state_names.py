@@ -37,8 +37,8 @@ def plain_names(where: Path, found: Mapping[str, Stored]) -> dict[str, Stored]:
         names = {name: _moved(plain, beginning, outside) for name, plain in names.items()}
     plain = {names[name]: stored for name, stored in found.items()}
     if len(plain) != len(found):
-        taken: set[str] = set()
-        twice = next(name for name in found if names[name] in taken or taken.add(names[name]))
+        kept = {names[name]: name for name in found}  # the last of each
+        twice = next(name for name in found if kept[names[name]] != name)
         raise FormatError(f"{where}: {twice} and another tensor are both {names[twice]}; save the model again")
     return plain
 
