@@ -19,6 +19,7 @@ from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleave
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS
 from camelid.weights.tensor import Tensor
+from camelid.weights.vocabulary_rows import fit_vocabulary
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -91,7 +92,8 @@ def _fields(weights: Weights) -> dict[str, Any]:
         if ours in weights.sampling:
             value = weights.sampling[ours]
             fields[f"general.sampling.{theirs}"] = int(value) if ours == "top_k" else value
-    fields |= {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
+    vocabulary = {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
+    fields |= fit_vocabulary(weights.path, vocabulary, weights.config.vocab_size)
     if weights.chat_template is not None:
         fields["tokenizer.chat_template"] = weights.chat_template
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}
