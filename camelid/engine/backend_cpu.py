@@ -175,6 +175,9 @@ class CpuBackend:
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
             )
         for layer in range(self.config.n_layers):
+            for slot, name in enumerate(MATRICES):
+                if f"layers.{layer}.{name}.bias" in tensors:
+                    self._model.set_bias(layer, slot, tensors[f"layers.{layer}.{name}.bias"].array())
             for slot, name in enumerate(NORMS):
                 self._set_norm(weights, layer, slot, f"layers.{layer}.{name}")
         self._set_norm(weights, OUTPUT, 0, "norm")

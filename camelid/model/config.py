@@ -74,6 +74,8 @@ class ModelConfig:
     norms_after: bool = False  # normalise what a block adds, not what it reads (OLMo 2)
     qk_norm: bool = False  # RMSNorm over all of q and all of k (OLMo 2)
     clip_qkv: float | None = None  # clamp q, k and v to ±clip_qkv (OLMo 1)
+    attention_bias: bool = False  # q, k, v and the output of attention have a vector added
+    mlp_bias: bool = False  # gate, up and down too
 
     def __post_init__(self) -> None:
         if self.clip_qkv is not None and not (math.isfinite(self.clip_qkv) and self.clip_qkv > 0):
@@ -131,6 +133,15 @@ def shape_in(path: Path) -> Iterator[None]:
         raise FormatError(f"{path}: {said.removeprefix('model config: ')}; correct the file") from None
 
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
+
+
+def biased(config: ModelConfig) -> tuple[str, ...]:
+    """Matrices of a layer that have a bias, called `q_proj.bias` and so on."""
+    return ATTENTION * config.attention_bias + FEED_FORWARD * config.mlp_bias
+
+
 def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name → shape of the tensors of one layer. Matrices are (out, in)."""
     dim, q, kv, ffn = config.dim, config.q_dim, config.kv_dim, config.ffn_dim
@@ -143,6 +154,7 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "up_proj": (ffn, dim),
         "down_proj": (dim, ffn),
     }
+    shapes |= {f"{name}.bias": shapes[name][:1] for name in biased(config)}
     if config.norm == "rms" and config.norms_after:
         shapes |= {"post_attention_layernorm": (dim,), "post_feedforward_layernorm": (dim,)}
     elif config.norm == "rms":
@@ -155,7 +167,8 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name → shape of every tensor a model of this shape has, in the order in which a forward pass reads them.
 
-    Names are Hugging Face's words without `model.`, `self_attn.`, `mlp.` and `.weight`: `layers.3.q_proj`.
+    Names are Hugging Face's words without `model.`, `self_attn.`, `mlp.` and `.weight`: `layers.3.q_proj`, and
+    `layers.3.q_proj.bias` where there are biases.
     """
     shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (config.vocab_size, config.dim)}
     per_layer = layer_shapes(config)

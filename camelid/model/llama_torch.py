@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from camelid.model.config import ModelConfig, layer_shapes
+from camelid.model.config import ModelConfig, biased, layer_shapes
 from camelid.model.rope import rope_table
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -26,7 +26,7 @@ Attend = Callable[[int], Mix]
 
 
 class LlamaTorch(nn.Module):
-    """A Llama as a module whose parameters are named as `tensor_shapes(config)` says, with `.weight` behind.
+    """A Llama as a module whose parameters are named as `tensor_shapes(config)` says, matrices with `.weight` behind.
 
     Args:
         config: the shape.
@@ -82,8 +82,9 @@ class LlamaTorch(nn.Module):
             value = tensors[name.removesuffix(".weight")]
             array = value if isinstance(value, np.ndarray) else value.array()
             moved = torch.tensor(array).to(device=device, dtype=dtype)
-            owner = self.get_submodule(name.rpartition(".")[0])
-            owner.register_parameter("weight", nn.Parameter(moved, requires_grad=parameter.requires_grad))
+            where, _, own = name.rpartition(".")  # "weight" or "bias"
+            owner = self.get_submodule(where)
+            owner.register_parameter(own, nn.Parameter(moved, requires_grad=parameter.requires_grad))
         self.cos, self.sin = self.cos.to(device), self.sin.to(device)
         return self
 
@@ -96,8 +97,8 @@ class Layer(nn.Module):
         self.config = config
         for name, shape in layer_shapes(config).items():
             if len(shape) == 2:
-                self.add_module(name, nn.Linear(shape[1], shape[0], bias=False))
-            else:
+                self.add_module(name, nn.Linear(shape[1], shape[0], bias=name in biased(config)))
+            elif not name.endswith(".bias"):
                 self.add_module(name, Norm(config, shape[0]))
         if config.norm == "layer":  # these norms have no weights, so no names in the files either
             self.input_layernorm, self.post_attention_layernorm = Norm(config, 0), Norm(config, 0)

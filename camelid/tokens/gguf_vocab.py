@@ -43,6 +43,8 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
     for id, piece in enumerate(pieces):  # what fills up an embedding; converters once called it user-defined
         if piece.startswith("[PAD") and piece == f"[PAD{id}]" and types[id] in (NORMAL, USER):
             types[id] = UNUSED
+    n_pieces = _without_padding(pieces, types, [id for id in (*roles.values(), *extra.values()) if id is not None])
+    pieces, types = pieces[:n_pieces], types[:n_pieces]
     shared: dict[str, Any] = {"extra": extra, "adds_eos": bool(fields.get(PREFIX + "add_eos_token", False))}
     if kind == "sentencepiece":
         return _read_sentencepiece(fields, pieces, types, roles, shared)
@@ -52,6 +54,19 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
     splitter = splitter_named(pre)
     adds_bos = bool(fields.get(PREFIX + "add_bos_token", splitter == splitter_named("llama-bpe")))
     return Vocabulary(merges=_merges(fields), splitter=splitter, adds_bos=adds_bos, **shared)
+
+
+def padding_names(id: int) -> tuple[str, ...]:
+    """What a row without a token is called: llama.cpp's name, and others where a token has it."""
+    return f"[PAD{id}]", f"[UNUSED{id}]", f"[PAD{id}]_"
+
+
+def _without_padding(pieces: list[str], types: list[int], used: list[int]) -> int:
+    """How many pieces there are without those that only fill up the embedding's rows, as converters write them."""
+    size, least = len(pieces), max(used, default=-1) + 1
+    while size > least and types[size - 1] == UNUSED and pieces[size - 1] in padding_names(size - 1):
+        size -= 1
+    return size
 
 
 def _read_sentencepiece(
@@ -70,6 +85,7 @@ def _read_sentencepiece(
     for role, (id, piece) in {"unk_id": (0, "<unk>"), "bos_id": (1, "<s>"), "eos_id": (2, "</s>")}.items():
         if roles[role] is None and pieces[id : id + 1] == [piece]:
             roles[role] = id
+    n_all = len(_column(fields, "tokens", str))
     if PREFIX + "token_type" not in fields:
         types = [BYTE if _BYTE_PIECE.fullmatch(piece) else NORMAL for piece in pieces]
     if roles["unk_id"] is not None and UNKNOWN not in types:
@@ -77,7 +93,7 @@ def _read_sentencepiece(
     return sentencepiece_vocabulary(
         PREFIX + "tokens",
         pieces,
-        [float(score) for score in _column(fields, "scores", (float, int), len(pieces))],
+        [float(score) for score in _column(fields, "scores", (float, int), n_all)[: len(pieces)]],
         types,
         byte_fallback=False,
         space_prefix=bool(fields.get(PREFIX + "add_space_prefix", True)),

@@ -16,10 +16,12 @@ from camelid.tokens.chat_templates import GGUF_KEY, gguf_fields
 from camelid.weights.gguf import ROPE_FREQS, STOP_KEYS
 from camelid.weights.gguf_config import write_config
 from camelid.weights.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
-from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads
+from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads, rows_in_order
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS
 from camelid.weights.sampling_files import to_gguf
+from camelid.weights.tensor import Tensor
+from camelid.weights.vocabulary_rows import fit_vocabulary
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -37,6 +39,8 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
         UnsupportedError: GGUF cannot hold the model's vocabulary or one of its fields.
     """
     config, tensors = weights.config, weights.tensors
+    if (config.attention_bias or config.mlp_bias) and config.architecture != "llama":
+        raise UnsupportedError(f"{path}: GGUF has no biases for {config.architecture}; write hf")
     fields = _fields(path, weights)
     extra = _frequencies(config)
     rows = {ROPE_FREQS: (extra.shape, "F32", extra.nbytes)} if extra is not None else {}
@@ -55,13 +59,13 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
             file.write(extra.tobytes())
             _pad(file)
         for name, data in each(tensors, tensors, progress):
-            file.write(_in_file_order(config, name, data).reshape(-1).data)
+            file.write(_in_file_order(config, tensors[name], data).reshape(-1).data)
             _pad(file)
 
 
-def _in_file_order(config: ModelConfig, name: str, data: Bytes) -> Bytes:
-    heads = rotated_heads(name, config) if gguf_permutes(config) else None
-    return data if heads is None else data[halves_to_interleaved(len(data), heads)]
+def _in_file_order(config: ModelConfig, tensor: Tensor, data: Bytes) -> Bytes:
+    heads = rotated_heads(tensor.name, config) if gguf_permutes(config) else None
+    return data if heads is None else rows_in_order(data, halves_to_interleaved(tensor.shape[0], heads))
 
 
 def _frequencies(config: ModelConfig) -> np.ndarray | None:
@@ -88,7 +92,8 @@ def _fields(path: Path, weights: Weights) -> dict[str, Any]:
     fields.setdefault("general.name", weights.path.stem)
     fields |= to_gguf(path, weights.sampling)
     kept = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
-    fields |= {key: old[key] for key in kept} or _vocabulary(weights)
+    vocabulary = {key: old[key] for key in kept} or _vocabulary(weights)
+    fields |= fit_vocabulary(weights.path, vocabulary, weights.config.vocab_size)
     fields |= gguf_fields(weights.chat_template, weights.named_templates)
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}
 
@@ -139,6 +144,8 @@ def _kind(key: str, value: Any) -> int:
 
 
 def _array(key: str, values: list[Any]) -> bytes:
+    if values and all(isinstance(value, list | tuple) for value in values):
+        return struct.pack("<IQ", ARRAY, len(values)) + b"".join(_array(key, list(value)) for value in values)
     kinds = {_kind(key, value) for value in values} or {STRING}
     if kinds <= {4, 5, 11}:
         small = all(-(1 << 31) <= value < 1 << 31 for value in values)

@@ -1,15 +1,16 @@
-"""config.json ↔ ModelConfig. A key that might touch the arithmetic is used or refused by name."""
+"""config.json ↔ ModelConfig. A key that might touch the arithmetic is used or refused by name; others are ignored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.model.family import ARCHITECTURES, Architecture
+from camelid.weights.unknown_keys import first_refused, say_ignored
 
 # Keys that change no number of a forward pass in evaluation, whatever they hold.
 # fmt: off
@@ -31,10 +32,10 @@ _HARMLESS = frozenset((
 # Keys with one value that camelid does.
 _ONLY: dict[str, tuple[object, ...]] = {
     "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
     "partial_rotary_factor": (1, 1.0),
     "is_decoder": (True, False),
+    "is_causal": (True,),
+    "use_bidirectional_attention": (False,),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
     "rope_interleaved": (False,),
@@ -68,6 +69,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
         rope_theta=_theta(keys),
         rope_scaling=_scaling(keys),
         ties_embeddings=keys.flag("tie_word_embeddings", False),
+        attention_bias=keys.flag("attention_bias", False),
         **_switches(architecture, keys),
     )
     keys.refuse_others()
@@ -80,7 +82,7 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "architectures": [architecture.hf_class],
         "model_type": architecture.hf_model_type,
-        "attention_bias": False,
+        "attention_bias": config.attention_bias,
         "hidden_act": "silu",
         "hidden_size": config.dim,
         "intermediate_size": config.ffn_dim,
@@ -99,7 +101,7 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
     else:
         values["rms_norm_eps"] = config.norm_eps
     if config.architecture == "llama":
-        values |= {"head_dim": config.head_dim, "mlp_bias": False}
+        values |= {"head_dim": config.head_dim, "mlp_bias": config.mlp_bias}
     elif config.head_dim * config.n_heads != config.dim:
         raise UnsupportedError(f"{path}: {architecture.hf_class} has no head_dim other than hidden_size / heads")
     if config.dim % config.n_heads:
@@ -137,15 +139,22 @@ class _Keys:
         return default if value is None else value
 
     def refuse_others(self) -> None:
-        """Refuse what is left unless it is known to be harmless, or is off."""
+        """Refuse what is left where it may touch the arithmetic; say what else is ignored."""
+        unknown = {}
         for key, value in self.values.items():
             if key in self.asked or key in _HARMLESS or key.startswith(("_", "transformers.")):
                 continue
-            if key in _ONLY and (value is None or value in _ONLY[key]):
-                continue
-            if key not in _ONLY and value in (None, False, 0, "", [], {}):
-                continue
-            raise UnsupportedError(f"{self.path}: {key} = {str(value)[:60]} is not supported")
+            if key not in _ONLY:
+                unknown[key] = value
+            elif value is not None and value not in _ONLY[key]:
+                self._refuse(key)
+        refused = first_refused(unknown)
+        if refused is not None:
+            self._refuse(refused)
+        say_ignored(self.path, unknown)
+
+    def _refuse(self, key: str) -> NoReturn:
+        raise UnsupportedError(f"{self.path}: {key} = {str(self.values[key])[:60]} is not supported")
 
 
 def number(path: Path, key: str, value: Any) -> float:
@@ -169,7 +178,7 @@ def _architecture(keys: _Keys) -> Architecture:
         raise UnsupportedError(f"{keys.path}: model_type {str(name)!r} is not supported; {one_of(str(name), known)}")
     classes = keys.get("architectures")
     wanted = known[name].hf_class
-    if classes and classes != [wanted]:
+    if classes and [str(name).lower() for name in classes] != [wanted.lower()]:  # LLaMAForCausalLM in 2023
         raise UnsupportedError(f"{keys.path}: architectures {classes} is not supported; only {wanted} is")
     if keys.get("quantization_config") is not None:
         raise UnsupportedError(f"{keys.path}: quantization_config: this quantised format is not read; use a GGUF")
@@ -183,7 +192,7 @@ def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
         return {"norm": "layer", "clip_qkv": None if clip is None else number(keys.path, "clip_qkv", clip)}
     if architecture.name == "olmo2":
         return {"norms_after": True, "qk_norm": True, "norm_eps": keys.real("rms_norm_eps", 1e-5)}
-    return {"norm_eps": keys.real("rms_norm_eps", 1e-6)}
+    return {"norm_eps": keys.real("rms_norm_eps", 1e-6), "mlp_bias": keys.flag("mlp_bias", False)}
 
 
 def _rope(keys: _Keys) -> dict[str, Any]:
@@ -193,6 +202,10 @@ def _rope(keys: _Keys) -> dict[str, Any]:
         raise FormatError(f"{keys.path}: rope_scaling must be an object or null; correct the file")
     if any(isinstance(value, Mapping) for part in parts for value in part.values()):
         raise UnsupportedError(f"{keys.path}: rope_parameters differ from layer to layer")
+    older, newer = parts
+    differs = next((key for key in older if key in newer and older[key] != newer[key]), None)
+    if differs is not None:
+        raise FormatError(f"{keys.path}: rope_scaling and rope_parameters differ in {differs}; correct the file")
     return {key: value for part in parts for key, value in part.items() if value is not None}
 
 
@@ -244,8 +257,9 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
         )
         if rope.pop("truncate", True) is not True:
             raise UnsupportedError(f"{path}: truncate = false in rope_parameters is not supported")
-    if rope:
-        raise UnsupportedError(f"{path}: {next(iter(rope))} in rope_scaling of type {rule!r} is not supported")
+    unknown = [key for key, value in rope.items() if key != "finetuned" and value not in (False, "", [], {})]
+    if unknown:
+        raise UnsupportedError(f"{path}: {unknown[0]} in rope_scaling of type {rule!r} is not supported")
     if scaling is not None and not (scaling.factor > 0 and scaling.original_context > 0):
         raise FormatError(f"{path}: rope_scaling: factor and original context must be positive; correct the file")
     return None if scaling is not None and rule == "linear" and scaling.factor == 1 else scaling

@@ -33,6 +33,14 @@ MAX_BYTES = 1 << 24  # of a program; that of Llama 3.1 405B has 200,000
 _MAX_STEPS = 500_000  # instructions; a tensor takes about forty
 _MAX_DIMS = 8
 _MAX_ARGUMENTS = 16
+# Python's own modules through which a pickle could do something; nobody's model is made of them.
+_RUN_PROGRAMS = frozenset(
+    """builtins __builtin__ os posix nt subprocess sys shutil socket runpy importlib ctypes pty code codeop pickle
+    _pickle operator webbrowser tempfile multiprocessing threading signal asyncio timeit pdb bdb pip
+    setuptools""".split()  # noqa: SIM905
+)
+_ONLY_DATA = frozenset(("set", "frozenset", "slice", "range", "complex", "bytearray", "object"))  # of `builtins`
+_DTYPES = frozenset(("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"))
 _MAKES_CODE_RUN = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BUFFER", "NEXT_BUFFER"}
 _AGAIN = "fetch or convert it again"
 
@@ -90,6 +98,7 @@ class _Machine:
             ("collections", "OrderedDict"): lambda: {},
             ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+            ("torch", "Size"): _size,
         }
 
     def run(self, program: bytes) -> Any:
@@ -101,7 +110,7 @@ class _Machine:
             if count > _MAX_STEPS:
                 raise FormatError(f"{self._path}: a pickle of so many instructions is no list of tensors; {_AGAIN}")
             if name in _MAKES_CODE_RUN:
-                raise self._tries_to_run(name)
+                raise _not_tensors(self._path, str(argument).replace(" ", ".") if name == "INST" else name)
             if name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > 2 * count + 1000:
                 raise FormatError(f"{self._path}: damaged pickle (memo number {argument}); {_AGAIN}")
             if name in _PUSHES:
@@ -172,8 +181,10 @@ class _Machine:
             raise ValueError("a name that is no text")
         if module in ("torch", "torch.storage") and name in STORAGES:
             return _StorageClass(name)
+        if module == "torch" and name in _DTYPES:
+            return name
         if (module, name) not in self._globals:
-            raise self._tries_to_run(f"{module}.{name}"[:80])
+            raise _not_tensors(self._path, f"{module}.{name}")
         return self._globals[module, name]
 
     def _storage(self, pid: Any) -> Storage:
@@ -185,11 +196,24 @@ class _Machine:
         dtype, item = STORAGES[storage.name]
         return Storage(key, dtype, item, count)
 
-    def _tries_to_run(self, what: str) -> FormatError:
+
+def _not_tensors(path: Path, name: str) -> FormatError:
+    """What to say of a file that asks for a function, a class or an instruction that makes no tensor."""
+    if name.partition(".")[0] in _RUN_PROGRAMS and name.rpartition(".")[2] not in _ONLY_DATA:
         return FormatError(
-            f"{self._path}: the file tries to run code ({what}); do not open it with torch either: "
+            f"{path}: the file tries to run code ({name[:80]}); do not open it with torch either: "
             "fetch the model from a source you trust, as safetensors if there is one"
         )
+    return FormatError(
+        f"{path}: holds a Python object ({name[:80]}), not tensors alone; such objects are not opened, as that would "
+        "run their code; save the tensors: torch.save(model.state_dict(), FILE)"
+    )
+
+
+def _size(shape: Any) -> tuple[Any, ...]:
+    if type(shape) is not tuple:
+        raise ValueError("a size that is no tuple")
+    return shape
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> View:

@@ -49,6 +49,10 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "SmolLM2": ({"dim": 144, "n_heads": 9, "n_kv_heads": 3, "rope_theta": 1e5, "ties_embeddings": True}, {}),
     "linear": ({"rope_scaling": RopeScaling(rule="linear", factor=4.0)}, {"rope_type": "linear", "factor": 4.0}),
     "yarn": ({"rope_scaling": RopeScaling(rule="yarn", factor=4.0, original_context=2048)}, YARN),
+    "attention bias": ({"attention_bias": True}, {}),
+    "feed-forward bias": ({"mlp_bias": True, "n_kv_heads": 4}, {}),
+    "all biases, head width free": ({"attention_bias": True, "mlp_bias": True, "head_dim": 24}, {}),
+    "OLMo 2 with biases": ({"architecture": "olmo2", "norms_after": True, "qk_norm": True, "attention_bias": True}, {}),
     "OLMo": ({"architecture": "olmo", "norm": "layer", "clip_qkv": 0.5}, {}),
     "OLMo 2": ({"architecture": "olmo2", "norms_after": True, "qk_norm": True, "rope_theta": 5e5}, {}),
 }
