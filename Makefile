@@ -20,6 +20,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -rs $(TESTS)
 
 fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --bombs
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
 
 lint: $(VENV)/.test

@@ -108,6 +108,8 @@ def _open_folder(folder: Path) -> Weights:
 
 
 def _open_file(path: Path) -> Weights:
+    if not path.is_file():
+        raise FormatError(f"{path}: neither a file nor a folder; {_READS}")
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(b"GGUF"):
