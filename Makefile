@@ -28,6 +28,7 @@ quick: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -rs -m "not slow" $(TESTS)
 
 fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --bombs
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
 
 lint: $(VENV)/.test

@@ -14,6 +14,7 @@ from typing import Literal
 
 from camelid.errors import FormatError
 
+_MOST_LAYERS = 2**16
 _MOST = 2**40  # of a size, and of a factor: far beyond any model, and float32 holds its square
 
 
@@ -83,9 +84,11 @@ class ModelConfig:
         sizes = ("dim", "n_layers", "n_heads", "n_kv_heads", "head_dim", "ffn_dim", "vocab_size", "context")
         for name in sizes:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST:
-                said = str(value) if not isinstance(value, int) or abs(value) <= _MOST else "a larger one"
-                raise FormatError(f"model config: {name} must be a positive whole number up to 2^40, got {said[:40]}")
+            most = _MOST_LAYERS if name == "n_layers" else _MOST
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+                raise FormatError(
+                    f"model config: {name} must be a positive whole number up to {most}, got {value!r:.40}"
+                )
         if self.n_heads % self.n_kv_heads:
             raise FormatError(
                 f"model config: {self.n_heads} heads cannot share {self.n_kv_heads} key/value heads evenly"

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from camelid.errors import FormatError, MissingError
 from camelid.model.config import ModelConfig, shape_in, tensor_shapes
 from camelid.parsing import MAX_JSON, parse_json
 from camelid.tokens.chat_templates import DEFAULT, folder_templates
 from camelid.weights.hf_config import read_config
 from camelid.weights.names import hf_name
-from camelid.weights.opened import cannot_read, refuse_pointer
+from camelid.weights.opened import OpenFile, refuse_pointer
 from camelid.weights.safetensors_file import Stored, read_safetensors
 from camelid.weights.sampling_files import from_generation_config
 from camelid.weights.state_names import plain_names, without_notes
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+_MAX_SHARDS = 10_000
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -61,17 +64,14 @@ def read_json(path: Path) -> dict[str, Any]:
         MissingError: no such file. FormatError: no JSON object.
     """
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for this file; fetch it again")
-        data = path.read_bytes()
-        refuse_pointer(path, data)
-        values = parse_json(data)
+        file = OpenFile(path)
+        if file.size > MAX_JSON:
+            raise FormatError(f"{path}: {file.size} bytes are too many for this file; fetch it again")
+        values = parse_json(file.read(0, file.size).tobytes())
     except FormatError:
         raise
     except ValueError as error:
         raise FormatError(f"{path}: not JSON that can be read ({error}); fetch it again or correct it") from None
-    except OSError as error:
-        raise cannot_read(path, error) from None
     if not isinstance(values, dict):
         raise FormatError(f"{path}: not a JSON object; fetch it again or correct it")
     return values
@@ -113,6 +113,8 @@ def _read_sharded(folder: Path, index: Path) -> tuple[dict[str, Stored], tuple[P
     outside = [name for name in names if Path(name).name != name]
     if outside:
         raise FormatError(f"{index}: {outside[0]!r} is not a file beside it; fetch it again")
+    if len(names) > _MAX_SHARDS:
+        raise FormatError(f"{index}: names {len(names):,} files; fetch it again")
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

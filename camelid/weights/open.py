@@ -121,6 +121,8 @@ def _refuse_adapter(folder: Path) -> None:
 
 
 def _open_file(path: Path) -> Weights:
+    if not path.is_file():
+        raise FormatError(f"{path}: neither a file nor a folder; {_READS}")
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(b"GGUF"):

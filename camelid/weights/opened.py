@@ -119,7 +119,8 @@ class Region:
         if isinstance(which, slice) or len(wanted) > _RUNS:
             first, last = int(wanted.min()), int(wanted.max())
             between = self.read(first * width, (last + 1 - first) * width).reshape(-1, width)
-            return between if len(between) == len(wanted) and isinstance(which, slice) else between[wanted - first]
+            in_line = isinstance(which, slice) and which.step in (None, 1)
+            return between if in_line else between[wanted - first]
         return np.stack(list(self._each(wanted, width)))
 
     def _each(self, wanted: NDArray[np.int64], width: int) -> Iterator[Bytes]:

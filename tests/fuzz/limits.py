@@ -28,17 +28,20 @@ class Failure:
     what: str
 
 
-def run_cases(cases: Iterable[int], run: Callable[[int], object], prepare: Callable[[], None]) -> list[Failure]:
+def run_cases(
+    cases: Iterable[int], run: Callable[[int], object], prepare: Callable[[], None], seconds: float = SECONDS
+) -> list[Failure]:
     """Run cases one after the other in a worker; after each that ends it, in a new one.
 
     Args:
         cases: numbers of the cases.
         run: does one; it may raise a `CamelidError` of one line.
         prepare: what a worker does first, without bounds.
+        seconds: of processor time, for each case.
     """
     left, failures = list(cases), []
     while left:
-        done, failed, ended = _one_worker(left, run, prepare)
+        done, failed, ended = _one_worker(left, run, prepare, seconds)
         failures += failed
         if ended is not None and done < len(left):
             failures.append(Failure(left[done], ended))
@@ -48,7 +51,7 @@ def run_cases(cases: Iterable[int], run: Callable[[int], object], prepare: Calla
 
 
 def _one_worker(
-    cases: list[int], run: Callable[[int], object], prepare: Callable[[], None]
+    cases: list[int], run: Callable[[int], object], prepare: Callable[[], None], seconds: float
 ) -> tuple[int, list[Failure], str | None]:
     """How many cases are done, those that failed, and what ended the worker before the last one."""
     reading, writing = os.pipe()
@@ -58,7 +61,7 @@ def _one_worker(
         os.close(reading)
         status = 1
         try:
-            _work(cases, run, prepare, writing)
+            _work(cases, run, prepare, seconds, writing)
             status = 0
         except BaseException:
             traceback.print_exc()
@@ -92,11 +95,13 @@ def _end(status: int) -> str:
     if not os.WIFSIGNALED(status):
         return f"the process left with status {os.WEXITSTATUS(status)}"
     number = os.WTERMSIG(status)
-    said = {signal.SIGPROF: f"more than {SECONDS} s", signal.SIGKILL: f"said nothing for {_SILENT} s"}
+    said = {signal.SIGPROF: "took too long", signal.SIGKILL: f"said nothing for {_SILENT} s"}
     return said.get(signal.Signals(number), f"ended by {signal.Signals(number).name}")
 
 
-def _work(cases: list[int], run: Callable[[int], object], prepare: Callable[[], None], writing: int) -> None:
+def _work(
+    cases: list[int], run: Callable[[int], object], prepare: Callable[[], None], seconds: float, writing: int
+) -> None:
     prepare()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -104,7 +109,7 @@ def _work(cases: list[int], run: Callable[[int], object], prepare: Callable[[], 
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     with os.fdopen(writing, "wb", buffering=0) as out:
         for case in cases:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             problem = _problem(run, case)
             signal.setitimer(signal.ITIMER_PROF, 0)
             if problem is not None:
