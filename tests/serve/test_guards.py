@@ -93,6 +93,7 @@ def test_errors_carry_them_too():
         answer = client().get(path, headers={"x-request-id": "mine"})
         assert answer.status_code == status
         assert answer.headers["x-request-id"] == "mine"
+        assert ("retry-after" in answer.headers) == (status == 503)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
