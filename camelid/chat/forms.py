@@ -302,9 +302,15 @@ class FormProcess:
     def _is_gone(self) -> bool:
         """Whether somebody has ended the process from which the forms' own are made."""
         time.sleep(0.05)  # its sockets close one after the other
-        with self._lock, suppress(OSError):
-            return self._control is None or self._control.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
-        return False  # nothing has come, and it is open
+        with self._lock:
+            if self._control is None:
+                return True
+            try:
+                return self._control.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+            except BlockingIOError:  # nothing has come, and it is open
+                return False
+            except OSError:
+                return True
 
     def _make_room(self, place: str) -> None:
         """Close what nobody uses, longest unused first, and wait for others to end if that is not enough."""
