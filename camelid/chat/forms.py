@@ -31,7 +31,8 @@ MASK_SECONDS = 0.5  # for taking an id and computing the next mask
 SLOW_SECONDS = 0.02  # a form whose masks take longer runs behind everything else
 MOST_BYTES = 64 << 20  # of memory, beyond what is shared
 AT_ONCE = 2  # forms that are compiled at the same time
-MOST_KEPT, MOST_KEPT_BYTES = 16, 64 << 20  # compiled forms that no text has, kept for the next one
+OWN_BYTES = 6 << 20  # of a process without a form; what it has beside is measured
+MOST_KEPT_BYTES = 64 << 20  # compiled forms that no text has, kept for the next one
 MOST_TOTAL_BYTES = 192 << 20  # of all compiled forms
 MOST_REFUSED = 256  # forms known to be wrong
 PATIENCE = 60.0  # seconds of the clock, on a machine that is busy with other things
@@ -53,7 +54,7 @@ class Compiled:
     """
 
     def __init__(self, connection: Connection, place: str) -> None:
-        self.place, self.size, self.slow = place, 0, False
+        self.place, self.size, self.slow = place, OWN_BYTES, False
         self.first: tuple[bytes, bytes] = (b"", b"")  # state and mask of an empty text
         self._connection = connection
         self._lock = threading.Lock()
@@ -64,17 +65,18 @@ class Compiled:
         self._closed = False
 
     def compile(self, form: str, stopping: threading.Event) -> str:
-        """Send the form and wait; what is wrong with it, or an empty text."""
-        try:
-            self._connection.send_bytes(form.encode("utf-8", "surrogatepass"))
-            end = time.monotonic() + PATIENCE
-            while not self._connection.poll(0.1):
-                if stopping.is_set() or time.monotonic() > end:
-                    raise ResourceError(f"{self.place}: there was no time to prepare it; try again later")
-            state, content = self._take()
-        except (EOFError, OSError):
-            return f"{self.place}: {_TOO_MUCH}"
-        self.first = state, content
+        """Send the form and wait; what is wrong with it, or an empty text.
+
+        Raises:
+            EOFError, OSError: the process has ended, most likely at a limit.
+            ResourceError: there is no time.
+        """
+        self._connection.send_bytes(form.encode("utf-8", "surrogatepass"))
+        end = time.monotonic() + PATIENCE
+        while not self._connection.poll(0.1):
+            if stopping.is_set() or time.monotonic() > end:
+                raise ResourceError(f"{self.place}: there was no time to prepare it; try again later")
+        self.first = state, content = self._take()
         return content.decode("utf-8", "replace") if state == b"E" else ""
 
     def start(self, size: int) -> Constraint:
@@ -100,7 +102,8 @@ class Compiled:
                 return constraint.answered
             try:
                 if not constraint.answered and self._connection.poll(min(left, 0.001)):
-                    self._asked.popleft().take(*self._take())
+                    answer = self._take()
+                    self._asked.popleft().take(*answer)
             except (EOFError, OSError):
                 self._fail()
             finally:
@@ -147,7 +150,8 @@ class Compiled:
 
     def _take(self) -> tuple[bytes, bytes]:
         data = self._connection.recv_bytes()
-        state, self.size, self.slow = REPLY.unpack_from(data)
+        state, size, self.slow = REPLY.unpack_from(data)
+        self.size = OWN_BYTES + size
         return state, data[REPLY.size :]
 
     def _fail(self) -> None:
@@ -248,8 +252,7 @@ class FormProcess:
             if known is not None:
                 return known
             self._make_room(place)
-            compiled = Compiled(self._connect(place), place)
-            problem = compiled.compile(text, self._stopping)
+            compiled, problem = self._make(place, text)
             with self._lock:
                 if problem:
                     compiled.close()
@@ -284,31 +287,64 @@ class FormProcess:
                 self._kept.move_to_end(key)
             return compiled
 
-    def _make_room(self, place: str) -> None:
+    def _make(self, place: str, text: str) -> tuple[Compiled, str]:
+        """The compiled form, and what is wrong with it."""
+        for _ in range(2):
+            compiled = Compiled(self._connect(place), place)
+            try:
+                return compiled, compiled.compile(text, self._stopping)
+            except (EOFError, OSError):
+                compiled.close()
+                if not self._is_gone():
+                    break
+        return compiled, f"{place}: {_TOO_MUCH}"
+
+    def _is_gone(self) -> bool:
+        """Whether somebody has ended the process from which the forms' own are made."""
+        time.sleep(0.05)  # its sockets close one after the other
         with self._lock:
+            if self._control is None:
+                return True
+            try:
+                return self._control.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+            except BlockingIOError:  # nothing has come, and it is open
+                return False
+            except OSError:
+                return True
+
+    def _make_room(self, place: str) -> None:
+        """Close what nobody uses, longest unused first, and wait for others to end if that is not enough."""
+        end = time.monotonic() + PATIENCE
+        while not self._has_room():
+            if self._stopping.is_set() or time.monotonic() > end:
+                raise ResourceError(f"{place}: other forms take all the memory that forms may take; try again later")
+            time.sleep(0.05)
+
+    def _has_room(self) -> bool:
+        with self._lock:
+            idle = sum(one.size for one in self._kept.values() if one.is_idle)
             for key, compiled in list(self._kept.items()):
-                idle = [one for one in self._kept.values() if one.is_idle]
-                if compiled.is_idle and (len(idle) >= MOST_KEPT or sum(one.size for one in idle) > MOST_KEPT_BYTES):
+                if compiled.is_idle and idle > MOST_KEPT_BYTES:
+                    idle -= compiled.size
                     compiled.close()
                 if compiled.is_broken:
                     del self._kept[key]
-            if sum(one.size for one in self._kept.values()) > MOST_TOTAL_BYTES:
-                raise ResourceError(f"{place}: other forms at work take all the memory they may; try again later")
+            return sum(one.size for one in self._kept.values()) <= MOST_TOTAL_BYTES
 
     def _connect(self, place: str) -> Connection:
         """A connection to a new child."""
         ours, theirs = socket.socketpair()
-        with theirs, self._lock:
+        with ours, theirs, self._lock:
             for _ in range(2):  # the process may have been ended by somebody
                 if self._control is None:
                     self._control = self._start()
                 try:
                     socket.send_fds(self._control, [b"f"], [theirs.fileno()])
                 except OSError:
+                    self._control.close()
                     self._control = None
                 else:
                     return Connection(ours.detach())
-        ours.close()
         raise ResourceError(f"{place}: the process that prepares forms does not start; is there enough memory?")
 
     def _start(self) -> socket.socket:

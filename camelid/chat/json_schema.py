@@ -23,7 +23,7 @@ FORMATS = ("date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6",
 MOST_DEPTH = 64
 EXACT = 2**53  # whole numbers up to here are their own float64
 MOST_INTEGER = 2**63 - 1  # what llguidance counts with
-MOST_DIVISOR = 2**32 - 1
+MOST_DIVISOR = 100_000  # an automaton has so many states
 _PLAIN = re.compile(r"[A-Za-z_$][\w$-]*", re.ASCII)
 
 SCHEMA, SCHEMAS, NAMED, WHOLE, NUMBER, OTHER = range(6)  # what a keyword holds
@@ -211,14 +211,14 @@ class _Check:
         return made
 
     def _check_divisors(self) -> None:
-        """llguidance joins divisors of the same number by their least common multiple, in 32 bits."""
+        """Divisors that one number may meet together count by their least common multiple, as in llguidance."""
         common, scale = 1, 1
         for divisor in self._divisors:
             scale = lcm(scale, _power_of_ten(divisor))
         for divisor, at in self._divisors.items():
             factor = int(divisor * scale)
-            if common * factor > MOST_DIVISOR or not _keeps(divisor):
-                raise SchemaError(f"{at}: has too many digits; multiples are kept up to {MOST_DIVISOR} in all")
+            if lcm(common, factor) > MOST_DIVISOR or not _keeps(divisor):
+                raise SchemaError(f"{at}: is not supported beyond {MOST_DIVISOR}, digits after the point included")
             common = lcm(common, factor)
 
 
