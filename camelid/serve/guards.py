@@ -80,7 +80,7 @@ class Guards:
             early = self._refuse_or_answer(scope, headers)
             if early is None:
                 body = await self._body(headers, receive)
-                if body and scope["path"] != LOGIN:
+                if body and scope["path"] != LOGIN and scope["method"] in ("POST", "PUT", "PATCH"):
                     await _check_json(body, headers)
                     scope = {**scope, "headers": _as_json(scope["headers"])}
                 await self._run(scope, body, receive, reply)

@@ -178,16 +178,19 @@ class Metrics:
     def _take(self, line: bytes) -> None:
         try:
             values = json.loads(line)
-            step = values["step"] if "event" not in values else values.get("step", 0)
-            _check(values, step)
+            event = values.get("event")
+            step = values["step"] if event is None else _check(values)
+            if not (isinstance(step, int) and 0 <= step < _MOST_STEPS):
+                raise ValueError(f"step is {step!r}")
+            numbers = _numbers(values)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise FormatError(f"{self.path}: line {self._lines}: neither a step nor an event; mend it") from None
-        if "event" not in values:
+        if event is None:
             self._drop_from(step)
-            self._add(values)
+            self._add(numbers)
         else:
             self.events.append(values)
-            if values["event"] == "start":
+            if event == "start":
                 self._drop_from(step + 1)
 
     def _drop_from(self, step: float) -> None:
@@ -201,17 +204,16 @@ class Metrics:
         for column in self.columns.values():
             del column[keep:]
 
-    def _add(self, values: Mapping[str, Any]) -> None:
-        before = len(self)
-        for name, value in values.items():
-            if isinstance(value, int | float) or value is None:
-                if name not in self.columns:
-                    self.columns[name] = array("d", [math.nan]) * before
-                column = self.columns[name]
-                column.append(math.nan if value is None else value)
-        for column in self.columns.values():
-            if len(column) == before:
-                column.append(math.nan)
+    def _add(self, numbers: Mapping[str, float]) -> None:
+        before, columns = len(self), self.columns
+        for name, number in numbers.items():
+            if name not in columns:
+                columns[name] = array("d", [math.nan]) * before
+            columns[name].append(number)
+        if len(numbers) < len(columns):
+            for column in columns.values():
+                if len(column) == before:
+                    column.append(math.nan)
 
 
 def read_metrics(folder: Path) -> Metrics:
@@ -224,20 +226,37 @@ def read_metrics(folder: Path) -> Metrics:
     return Metrics(folder).read()
 
 
-def _check(values: Mapping[str, Any], step: Any) -> None:
-    """Whether plots and pages can work with a line's values.
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line; NaN where one was lost.
 
     Raises:
-        ValueError, OverflowError: they cannot.
+        OverflowError: one is too large to be drawn.
     """
-    event, steps = values.get("event", ""), values.get("steps", 0)
-    if not isinstance(event, str) or not all(isinstance(one, int) and 0 <= one < _MOST_STEPS for one in (step, steps)):
-        raise ValueError("event is no word, or a step no number of one")
-    numbers = [float(value) for value in values.values() if isinstance(value, int | float)]
-    if any(abs(number) > _LARGEST for number in numbers):
-        raise OverflowError("a number is too large")
-    if "unigram_entropy" in values:
-        float(values["unigram_entropy"])
+    numbers = {}
+    for name, value in values.items():
+        if isinstance(value, (int, float)):
+            if value > _LARGEST or value < -_LARGEST:
+                raise OverflowError(f"{name} is too large")
+            numbers[name] = float(value)
+        elif value is None:
+            numbers[name] = math.nan
+    return numbers
+
+
+def _check(values: Mapping[str, Any]) -> Any:
+    """Whether plots and pages can work with an event; returns its step, 0 if it has none.
+
+    Raises:
+        ValueError, TypeError: they cannot.
+    """
+    if not isinstance(values["event"], str):
+        raise ValueError("event is no word")
+    steps = values.get("steps", 0)
+    if not (isinstance(steps, int) and 0 <= steps < _MOST_STEPS):
+        raise ValueError(f"steps is {steps!r}")
+    if not isinstance(values.get("unigram_entropy", 0.0), float | int | None):
+        raise ValueError("unigram_entropy is no number")
+    return values.get("step", 0)
 
 
 def _end_line(path: Path) -> None:

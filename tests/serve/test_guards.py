@@ -382,3 +382,8 @@ def test_a_stream_that_breaks_says_so_in_its_last_event(breaks, told):
 def test_options_that_cannot_be(changes, words):
     with pytest.raises(OptionError, match=words):
         ServeOptions(**changes)
+
+
+def test_a_body_of_get_is_nobodys_business():
+    answer = client().request("GET", "/health", content=b"\xff", headers={"content-type": "text/plain"})
+    assert answer.status_code == 200

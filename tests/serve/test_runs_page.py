@@ -219,7 +219,7 @@ DAMAGED = [
     b'{"event": "start", "steps": "x"}',
     b'{"event": "start", "steps": 1e999}',
     b'{"event": "start", "steps": 9, "unigram_entropy": "y"}',
-    b'{"event": "start", "unigram_entropy": [1]}',
+    b'{"event": "start", "unigram_entropy": "3.5"}',
     b"[" * 100_000,
     b"\xff",
     b"7",

@@ -110,14 +110,14 @@ async def create(it: With, settings: Settings) -> dict[str, Any]:
 @router.get("/conversations/{id}")
 async def read(it: With, id: str) -> dict[str, Any]:
     """A conversation with all its messages and branches."""
-    return views.whole(await it.store.tree(id))
+    return await _whole(it, id)
 
 
 @router.patch("/conversations/{id}")
 async def change(it: With, id: str, settings: Settings) -> dict[str, Any]:
     """Rename a conversation, or choose what its next answers are made with."""
     await it.store.change(id, **_checked(it, settings))
-    return views.whole(await it.store.tree(id))
+    return await _whole(it, id)
 
 
 @router.delete("/conversations/{id}", status_code=204)
@@ -163,7 +163,7 @@ async def choose(it: With, id: str, message: int) -> dict[str, Any]:
     """Show the branch that goes through a message."""
     tree = await it.store.tree(id)
     await it.store.change(id, leaf=tree.newest_leaf(_get(tree, message).id))
-    return views.whole(await it.store.tree(id))
+    return await _whole(it, id)
 
 
 @router.post("/conversations/{id}/messages/{message}/follow", response_class=EventStream)
@@ -179,6 +179,11 @@ async def follow(it: With, id: str, message: int) -> EventStream:
 async def stop(it: With, id: str, message: int) -> None:
     """End an answer where it is; its stream ends with `done`."""
     await it.answers.stop(id, message)
+
+
+async def _whole(it: Deps, id: str) -> dict[str, Any]:
+    """A conversation as JSON; a thread's work, since the HTML of long ones takes seconds."""
+    return await anyio.to_thread.run_sync(views.whole, await it.store.tree(id))
 
 
 async def _ask(it: Deps, tree: Tree, parent: int | None, content: str | None) -> EventStream:
