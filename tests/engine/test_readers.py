@@ -108,6 +108,16 @@ def test_a_reader_whose_pages_are_taken_goes_on_where_it_was():
     np.testing.assert_array_equal(reader.logprobs, alone[0])
 
 
+def test_reading_beside_a_full_cache_waits_for_room_as_others_do():
+    engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
+    alone = engine.score(list(range(40)))
+    next(stream := engine.stream(Request(ids=tuple(range(1, 41)), params=GREEDY.with_(max_tokens=8))))
+    beside = engine.score(list(range(40)))
+    assert len(list(stream)) == 7
+    np.testing.assert_array_equal(beside, alone)
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
 def test_leaving_ends_reading():
     engine = Engine(OracleBackend(), EngineOptions(context=48, max_batch_tokens=4))
     number = engine.add(Request(ids=tuple(range(40)), reader=Scores(range(40))))
