@@ -33,6 +33,7 @@ __all__ = ["Engine", "EngineOptions"]
 
 Logits = NDArray[np.float32]
 MOST_LOGITS = 2**25  # held at a time when every position's are wanted: 128 MiB
+READ_LOGITS = 2**22  # for readers in one pass: few, since making something of them takes its time
 SOON_SECONDS = 0.002  # to wait for a form where others could go on
 LATER_SECONDS = 0.02  # where nobody could
 
@@ -64,7 +65,7 @@ class Engine:
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
         self._draft = DraftModel(draft, self.options, config, self.context) if draft is not None else None
         self.n_drafted = self.n_accepted = 0
-        most_rows = max(1, MOST_LOGITS // max(config.vocab_size, config.dim))
+        most_rows = max(16, READ_LOGITS // config.vocab_size)
         self._scheduler = Scheduler(self.pages, self.options.max_batch_tokens, self.options.max_running, most_rows)
         self._pace = Pace(self.options.max_batch_tokens)
         self.failed: dict[int, CamelidError] = {}  # requests that could not go on, and why; taken out by who made them

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LEAST, FIRST = 8, 16  # ids of a pass
+LEAST, FIRST = 4, 16  # ids of a pass
 AIM = 1.8  # of the usual pace
 LOOK_AGAIN = 16  # passes beside reading, after which one without it is measured
 

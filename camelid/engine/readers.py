@@ -45,7 +45,8 @@ class Reader:
             raise NumericsError("hidden states are not finite; the weights are damaged: try float32")
         if not self.hidden:
             for row in rows:
-                sampling.checked(row)
+                if not math.isfinite(row.max()):
+                    sampling.checked(row)  # says what is wrong
         self.keep(self.first + self.taken, rows)
         self.taken += len(rows)
 

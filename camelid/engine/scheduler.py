@@ -82,7 +82,7 @@ class Scheduler:
         pages: the pool's book.
         max_batch_tokens: ids in one forward pass.
         max_running: sequences that run at once.
-        max_rows: rows that readers get from one pass.
+        max_rows: rows of logits that readers get from one pass.
 
     Attributes:
         max_beside: ids that are read in a pass by those who only read, while others write.
@@ -161,10 +161,10 @@ class Scheduler:
     def _budget(self, chosen: Chosen) -> int:
         return self.max_batch_tokens - sum(chosen.values())
 
-    def _reading_room(self, chosen: Chosen) -> int:
+    def _reading_room(self, chosen: Chosen, hidden: bool) -> int:
         """Ids that readers may still have in this pass."""
         room = self.max_beside if self.is_writing else self.max_batch_tokens
-        return min(room, self._max_rows) - n_read(chosen)
+        return (room if hidden else min(room, self._max_rows)) - n_read(chosen)
 
     def _plan(self, sequence: Sequence, chosen: Chosen) -> None:
         """Choose a span of the sequence within the budget, and find pages for it."""
@@ -173,7 +173,7 @@ class Scheduler:
         if sequence.request.reader is not None:
             if sequence.computed < sequence.first_row:  # of these no row is wanted
                 size = min(size, sequence.first_row - sequence.computed)
-            size = min(size, self._reading_room(chosen))
+            size = min(size, self._reading_room(chosen, sequence.request.reader.hidden))
         while len(sequence.pages) * self.pages.page_size < sequence.computed + size:
             page = self.pages.take(sequence.pages[-1] if sequence.pages else None)
             if page is not None:

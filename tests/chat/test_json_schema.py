@@ -262,3 +262,17 @@ def test_messages_name_no_option_of_a_library(constrainer):
         with pytest.raises(OptionError) as caught:
             constrainer.start(form)
         assert "coerce" not in str(caught.value)
+
+
+def test_references_into_lists_and_to_the_whole(constrainer, tokenizer):
+    text = {"type": "string", "maxLength": 3}
+    node = {
+        "type": "object",
+        "properties": {"l": {"$ref": "#/properties/tree/anyOf/1"}, "v": {"$ref": "#/properties/tree/anyOf/0"}},
+        "required": ["v"],
+        "additionalProperties": False,
+    }
+    schema = {"type": "object", "properties": {"tree": {"anyOf": [text, node]}}, "additionalProperties": False}
+    for value in ({"tree": {"l": {"v": "a"}, "v": "b"}}, {"tree": {"l": "a", "v": "b"}}, {"tree": "c"}):
+        valid = jsonschema.Draft202012Validator(schema).is_valid(value)
+        assert accepts(constrainer, tokenizer, schema, json.dumps(value)) == valid

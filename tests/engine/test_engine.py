@@ -390,16 +390,6 @@ def test_a_cache_smaller_than_the_context_is_refused():
         Engine(OracleBackend(), EngineOptions(context=64, cache_tokens=32))
 
 
-def test_reading_beside_a_full_cache_waits_for_room_as_others_do():
-    engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
-    alone = engine.score(list(range(40)))
-    next(stream := engine.stream(request(range(1, 41), max_tokens=8)))
-    beside = engine.score(list(range(40)))
-    assert len(list(stream)) == 7
-    np.testing.assert_array_equal(beside, alone)
-    assert engine.pages.n_available == engine.pages.n_pages
-
-
 def test_stop_ids_outside_the_vocabulary_do_no_harm():
     """Some models name stop ids that they cannot write."""
     engine = Engine(OracleBackend(), EngineOptions(context=32))
