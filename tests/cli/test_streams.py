@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -158,6 +159,21 @@ def test_a_literal_shows_as_it_is_wherever_it_stands_in_markup(first, second):
         markup = form.format(literal(first), literal(second))
         plain = form.replace("[bold]", "").replace("[dim]", "").replace("[/]", "")
         assert Text.from_markup(markup, emoji=False).plain == plain.format(printable(first), printable(second))
+
+
+def test_there_is_one_way_to_the_terminal():
+    """What is printed by another would not be made printable."""
+    for path in (Path(__file__).parents[2] / "camelid").rglob("*.py"):
+        if path.name in ("console.py", "streams.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != "rich.markup", path
+            elif isinstance(node, ast.Call):
+                said = ast.unparse(node)
+                plain = said.startswith("print(") and "file=sys.stderr" not in said and "__version__" not in said
+                assert not plain, f"{path}: {said}"
+                assert not said.startswith(("Console(", "sys.stdout.write(")), f"{path}: {said}"
 
 
 def test_a_text_file_keeps_its_line_ends_and_loses_its_mark(tmp_path):
