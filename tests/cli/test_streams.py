@@ -72,6 +72,20 @@ def test_a_reader_that_has_left_is_no_error_for_any_verb(arguments):
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_does_not_block_gets_everything(unbuffered):
+    """As programs of Node leave them; a pipe holds 64 KB."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    code = "from camelid.streams import *; open_streams(); write('ab' * 100_000)"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=writing, env=environment) as running:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert pipe.read() == b"ab" * 100_000
+    assert running.returncode == 0
+
+
 def test_what_cannot_be_said_on_standard_error_stops_nothing(smollm2_path):
     for line in ('"$@" 2>&-', f'"$@" 2>{FULL}'):
         done = in_shell(line, "tokens", str(smollm2_path), "hi", "--json")
