@@ -35,10 +35,13 @@ class _Output(io.FileIO):
     """Standard output that tells in one line why it cannot be written."""
 
     def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
         try:
-            while (count := super().write(data)) is None:  # a pipe that another program made non-blocking, and is full
-                select.select([], [self], [])
-            return count
+            while rest:
+                if (count := super().write(rest)) is None:  # a pipe that another program made non-blocking, and is full
+                    select.select([], [self], [])
+                rest = rest[count or 0 :]
+            return len(data)
         except BrokenPipeError as error:
             raise ReaderLeftError(*error.args) from None
         except OSError as error:
@@ -83,14 +86,16 @@ def _fill(number: int, mode: int) -> None:
 
 
 def _wrapped(stream: TextIO | None, kind: type[io.FileIO], number: int) -> TextIO:
-    raw = getattr(getattr(stream, "buffer", None), "raw", None)
-    if stream is not None and type(getattr(stream, "buffer", None)) is not io.FileIO and type(raw) is not io.FileIO:
-        return stream  # a console of Windows, or somebody's own
+    buffer = getattr(stream, "buffer", None)
+    unbuffered = type(buffer) is io.FileIO  # python -u
     if stream is not None:
+        if not unbuffered and type(getattr(buffer, "raw", None)) is not io.FileIO:
+            return stream  # a console of Windows, or somebody's own
         stream.flush()
     errors = _ERRORS if number == 1 else "backslashreplace"
+    raw: Any = kind(number, "w", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(kind(number, "w", closefd=False)),
+        raw if unbuffered else io.BufferedWriter(raw),
         encoding=getattr(stream, "encoding", "utf-8"),
         errors=errors,
         line_buffering=number == 2 or getattr(stream, "line_buffering", False),

@@ -71,6 +71,7 @@ def run_line(line: str, environment: dict[str, str], folder: Path) -> subprocess
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_documented_command_runs(command, environment, tmp_path):
     done = run_line(command, environment, tmp_path)
@@ -81,6 +82,7 @@ def test_a_documented_command_runs(command, environment, tmp_path):
     assert done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("walk", WALKS)
 def test_a_documented_walk_leads_to_its_end(walk, environment, tmp_path):
     """Commands in order, in one folder; a training is cut short, so that it ends on a busy machine too."""
@@ -91,6 +93,7 @@ def test_a_documented_walk_leads_to_its_end(walk, environment, tmp_path):
         assert done.stdout.strip(), command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", SERVERS)
 def test_a_documented_server_answers_and_ends(command, environment, tmp_path):
     port = int((re.findall(r"--port (\d+)", command) or [8000])[0])
@@ -124,6 +127,7 @@ def test_commands_that_need_more_than_this_machine_name_real_verbs_and_targets()
         assert (program == "make" and f"\n{word}:" in makefile) or (program == "camelid" and word in verbs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_an_example_runs_and_is_short(example, environment):
     path = ROOT / "examples" / example
@@ -135,6 +139,7 @@ def test_an_example_runs_and_is_short(example, environment):
     assert done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_the_readme_python_runs(environment):
     for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S):
         done = subprocess.run(

@@ -53,6 +53,7 @@ def test_children_of_the_suite_can_be_interrupted_however_it_is_started():
     assert done.stdout.split() == ["0", "default_int_handler"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.5, 1.5])
 def test_ctrl_c_while_converting_leaves_nothing(smollm2_path, tmp_path, delay):
     running = camelid("convert", str(smollm2_path), str(tmp_path / "out"), "--to", "hf", "--quant", "F32")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
@@ -69,6 +70,20 @@ def test_a_reader_that_has_left_is_no_error_for_any_verb(arguments):
         os.close(writing)
     assert done.returncode == 0
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_does_not_block_gets_everything(unbuffered):
+    """As programs of Node leave them; a pipe holds 64 KB."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    code = "from camelid.streams import *; open_streams(); write('ab' * 100_000)"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=writing, env=environment) as running:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert pipe.read() == b"ab" * 100_000
+    assert running.returncode == 0
 
 
 def test_what_cannot_be_said_on_standard_error_stops_nothing(smollm2_path):
@@ -158,6 +173,21 @@ def test_a_literal_shows_as_it_is_wherever_it_stands_in_markup(first, second):
         markup = form.format(literal(first), literal(second))
         plain = form.replace("[bold]", "").replace("[dim]", "").replace("[/]", "")
         assert Text.from_markup(markup, emoji=False).plain == plain.format(printable(first), printable(second))
+
+
+def test_there_is_one_way_to_the_terminal():
+    """What is printed by another would not be made printable."""
+    for path in (Path(__file__).parents[2] / "camelid").rglob("*.py"):
+        if path.name in ("console.py", "streams.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != "rich.markup", path
+            elif isinstance(node, ast.Call):
+                said = ast.unparse(node)
+                plain = said.startswith("print(") and "file=sys.stderr" not in said and "__version__" not in said
+                assert not plain, f"{path}: {said}"
+                assert not said.startswith(("Console(", "sys.stdout.write(")), f"{path}: {said}"
 
 
 def test_a_text_file_keeps_its_line_ends_and_loses_its_mark(tmp_path):

@@ -123,6 +123,13 @@ def browser() -> Iterator[Any]:
         yield it
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that drive a browser take seconds each."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def watched(browser: Any, server: Running) -> Iterator[Any]:
     """A new page of desk width, on which nothing may have gone wrong when the test ends."""

@@ -7,6 +7,7 @@ import json
 import time
 
 import httpx2
+import pytest
 
 from tests.serve.test_serve_verb import read_url, start
 
@@ -14,6 +15,7 @@ ENDLESS = {"temperature": 1.5, "ignore_stop": True, "seed": 1}
 SECONDS = 0.5  # of an answer may be lost
 
 
+@pytest.mark.slow
 def test_a_conversation_outlives_a_kill(tmp_path, smollm2_path):
     came: list[tuple[float, str]] = []  # when, and the note that tells how much
     with start(tmp_path, smollm2_path, "--port", 0, "--context", 1024, "--threads", 1) as process:

@@ -60,6 +60,7 @@ def same(one: Path, other: Path, tolerance: float) -> None:
         np.testing.assert_allclose(weights[1][name].array(), tensor.array(), rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow
 def test_sharded_over_two(place_of_runs):
     """FSDP2: from the beginning; and one process, then two, then one."""
     folder, recipe = place_of_runs, place_of_runs / "small.toml"
@@ -74,6 +75,7 @@ def test_sharded_over_two(place_of_runs):
     assert np.abs(curve(half)["loss"] - curve(folder / "alone")["loss"]).max() < 0.02
 
 
+@pytest.mark.slow
 def test_layers_shared_by_two(place_of_runs):
     """Tensor parallel: heads and feed-forward columns; its checkpoint goes on in one process."""
     folder, recipe = place_of_runs, place_of_runs / "small.toml"

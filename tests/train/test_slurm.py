@@ -152,6 +152,7 @@ sys.exit(subprocess.call(words))
 """
 
 
+@pytest.mark.slow
 def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
     """The whole script with a pretended cluster: health, data, two sittings, the second of which finishes."""
     tools = tmp_path / "bin"

@@ -141,6 +141,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
     assert read_metrics(run / "pretrain").columns["step"].tolist() == list(range(1, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo")
 def test_all_processes_say_that_they_would_go_on(tmp_path):
     """Each ends with status 75, whichever was asked, so that whoever looks at one of them knows."""

@@ -43,6 +43,7 @@ def test_smollm2_header(smollm2_path: Path) -> None:
     assert weights.files == (smollm2_path,)
 
 
+@pytest.mark.slow
 def test_smollm2_tensors_are_the_packages(smollm2_path: Path) -> None:
     weights = open_weights(smollm2_path)
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(smollm2_path).tensors}
