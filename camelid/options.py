@@ -14,13 +14,13 @@ from camelid.errors import OptionError, one_of
 
 
 class Options(BaseModel):
-    """Base of every group of options: immutable, and refuses what it does not know.
+    """Base of every group of options: immutable, refuses what it does not know and numbers that are not finite.
 
     Raises:
         OptionError: unknown key (with the nearest known one) or a value that its field refuses.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -33,6 +33,15 @@ def test_options_cannot_be_changed_in_place():
         Oven().fan = True
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(value):
+    class Scale(Options):
+        factor: float = 1.0
+
+    with pytest.raises(OptionError, match="factor: must be a finite number"):
+        Scale(factor=value)
+
+
 def test_with_makes_a_checked_copy():
     assert Oven(fan=True).with_(degrees=200) == Oven(fan=True, degrees=200)
     with pytest.raises(OptionError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,8 +40,8 @@ def run(
 ) -> None:
     """The same command goes on after a kill or a pause, from the newest checkpoint.
 
-    Data that is missing is prepared first. Ctrl-C, SIGTERM, SIGUSR1 and the end of a SLURM job lead to a save after the
-    step; the status is 75 then. Start it by torchrun or srun for several processes.
+    Data that is missing is prepared first. Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 and the end of a SLURM job lead to a save
+    after the step; the status is 75 then. Start it by torchrun or srun for several processes.
     """
     from camelid.recipe import read_recipe
 
@@ -63,8 +64,7 @@ def run(
     wait_for_stopper()
     options = read.table("pretrain", PretrainOptions)
     with Parallel(options.tensor_parallel) as parallel:
-        if parallel.n_ranks == 1:
-            _prepare(read, out / read.name)
+        parallel.from_first(lambda: _prepare(read, out / read.name, parallel.n_ranks))
         told = _train(read, out / read.name, options, parallel, stop_after, fresh)
         if parallel.is_main and json:
             print_json(told)
@@ -79,15 +79,24 @@ def _check_torch() -> None:
         raise MissingError("training needs torch: pip install 'camelid[train]'")
 
 
-def _prepare(recipe: Recipe, run: Path) -> None:
+def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
     """Make the data if it is not there, and see that it is the recipe's."""
     from camelid.cli.prepare import stage_bars, tell_plan
-    from camelid.data.prepare import prepare
+    from camelid.data.folder import DataFolder
+    from camelid.data.prepare import already, prepare
     from camelid.engine.memory import available_bytes, threads
     from camelid.train.runs import DATA
 
-    with stage_bars() as show:
-        prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=tell_plan, progress=show)
+    if DataFolder(run / DATA).is_finished():
+        for note in already(recipe, run / DATA, quick=True).notes:
+            Terminal(stderr=True).print(f"[yellow]{literal(note)}[/]", soft_wrap=True)
+    elif n_ranks > 1:
+        raise MissingError(
+            f"{run / DATA}: no data is there; make it first, with: camelid prepare {shlex.quote(str(recipe.path))}"
+        )
+    else:
+        with stage_bars() as show:
+            prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=tell_plan, progress=show)
 
 
 def _train(

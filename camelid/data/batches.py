@@ -127,7 +127,9 @@ class Batches:
     def _training_order(self) -> Order:
         for source, size in zip(self.manifest.sources, self._sizes, strict=True):
             if source.weight and not size:
-                raise OptionError(f"{self.data}: source {source.name} has no tokens to train on; give it weight 0")
+                raise OptionError(
+                    f"{self.data}: source {source.name} has no tokens to train on; take it out, or give it text"
+                )
         weights = [source.weight for source in self.manifest.sources]
         return Order(self.seed, list(zip(self._sizes, weights, strict=True)))
 

@@ -18,7 +18,6 @@ from typing import Any, Literal, Protocol
 
 from camelid.data.document import Document
 from camelid.data.filters.rules import Filters
-from camelid.data.manifest import NAME
 from camelid.data.prepare import Preparing
 from camelid.data.workers import Workers
 from camelid.errors import OptionError
@@ -54,7 +53,7 @@ class Step:
             OptionError: an earlier step is not done, or several tasks do what one must do.
         """
         work = Preparing(read_recipe(self.recipe, self.changes), Path(self.folder), 1, None)
-        if (work.at.path / NAME).exists():
+        if work.at.is_finished():
             return
         if self.name not in _SHARED:
             if world_size != 1:
@@ -94,9 +93,11 @@ def steps(
     read = read_recipe(recipe, changes)
     folder = Path(out).resolve() / read.name / "data"
     work = Preparing(read, folder, 1, None)
-    with work.at.held():
-        work.at.settle(work.plan())
-        if not (folder / NAME).exists():
+    if work.at.is_finished():
+        work.at.check_finished(read)
+    else:
+        with work.at.held():
+            work.at.settle(work.plan())
             work.at.begin()
     many = max(1, min(most_tasks, len(work.units)))
     place = str(Path(recipe).resolve()) if Path(recipe).exists() else str(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import os
@@ -131,9 +132,10 @@ def lines(piece: Piece, longest: int) -> Iterator[tuple[int, bytes | None]]:
     """
     stop = None if piece.path.endswith(_COMPRESSED) else piece.stop
     with opened(piece.path) as file:
+        if is_utf16(file.read(64)):  # half its lines would be lost, and the others wrong
+            raise FormatError(f"{piece.path}: is UTF-16 or UTF-32, not UTF-8; convert it, as with iconv -t UTF-8")
         at = piece.start
-        if at:
-            file.seek(at)
+        file.seek(at)
         while stop is None or at < stop:
             line = file.readline(longest + 2)
             if not line:
@@ -167,6 +169,14 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         raise
 
 
+def is_utf16(begin: bytes) -> bool:
+    """Whether bytes begin as UTF-16 or UTF-32: with many zeros, or with a mark and something that is no UTF-8."""
+    if begin[:64].count(0) * 3 > len(begin[:64]):
+        return True
+    marked = begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return marked and "\ufffd" in begin[2:60].decode("utf-8", "replace")
+
+
 def _open(path: str) -> IO[bytes]:
     if path.endswith(".gz"):
         return gzip.open(path)  # type: ignore[return-value]
@@ -183,5 +193,6 @@ def _zstandard(path: str) -> IO[bytes]:
             from backports import zstd
         except ImportError:
             raise MissingError(f"{path}: needs zstandard; pip install 'camelid[data]'") from None
-    file: IO[bytes] = zstd.open(path)
+    options = {zstd.DecompressionParameter.window_log_max: 31}  # zstd --ultra --long=31, 2 GB: nobody writes more
+    file: IO[bytes] = zstd.open(path, options=options)
     return file

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from camelid.data.manifest import NAME
-from camelid.data.units import Unit, files_of
+from camelid.data.made_from import check_finished, differences
+from camelid.data.manifest import NAME, read_manifest
 from camelid.errors import FormatError, OptionError
+from camelid.recipe import Recipe
 from camelid.weights.lock import exclusive
 from camelid.whole import whole_file
 
@@ -73,28 +72,56 @@ class DataFolder:
             raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def is_finished(self) -> bool:
+        """Whether the data is complete."""
+        return (self.path / NAME).exists()
+
+    def check_finished(self, recipe: Recipe, quick: bool = False) -> list[str]:
+        """See that complete data is what a recipe asks for; returns notes. See `made_from.check_finished`.
+
+        Raises:
+            OptionError: it was made from something else; tells the differences.
+            FormatError: plan.json or the manifest cannot be read.
+        """
+        if others := self._strange():
+            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+        try:
+            return check_finished(recipe, read_json(self.path / PLAN), read_manifest(self.path), quick)
+        except OptionError as error:
+            raise OptionError(self._another(str(error))) from None
+        except FormatError as error:
+            raise FormatError(f"{self.path}: {str(error).removeprefix(f'{self.path}: ')}") from None
+
     def settle(self, plan: Mapping[str, Any]) -> None:
         """Write down what the folder is made from; or see that it is being made from just that.
 
         The tokenizer's table may change until there is a tokenizer.
 
         Raises:
-            OptionError: it is being made, or was made, from something else; tells the differences.
+            OptionError: it is being made from something else; tells the differences.
         """
         path = self.path / PLAN
         if path.exists() and self._begun():
-            differences = _differences(read_json(path), json.loads(json.dumps(plan)))
-            if not self.tokenizer.exists() and all(one.startswith("tokenizer.") for one in differences):
+            old, new = read_json(path), json.loads(json.dumps(plan))
+            found = differences(old, new)
+            for name, state in new["inputs"].items():
+                if old.get("inputs", {}).get(name) != state:
+                    found.append(f"the files of source {name} have changed")
+            found += [f"{name} have changed" for name in ("tests", "lists") if old.get(name) != new.get(name)]
+            if not self.tokenizer.exists() and all(one.startswith("tokenizer.") for one in found):
                 write_json(path, plan)  # documents do not depend on it
-            elif differences:
-                raise OptionError(
-                    f"{self.path}: was made from something else: {'; '.join(differences)}; "
-                    "choose another name, or replace it with --overwrite"
-                )
+            elif found:
+                raise OptionError(self._another("; ".join(found)))
             return
         if others := self._strange():
             raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
         write_json(path, plan)
+
+    def _another(self, differences: str) -> str:
+        return (
+            f"{self.path}: was made from something else: {differences}; give the recipe another name, "
+            "or make the data again with: camelid prepare RECIPE --overwrite"
+        )
 
     def _begun(self) -> bool:
         """Whether anything was made after the plan."""
@@ -106,19 +133,6 @@ class DataFolder:
         if not self.path.exists() or (self.path / PLAN).exists():
             return []
         return sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
-
-
-def inputs(units: Sequence[Unit]) -> dict[str, dict[str, Any]]:
-    """Source → how many files it has and a hash of their names, sizes and times: what changes when they do."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, mine in itertools.groupby(units, lambda unit: unit.source.name):
-        state = []
-        for path in files_of(list(mine)):
-            about = Path(path).stat() if Path(path).is_file() else None
-            state.append([path, about.st_size, about.st_mtime_ns] if about else [path, 0, 0])
-        digest = hashlib.sha256(json.dumps(sorted(state)).encode()).hexdigest()
-        found[name] = {"files": len(state), "bytes": sum(size for _, size, _ in state), "state": digest}
-    return found
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -137,22 +151,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again with --overwrite") from None
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    """`data.validation 0.01 → 0.02` for each value that differs."""
-    if where.startswith("inputs.") and old != new:
-        return [f"the files of source {where.removeprefix('inputs.')} have changed"]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        old, new = dict(enumerate(old)), dict(enumerate(new))
-    if not isinstance(old, dict) or not isinstance(new, dict):
-        return [] if old == new else [f"{where} {_short(old)} → {_short(new)}"]
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        found += _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
-    return found
-
-
-def _short(value: Any) -> str:
-    text = "not there" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -22,7 +22,6 @@ from camelid.data.reading import read_documents, read_pieces, write_documents
 from camelid.data.shards import ShardWriter
 from camelid.data.stage import StageReport
 from camelid.data.units import Unit
-from camelid.pedigree import describe_file
 from camelid.tokens.tokenizer import Tokenizer
 
 _BATCH = 1_000_000  # characters that are tokenised at once
@@ -162,11 +161,6 @@ def is_apart(document: Document, job: Job) -> bool:
     name = f"{job.seed}\n{document.source}\n{document.id}".encode()
     number = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
     return number < job.options.validation * 2**64
-
-
-def hash_file(path: str) -> str:
-    """SHA-256 of a file."""
-    return str(describe_file(Path(path))["sha256"])
 
 
 def save_reports(path: Path, reports: Sequence[StageReport]) -> None:

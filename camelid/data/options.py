@@ -15,7 +15,9 @@ class SourceOptions(Options):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Names files and rows of tables.")
     kind: str = Field(description="A file of data/sources: corpus, text, jsonl, parquet, dataset.")
-    weight: float = Field(1.0, gt=0, description="Share of the tokens that training sees, relative to the others'.")
+    weight: float = Field(
+        1.0, ge=1e-9, le=1e9, description="Share of the tokens that training sees, relative to the others'."
+    )
     licence: str = Field("", description="Of documents that name none themselves; an SPDX name.")
     malformed: Literal["drop", "error"] = Field("drop", description="What becomes of records that cannot be read.")
     longest: int = Field(4_000_000, ge=1, description="Characters of the longest document; longer ones are dropped.")

@@ -18,9 +18,10 @@ from camelid.data.dedup.decide import decide
 from camelid.data.estimate import Estimate, check_memory, estimate
 from camelid.data.evaluation_text import evaluation_text
 from camelid.data.filters.rules import Filters
-from camelid.data.folder import DataFolder, inputs, read_json
+from camelid.data.folder import DataFolder, read_json
 from camelid.data.jobs import Group, Job, encode_group, is_apart, keep_unit, read_unit
-from camelid.data.manifest import NAME, Manifest, read_manifest
+from camelid.data.made_from import chosen, inputs, lists
+from camelid.data.manifest import Manifest, read_manifest
 from camelid.data.options import DataOptions
 from camelid.data.reading import read_documents
 from camelid.data.record import source_records
@@ -29,12 +30,13 @@ from camelid.data.stage import StageReport, merged
 from camelid.data.units import Unit, units
 from camelid.data.workers import Workers, default_workers
 from camelid.errors import OptionError
-from camelid.pedigree import describe_file, write_pedigree
+from camelid.pedigree import write_pedigree
 from camelid.recipe import Recipe
 from camelid.tokens.save import save_tokenizer
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.train import TokenizerOptions, learn
 from camelid.weights.writing import check_space
+from camelid.whole import writing
 
 Report = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
 
@@ -88,24 +90,36 @@ def prepare(
         FormatError: a file cannot be read.
         ResourceError: memory or disk do not suffice, or a worker was killed.
     """
-    work = Preparing(recipe, folder, workers, progress)
-    at = work.at
-    if overwrite:
-        at.clear()
-    with at.held():
-        at.settle(work.plan())
-        if (folder / NAME).exists():
-            manifest = read_manifest(folder)
-            at.end()
-            reports = [StageReport.from_json(stage) for stage in manifest.stages]
-            return Prepared(folder, manifest, reports, True, _notes(manifest, work.options.validation))
-        need = work.estimate()
-        if free is not None:
-            check_memory(work.options, work.tokenizer_options, min(work.workers, max(1, len(work.units))), free)
-        check_space(folder, need.disk)
-        if planned is not None:
-            planned(need)
-        return work.run()
+    at = DataFolder(folder)
+    with writing(folder):
+        if overwrite:
+            at.clear()
+        if at.is_finished():
+            return already(recipe, folder)
+        work = Preparing(recipe, folder, workers, progress)
+        with at.held():
+            at.settle(work.plan())
+            need = work.estimate()
+            if free is not None:
+                check_memory(work.options, work.tokenizer_options, min(work.workers, max(1, len(work.units))), free)
+            check_space(folder, need.disk)
+            if planned is not None:
+                planned(need)
+            return work.run()
+
+
+def already(recipe: Recipe, folder: Path, quick: bool = False) -> Prepared:
+    """What was made before, if it is what the recipe asks for; `quick` reads no file of documents.
+
+    Raises:
+        OptionError: it was made from something else.
+        FormatError, VerifyError: plan.json or the manifest is damaged.
+    """
+    notes, manifest = DataFolder(folder).check_finished(recipe, quick), read_manifest(folder)
+    reports = [StageReport.from_json(stage) for stage in manifest.stages]
+    return Prepared(
+        folder, manifest, reports, True, [*notes, *_notes(manifest, recipe.table("data", DataOptions).validation)]
+    )
 
 
 def try_out(recipe: Recipe, n_documents: int, progress: Report | None = None) -> Prepared:
@@ -155,18 +169,8 @@ class Preparing:
 
     def plan(self) -> dict[str, Any]:
         """What the data is made from, as JSON."""
-        made_from: dict[str, Any] = {
-            "seed": self.recipe.seed,
-            "data": self.options.model_dump(mode="json"),
-            "tokenizer": self.tokenizer_options.model_dump(mode="json"),
-        }
-        against = [self.recipe.path.parent / Path(file.path) for file in self.options.decontaminate.against]
-        if against:
-            made_from["tests"] = [describe_file(path) for path in against]
-        lists = self.options.rules.get("url", {}).get("files", ())
-        if lists:
-            made_from["lists"] = [describe_file(self.recipe.path.parent / Path(path)) for path in lists]
-        return {**made_from, "inputs": inputs(self.units)}
+        base = self.recipe.path.parent
+        return {**chosen(self.recipe, self.options), **lists(self.options, base), "inputs": inputs(self.units)}
 
     def estimate(self) -> Estimate:
         return estimate(self.units, self.options, self.tokenizer_options, self.workers)

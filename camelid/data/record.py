@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from camelid.data.jobs import hash_file
 from camelid.data.manifest import SourceRecord
 from camelid.data.options import SourceOptions
 from camelid.data.shards import Shard
 from camelid.data.units import Unit, files_of
 from camelid.data.workers import Workers
+from camelid.pedigree import describe_file
 
 MOST_FILES = 100  # of a source that are listed; more become one line
 
@@ -27,7 +27,6 @@ def source_records(
     hashes = dict(pool.map(hash_file, list(paths)))
     records = []
     for source in sources:
-        files = [_file(path, label, hashes) for path, label in read[source.name].items()]
         training = [shard for shard in shards if shard.source == source.name and not shard.validation]
         apart = [shard for shard in shards if shard.source == source.name and shard.validation]
         records.append(
@@ -40,10 +39,26 @@ def source_records(
                 documents=sum(shard.documents for shard in training),
                 validation_tokens=sum(shard.tokens for shard in apart),
                 validation_documents=sum(shard.documents for shard in apart),
-                files=files if len(files) <= MOST_FILES else [_together(files)],
+                files=files_on_record(read[source.name], hashes),
             )
         )
     return records
+
+
+def hash_file(path: str) -> str:
+    """SHA-256 of a file."""
+    return str(describe_file(Path(path))["sha256"])
+
+
+def files_on_record(read: Mapping[str, str], hashes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the manifest says of files: name, bytes and SHA-256 of each, or one line for many.
+
+    Args:
+        read: path → label.
+        hashes: path → SHA-256, of those that are files here.
+    """
+    files = [_file(path, label, hashes) for path, label in read.items()]
+    return files if len(files) <= MOST_FILES else [_together(files)]
 
 
 def _file(path: str, label: str, hashes: Mapping[str, str]) -> dict[str, Any]:

@@ -13,11 +13,15 @@ from camelid.data.document import Document
 from camelid.data.options import SourceOptions
 from camelid.errors import OptionError
 
+_MISSING = object()
 _PLAIN = (str, int, float, bool, type(None))
 
 
 class RecordOptions(SourceOptions):
-    """Which field is what. A field named here must be there; `id` and `url` are taken where there are such."""
+    """Which field is what; `doc.text` is the field `text` in `doc`.
+
+    A field named here must be there; `id` and `url` are taken where there are such.
+    """
 
     text_field: str = Field("text", min_length=1)
     id_field: str | None = Field(None, description="`id` if there is one, else the place in the file.")
@@ -48,10 +52,12 @@ def check_fields(options: RecordOptions, known: Iterable[str], where: str) -> No
         OptionError: tells the fields that there are.
     """
     has = sorted(known)
+    record: Mapping[str, Any] = known if isinstance(known, Mapping) else dict.fromkeys(has)
     named = {"text_field": options.text_field, "id_field": options.id_field, "url_field": options.url_field}
     named |= {"licence_field": options.licence_field, **{f"keep_fields {name}": name for name in options.keep_fields}}
     for option, field in named.items():
-        if field is not None and field not in has:
+        nested = field is not None and not isinstance(known, Mapping) and field.partition(".")[0] in has
+        if field is not None and not nested and value_of(record, field, _MISSING) is _MISSING:
             there = ", ".join(has) or "none"
             raise OptionError(
                 f"data.sources {options.name}: {where}: no field {field!r} ({option}); its fields: {there}"
@@ -62,26 +68,40 @@ def fields(options: RecordOptions, known: Iterable[str]) -> list[str]:
     """The fields that `to_document` looks at, of those there are."""
     wanted = [options.text_field, options.id_field or "id", options.url_field or "url", options.licence_field or ""]
     has = set(known)
-    return [name for name in dict.fromkeys([*wanted, *options.keep_fields]) if name in has]
+    tops = (name if name in has else name.partition(".")[0] for name in [*wanted, *options.keep_fields])
+    return [name for name in dict.fromkeys(tops) if name in has]
+
+
+def value_of(record: Mapping[str, Any], field: str, default: Any = None) -> Any:
+    """The value of a field: of this very name, or `doc.text` for the field `text` in `doc`."""
+    if field in record:
+        return record[field]
+    value: Any = record
+    for part in field.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
 
 
 def to_document(record: Mapping[str, Any], options: RecordOptions, place: str) -> Document | Malformed:
     """A record as a document; `place` names it where it has no id."""
-    id = record.get(options.id_field or "id")
+    id = value_of(record, options.id_field or "id")
     id = place if id is None or id == "" else str(id)
-    text = record.get(options.text_field)
+    text = value_of(record, options.text_field, _MISSING)
     if not isinstance(text, str):
-        missing = options.text_field not in record
+        missing = text is _MISSING
         return Malformed("no text field" if missing else "text is no string", id, repr(record)[:300])
-    url = record.get(options.url_field or "url")
-    licence = record.get(options.licence_field) if options.licence_field else None
+    url = value_of(record, options.url_field or "url")
+    licence = value_of(record, options.licence_field) if options.licence_field else None
+    kept = {name: value_of(record, name) for name in options.keep_fields}
     return Document(
         text=text,
         id=id,
         source=options.name,
         url=url if isinstance(url, str) and url else None,
         licence=licence if isinstance(licence, str) and licence else options.licence,
-        meta={name: _plain(record[name]) for name in options.keep_fields if record.get(name) is not None},
+        meta={name: _plain(value) for name, value in kept.items() if value is not None},
     )
 
 

@@ -65,11 +65,20 @@ class Shard:
             MissingError: a file is not there.
             VerifyError: a file is not what was written.
         """
+        self.verify_tokens(folder)
+        lines = folder / f"{self.name}.docs.jsonl.gz"
+        _check_hash(lines, _hash(lines, gzip.open), self.lines_sha256)
+
+    def verify_tokens(self, folder: Path) -> None:
+        """Hash what training reads again: tokens, and where documents begin; raises as `verify`."""
         hashes = {f"{self.name}.npy": self.sha256, f"{self.name}.docs.npy": self.starts_sha256}
         for name, expected in hashes.items():
             _check_hash(folder / name, _hash(folder / name), expected)
-        lines = folder / f"{self.name}.docs.jsonl.gz"
-        _check_hash(lines, _hash(lines, gzip.open), self.lines_sha256)
+
+    def n_bytes(self, folder: Path) -> int:
+        """Length of the tokens' file; 0 if it is not there."""
+        path = folder / f"{self.name}.npy"
+        return path.stat().st_size if path.exists() else 0
 
 
 def token_type(vocab_size: int) -> np.dtype[Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AllowInfNan, Field
 
 from camelid.options import Options
 
@@ -36,7 +36,9 @@ class SamplingParams(Options):
     presence_penalty: float = Field(0.0, ge=-100, le=100, description="Subtract once from tokens already written.")
     frequency_penalty: float = Field(0.0, ge=-100, le=100, description="Subtract for each time a token was written.")
     penalty_window: int | None = Field(None, ge=1, description="Penalties look at the last so many tokens; else all.")
-    logit_bias: dict[int, float] = Field({}, description="Add to the logit of an id; -inf bans it.")
+    logit_bias: dict[int, Annotated[float, AllowInfNan()]] = Field(
+        {}, description="Add to the logit of an id; -inf bans it."
+    )
     seed: int | None = Field(None, ge=0, lt=2**63, description="Same seed, same text; drawn at random if left out.")
     n: int = Field(1, ge=1, le=1024, description="Samples from one reading of the prompt.")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; else up to the context.")

@@ -33,8 +33,8 @@ class ModelOptions(Options):
     ffn_dim: int | None = Field(None, gt=0, description="Width of the feed-forward block.")
     vocab_size: int | None = Field(None, gt=0, description="Rows of the embedding; the tokenizer's size.")
     context: int | None = Field(None, gt=0, description="Tokens the model is made for; the training context.")
-    norm_eps: float | None = Field(None, gt=0, description="Added to the variance in norms.")
-    rope_theta: float | None = Field(None, gt=0, description="Base of the rotary frequencies.")
+    norm_eps: float | None = Field(None, gt=0, le=1, description="Added to the variance in norms.")
+    rope_theta: float | None = Field(None, ge=1, le=1e12, description="Base of the rotary frequencies.")
     ties_embeddings: bool | None = Field(None, description="Use the embedding as the output matrix.")
 
     attention_bias: bool | None = Field(None, description="Add a vector to q, k, v and the output of attention.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -64,14 +65,15 @@ class Display:
             self._live = Live(console=self._console, auto_refresh=True, refresh_per_second=4, get_renderable=self._draw)
             self._live.start()
         else:
-            self._console.print(literal(", ".join(filter(None, [self._title, self._about]))), soft_wrap=True)
+            self._print(literal(", ".join(filter(None, [self._title, self._about]))))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with _anyone_reading():
+                self._live.stop()
         elif self._last is not None and self._told is not None and self._told[0] != self._last.step:
             self._say(self._last)
 
@@ -90,11 +92,11 @@ class Display:
         """Take in that a checkpoint of this name is complete."""
         self._saved = (name, time.monotonic())
         if self._live is None:
-            self._console.print(f"saved {literal(name)}", soft_wrap=True)
+            self._print(f"saved {literal(name)}")
 
     def note(self, text: str) -> None:
         """A line that stays, above the block."""
-        self._console.print(literal(text), soft_wrap=True)
+        self._print(literal(text))
 
     def _say(self, step: Step) -> None:
         self._told = (step.step, time.monotonic())
@@ -103,7 +105,11 @@ class Display:
         if step.validation_loss is not None:
             parts.append(f"validation loss {step.validation_loss:.4f}")
         parts.append(f"{duration(self._seconds_left)} left")
-        self._console.print(", ".join(filter(None, parts)), soft_wrap=True)
+        self._print(", ".join(filter(None, parts)))
+
+    def _print(self, text: str) -> None:
+        with _anyone_reading():
+            self._console.print(text, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         title = Text.assemble((self._title, "bold"), "  ", (self._about, "dim"))
@@ -164,6 +170,13 @@ class Curve:
     def bars(self, style: str = "") -> Text:
         """The curve in one line of text."""
         return Text(sparkline(self._means or self._open, self._width), style=style)
+
+
+@contextmanager
+def _anyone_reading() -> Iterator[None]:
+    """Training goes on when its terminal or pipe is closed: rich ends the program then, or the system says so."""
+    with suppress(OSError, SystemExit):
+        yield
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

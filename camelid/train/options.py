@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # be prolonged; eps and z-loss of OLMo 2 (arXiv:2501.00656, sections 3.2 and 3.3).
     "modern": {"schedule": "wsd", "min_lr_ratio": 0.0, "eps": 1e-8, "z_loss": 1e-5},
 }
+
+
+Beta = Annotated[float, Field(ge=0, le=0.999999)]  # 1 would divide by nothing, in float32 nearer numbers too
 
 
 class PretrainOptions(Options):
@@ -34,16 +37,16 @@ class PretrainOptions(Options):
     micro_rows: int | None = Field(None, gt=0, description="Rows a device works on at once; chosen if not given.")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the arithmetic; weights are kept in float32.")
 
-    lr: float = Field(3e-4, gt=0, description="Highest learning rate.")
+    lr: float = Field(3e-4, gt=0, le=10, description="Highest learning rate.")
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="How it moves.")
     min_lr_ratio: float = Field(0.1, ge=0, le=1, description="Last learning rate, as a share of the highest.")
     warmup_steps: int = Field(2000, ge=0, description="Steps until the learning rate is highest.")
     decay_share: float = Field(0.2, gt=0, le=1, description="Share of the steps in which wsd goes down.")
-    betas: tuple[float, float] = Field((0.9, 0.95), description="Memory of AdamW's two averages.")
-    eps: float = Field(1e-5, gt=0, description="Added to AdamW's divisor.")
-    weight_decay: float = Field(0.1, ge=0, description="Of matrices; vectors (norms) do not decay.")
-    clip: float = Field(1.0, ge=0, description="Longest gradient, as a global L2 norm; 0: no limit.")
-    z_loss: float = Field(0.0, ge=0, description="Weight of the square of log Z beside the loss.")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="Memory of AdamW's two averages.")
+    eps: float = Field(1e-5, ge=1e-30, le=1, description="Added to AdamW's divisor.")
+    weight_decay: float = Field(0.1, ge=0, le=1000, description="Of matrices; vectors (norms) do not decay.")
+    clip: float = Field(1.0, ge=0, le=1e30, description="Longest gradient, as a global L2 norm; 0: no limit.")
+    z_loss: float = Field(0.0, ge=0, le=1, description="Weight of the square of log Z beside the loss.")
 
     compile: bool | None = Field(None, description="Let torch.compile fuse the arithmetic; if it pays, if not given.")
     recompute: bool = Field(False, description="Compute each layer again in the backward pass, to save memory.")

@@ -49,7 +49,8 @@ def check_same(
         changed.append("the prepared data is not the same")
     if changed:
         raise OptionError(
-            f"{checkpoint}: cannot go on, because {'; '.join(changed)}; put it back, or give the recipe another name"
+            f"{checkpoint}: cannot go on, because {'; '.join(changed)}; put it back, give the recipe another name, "
+            "or start at step 0 with --fresh"
         )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STATUS = 75
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")  # the last: the terminal is gone
 _SLACK = 10.0  # seconds, for processes to end
 
 
@@ -81,6 +81,10 @@ class Stopper:
             self.reason = "another process was asked to"
         return due
 
+    def ask(self, reason: str) -> None:
+        """Let this rank ask all to stop after this step."""
+        self.reason = self.reason or reason
+
     def saved(self) -> None:
         """A save has been made since the last question: its time is no step's."""
         self._began = time.monotonic()
@@ -89,6 +93,8 @@ class Stopper:
         if number == signal.SIGINT and self.reason is not None:
             raise KeyboardInterrupt
         self.reason = signal.Signals(number).name
+        if self.reason == "SIGHUP":  # nobody is there to read, and writing to the terminal would fail
+            return
         log.warning("%s: stopping after this step; what was learned is saved", self.reason)
 
 

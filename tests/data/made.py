@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.document import Document
+from camelid.data.folder import PLAN, write_json
+from camelid.data.made_from import chosen
 from camelid.data.manifest import Manifest, SourceRecord
 from camelid.data.shards import FOLDER, MAX_BYTES, ShardWriter
+from camelid.recipe import read_recipe
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.vocabulary import byte_characters
 
@@ -105,3 +108,8 @@ def make_data(
     record = (tokenizer.fingerprint(), tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id)
     Manifest(0, *record, tuple(sources), tuple(shards)).write(data)
     return data
+
+
+def write_plan(data: Path, recipe: Path) -> None:
+    """Say that a data folder was made from a recipe, as `camelid prepare` does."""
+    write_json(data / PLAN, chosen(read_recipe(recipe)))

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from camelid.data import prepare as module
 from camelid.data.manifest import read_manifest
-from camelid.data.prepare import prepare, try_out
+from camelid.data.prepare import already, prepare, try_out
 from camelid.data.workers import Workers
 from camelid.errors import FormatError, OptionError, ResourceError
 from camelid.recipe import read_recipe
@@ -247,13 +248,46 @@ def test_the_same_again_does_nothing_and_something_else_is_refused(recipe, tmp_p
     ):
         assert difference in str(caught.value)
     (recipe.parent / "bad.txt").write_text("bad.example")
-    with pytest.raises(OptionError, match=r"lists not there → \[\{"):
+    with pytest.raises(OptionError, match=r"data\.rules\.url not there → \{"):
         prepare(read_recipe(recipe, ['data.rules.url.files=["bad.txt"]']), folder, 1)
     with (recipe.parent / "web.jsonl").open("a") as file:
         file.write(json.dumps({"text": story(random.Random(0), 4)}) + "\n")
     with pytest.raises(OptionError, match="the files of source web have changed"):
         prepare(read_recipe(recipe), folder, 1)
     assert not prepare(read_recipe(recipe), folder, 1, overwrite=True).already
+
+
+def test_finished_data_needs_its_documents_no_more(recipe, tmp_path):
+    """It may be moved with its recipe, its documents' files touched or deleted; others are noticed."""
+    prepare(read_recipe(recipe), tmp_path / "data", 1)
+    (tmp_path / "data" / "plan.json").write_text(
+        (tmp_path / "data" / "plan.json").read_text().replace('"malformed": "drop",', "", 1)
+    )  # made by a camelid that did not have that option yet
+    shutil.copytree(recipe.parent, tmp_path / "else")  # other times, another place
+    shutil.copytree(tmp_path / "data", tmp_path / "moved")
+    moved, web = tmp_path / "else" / "made.toml", tmp_path / "else" / "web.jsonl"
+    for quick in (False, True):
+        assert already(read_recipe(moved), tmp_path / "moved", quick).notes == []
+        (tmp_path / "else" / "more").mkdir(exist_ok=True)
+        web.rename(tmp_path / "else" / "more" / "web.jsonl")  # and said so in the recipe
+        renamed = read_recipe(moved, ["data.sources.0.path=more/web.jsonl"])
+        assert already(renamed, tmp_path / "moved", quick).notes == []
+        (tmp_path / "else" / "more" / "web.jsonl").rename(web)
+    text = web.read_text()
+    web.write_text(text.replace("llama", "lamas"))  # of the same length
+    with pytest.raises(OptionError, match=r"files of source web have changed .*camelid prepare RECIPE --overwrite"):
+        prepare(read_recipe(moved), tmp_path / "moved", 1)
+    web.write_text(text + text)
+    (note,) = already(read_recipe(moved), tmp_path / "moved", quick=True).notes
+    assert "the files of source web have changed since the data was made" in note
+    for name in ("pages.jsonl", "gone.jsonl"):  # the recipe names other files than the data was made from
+        (tmp_path / "else" / "pages.jsonl").write_text(text.replace("llama", "lamas"))
+        with pytest.raises(OptionError, match=r"web.* have changed|web.* not there any more"):
+            already(read_recipe(moved, [f"data.sources.0.path={name}"]), tmp_path / "moved", quick=True)
+    web.unlink()
+    for quick in (False, True):
+        (note,) = already(read_recipe(moved), tmp_path / "moved", quick).notes
+        assert "source web: its files are not there any more" in note
 
 
 def test_a_folder_with_something_else_is_left_alone(recipe, tmp_path):

@@ -233,7 +233,7 @@ def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypat
 
     import huggingface_hub
 
-    from camelid.data.folder import inputs
+    from camelid.data.made_from import inputs
 
     asked = []
 

@@ -11,10 +11,15 @@ import torch
 import transformers
 
 from camelid.chat.load import load
+from camelid.data import verifying
+from camelid.data.options import DataOptions
 from camelid.engine.backend import Batch, Span, choose
 from camelid.engine.options import EngineOptions
-from camelid.errors import NumericsError, OptionError, ResourceError
+from camelid.errors import NumericsError, OptionError, ResourceError, VerifyError
+from camelid.model.options import ModelOptions
 from camelid.recipe import read_recipe
+from camelid.train import loop
+from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
 from camelid.train.record import read_metrics
 from camelid.train.stages.pretrain import pretrain, unigram_entropy
@@ -133,6 +138,81 @@ def test_another_recipe_is_refused(run):
         trained(run, "pretrain.batch_tokens=512")
     with pytest.raises(OptionError, match=r"model\.ffn_dim was 96, is 128"):
         trained(run, "model.ffn_dim=128")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            f"pretrain.{name}={value}"
+            for name in ("lr", "eps", "weight_decay", "clip", "z_loss")
+            for value in ("inf", 1e300)
+        ),
+        *(f"pretrain.betas={value}" for value in ("[1, 1]", "[0.9, 1]", "[-0.1, 0.9]", "[nan, 0.9]")),
+        "pretrain.lr=nan",
+        "pretrain.min_lr_ratio=inf",
+        "pretrain.eps=1e-310",
+        "model.norm_eps=inf",
+        "model.rope_theta=inf",
+        "model.rope_theta=1e300",
+        "data.sources.0.weight=inf",
+        "data.sources.0.weight=1e300",
+    ],
+)
+def test_numbers_that_would_ruin_weights_are_refused(tmp_path, change):
+    source = 'sources = [{name = "a", kind = "text", path = "a.txt"}]'
+    (tmp_path / "small.toml").write_text(f"{RECIPE}\n[data]\n{source}\n", encoding="utf-8")
+    recipe = read_recipe(tmp_path / "small.toml", [change])
+    table = change.partition(".")[0]
+    kind = {"pretrain": PretrainOptions, "model": ModelOptions, "data": DataOptions}[table]
+    with pytest.raises(OptionError, match="must be"):
+        recipe.table(table, kind)
+
+
+def test_ruined_weights_are_not_saved(run, monkeypatch):
+    trained(run, stop_after=4)
+    change = loop._change
+
+    def ruin(optimizer, rate):
+        change(optimizer, rate)
+        with torch.no_grad():
+            optimizer.param_groups[0]["params"][0][0, 0] = torch.inf
+
+    monkeypatch.setattr(loop, "_change", ruin)
+    with pytest.raises(NumericsError, match=r"step 5: .* is not finite any more; nothing is saved"):
+        trained(run, stop_after=1)
+    assert (run / "pretrain" / "latest").resolve().name == "step4-tokens1K"
+
+
+def test_metrics_that_cannot_be_written_end_the_run_after_a_save(run, monkeypatch):
+    def full(self, step):
+        if step.step == 3:
+            raise ResourceError("metrics.jsonl: the disk or quota is full")
+
+    monkeypatch.setattr("camelid.train.record.Record.write", full)
+    with pytest.raises(ResourceError, match="full"):
+        trained(run)
+    assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("suffix", [".npy", ".docs.npy"])
+def test_a_flipped_bit_in_the_tokens_is_not_learned(run, monkeypatch, at_once, suffix):
+    """Few bytes are hashed before the first step; many beside the training, and then nothing more is saved."""
+    trained(run, stop_after=4)
+    if not at_once:
+        monkeypatch.setattr(verifying, "AT_ONCE", 0)
+    path = run / "data" / "tokens" / f"made-00000{suffix}"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:])
+    steps = []
+    recipe = read_recipe(run.parent / "small.toml", ["pretrain.save_every=0"])
+    with pytest.raises(VerifyError, match=rf"made-00000{suffix}: SHA-256 .*, on record"):
+        steps.extend(pretrain(recipe, run, Parallel()))
+    assert (run / "pretrain" / "latest").resolve().name == "step4-tokens1K"
+    assert not (steps and at_once)
+    path.write_bytes(whole)
+    assert trained(run)[-1].step == 12
 
 
 def test_lost_numbers_save_nothing(run, monkeypatch):

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from camelid.errors import OptionError
 from camelid.recipe import read_recipe
 from camelid.train import stopping
 from camelid.train.parallel import Parallel
 from camelid.train.record import read_metrics
-from camelid.train.stages.pretrain import pretrain
+from camelid.train.stages.pretrain import check_alike, pretrain
 from camelid.train.stopping import Stopper, end_of_job
-from tests.data.made import make_data
+from tests.data.made import make_data, write_plan
 from tests.train.ranks import begin_together
 from tests.train.test_pretrain import RECIPE
 
@@ -146,7 +147,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
 def test_all_processes_say_that_they_would_go_on(tmp_path):
     """Each ends with status 75, whichever was asked, so that whoever looks at one of them knows."""
     (tmp_path / "small.toml").write_text(RECIPE.replace("steps = 12", "steps = 100000"), encoding="utf-8")
-    make_data(tmp_path / "small")
+    write_plan(make_data(tmp_path / "small"), tmp_path / "small.toml")
     command = [sys.executable, "-m", "camelid", "train", "small.toml", "--out", str(tmp_path)]
     started = begin_together(2, command, cwd=tmp_path, stdout=subprocess.PIPE)
     latest = tmp_path / "small" / "pretrain" / "latest"
@@ -157,3 +158,25 @@ def test_all_processes_say_that_they_would_go_on(tmp_path):
     said = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [stopping.STATUS] * 2, said
     assert "another process was asked to" in (tmp_path / "small" / "pretrain" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo")
+def test_all_processes_refuse_data_of_another_recipe(tmp_path):
+    """Rank 0 compares, and all end with its line, none waiting."""
+    (tmp_path / "small.toml").write_text(RECIPE, encoding="utf-8")
+    write_plan(make_data(tmp_path / "small"), tmp_path / "small.toml")
+    command = [sys.executable, "-m", "camelid", "train", "small.toml", "--out", str(tmp_path)]
+    started = begin_together(2, [*command, "--set", "data.validation=0.5"], cwd=tmp_path, stdout=subprocess.PIPE)
+    said = [process.communicate(timeout=200)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2], said
+    for words in said:
+        assert "was made from something else: data.validation 0.01 → 0.5; give the recipe another name" in words
+    assert not (tmp_path / "small" / "pretrain").exists()
+
+
+def test_ranks_with_another_recipe_or_data_do_not_train_together():
+    check_alike([[{"seed": 1}, "a"], [{"seed": 1}, "a"]])
+    with pytest.raises(OptionError, match="process 1 has another recipe than process 0"):
+        check_alike([[{"seed": 1}, "a"], [{"seed": 2}, "a"]])
+    with pytest.raises(OptionError, match="process 2 has another data folder"):
+        check_alike([[{"seed": 1}, "a"], [{"seed": 1}, "a"], [{"seed": 1}, "b"]])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from camelid.data.document import Document
 from camelid.data.files import FileOptions, Piece, cut, find_files, lines
 from camelid.data.records import Malformed, RecordOptions, check_fields, to_document
+from camelid.errors import FormatError
 
 _ENDINGS = tuple(name + end for name in (".jsonl", ".ndjson", ".json") for end in ("", ".gz", ".zst", ".zstd"))
 
@@ -37,12 +40,12 @@ def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
         if line is None:
             yield Malformed("line too long", place)
         elif line.strip():
-            yield _document(line, options, place)
+            yield _document(line.removeprefix(codecs.BOM_UTF8) if not offset else line, options, place)
 
 
 def _document(line: bytes, options: Source, place: str) -> Document | Malformed:
     try:
-        record = json.loads(line)
+        record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else "not JSON"
         return Malformed(reason, place, line[:300].decode("utf-8", "replace"))
@@ -52,8 +55,17 @@ def _document(line: bytes, options: Source, place: str) -> Document | Malformed:
 
 
 def _check(options: Source, path: str, label: str) -> None:
-    """Look at the first record that can be read."""
+    """Look at the first record that can be read, and whether these are lines of JSON at all.
+
+    Raises:
+        FormatError: it is one JSON array, or an object over several lines.
+        OptionError: the first record lacks a field.
+    """
+    seen = list[bytes]()
     for number, (_, line) in enumerate(lines(Piece(path, label, 0, 1 << 62, 0), _longest_line(options))):
+        seen += [line.strip()] if line and line.strip() else []
+        if len(seen) == 2 or (seen and seen[0].startswith(b"[")):
+            _check_lines(path, *seen[:2])
         if number == 100:
             return
         try:
@@ -63,6 +75,17 @@ def _check(options: Source, path: str, label: str) -> None:
         if isinstance(record, dict):
             check_fields(options, record, label)
             return
+
+
+def _check_lines(path: str, first: bytes, second: bytes = b"") -> None:
+    try:
+        value = json.loads(first)
+        whole = not isinstance(value, list) or not all(isinstance(item, dict) for item in value)
+    except (ValueError, RecursionError):
+        whole = not first.startswith(b"[") and not (first.startswith(b"{") and second[:1] not in (b"{", b""))
+    if not whole:
+        what, jq = ("a JSON array", ".[]") if first.startswith(b"[") else ("JSON over several lines", ".")
+        raise FormatError(f"{path}: is {what}, not one object a line; convert it: jq -c '{jq}' {shlex.quote(path)}")
 
 
 def _longest_line(options: Source) -> int:

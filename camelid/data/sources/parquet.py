@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from camelid.data.document import Document
 from camelid.data.files import FileOptions, Piece, find_files
 from camelid.data.records import Malformed, RecordOptions, check_fields, fields, to_document
-from camelid.errors import FormatError, MissingError
+from camelid.errors import CamelidError, FormatError, MissingError
 
 _BATCH = 256  # rows in memory at once
 
@@ -54,15 +55,21 @@ def _cut(options: Source, path: str, label: str) -> Iterator[Piece]:
     yield Piece(path, label, start, len(sizes), size)
 
 
-def _open(path: str) -> Any:
+@contextmanager
+def _open(path: str) -> Iterator[Any]:
+    """A file, and what pyarrow says of a damaged one: system, arrow and value errors, wherever it is read."""
     try:
         import pyarrow as pa
         import pyarrow.parquet
     except ImportError:
         raise MissingError(f"{path}: needs pyarrow; pip install 'camelid[data]'") from None
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield file
     except FileNotFoundError:
         raise MissingError(f"{path}: was there before and is gone; put it back") from None
-    except (OSError, pa.ArrowException) as error:
-        raise FormatError(f"{path}: not a readable Parquet file ({error}); fetch it again") from None
+    except CamelidError:
+        raise
+    except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
+        said = " ".join(str(error).split())[:200]
+        raise FormatError(f"{path}: not a readable Parquet file ({said}); fetch it again") from None

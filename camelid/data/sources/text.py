@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.files import FileOptions, Piece, cut, find_files, lines, opened, whole
+from camelid.data.files import FileOptions, Piece, cut, find_files, is_utf16, lines, opened, whole
 from camelid.data.records import Malformed
 
 
@@ -72,6 +72,8 @@ def _document(parts: list[bytes | None], options: Source, id: str) -> Document |
         return Malformed("too long", id)
     data = b"\n".join(known)
     try:
+        if is_utf16(data):
+            return Malformed("UTF-16", id, data[:300].decode("utf-16", "replace"))
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return Malformed("not UTF-8", id, data[:300].decode("utf-8", "replace"))

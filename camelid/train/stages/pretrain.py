@@ -13,6 +13,8 @@ import torch
 
 from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
+from camelid.data.shards import FOLDER
+from camelid.data.verifying import Verifier
 from camelid.engine.memory import available_bytes, threads
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
@@ -86,7 +88,7 @@ class _Sitting:
         self.recipe = recipe.as_json()
         self.options = recipe.table("pretrain", PretrainOptions)
         _set_up(parallel)
-        _check_alike(parallel.each(lambda: [self.recipe, self._open(recipe, run / DATA)]))
+        check_alike(parallel.each(lambda: [self.recipe, self._open(recipe, run / DATA)]))
         made_from = (self.batches.fingerprint(), recipe.seed, self.batches.tokenizer, self.recipe)
         about = About(self.options, *made_from, (run / DATA / MANIFEST,))
         self.checkpoints = Checkpoints(self.folder, parallel, about)
@@ -115,20 +117,42 @@ class _Sitting:
         fuse = self._fuses(peak)
         parallel.from_first(lambda: self._begin_record(stack, peak, fuse))
         working = Working(state.model, options, parallel, fuse)
+        verifier = self._verifier()
+        parallel.each(lambda: stack.enter_context(verifier) and None)
         stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
         for step in optimise(state, working, self.batches, options, parallel, self.validation, peak):
-            if self.record is not None:
-                self.record.write(step)
+            lost = self._write(step)
+            if lost is not None:
+                stopper.ask("metrics cannot be written")
+            if verifier.found:
+                stopper.ask("the data is damaged")
             yield step
             asked = stopper.due(self.checkpoints.expected_seconds(state.model))
             ends = asked or state.step >= last
             if ends or (options.save_every and state.step % options.save_every == 0):
+                parallel.each(verifier.check)
                 self._save()
                 stopper.saved()
+            if lost is not None:  # on rank 0 only, but all have saved and end
+                raise lost
             if ends:
                 break
         done = state.step >= options.steps
         self._happened("done" if done else "stop", step=state.step, **({} if done else {"reason": stopper.reason}))
+
+    def _verifier(self) -> Verifier:
+        """Of this rank's share of all shards."""
+        mine = self.batches.manifest.shards[self.parallel.rank :: self.parallel.n_ranks]
+        return Verifier(self.batches.data / FOLDER, mine)
+
+    def _write(self, step: Step) -> ResourceError | None:
+        """Put a step on record; what is wrong if that cannot be: other ranks must not wait, so all save first."""
+        try:
+            if self.record is not None:
+                self.record.write(step)
+        except ResourceError as error:
+            return error
+        return None
 
     def _begin(self, seed: int, fresh: bool) -> State:
         """The newest checkpoint's state, or a new model's."""
@@ -202,11 +226,15 @@ def _hold(stack: ExitStack, folder: Path) -> None:
     stack.enter_context(kept.holding(folder))
 
 
-def _check_alike(told: list[Any]) -> None:
-    """Refuse ranks that would train together on different recipes or data."""
+def check_alike(told: list[Any]) -> None:
+    """Refuse ranks that would train together on different recipes or data.
+
+    Args:
+        told: by rank, the recipe as JSON and the data's fingerprint.
+    """
     for rank, one in enumerate(told):
         if one != told[0]:
-            what = "recipe" if one[0] != told[0][0] else "data"
+            what = "recipe" if one[0] != told[0][0] else "data folder"
             raise OptionError(f"process {rank} has another {what} than process 0; let all read the same files")
 
 
