@@ -22,6 +22,7 @@ from camelid.tokens.tokenizer import Tokenizer
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eot|>", "<step>", "<end_of_turn>")
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 _ROLES = ("bos", "eos", "unk", "pad")
+_MOST_LOOKED_FOR = 8  # a template is rendered for each
 
 
 def template_ids(
@@ -40,21 +41,31 @@ def template_ids(
             was typed, or looks into words that had to be broken.
         FormatError: the template runs too long or makes too much text.
     """
-    control = tuple(sorted(filter(None, tokenizer.special_ids), key=len, reverse=True))
-    whole, starts, firsts = _patterns(control)
+    special = tokenizer.special_ids
+    control = tuple(sorted(filter(None, special), key=len, reverse=True))
+    whole, starts, firsts = _patterns(control, ())
     plain = _plain(messages, tools)
     names: dict[str, Any] = {f"{role}_token": _text(tokenizer, getattr(tokenizer, f"{role}_id")) for role in _ROLES}
     try:
         mark = _free_mark(template.source, plain)
         marked, careful = (_broken(plain, found, mark) for found in (starts, firsts))
+        text = template.render(**marked, **names)
+        if marked != plain and text.replace(mark, "") != (unmarked := template.render(**plain, **names)):
+            # It counts, cuts, searches or escapes such words, so with marks in them it says something else.
+            shown = [text for text in control if tokenizer.token_bytes(special[text])]
+            kept = _looked_for(template, plain, marked, mark, control, shown, names)
+            marked, careful = (
+                _with_answers(one, plain, found, mark)
+                for one, found in zip((marked, careful), _patterns(control, kept)[1:], strict=True)
+            )
+            text = template.render(**marked, **names)
+            if text.replace(mark, "") != unmarked:
+                raise OptionError(
+                    "chat template: looks into words of a message that read like a control token; "
+                    "change their angle brackets"
+                )
     except RecursionError:
         raise OptionError("tools: a description or a call is nested too deep; flatten it") from None
-    text = template.render(**marked, **names)
-    if marked != plain and text.replace(mark, "") != template.render(**plain, **names):
-        # It counts, cuts, searches or escapes such words, so with marks in them it says something else than without.
-        raise OptionError(
-            "chat template: looks into words of a message that read like a control token; change their angle brackets"
-        )
     if careful != marked:
         # A template can take words out of a message; what is left then must not have become a control token.
         made = whole.findall(text)
@@ -67,13 +78,17 @@ def template_ids(
 
 
 @lru_cache(maxsize=8)
-def _patterns(control: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+def _patterns(
+    control: tuple[str, ...], kept: tuple[str, ...]
+) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """What finds, in this order: whole control tokens (longest first); in a message, where one could begin, by its
-    first two characters, or by the first at the end; and by the first character alone."""
+    first two characters, or by the first at the end; and by the first character alone. The last two find whole tokens
+    of `kept` too, in a group of this name."""
     pairs = sorted({token[:2] for token in control}, key=len, reverse=True)
     singles = sorted({token[0] for token in control})
     starts = [*map(re.escape, pairs), *(re.escape(one) + r"(?=\s*\Z)" for one in singles)]
-    ways = ([*map(re.escape, control)], starts, [*map(re.escape, singles)])
+    left = f"(?P<kept>{'|'.join(map(re.escape, kept)) or '(?!)'})"
+    ways = ([*map(re.escape, control)], [left, *starts], [left, *map(re.escape, singles)])
     whole, begins, firsts = (re.compile("|".join(way) or "(?!)") for way in ways)
     return whole, begins, firsts
 
@@ -106,12 +121,45 @@ def _parsed(arguments: str) -> Any:
 def _broken(value: Any, starts: re.Pattern[str], mark: str) -> Any:
     """The same, with the mark in every text, however deep, where a control token could begin."""
     if isinstance(value, str):
-        return starts.sub(lambda found: found[0][0] + mark + found[0][1:], value)
+        return starts.sub(lambda found: found["kept"] or found[0][0] + mark + found[0][1:], value)
     if isinstance(value, Mapping):
         return {_broken(key, starts, mark): _broken(inner, starts, mark) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_broken(inner, starts, mark) for inner in value]
     return value
+
+
+def _looked_for(
+    template: Template,
+    plain: dict[str, Any],
+    marked: dict[str, Any],
+    mark: str,
+    control: tuple[str, ...],
+    shown: Sequence[str],
+    names: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """Tokens that the file calls text (`shown`) and that the template searches answers for, as it does for `</think>`.
+
+    An answer holds them by right, and the template takes them out or writes them; all others stay broken.
+    """
+    answers = [message["content"] for message in plain["messages"] if message["role"] == "assistant"]
+    there = [token for token in shown if any(token in answer for answer in answers)]
+    if len(there) > _MOST_LOOKED_FOR:
+        return ()
+    without = template.render(**marked, **names).replace(mark, "")
+    found = []
+    for token in there:
+        kept = _with_answers(marked, plain, _patterns(control, (token,))[1], mark)
+        if template.render(**kept, **names).replace(mark, "") != without:
+            found.append(token)
+    return tuple(found)
+
+
+def _with_answers(broken: dict[str, Any], plain: dict[str, Any], starts: re.Pattern[str], mark: str) -> dict[str, Any]:
+    """The same, with the assistant's messages broken by another pattern."""
+    pairs = zip(broken["messages"], plain["messages"], strict=True)
+    rows = [_broken(as_is, starts, mark) if as_is["role"] == "assistant" else row for row, as_is in pairs]
+    return {**broken, "messages": rows}
 
 
 def _cut(text: str, whole: re.Pattern[str], mark: str, tokenizer: Tokenizer) -> list[int]:
