@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,13 +21,18 @@ from camelid.tokens.tokenizer import Tokenizer
 
 # What ends a turn in the templates of the family.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eot|>", "<step>", "<end_of_turn>")
-_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+_MARKS = [chr(code) for code in range(0xFDD0, 0xFDE8)]
+_ENDS = [chr(code) for code in range(0xFDE8, 0xFDF0)]  # of these, one behind a message that is continued
 _ROLES = ("bos", "eos", "unk", "pad")
 _MOST_LOOKED_FOR = 8  # a template is rendered for each
 
 
 def template_ids(
-    template: Template, tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+    template: Template,
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] = (),
+    continues: bool = False,
 ) -> list[int]:
     """The ids of a conversation by a model's own template; BOS only where the template writes it.
 
@@ -35,17 +41,20 @@ def template_ids(
         tokenizer: the model's.
         messages: the conversation; arguments of calls that are JSON objects reach the template as such.
         tools: what the model may call, as OpenAI's API describes functions.
+        continues: end inside the last message, where its content ends; else behind the opening of an answer.
 
     Raises:
-        OptionError: the template refuses the conversation, begins it with BOS twice, makes a control token of what
-            was typed, or looks into words that had to be broken.
+        OptionError: the last message cannot be continued, the template refuses the conversation, begins it with BOS
+            twice, makes a control token of what was typed, or looks into words that had to be broken.
         FormatError: the template runs too long or makes too much text.
     """
     special = tokenizer.special_ids
     control = tuple(sorted(filter(None, special), key=len, reverse=True))
     whole, starts, firsts = _patterns(control, ())
-    plain = _plain(messages, tools)
+    end = _free_mark(template.source, _plain(messages, tools), _ENDS) if continues else ""
+    plain = _plain(_open_ended(messages, end) if continues else messages, tools)
     names: dict[str, Any] = {f"{role}_token": _text(tokenizer, getattr(tokenizer, f"{role}_id")) for role in _ROLES}
+    names["add_generation_prompt"] = not continues
     try:
         mark = _free_mark(template.source, plain)
         marked, careful = (_broken(plain, found, mark) for found in (starts, firsts))
@@ -71,6 +80,8 @@ def template_ids(
         made = whole.findall(text)
         if made != whole.findall(template.render(**careful, **names)):
             raise OptionError("chat template: makes a control token of a part of a message; remove its angle brackets")
+    if continues:
+        text = _up_to(text, end, mark, messages[-1].content)
     ids = _cut(text, whole, mark, tokenizer)
     if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
         raise OptionError("chat template: begins with BOS twice; the model's files are wrong, name a chat format")
@@ -177,12 +188,33 @@ def _cut(text: str, whole: re.Pattern[str], mark: str, tokenizer: Tokenizer) -> 
     return ids
 
 
-def _free_mark(source: str, plain: dict[str, Any]) -> str:
+def _open_ended(messages: Sequence[Message], end: str) -> list[Message]:
+    """The conversation, with a sign behind the last content and a space that shows whether the template trims."""
+    if messages[-1].tool_calls:
+        raise OptionError("messages: the last one calls tools, so it cannot be continued; add the tools' answers")
+    return [*messages[:-1], replace(messages[-1], content=f"{messages[-1].content}{end} ")]
+
+
+def _up_to(text: str, end: str, mark: str, content: str) -> str:
+    """What was rendered up to the sign; where the template trims, the content's last blanks go, as in transformers."""
+    before, found, behind = text.rpartition(end)
+    before = before if behind.startswith(" ") else before.rstrip()
+    if not found or not before.replace(mark, "").rstrip().endswith(content.strip()):
+        raise OptionError(
+            "messages: the last one cannot be continued, the chat template changes it or leaves it out; "
+            "end with a message of the user"
+        )
+    return before
+
+
+def _free_mark(source: str, plain: dict[str, Any], marks: Sequence[str] = _MARKS) -> str:
     written = {*source, *json.dumps(plain, ensure_ascii=False)}
-    for mark in _MARKS:
+    for mark in marks:
         if mark not in written:
             return mark
-    raise OptionError("messages: hold every noncharacter from U+FDD0 to U+FDEF; take one out")
+    raise OptionError(
+        f"messages: hold every noncharacter from U+{ord(marks[0]):04X} to U+{ord(marks[-1]):04X}; take one out"
+    )
 
 
 def _text(tokenizer: Tokenizer, id: int | None) -> str:

@@ -58,14 +58,14 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
         if form is not None and (params.stop or params.stop_ids):
             name = "stop" if params.stop else "stop_ids"
             raise OptionError(f"{name}: the form alone says where the answer ends; leave one of them out")
-        made = llama.chat_request(messages, params, form=form, tools=tools)
+        made = llama.chat_request(messages, params, form=form, tools=tools, continue_final_message=body.continues)
     found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
     shown = control_ids(llama.tokenizer, style) if style is not None else {}
     choices = []
     for index in range(params.n):
-        speller = Speller(llama.tokenizer, starts_text=True, shown=shown) if body.logprobs else None
+        speller = Speller(llama.tokenizer, starts_text=not body.continues, shown=shown) if body.logprobs else None
         choices.append(Choice(index, speller=speller, tools=found, promise=promise))
-    return Running(worker, [made], choices, starts_text=True, shown=shown)
+    return Running(worker, [made], choices, starts_text=not body.continues, shown=shown)
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:
