@@ -21,8 +21,7 @@ from camelid.tokens.tokenizer import Tokenizer
 
 # What ends a turn in the templates of the family.
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|eot|>", "<step>", "<end_of_turn>")
-_MARKS = [chr(code) for code in range(0xFDD0, 0xFDE8)]
-_ENDS = [chr(code) for code in range(0xFDE8, 0xFDF0)]  # of these, one behind a message that is continued
+_MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 _ROLES = ("bos", "eos", "unk", "pad")
 _MOST_LOOKED_FOR = 8  # a template is rendered for each
 
@@ -51,7 +50,7 @@ def template_ids(
     special = tokenizer.special_ids
     control = tuple(sorted(filter(None, special), key=len, reverse=True))
     whole, starts, firsts = _patterns(control, ())
-    end = _free_mark(template.source, _plain(messages, tools), _ENDS) if continues else ""
+    end = _free_mark(template.source, _plain(messages, tools)) if continues else ""
     plain = _plain(_open_ended(messages, end) if continues else messages, tools)
     names: dict[str, Any] = {f"{role}_token": _text(tokenizer, getattr(tokenizer, f"{role}_id")) for role in _ROLES}
     names["add_generation_prompt"] = not continues
@@ -207,14 +206,12 @@ def _up_to(text: str, end: str, mark: str, content: str) -> str:
     return before
 
 
-def _free_mark(source: str, plain: dict[str, Any], marks: Sequence[str] = _MARKS) -> str:
+def _free_mark(source: str, plain: dict[str, Any]) -> str:
     written = {*source, *json.dumps(plain, ensure_ascii=False)}
-    for mark in marks:
+    for mark in _MARKS:
         if mark not in written:
             return mark
-    raise OptionError(
-        f"messages: hold every noncharacter from U+{ord(marks[0]):04X} to U+{ord(marks[-1]):04X}; take one out"
-    )
+    raise OptionError("messages: hold every noncharacter from U+FDD0 to U+FDEF; take one out")
 
 
 def _text(tokenizer: Tokenizer, id: int | None) -> str:
