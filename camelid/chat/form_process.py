@@ -71,8 +71,8 @@ class _Vocabulary:
     def __init__(self, tokenizer: Tokenizer, stop_ids: tuple[int, ...]) -> None:
         self._tokenizer = tokenizer
         self.eos_token_id, self.bos_token_id = stop_ids[0], tokenizer.bos_id
-        self.special_token_ids = sorted({*tokenizer.special_ids.values(), *stop_ids})
-        special = {id: text.encode() for text, id in tokenizer.special_ids.items()}
+        special = {id: text.encode() for text, id in tokenizer.special_ids.items() if not tokenizer.token_bytes(id)}
+        self.special_token_ids = sorted({*special, *stop_ids})
         self.tokens = [special.get(id) or tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
 
     def __call__(self, text: str) -> list[int]:

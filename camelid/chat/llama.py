@@ -132,8 +132,10 @@ class Llama:
         form: Form | None = None,
         **changes: Any,
     ) -> Generation | Iterator[Delta]:
-        """Answer a conversation (or one question, as text) in the model's chat format."""
-        deltas = self._stream(self.chat_request(messages, params, form=form, **changes), starts_text=True)
+        """Answer a conversation (or one question, as text) in the model's chat format; a last message of the assistant
+        is continued (see `chat_request`)."""
+        continues = _continues(messages, changes.get("continue_final_message"))
+        deltas = self._stream(self.chat_request(messages, params, form=form, **changes), starts_text=not continues)
         return deltas if stream else collect(deltas)
 
     def chat_request(
@@ -143,15 +145,24 @@ class Llama:
         *,
         form: Form | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        continue_final_message: bool | None = None,
         **changes: Any,
     ) -> Request:
-        """What `chat` asks of the engine. `tools` are functions that the model may call, as OpenAI's API has them.
+        """What `chat` asks of the engine.
+
+        Args:
+            messages: the conversation, or one question.
+            params, form, changes: as `generate`.
+            tools: functions that the model may call, as OpenAI's API has them.
+            continue_final_message: go on with the last message instead of beginning an answer; left out: if it is the
+                assistant's, as transformers' pipeline does.
 
         Raises:
             OptionError: the conversation or the tools do not suit the format, or as `generate`.
         """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
-        ids = self.chat_format.encode(self.tokenizer, messages, tools)
+        continues = _continues(messages, continue_final_message)
+        ids = self.chat_format.encode(self.tokenizer, messages, tools, continues)
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
         return self._request(ids, self._params(params, changes), stops, form)
 
@@ -340,6 +351,12 @@ class Llama:
                 yield delta
             if answer.done:
                 return
+
+
+def _continues(messages: str | Sequence[Message], wanted: bool | None) -> bool:
+    if wanted is not None:
+        return wanted
+    return not isinstance(messages, str) and len(messages) > 0 and messages[-1].role == "assistant"
 
 
 def _from_beam(beam: Beam, tokenizer: Tokenizer, n_prompt: int, seconds: float) -> Generation:

@@ -46,13 +46,20 @@ class ChatFormat:
     jinja: str | None = None
     tool_jinja: str | None = None
 
-    def encode(self, tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Ids:
+    def encode(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        continues: bool = False,
+    ) -> Ids:
         """The ids of a conversation, up to the opening of the assistant's turn.
 
         Args:
             tokenizer: the model's.
             messages: the conversation so far.
             tools: functions that the model may call, as OpenAI's API describes them.
+            continues: the last message is not finished: the ids end with its content.
 
         Raises:
             OptionError: the tokenizer lacks the format's control tokens, the conversation does not fit the format, a
@@ -70,8 +77,16 @@ class ChatFormat:
         calls = any(message.tool_calls for message in messages)
         if tools or calls:
             tool_names(tools)
-            return template_ids(self._with_tools(bool(tools), calls), tokenizer, messages, tools)
-        return self.render(tokenizer, messages)
+            return template_ids(self._with_tools(bool(tools), calls), tokenizer, messages, tools, continues)
+        return self._continued(tokenizer, messages) if continues else self.render(tokenizer, messages)
+
+    def _continued(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+        if self.jinja is None:
+            raise OptionError(f"chat format {self.name!r}: the last message cannot be continued; end with the user's")
+        if self.name in FORMATS:  # what this format refuses, as if a question came next
+            done = messages[-1].role == "assistant"
+            self.render(tokenizer, [*messages, Message("user", "")] if done else messages)
+        return template_ids(_compiled(self.jinja), tokenizer, messages, continues=True)
 
     @property
     def tool_style(self) -> Style | None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from camelid.errors import MissingError, OptionError
 from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
+from camelid.tokens.chat_templates import folder_templates, gguf_templates
+from camelid.tokens.template_tokens import as_in_file, reserved
 from camelid.tokens.vocabulary import BYTE, CONTROL, SPACE, UNKNOWN, UNUSED, USER, Kind, Vocabulary, byte_alphabet
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -34,7 +36,8 @@ class Tokenizer:
         vocab_size: the highest id and one.
         bos_id, eos_id, unk_id, pad_id: ids of these roles, or None.
         adds_bos: a plain text should start with `bos_id`.
-        special_ids: control tokens, text → id. Text gives them only with `special=True`.
+        special_ids: control tokens, text → id. Text gives them only with `special=True`. Those that a chat template
+            writes are among them; where the file calls them text, they have a text in answers.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -62,7 +65,8 @@ class Tokenizer:
             FormatError: the file is damaged.
             UnsupportedError: another kind of tokenizer.
         """
-        return cls(_read_file(Path(path)))
+        vocabulary = _read_file(Path(path))
+        return cls(reserved(vocabulary, folder_templates(Path(vocabulary.source).parent).values()))
 
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any]) -> Tokenizer:
@@ -74,7 +78,7 @@ class Tokenizer:
         """
         from camelid.tokens.gguf_vocab import read_gguf_vocabulary
 
-        return cls(read_gguf_vocabulary(fields))
+        return cls(reserved(read_gguf_vocabulary(fields), gguf_templates("GGUF", fields).values()))
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
         """The ids of a text from its beginning.
@@ -202,7 +206,7 @@ class Tokenizer:
         """
         from camelid.tokens.gguf_vocab import write_gguf_vocabulary
 
-        return write_gguf_vocabulary(self._vocabulary)
+        return write_gguf_vocabulary(as_in_file(self._vocabulary))
 
     def to_meta(self) -> bytes:
         """The content of a `tokenizer.model`: SentencePiece's, or tiktoken's ranks as Llama 3 has them.
@@ -213,7 +217,8 @@ class Tokenizer:
         from camelid.tokens.sentencepiece_file import write_sentencepiece
         from camelid.tokens.tiktoken_file import write_tiktoken
 
-        return write_tiktoken(self._vocabulary) if self.kind == "bpe" else write_sentencepiece(self._vocabulary)
+        vocabulary = as_in_file(self._vocabulary)
+        return write_tiktoken(vocabulary) if self.kind == "bpe" else write_sentencepiece(vocabulary)
 
     def to_json(self) -> str:
         """The content of a tokenizer.json.
@@ -223,11 +228,17 @@ class Tokenizer:
         """
         from camelid.tokens.tokenizer_json import write_json_vocabulary
 
-        return write_json_vocabulary(self._vocabulary)
+        return write_json_vocabulary(as_in_file(self._vocabulary))
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the ids of a fixed text full of difficulties: equal for tokenizers that cut alike."""
-        ids = [*self.encode(_PROBE), -1, *self.encode_segment(_PROBE), -1, *sorted(self.special_ids.values())]
+        ids = [
+            *self.encode(_PROBE),
+            -1,
+            *self.encode_segment(_PROBE),
+            -1,
+            *sorted({*self.special_ids.values()} - self._vocabulary.shown),
+        ]
         return hashlib.sha256(",".join(map(str, [self.vocab_size, *ids])).encode()).hexdigest()
 
     @cached_property
@@ -333,7 +344,7 @@ class Tokenizer:
 
     def _is_control(self, id: int) -> bool:
         self._check_id(id)
-        return self._vocabulary.types[id] in (CONTROL, UNKNOWN)
+        return self._vocabulary.types[id] in (CONTROL, UNKNOWN) and id not in self._vocabulary.shown
 
     def _check_id(self, id: int) -> None:
         if not 0 <= id < self.vocab_size:
@@ -341,12 +352,12 @@ class Tokenizer:
 
     def _spell(self, id: int) -> bytes:
         piece, kind = self._vocabulary.pieces[id], self._vocabulary.types[id]
-        if kind in (CONTROL, UNKNOWN):
+        if self._is_control(id):
             return b""
         if self.kind == "sentencepiece":
             return bytes([int(piece[3:5], 16)]) if kind == BYTE else piece.replace(SPACE, " ").encode()
         alphabet = byte_alphabet()
-        if kind == USER or not all(character in alphabet for character in piece):
+        if kind in (USER, CONTROL) or not all(character in alphabet for character in piece):
             return piece.encode()
         return bytes(alphabet[character] for character in piece)
 

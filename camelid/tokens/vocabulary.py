@@ -47,6 +47,7 @@ class Vocabulary:
         space_prefix: for sentencepiece: a text starts with a space that decoding drops again.
         doubles_space: that space is put there even if the text starts with one, as SentencePiece does.
         flags: for added tokens of a tokenizer.json: id → lstrip, rstrip, single_word, normalized where they are true.
+        shown: control tokens that a chat template writes and the file calls text: in answers they have their text.
         extra: further ids by GGUF's name, for example `eot_token_id`.
         source: the file, for messages.
     """
@@ -66,6 +67,7 @@ class Vocabulary:
     adds_bos: bool = False
     adds_eos: bool = False
     flags: Mapping[int, Mapping[str, bool]] = field(default_factory=dict)
+    shown: frozenset[int] = frozenset()
     extra: Mapping[str, int] = field(default_factory=dict)
     source: str = "tokenizer"
 

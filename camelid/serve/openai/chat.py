@@ -62,14 +62,14 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
         promise, form = _form(body, llama.tokenizer, tools, style)
         if params.stop or params.stop_ids:
             promise = None  # as at OpenAI's, the answer may end before its form does
-        made = llama.chat_request(messages, params, form=form, tools=tools)
+        made = llama.chat_request(messages, params, form=form, tools=tools, continue_final_message=body.continues)
     found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
     shown = control_ids(llama.tokenizer, style) if style is not None else {}
     choices = []
     for index in range(params.n):
-        speller = Speller(llama.tokenizer, starts_text=True, shown=shown) if body.logprobs else None
+        speller = Speller(llama.tokenizer, starts_text=not body.continues, shown=shown) if body.logprobs else None
         choices.append(Choice(index, speller=speller, tools=found, promise=promise))
-    return Running(worker, [made], choices, starts_text=True, shown=shown)
+    return Running(worker, [made], choices, starts_text=not body.continues, shown=shown)
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:

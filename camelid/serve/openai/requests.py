@@ -99,6 +99,12 @@ class ChatRequest(GenerationRequest):
         None, description="none: the tools are not shown; required, or a function's name: the answer is a call."
     )
     parallel_tool_calls: bool | None = Field(None, description="false: the answer ends with its first call.")
+    continue_final_message: bool | None = Field(
+        None, description="Go on with the last message; left out, if it is the assistant's. As in vLLM."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="true: begin an answer even behind a message of the assistant; false: do not."
+    )
     metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = Field(
         None, description="Accepted, and of no effect."
     )
@@ -121,6 +127,25 @@ class ChatRequest(GenerationRequest):
         if value is not None and info.data.get("max_tokens") not in (None, value):
             raise PydanticCustomError("two_limits", "differs from max_tokens; give one of them")
         return value
+
+    @field_validator("add_generation_prompt")
+    @classmethod
+    def _one_of_both(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        continued, messages = info.data.get("continue_final_message"), info.data.get("messages")
+        if continued is None and messages:
+            continued = messages[-1].role == "assistant" and not value
+        if value is not None and messages and value == continued:
+            needs = "be true where the last message is continued" if value else "be false where no message is continued"
+            said = f"cannot {needs}"
+            raise PydanticCustomError("prompt_and_continued", said)
+        return value
+
+    @property
+    def continues(self) -> bool:
+        """Whether the answer goes on with the last message."""
+        if self.continue_final_message is not None:
+            return self.continue_final_message
+        return self.messages[-1].role == "assistant" and not self.add_generation_prompt
 
     @field_validator("tool_choice")
     @classmethod
