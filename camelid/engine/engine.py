@@ -22,7 +22,7 @@ from camelid.engine.draft import DraftModel
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
 from camelid.engine.request import Alternative, PromptToken, Request, Token
-from camelid.engine.scheduler import Chosen, Scheduler
+from camelid.engine.scheduler import Chosen, Scheduler, root_of
 from camelid.engine.scheduler import Sequence as Running
 from camelid.engine.speculate import Guess
 from camelid.errors import CamelidError, ContextError, NumericsError, OptionError, ResourceError
@@ -122,7 +122,8 @@ class Engine:
         self._open[number] = []
         for sample in range(params.n):
             form = request.constraint.fork() if request.constraint is not None else None
-            one = Running(number, request, sample, seed, limit, form, list(request.ids), waits_for=first)
+            root = root_of(self.backend.config, len(request.ids))
+            one = Running(number, request, sample, seed, limit, form, list(request.ids), root, waits_for=first)
             first = first or one
             self._open[number].append(one)
             self._scheduler.add(one)
@@ -288,7 +289,7 @@ class Engine:
                 part = tuple(ids[start : start + chunk])
                 last = start + len(part) == len(ids)
                 which: Rows = wanted if wanted == "all" or last else "none"
-                rows = compute(Batch((Span(part, start, tuple(taken), which),)))
+                rows = compute(Batch((Span(part, start, tuple(taken), which, read=len(ids)),)))
                 if hidden and not np.isfinite(rows).all():
                     raise NumericsError("hidden states are not finite; the weights are damaged: try float32")
                 if not hidden:

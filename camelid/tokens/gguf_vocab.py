@@ -10,7 +10,7 @@ from typing import Any
 from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.tokens.pretokenizers import name_of, splitter_named
 from camelid.tokens.sentencepiece_file import scores_of, sentencepiece_vocabulary
-from camelid.tokens.vocabulary import BYTE, NORMAL, UNKNOWN, USER, Kind, Vocabulary, protected
+from camelid.tokens.vocabulary import BYTE, NORMAL, UNKNOWN, UNUSED, USER, Kind, Vocabulary, protected
 
 PREFIX = "tokenizer.ggml."
 _KINDS: dict[str, Kind] = {"llama": "sentencepiece", "gpt2": "bpe"}
@@ -40,6 +40,8 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
         types = [NORMAL] * len(pieces)
     if not set(types) <= set(range(NORMAL, BYTE + 1)):
         raise FormatError(f"{PREFIX}token_type: a type outside {NORMAL} to {BYTE}; {_ADVICE}")
+    n_pieces = _without_padding(pieces, types, [id for id in (*roles.values(), *extra.values()) if id is not None])
+    pieces, types = pieces[:n_pieces], types[:n_pieces]
     shared: dict[str, Any] = {"extra": extra, "adds_eos": bool(fields.get(PREFIX + "add_eos_token", False))}
     if kind == "sentencepiece":
         return _read_sentencepiece(fields, pieces, types, roles, shared)
@@ -49,6 +51,19 @@ def read_gguf_vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
     splitter = splitter_named(pre)
     adds_bos = bool(fields.get(PREFIX + "add_bos_token", splitter == splitter_named("llama-bpe")))
     return Vocabulary(merges=_merges(fields), splitter=splitter, adds_bos=adds_bos, **shared)
+
+
+def padding_names(id: int) -> tuple[str, ...]:
+    """What a row without a token is called: llama.cpp's name, and others where a token has it."""
+    return f"[PAD{id}]", f"[UNUSED{id}]", f"[PAD{id}]_"
+
+
+def _without_padding(pieces: list[str], types: list[int], used: list[int]) -> int:
+    """How many pieces there are without those that only fill up the embedding's rows, as converters write them."""
+    size, least = len(pieces), max(used, default=-1) + 1
+    while size > least and types[size - 1] == UNUSED and pieces[size - 1] in padding_names(size - 1):
+        size -= 1
+    return size
 
 
 def _read_sentencepiece(
@@ -67,6 +82,7 @@ def _read_sentencepiece(
     for role, (id, piece) in {"unk_id": (0, "<unk>"), "bos_id": (1, "<s>"), "eos_id": (2, "</s>")}.items():
         if roles[role] is None and pieces[id : id + 1] == [piece]:
             roles[role] = id
+    n_all = len(_column(fields, "tokens", str))
     if PREFIX + "token_type" not in fields:
         types = [BYTE if _BYTE_PIECE.fullmatch(piece) else NORMAL for piece in pieces]
     if roles["unk_id"] is not None and UNKNOWN not in types:
@@ -74,7 +90,7 @@ def _read_sentencepiece(
     return sentencepiece_vocabulary(
         PREFIX + "tokens",
         pieces,
-        [float(score) for score in _column(fields, "scores", (float, int), len(pieces))],
+        [float(score) for score in _column(fields, "scores", (float, int), n_all)[: len(pieces)]],
         types,
         byte_fallback=False,
         space_prefix=bool(fields.get(PREFIX + "add_space_prefix", True)),

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from camelid.errors import FormatError, UnsupportedError
-from camelid.model.config import ModelConfig, shape_in
-from camelid.weights.gguf_config import add_divisors, read_config
+from camelid.model.config import ModelConfig, shape_in, tensor_shapes
+from camelid.weights.gguf_config import add_divisors, add_long_divisors, read_config
 from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
 from camelid.weights.hf_config import number
-from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads
+from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads, rows_in_order
 from camelid.weights.quants import dequantise_rows
 from camelid.weights.tensor import Read, ReadRows, Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
 
 ROPE_FREQS = "rope_freqs.weight"
+ROPE_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 SAMPLING_KEYS = {"temperature": "temp", "top_p": "top_p", "top_k": "top_k", "min_p": "min_p"}
 _MAX_TOLD = 10_000  # items of a list
@@ -71,22 +75,37 @@ def _tensors_of(parts: list[GGUFFile]) -> _Found:
 def _config(path: Path, fields: LazyFields, found: _Found) -> ModelConfig:
     with shape_in(path):
         config = read_config(path, fields, {name: entry.shape for name, (_, entry) in found.items()})
-        if ROPE_FREQS in found:
-            file, entry = found.pop(ROPE_FREQS)
-            values = dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
-            config = replace(config, rope_scaling=add_divisors(path, config, values))
-    odd = [name for name in found if name.endswith(".bias") or "_exps." in name or name.startswith("rope_")]
+        divisors = {name: _numbers(*found.pop(name)) for name in (ROPE_FREQS, *ROPE_FACTORS) if name in found}
+        scaling = config.rope_scaling
+        if ROPE_FREQS in divisors:
+            config = replace(config, rope_scaling=add_divisors(path, config, divisors[ROPE_FREQS]))
+        elif divisors or (scaling is not None and scaling.rule == "longrope"):
+            short, long = map(divisors.get, ROPE_FACTORS)
+            config = replace(config, rope_scaling=add_long_divisors(path, config, short, long))
+    odd = [name for name in found if "_exps." in name or name.startswith("rope_")]
     if odd:
         raise UnsupportedError(f"{path}: tensor {odd[0]} belongs to arithmetic that camelid does not do")
     return config
 
 
+def _numbers(file: GGUFFile, entry: Entry) -> NDArray[np.float32]:
+    return dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
+
+
 def _our_tensors(path: Path, config: ModelConfig, found: _Found) -> Mapping[str, Tensor]:
     ours = by_our_names(path, config, found, lambda name: gguf_name(name, config))
-    check_tensors(path, config, {name: entry.shape for name, (_, entry) in ours.items()})
+    shapes = tensor_shapes(config)
+    # A file may have some of the biases only, as llama.cpp allows; the others are 0.
+    absent = {name: shape for name, shape in shapes.items() if name.endswith(".bias") and name not in ours}
+    check_tensors(path, config, {name: entry.shape for name, (_, entry) in ours.items()} | absent)
+    for name, (_, entry) in ours.items():
+        if name.endswith(".bias") and entry.quant.block > 1:
+            raise UnsupportedError(f"{path}: {entry.name} is stored as {entry.quant.name}; a bias must be F32")
     return {
-        name: Tensor(name, entry.shape, entry.quant.name, *_readers(config, name, file, entry))
-        for name, (file, entry) in ours.items()
+        name: Tensor.from_array(name, np.zeros(absent[name], np.float32))
+        if name in absent
+        else Tensor(name, shapes[name], ours[name][1].quant.name, *_readers(config, name, *ours[name]))
+        for name in shapes
     }
 
 
@@ -96,7 +115,7 @@ def _readers(config: ModelConfig, name: str, file: GGUFFile, entry: Entry) -> tu
     if heads is None:
         return lambda: file.blocks(entry), lambda which: file.rows(entry, which)
     rows = interleaved_to_halves(entry.shape[0], heads)
-    return lambda: file.blocks(entry)[rows], lambda which: file.rows(entry, rows[which])
+    return lambda: rows_in_order(file.blocks(entry), rows), lambda which: file.rows(entry, rows[which])
 
 
 def _template(path: Path, fields: LazyFields) -> str | None:

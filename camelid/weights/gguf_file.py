@@ -37,6 +37,7 @@ _MAX_DIMS = 4
 _MAX_HEADER, _MAX_ITEMS, _MAX_ROWS = 1 << 26, 1 << 20, 1 << 16
 _MAX_NAME, _MAX_TEXT = (1 << 16) - 1, 1 << 24  # bytes
 _FIRST_READ = 1 << 22
+_MAX_DEPTH, _MAX_ARRAYS = 3, 1000  # of arrays within an array
 _AGAIN = "fetch or convert it again"
 _SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _LENGTH = struct.Struct("<Q")
@@ -72,10 +73,7 @@ class LazyFields(Mapping[str, Any]):
         self._values = values
 
     def __getitem__(self, key: str) -> Any:
-        value = self._values[key]
-        if isinstance(value, Strings):
-            return value.decode()
-        return value.tolist() if isinstance(value, np.ndarray) else value
+        return _plain(self._values[key])
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
@@ -278,17 +276,28 @@ def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
     return float(str(np.float32(value))) if kind == 6 else value
 
 
-def _read_array(cursor: _Cursor, key: str) -> Any:
+def _read_array(cursor: _Cursor, key: str, depth: int = 0) -> Any:
     kind, count = cursor.number("I", key), cursor.number("Q", key)
-    if kind not in SCALARS and kind != STRING:
+    if kind not in (*SCALARS, STRING, ARRAY):
         raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
     item = np.dtype("<" + SCALARS.get(kind, "Q"))
     if _MAX_ITEMS < count <= cursor.size // item.itemsize:
         raise FormatError(f"{cursor.path}: field {key!r} lists {count:,} items; at most {_MAX_ITEMS:,} are read")
     if kind == STRING:
         return cursor.skip_strings(count, key)
+    if kind == ARRAY:  # allowed by the specification, in notes of some programs
+        if depth >= _MAX_DEPTH or count > _MAX_ARRAYS:
+            raise FormatError(f"{cursor.path}: field {key!r} is an array of {count} arrays, too deep or too many")
+        return [_plain(_read_array(cursor, key, depth + 1)) for _ in range(count)]
     start = cursor.take(count * item.itemsize, key)
     return np.frombuffer(cursor.data[start : start + count * item.itemsize], item)
+
+
+def _plain(value: Any) -> Any:
+    """An array as a list."""
+    if isinstance(value, Strings):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _read_row(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:

@@ -12,12 +12,14 @@ from camelid.errors import UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
-from camelid.weights.gguf import ROPE_FREQS, SAMPLING_KEYS, STOP_KEYS
+from camelid.weights.gguf import ROPE_FACTORS, ROPE_FREQS, SAMPLING_KEYS, STOP_KEYS
 from camelid.weights.gguf_config import write_config
 from camelid.weights.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
-from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads
+from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads, rows_in_order
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS
+from camelid.weights.tensor import Tensor
+from camelid.weights.vocabulary_rows import fit_vocabulary
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -35,9 +37,13 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
         UnsupportedError: GGUF cannot hold the model's vocabulary or one of its fields.
     """
     config, tensors = weights.config, weights.tensors
+    if (config.attention_bias or config.mlp_bias) and config.architecture != "llama":
+        raise UnsupportedError(f"{path}: GGUF has no biases for {config.architecture}; write hf")
+    if config.rope_scaling is not None and config.rope_scaling.rule == "dynamic":
+        raise UnsupportedError(f"{path}: GGUF has no word for dynamic rope scaling; write hf")
     fields = _fields(weights)
-    extra = _frequencies(config)
-    rows = {ROPE_FREQS: (extra.shape, "F32", extra.nbytes)} if extra is not None else {}
+    extra = _divisors(config)
+    rows = {name: (values.shape, "F32", values.nbytes) for name, values in extra.items()}
     rows |= {gguf_name(name, config): (t.shape, t.quant, t.nbytes) for name, t in tensors.items()}
     with path.open("wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", _VERSION, len(rows), len(fields)))
@@ -49,25 +55,28 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
             file.write(_text(name) + dims + struct.pack("<IQ", QUANTS[quant].gguf_type, offset))
             offset += n_bytes + -n_bytes % ALIGNMENT
         _pad(file)
-        if extra is not None:
-            file.write(extra.tobytes())
+        for values in extra.values():
+            file.write(values.tobytes())
             _pad(file)
         for name, data in each(tensors, tensors, progress):
-            file.write(_in_file_order(config, name, data).reshape(-1).data)
+            file.write(_in_file_order(config, tensors[name], data).reshape(-1).data)
             _pad(file)
 
 
-def _in_file_order(config: ModelConfig, name: str, data: Bytes) -> Bytes:
-    heads = rotated_heads(name, config) if gguf_permutes(config) else None
-    return data if heads is None else data[halves_to_interleaved(len(data), heads)]
+def _in_file_order(config: ModelConfig, tensor: Tensor, data: Bytes) -> Bytes:
+    heads = rotated_heads(tensor.name, config) if gguf_permutes(config) else None
+    return data if heads is None else rows_in_order(data, halves_to_interleaved(tensor.shape[0], heads))
 
 
-def _frequencies(config: ModelConfig) -> np.ndarray | None:
-    """Llama 3's scaling and plain divisors are a tensor in GGUF."""
+def _divisors(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Llama 3's scaling, plain divisors and LongRoPE's two lists are tensors in GGUF."""
     scaling = config.rope_scaling
-    if scaling is None or scaling.rule not in ("llama3", "divisors"):
-        return None
-    return np.ascontiguousarray(divisors(config), "<f4")
+    if scaling is None or scaling.rule not in ("llama3", "divisors", "longrope"):
+        return {}
+    if scaling.rule == "longrope":
+        lists = (scaling.divisors, scaling.long_divisors)
+        return {name: np.array(values, "<f4") for name, values in zip(ROPE_FACTORS, lists, strict=True)}
+    return {ROPE_FREQS: np.ascontiguousarray(divisors(config), "<f4")}
 
 
 def _fields(weights: Weights) -> dict[str, Any]:
@@ -88,7 +97,8 @@ def _fields(weights: Weights) -> dict[str, Any]:
         if ours in weights.sampling:
             value = weights.sampling[ours]
             fields[f"general.sampling.{theirs}"] = int(value) if ours == "top_k" else value
-    fields |= {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
+    vocabulary = {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
+    fields |= fit_vocabulary(weights.path, vocabulary, weights.config.vocab_size)
     if weights.chat_template is not None:
         fields["tokenizer.chat_template"] = weights.chat_template
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}
@@ -140,6 +150,8 @@ def _kind(key: str, value: Any) -> int:
 
 
 def _array(key: str, values: list[Any]) -> bytes:
+    if values and all(isinstance(value, list | tuple) for value in values):
+        return struct.pack("<IQ", ARRAY, len(values)) + b"".join(_array(key, list(value)) for value in values)
     kinds = {_kind(key, value) for value in values} or {STRING}
     if kinds <= {4, 5, 11}:
         small = all(-(1 << 31) <= value < 1 << 31 for value in values)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.model.config import ModelConfig, shape_in
+from camelid.errors import FormatError, MissingError
+from camelid.model.config import ModelConfig, shape_in, tensor_shapes
 from camelid.parsing import MAX_JSON, parse_json
 from camelid.weights.hf_config import number, read_config
 from camelid.weights.names import hf_name
-from camelid.weights.opened import OpenFile
+from camelid.weights.opened import OpenFile, refuse_pointer
 from camelid.weights.safetensors_file import Stored, read_safetensors
+from camelid.weights.state_names import plain_names, without_notes
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -81,6 +82,10 @@ def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
     def load() -> Tokenizer:
         from camelid.tokens.tokenizer import Tokenizer
 
+        for name in TOKENIZER_FILES:
+            if (folder / name).exists():
+                with (folder / name).open("rb") as file:
+                    refuse_pointer(folder / name, file.read(64))
         return Tokenizer.open(folder)
 
     return load
@@ -129,12 +134,15 @@ def _read_file(path: Path) -> dict[str, Stored]:
 
 
 def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored]) -> Mapping[str, Tensor]:
-    # Old files store the plain frequencies, which follow from the config.
-    stored = {name: tensor for name, tensor in found.items() if not name.endswith(".rotary_emb.inv_freq")}
-    biases = [name for name in stored if name.endswith(".bias")]
-    if biases:
-        raise UnsupportedError(f"{folder}: tensor {biases[0]}: biases are not supported")
+    stored = without_notes(folder, plain_names(folder, found))
     ours = by_our_names(folder, config, stored, hf_name)
+    biases = [name for name in ours if name.endswith(".bias") and name not in tensor_shapes(config)]
+    if biases:
+        where = "mlp_bias" if ".mlp." in biases[0] else "attention_bias"
+        raise FormatError(
+            f"{folder}: has {biases[0]}, but config.json does not say so; "
+            f"set {where} to true there, if the model was trained so"
+        )
     if config.ties_embeddings:
         # transformers uses the embedding for a tied model, whatever lies in lm_head.
         _check_tied(folder, ours.get("embed_tokens"), ours.pop("lm_head.weight", None))

@@ -21,6 +21,7 @@ from camelid.weights.meta_config import read_config
 from camelid.weights.names import interleaved_to_halves, meta_name, rotated_heads
 from camelid.weights.quant import Bytes
 from camelid.weights.safetensors_file import Stored
+from camelid.weights.state_names import without_notes
 from camelid.weights.tensor import Tensor
 from camelid.weights.torch_pickle import read_torch
 from camelid.weights.weights import Weights, by_our_names, check_tensors
@@ -42,11 +43,11 @@ def open_meta(folder: Path) -> Weights:
     path = folder / "params.json"
     values = read_json(path)
     files = _shard_files(folder)
-    shards = [_without_frequencies(read_torch(file)) for file in files]
+    shards = [without_notes(file, _without_frequencies(read_torch(file))) for file in files]
     names = _same_names(folder, shards)
     parts = {name: _joined(folder, name, [shard[name] for shard in shards], values) for name in names}
     for name in ("output.weight", "layers.0.feed_forward.w1.weight", "tok_embeddings.weight"):
-        if name not in parts:
+        if name not in parts or len(parts[name].shape) != 2:
             raise FormatError(f"{folder}: lacks {name}; {_AGAIN}")
     tied = _same_bytes(parts["output.weight"], parts["tok_embeddings.weight"])
     ffn_dim = parts["layers.0.feed_forward.w1.weight"].shape[0]
@@ -123,7 +124,7 @@ def _joined(folder: Path, name: str, parts: Sequence[Stored], values: Mapping[st
     if name.endswith(".bias") or len(first.shape) > 2:
         raise UnsupportedError(f"{folder}: tensor {name} belongs to arithmetic that camelid does not do")
     word = name.removesuffix(".weight").rpartition(".")[2]
-    if len(parts) == 1 or len(first.shape) == 1:
+    if len(parts) == 1 or len(first.shape) < 2:
         return _Joined(dtype, first.shape, parts[:1], 0)
     if word == "tok_embeddings":
         # Llama 1 and 2 cut the embedding by columns, Llama 3 by rows: the width tells which.

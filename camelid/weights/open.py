@@ -9,7 +9,7 @@ import numpy as np
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
 from camelid.model.config import shape_in
 from camelid.model.rope import inverse_frequencies
-from camelid.weights.opened import cannot_read
+from camelid.weights.opened import cannot_read, refuse_pointer
 from camelid.weights.weights import Weights
 
 __all__ = ["Weights", "open_weights"]
@@ -21,6 +21,7 @@ _HF_FILES = (
     "pytorch_model.bin.index.json",
 )
 _CONFIGS = ("config.json", "params.json")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _FIRST_BYTES = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -75,8 +76,9 @@ def open_weights(path: Path | str) -> Weights:
 def _check_rope(weights: Weights) -> None:
     """Refuse constants that turn positions into no numbers."""
     with shape_in(weights.path), np.errstate(all="ignore"):
-        if not np.isfinite(inverse_frequencies(weights.config)).all():
-            raise FormatError("model config: its rotary constants give frequencies that are no numbers")
+        for length in (0, weights.config.context, 2 * weights.config.context):
+            if not np.isfinite(inverse_frequencies(weights.config, length)).all():
+                raise FormatError("model config: its rotary constants give frequencies that are no numbers")
 
 
 def _one_line(message: str) -> str:
@@ -87,6 +89,7 @@ def _one_line(message: str) -> str:
 
 
 def _open_folder(folder: Path) -> Weights:
+    _refuse_adapter(folder)
     if (folder / "config.json").exists() and any((folder / name).exists() for name in _HF_FILES):
         return _open_hf(folder)
     if (folder / "params.json").exists():
@@ -102,9 +105,20 @@ def _open_folder(folder: Path) -> Weights:
         raise FormatError(f"{folder}: holds {len(models)} models; name one of {names}")
     if (folder / "config.json").exists():
         return _open_hf(folder)
-    if (folder / "adapter_config.json").exists():
-        raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
     raise FormatError(f"{folder}: no model in this folder; {_READS}")
+
+
+def _refuse_adapter(folder: Path) -> None:
+    """An adapter changes the model that it lies beside, or it was merged and left there: only its owner knows."""
+    found = [name for name in _ADAPTER_FILES if (folder / name).exists()]
+    if not found:
+        return
+    if any((folder / name).exists() for name in (*_HF_FILES, "params.json")):
+        raise UnsupportedError(
+            f"{folder}: holds a whole model and an adapter ({found[0]}), which is not applied; "
+            f"if it is merged into the model, move {' and '.join(found)} elsewhere, else merge it first"
+        )
+    raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
 
 
 def _open_file(path: Path) -> Weights:
@@ -114,12 +128,12 @@ def _open_file(path: Path) -> Weights:
         start = file.read(64)
     if start.startswith(b"GGUF"):
         return _open_gguf(path)
-    if start.startswith(b"version https://git-lfs"):
-        raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
+    refuse_pointer(path, start)
     is_weights = start.startswith(b"PK\x03\x04") or start[8:9] == b"{"  # torch.save's zip, or safetensors
     if is_weights or path.name in _HF_FILES or path.name in _CONFIGS:
         if any((path.parent / name).exists() for name in _CONFIGS):
             return _open_folder(path.parent)
+        _refuse_adapter(path.parent)
         raise FormatError(f"{path}: weights alone; the model's config.json or params.json must lie beside them")
     raise FormatError(f"{path}: {_looks_like(start)}; {_READS}")
 

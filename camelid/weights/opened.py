@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from camelid.errors import FormatError, MissingError, ResourceError
 from camelid.weights.quant import Bytes
 
+LFS_POINTER = b"version https://git-lfs"
 _AT_ONCE = 1 << 30  # bytes; systems read at most 2 GiB in one call
 _RUNS = 64  # rows apart that are read one by one; more are cut from all that lies between them
 Which = slice | NDArray[np.int64]
@@ -33,7 +34,7 @@ class OpenFile:
         size: bytes.
 
     Raises:
-        MissingError: there is no such file, or it may not be read.
+        MissingError: there is no such file, it may not be read, or it is a pointer of Git LFS.
         FormatError: it is empty or not a file.
     """
 
@@ -51,6 +52,7 @@ class OpenFile:
         self.size, self._time = self._state()
         if not self.size:
             raise FormatError(f"{path}: the file is empty; fetch or convert it again")
+        refuse_pointer(path, self.up_to(0, len(LFS_POINTER)).tobytes())
 
     def read(self, start: int, count: int) -> Bytes:
         """`count` bytes from `start` on, uint8 (count,): a new array.
@@ -123,6 +125,16 @@ class Region:
 
     def _each(self, wanted: NDArray[np.int64], width: int) -> Iterator[Bytes]:
         return (self.read(int(row) * width, width) for row in wanted)
+
+
+def refuse_pointer(path: Path, start: bytes) -> None:
+    """Refuse what Git LFS leaves in a file's place where its content was not fetched.
+
+    Raises:
+        MissingError: `start` is the beginning of such a pointer.
+    """
+    if start.startswith(LFS_POINTER):
+        raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
 
 
 def cannot_read(path: Path, error: OSError) -> MissingError:

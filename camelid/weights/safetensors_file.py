@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from camelid.errors import FormatError, UnsupportedError
+import numpy as np
+
+from camelid.errors import FormatError, NumericsError, UnsupportedError
 from camelid.parsing import once, parse_json
 from camelid.weights.opened import OpenFile, Region, Which
 from camelid.weights.quant import Bytes
@@ -46,11 +48,13 @@ class Stored:
     stored: Readable
 
     def quant(self) -> str:
-        """The dtype as a key of `QUANTS`.
+        """The dtype of `rows` as a key of `QUANTS`; F64 is rounded to F32.
 
         Raises:
             UnsupportedError: weights are stored as something else than F32, F16 or BF16.
         """
+        if self.dtype == "F64":
+            return "F32"
         if self.dtype not in UNQUANTISED:
             raise UnsupportedError(
                 f"{self.file}: {self.name} is stored as {self.dtype}; weights must be F32, F16 or BF16: "
@@ -64,14 +68,30 @@ class Stored:
         return self.stored.read()
 
     def rows(self) -> Bytes:
-        """The bytes as (rows, bytes per row); a vector is one row."""
-        return self.data.reshape(math.prod(self.shape[:-1]), -1)
+        """The bytes as (rows, bytes per row); a vector is one row.
+
+        Raises:
+            NumericsError: a number of F64 is too large for F32.
+        """
+        data = self.data
+        rows = data.reshape(math.prod(self.shape[:-1]), -1) if len(data) else np.empty((0, 0), np.uint8)
+        return _rounded(self.file, self.name, rows) if self.dtype == "F64" else rows
 
     def some_rows(self, which: Which) -> Bytes:
         """Some of the rows; the others are not read where they need not be."""
-        if isinstance(self.stored, Region):
+        if isinstance(self.stored, Region) and self.stored.nbytes and self.dtype != "F64":
             return self.stored.rows(math.prod(self.shape[:-1]), which)
         return self.rows()[which]
+
+
+def _rounded(file: Path, name: str, rows: Bytes) -> Bytes:
+    """float64 as float32."""
+    wide = np.ascontiguousarray(rows).view("<f8")
+    with np.errstate(over="ignore"):
+        narrow = wide.astype("<f4")
+    if (np.isinf(narrow) & np.isfinite(wide)).any():
+        raise NumericsError(f"{file}: {name} holds numbers too large for F32")
+    return narrow.view(np.uint8)
 
 
 def read_safetensors(path: Path) -> dict[str, Stored]:
@@ -127,7 +147,7 @@ def _span(path: Path, name: str, row: Any) -> tuple[str, tuple[int, ...], int, i
         raise UnsupportedError(f"{path}: {name} is stored as {str(dtype)[:40]}; weights must be F32, F16 or BF16")
     if len(shape) > _MAX_DIMS:
         raise FormatError(f"{path}: {name}: {len(shape)} dimensions; {_AGAIN}")
-    if not whole or not shape or end - begin != math.prod(shape) * _ITEM[dtype] or begin == end:
+    if not whole or end - begin != math.prod(shape) * _ITEM[dtype]:
         raise FormatError(f"{path}: {name}: shape {shape} and bytes {begin} to {end} do not fit; {_AGAIN}")
     return dtype, shape, begin, end
 

@@ -97,7 +97,7 @@ def _named_views(path: Path, program: Region) -> dict[str, View]:
     if program.nbytes > MAX_BYTES:
         raise FormatError(f"{path}: a pickle of {program.nbytes} bytes is no list of tensors; {_AGAIN}")
     result = run_program(path, program.read().tobytes())
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "module", "model_state_dict"):
         if isinstance(result, Mapping) and isinstance(result.get(key), Mapping):
             result = result[key]
     if not isinstance(result, Mapping):
@@ -115,8 +115,8 @@ def _stored(path: Path, name: str, view: View, members: Mapping[str, Region], fo
     if member is None or member.nbytes < storage.n_items * storage.item:
         raise FormatError(f"{where}: its storage is missing or too short; the file is incomplete, {_AGAIN}")
     items, size = member.nbytes // storage.item, math.prod(view.shape)
-    if size == 0 or not view.shape:
-        raise FormatError(f"{where}: shape {view.shape} is no tensor of weights; {_AGAIN}")
+    if size == 0:
+        return Stored(path, name, storage.dtype, view.shape, member.part(0, 0))
     last = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True))
     if last >= items or size > items:
         raise FormatError(f"{where}: reaches past its storage; {_AGAIN}")

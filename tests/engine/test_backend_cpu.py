@@ -30,8 +30,11 @@ SHAPES = {
     "tied": {"ties_embeddings": True, "vocab_size": 333},
     "layer norm, clamp": {"norm": "layer", "clip_qkv": 1.0},
     "norms after, qk norm": {"norms_after": True, "qk_norm": True},
+    "biases": {"attention_bias": True, "mlp_bias": True, "vocab_size": 333},
+    "biases before norms of q and k": {"norms_after": True, "qk_norm": True, "attention_bias": True},
 }
 LARGE = {"dim": 256, "ffn_dim": 512, "n_heads": 8, "head_dim": 32}  # as the kinds with blocks of 256 need
+BIASES = {"attention_bias": True, "mlp_bias": True}
 ODD = {"dim": 37, "ffn_dim": 53, "n_heads": 3, "n_kv_heads": 1, "head_dim": 10, "vocab_size": 101}
 
 
@@ -96,8 +99,9 @@ def test_every_shape_agrees(shape, quant, isa):
 
 @pytest.mark.parametrize("isa", instruction_sets())
 @pytest.mark.parametrize("quant", ["F32", "BF16", "F16"])
-def test_sizes_that_fill_no_register_agree(quant, isa):
-    config = tiny_config(**ODD)
+@pytest.mark.parametrize("biases", [{}, BIASES])
+def test_sizes_that_fill_no_register_agree(quant, isa, biases):
+    config = tiny_config(**ODD, **biases)
     opened, ids = weights(config, quant), ids_of(33, config)
     expected = reference_rows(opened, ids)
     for options in ({}, {"dtype": "float32"}):

@@ -142,7 +142,7 @@ def test_old_files_store_frequencies(tmp_path: Path) -> None:
     [
         ("lm_head.weight", {}, FormatError, "lacks lm_head"),
         ("model.norm.weight", {"model.norm.weight": np.ones(8)}, FormatError, r"norm \(8,\), not \(64,\)"),
-        ("", {"model.layers.0.self_attn.q_proj.bias": np.ones(64)}, UnsupportedError, "q_proj.bias"),
+        ("", {"model.layers.0.self_attn.q_proj.bias": np.ones(64)}, FormatError, "set attention_bias to true"),
         ("", {"model.layers.5.mlp.up_proj.weight": np.ones((2, 2))}, FormatError, "layers.5.mlp.up_proj"),
     ],
 )

@@ -81,6 +81,15 @@ size_t Model::fill(int layer, int slot, const uint8_t* blocks, size_t row_bytes)
     return rounded;
 }
 
+void Model::set_bias(int layer, int slot, const float* bias) {
+    Layer& l = layers_[(size_t)layer];
+    Matrix& matrix = l.matrix[slot];
+    float* own = l.bias[slot].grow((size_t)matrix.groups * LANES);
+    std::fill(own, own + matrix.groups * LANES, 0.0f);
+    std::copy(bias, bias + matrix.rows, own);
+    matrix.bias = own;
+}
+
 void Model::set_norm(int layer, int slot, const float* weight, int width) {
     Buffer<float>& norm = layer < 0 ? final_norm_ : layers_[(size_t)layer].norm[slot];
     std::copy(weight, weight + width, norm.grow((size_t)padded(width)));

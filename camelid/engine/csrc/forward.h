@@ -55,6 +55,7 @@ public:
     void plan(int layer, int slot, Kind kind, int rows, int columns);
     void reserve();
     size_t fill(int layer, int slot, const uint8_t* blocks, size_t row_bytes);
+    void set_bias(int layer, int slot, const float* bias);  // as many numbers as the matrix has rows
     void set_norm(int layer, int slot, const float* weight, int width);  // layer −1: the final norm
 
     uint64_t read_weights();  // every byte once on all threads: the least time a decoded token can take here
@@ -65,6 +66,9 @@ public:
     const Kernels& kernels() const { return k_; }
     bool has_page(int page) const { return page >= 0 && page < n_pages_; }
     bool fits(int layer, int slot, size_t rows, size_t row_bytes) const;  // blocks a matrix can be filled from
+    bool has_rows(int layer, int slot, size_t rows) const {
+        return layer < shape_.layers && slot >= 0 && slot < N_SLOTS && (size_t)at(layer, slot).rows == rows;
+    }
     int threads() const { return pool_.size(); }
     const Shape& shape() const { return shape_; }
     size_t weight_bytes() const { return reserved_; }  // that a token's forward pass reads
@@ -72,7 +76,7 @@ public:
 private:
     struct Layer {
         Matrix matrix[N_SLOTS];
-        Buffer<float> norm[N_NORMS];
+        Buffer<float> norm[N_NORMS], bias[N_SLOTS];
     };
     struct Page {  // of one key/value head
         uint16_t *keys, *values;

@@ -49,6 +49,7 @@ struct Matrix {
     int rows, columns, groups;
     size_t group_bytes;
     uint8_t* data;
+    const float* bias;  // padded to whole groups, or none
     const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
 };
 
