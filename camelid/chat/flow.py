@@ -20,7 +20,7 @@ from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.memory import available_bytes
 from camelid.errors import OptionError
 from camelid.model import reference
-from camelid.model.rope import rope_table
+from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.open import Weights
 
 Array = NDArray[np.float32]
@@ -149,6 +149,9 @@ class Flow:
         config = llama.config
         per_id = 4 * config.n_layers * (config.dim + config.n_heads * config.head_dim + 2 * config.kv_dim)
         self.longest = max(1, min(longest, llama.context, kept_passes // per_id))
+        scaling = llama.config.rope_scaling
+        if scaling is not None and depends_on_length(llama.config):  # beyond, a pass depends on where the prompt ended
+            self.longest = min(self.longest, scaling.original_context)
         backend = llama.engine.backend
         held = dict(backend.tensors) if isinstance(backend, NumpyBackend) else {}  # float32 already, and never written
         self._arrays = Arrays(llama.weights, min(kept_weights, available_bytes() // 4), held)

@@ -33,12 +33,14 @@ class Span:
         start: position of the first, which is also how many positions the pages hold already.
         pages: the sequence's pages in order, with room for the new positions.
         logits: which of the new ids' rows are wanted.
+        read: ids of the prompt that the sequence began with; see `model.rope.rope_table`.
     """
 
     ids: tuple[int, ...]
     start: int
     pages: tuple[int, ...]
     logits: Rows
+    read: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
 from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
-from camelid.model.rope import rope_table
+from camelid.model.rope import rope_table, scaled_length
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
@@ -24,6 +24,7 @@ Array = NDArray[np.float32]
 PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F32", "BF16", "F16")
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # in C++'s order
 NORMS = ("input_layernorm", "post_attention_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm")
+TABLES = 16  # of angles, kept for as many lengths of prompts, where a model's angles depend on them
 OUTPUT = -1  # the layer number of what comes after all layers
 
 
@@ -80,8 +81,8 @@ class CpuBackend:
         )
         self._embedding = weights.tensors["embed_tokens"]
         self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
+        self._kept_tables: dict[int, tuple[Array, Array]] = {}  # by what counts of a prompt's length
         self._load(weights)
-        self._cos, self._sin = rope_table(config, np.arange(512))
 
     @classmethod
     def load(cls, weights: Weights, options: EngineOptions) -> CpuBackend:
@@ -124,9 +125,23 @@ class CpuBackend:
         return self._run(batch, self.config.dim, hidden=True)
 
     def _run(self, batch: Batch, width: int, hidden: bool = False) -> Array:
-        spans = batch.spans
+        """One pass; where texts of different lengths turn differently, one for those that turn alike."""
+        lengths = [scaled_length(self.config, span.read) for span in batch.spans]
+        if len(set(lengths)) == 1:
+            return self._pass(batch.spans, lengths[0], width, hidden)
+        rows: dict[int, Array] = {}
+        for length in sorted(set(lengths)):
+            numbers = [number for number, one in enumerate(lengths) if one == length]
+            spans = tuple(batch.spans[number] for number in numbers)
+            found = self._pass(spans, length, width, hidden)
+            ends = np.cumsum([len(_wanted_rows((span,))) for span in spans])
+            rows |= dict(zip(numbers, np.split(found, ends[:-1]), strict=True))
+        return np.concatenate([rows[number] for number in range(len(lengths))])
+
+    def _pass(self, spans: tuple[Span, ...], length: int, width: int, hidden: bool) -> Array:
+        """The wanted rows of spans whose prompts have the same `scaled_length`."""
         ends = [span.start + len(span.ids) for span in spans]
-        self._grow_tables(max(ends))
+        cos, sin = self._tables(length, max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
         wanted = _wanted_rows(spans)
@@ -138,8 +153,8 @@ class CpuBackend:
             _ints([len(own) for own in pages]),
             _ints([page for own in pages for page in own]),
             _ints(wanted),
-            self._cos,
-            self._sin,
+            cos,
+            sin,
             rows,
             hidden,
         )
@@ -149,9 +164,16 @@ class CpuBackend:
         rows = np.ascontiguousarray(self._embedding_rows[ids])
         return dequantise_rows(QUANTS[self._embedding.quant], rows)
 
-    def _grow_tables(self, n_positions: int) -> None:
-        if n_positions > len(self._cos):
-            self._cos, self._sin = rope_table(self.config, np.arange(max(n_positions, 2 * len(self._cos))))
+    def _tables(self, length: int, n_positions: int) -> tuple[Array, Array]:
+        """Cosine and sine of at least so many positions, (positions, head_dim / 2); those used last are kept."""
+        tables = self._kept_tables.pop(length, None)
+        if tables is None or len(tables[0]) < n_positions:
+            size = max(n_positions, 512 if tables is None else 2 * len(tables[0]))
+            tables = rope_table(self.config, np.arange(size), length)
+        self._kept_tables[length] = tables
+        while len(self._kept_tables) > TABLES:
+            self._kept_tables.pop(next(iter(self._kept_tables)))
+        return tables
 
     def _load(self, weights: Weights) -> None:
         """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""

@@ -87,7 +87,7 @@ class NumpyBackend:
     def _hidden(self, span: Span) -> Array:
         """The wanted rows of the reference forward pass on one span; its new keys and values go to the pool."""
         end = span.start + len(span.ids)
-        cos, sin = rope_table(self.config, np.arange(span.start, end))
+        cos, sin = rope_table(self.config, np.arange(span.start, end), span.read)
         cache = _Layers(self._pool, self.page_size, span, end)
         return reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)[_wanted(span)]
 

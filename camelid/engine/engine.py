@@ -24,7 +24,7 @@ from camelid.engine.options import EngineOptions
 from camelid.engine.pace import Pace
 from camelid.engine.readers import AllRows, MeanHidden, PromptLogprobs, Reader, Scores
 from camelid.engine.request import PromptToken, Request, Token
-from camelid.engine.scheduler import Chosen, Scheduler, n_read
+from camelid.engine.scheduler import Chosen, Scheduler, n_read, root_of
 from camelid.engine.scheduler import Sequence as Running
 from camelid.engine.speculate import Guess
 from camelid.errors import CamelidError, ContextError, OptionError
@@ -136,8 +136,8 @@ class Engine:
         first: Running | None = None
         self._open[number] = []
         if request.reader is not None:
-            ids = list(request.ids[: request.reader.last])
-            self._open[number].append(Running(number, request, 0, seed, limit, None, ids))
+            ids, root = list(request.ids[: request.reader.last]), root_of(self.backend.config, len(request.ids))
+            self._open[number].append(Running(number, request, 0, seed, limit, None, ids, root))
             if request.reader.first < request.reader.last:
                 self._scheduler.add(self._open[number][0])
             else:
@@ -145,7 +145,8 @@ class Engine:
             return number
         for sample in range(params.n):
             form = request.constraint.fork() if request.constraint is not None else None
-            one = Running(number, request, sample, seed, limit, form, list(request.ids), waits_for=first)
+            root = root_of(self.backend.config, len(request.ids))
+            one = Running(number, request, sample, seed, limit, form, list(request.ids), root, waits_for=first)
             first = first or one
             self._open[number].append(one)
             self._scheduler.add(one)

@@ -16,6 +16,8 @@ from camelid.engine.backend import Batch, Rows, Span
 from camelid.engine.cache import ROOT, Pages
 from camelid.engine.request import Constraint, Request
 from camelid.engine.speculate import Guess, Lookup
+from camelid.model.config import ModelConfig
+from camelid.model.rope import scaled_length
 
 
 @dataclass(eq=False)
@@ -26,6 +28,7 @@ class Sequence:
         ids: prompt and what was written so far.
         computed: positions whose keys and values lie in `pages`.
         n_cached: ids found in pages when it first came to run; not its own, found after a push-out.
+        root: what stands before its first page; texts with different roots share no pages.
         content: number of the last published page's content.
         n_published: full pages made findable so far.
         waits_for: another sample that reads the prompt for both; the pages are shared when it has.
@@ -42,6 +45,7 @@ class Sequence:
     limit: int  # ids that prompt and answer may have together
     constraint: Constraint | None
     ids: list[int]
+    root: int = ROOT
     pages: list[int] = field(default_factory=list)
     computed: int = 0
     n_cached: int | None = None
@@ -210,7 +214,13 @@ class Scheduler:
             logits = "all" if sequence.computed >= sequence.first_row else "none"
         if sequence.n_ahead:
             ids, logits = ids + tuple(guess.id for guess in sequence.guesses[: sequence.n_ahead]), "all"
-        return Span(ids=ids, start=sequence.computed, pages=tuple(sequence.pages), logits=logits)
+        n_prompt = len(sequence.request.ids)
+        return Span(ids=ids, start=sequence.computed, pages=tuple(sequence.pages), logits=logits, read=n_prompt)
+
+
+def root_of(config: ModelConfig, n_prompt: int) -> int:
+    """The root of texts that begin with a prompt of so many ids; see `model.rope.rope_table`."""
+    return ROOT - scaled_length(config, n_prompt)
 
 
 def n_read(chosen: Chosen) -> int:
@@ -220,8 +230,9 @@ def n_read(chosen: Chosen) -> int:
 
 def find_beginning(pages: Pages, sequence: Sequence) -> None:
     """Hold pages that were computed before and begin as the sequence does."""
+    sequence.content = sequence.root
     if pages.share:
-        sequence.pages, sequence.content = pages.match(sequence.ids[: sequence.first_row])
+        sequence.pages, sequence.content = pages.match(sequence.ids[: sequence.first_row], sequence.root)
     sequence.n_published = len(sequence.pages)
     sequence.computed = len(sequence.pages) * pages.page_size
 
@@ -240,4 +251,4 @@ def commit(pages: Pages, sequence: Sequence, size: int) -> None:
 def give_back(pages: Pages, sequence: Sequence) -> None:
     """Let go of all pages; what they hold is to be computed again."""
     pages.release(sequence.pages)
-    sequence.pages, sequence.computed, sequence.content, sequence.n_published = [], 0, ROOT, 0
+    sequence.pages, sequence.computed, sequence.content, sequence.n_published = [], 0, sequence.root, 0

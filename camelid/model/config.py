@@ -25,17 +25,22 @@ class RopeScaling:
     `linear` divides positions by `factor` (Chen et al. 2023, arXiv:2306.15595); `llama3` divides long wavelengths
     only (Llama 3.1); `yarn` blends by wavelength and scales attention (Peng et al. 2023, arXiv:2309.00071);
     `divisors` gives one divisor for each frequency (GGUF's `rope_freqs`, when no named rule explains it).
+
+    Two rules depend on the text's length, see `model.rope.rope_table`: `dynamic` raises the base of texts longer than
+    `original_context` (NTK-aware scaling, of u/bloc97 and u/emozilla); `longrope` has one list of divisors for texts up
+    to `original_context`, another for longer ones, and scales attention (Ding et al. 2024, arXiv:2402.13753).
     """
 
-    rule: Literal["linear", "llama3", "yarn", "divisors"]
+    rule: Literal["linear", "llama3", "yarn", "divisors", "dynamic", "longrope"]
     factor: float = 1.0
     original_context: int = 8192
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
-    attention_factor: float | None = None  # yarn: None means 0.1 ln(factor) + 1
+    attention_factor: float | None = None  # yarn: None means 0.1 ln(factor) + 1; longrope: always given
     divisors: tuple[float, ...] = ()
+    long_divisors: tuple[float, ...] = ()  # longrope: of texts longer than original_context
 
     def __post_init__(self) -> None:
         names = ("factor", "original_context", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
@@ -95,6 +100,10 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise FormatError(f"model config: head_dim must be even for rotary embedding, got {self.head_dim}")
+        scaling = self.rope_scaling
+        lists = (scaling.divisors, scaling.long_divisors) if scaling is not None else ()
+        if scaling is not None and any(len(values) not in (0, self.head_dim // 2) for values in lists):
+            raise FormatError(f"model config: {scaling.rule} rope scaling needs {self.head_dim // 2} divisors")
         for name in ("norm_eps", "rope_theta"):
             value = getattr(self, name)
             if not 1 / _MOST**2 <= value <= _MOST:  # nor NaN

@@ -49,13 +49,21 @@ class LlamaTorch(nn.Module):
         self.norm = Norm(config, config.dim)
         if not config.ties_embeddings:
             self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
-        cos, sin = rope_table(config, np.arange(context or config.context))
+        length = context or config.context
+        cos, sin = rope_table(config, np.arange(length), read=length)
         self.register_buffer("cos", torch.from_numpy(cos), persistent=False)  # (context, E/2), float32 always
         self.register_buffer("sin", torch.from_numpy(sin), persistent=False)
 
-    def forward(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Hidden states after the final norm, (…, N, D), of ids (…, N) at positions (…, N)."""
-        cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (…, N, 1, E/2)
+    def forward(
+        self, ids: Tensor, positions: Tensor, attend: Attend, tables: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states after the final norm, (…, N, D), of ids (…, N) at positions (…, N).
+
+        `tables` are cosine and sine of each id, (…, N, E/2), where a text's length decides about them; else the
+        module's own, which are those of one text of `context` ids.
+        """
+        cos, sin = tables if tables is not None else (self.cos[positions], self.sin[positions])
+        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (…, N, 1, E/2)
         x = self.embed_tokens(ids)  # (…, N, D)
         for index, layer in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 _AT_FDCWD = -100  # Linux: paths are relative to the working folder
@@ -39,16 +39,20 @@ def exchange(one: Path, other: Path) -> None:
         raise OSError(number, os.strerror(number), str(one))
 
 
-def can_exchange(folder: Path) -> bool:
-    """Whether the file system of `folder` exchanges names: tried out with two empty folders."""
-    with tempfile.TemporaryDirectory(prefix=".exchange-", dir=folder) as trial:
-        one, other = Path(trial) / "one", Path(trial) / "other"
-        one.mkdir()
-        other.mkdir()
-        try:
-            exchange(one, other)
-        except OSError as error:
-            if error.errno in _CANNOT:
-                return False
-            raise
+def can_exchange(trial: Path) -> bool:
+    """Whether the file system exchanges names: tried out with two empty folders in a new folder `trial`.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    try:
+        for name in ("one", "other"):
+            (trial / name).mkdir(parents=True)
+        exchange(trial / "one", trial / "other")
+    except OSError as error:
+        if error.errno in _CANNOT:
+            return False
+        raise
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
     return True

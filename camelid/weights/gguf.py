@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camelid.errors import FormatError, UnsupportedError
 from camelid.model.config import ModelConfig, shape_in, tensor_shapes
 from camelid.tokens.chat_templates import DEFAULT, GGUF_KEY, gguf_templates
-from camelid.weights.gguf_config import add_divisors, read_config
+from camelid.weights.gguf_config import add_divisors, add_long_divisors, read_config
 from camelid.weights.gguf_file import Entry, GGUFFile, LazyFields, open_parts
 from camelid.weights.names import gguf_name, gguf_permutes, interleaved_to_halves, rotated_heads, rows_in_order
 from camelid.weights.quants import dequantise_rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
 
 ROPE_FREQS = "rope_freqs.weight"
+ROPE_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 _MAX_TOLD = 10_000  # items of a list
 _Found = dict[str, tuple[GGUFFile, Entry]]
@@ -75,14 +77,21 @@ def _tensors_of(parts: list[GGUFFile]) -> _Found:
 def _config(path: Path, fields: LazyFields, found: _Found) -> ModelConfig:
     with shape_in(path):
         config = read_config(path, fields, {name: entry.shape for name, (_, entry) in found.items()})
-        if ROPE_FREQS in found:
-            file, entry = found.pop(ROPE_FREQS)
-            values = dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
-            config = replace(config, rope_scaling=add_divisors(path, config, values))
+        divisors = {name: _numbers(*found.pop(name)) for name in (ROPE_FREQS, *ROPE_FACTORS) if name in found}
+        scaling = config.rope_scaling
+        if ROPE_FREQS in divisors:
+            config = replace(config, rope_scaling=add_divisors(path, config, divisors[ROPE_FREQS]))
+        elif divisors or (scaling is not None and scaling.rule == "longrope"):
+            short, long = map(divisors.get, ROPE_FACTORS)
+            config = replace(config, rope_scaling=add_long_divisors(path, config, short, long))
     odd = [name for name in found if "_exps." in name or name.startswith("rope_")]
     if odd:
         raise UnsupportedError(f"{path}: tensor {odd[0]} belongs to arithmetic that camelid does not do")
     return config
+
+
+def _numbers(file: GGUFFile, entry: Entry) -> NDArray[np.float32]:
+    return dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
 
 
 def _our_tensors(path: Path, config: ModelConfig, found: _Found) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -83,13 +84,32 @@ def read_config(path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tupl
     return config
 
 
+def add_long_divisors(
+    path: Path, config: ModelConfig, short: NDArray[np.float32] | None, long: NDArray[np.float32] | None
+) -> RopeScaling:
+    """LongRoPE's scaling with the divisors of the tensors `rope_factors_short` and `rope_factors_long`."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.rule != "longrope" or short is None or long is None:
+        raise FormatError(
+            f"{path}: rope_factors tensors need each other and rope.scaling.type longrope; convert it again"
+        )
+    for values in (short, long):
+        _check_divisors(path, config, "rope_factors", values)
+    return replace(scaling, divisors=tuple(map(float, short)), long_divisors=tuple(map(float, long)))
+
+
+def _check_divisors(path: Path, config: ModelConfig, name: str, values: NDArray[np.float32]) -> None:
+    half = config.head_dim // 2
+    if values.shape != (half,) or not (np.isfinite(values) & (values > 0)).all():
+        raise FormatError(f"{path}: {name} is not {half} positive numbers; convert the model again")
+
+
 def add_divisors(path: Path, config: ModelConfig, values: NDArray[np.float32]) -> RopeScaling | None:
     """The scaling that a `rope_freqs` tensor means; None if it divides by 1 only."""
     before = config.rope_scaling
     if before is not None and before.rule != "linear":
         raise UnsupportedError(f"{path}: both {before.rule} rope scaling and a rope_freqs tensor; convert it again")
-    if values.shape != (config.head_dim // 2,) or not (np.isfinite(values) & (values > 0)).all():
-        raise FormatError(f"{path}: rope_freqs is not {config.head_dim // 2} positive numbers; convert the model again")
+    _check_divisors(path, config, "rope_freqs", values)
     if (values == 1).all():
         return before
     if before is not None:  # llama.cpp divides by both
@@ -98,7 +118,7 @@ def add_divisors(path: Path, config: ModelConfig, values: NDArray[np.float32]) -
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The fields of a model's shape; Llama 3's scaling and plain divisors go into `rope_freqs` instead."""
+    """The fields of a model's shape; Llama 3's scaling and all divisors are tensors instead."""
     name = ARCHITECTURES[config.architecture].gguf_name
     values: dict[str, Any] = {
         "context_length": config.context,
@@ -129,6 +149,12 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
             # Readers multiply what this field says with YaRN's own factor.
             own = attention_scale(RopeScaling(rule="yarn", factor=scaling.factor))
             values["rope.scaling.attn_factor"] = scaling.attention_factor / own
+    if scaling is not None and scaling.rule == "longrope":
+        values |= {
+            "rope.scaling.type": "longrope",
+            "rope.scaling.original_context_length": scaling.original_context,
+            "rope.scaling.attn_factor": scaling.attention_factor,
+        }
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
@@ -218,12 +244,17 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
     original = keys.whole("rope.scaling.original_context_length", 0)
     attention = keys.real("rope.scaling.attn_factor", 1.0)
     fast, slow = keys.real("rope.scaling.yarn_beta_fast", 32.0), keys.real("rope.scaling.yarn_beta_slow", 1.0)
-    if rule not in ("none", "linear", "yarn"):
-        raise UnsupportedError(f"{keys.path}: rope.scaling.type {str(rule)!r}; supported: none, linear, yarn")
+    if rule not in ("none", "linear", "yarn", "longrope"):
+        raise UnsupportedError(f"{keys.path}: rope.scaling.type {str(rule)!r}; supported: none, linear, yarn, longrope")
     if rule == "none" or (rule == "linear" and factor == 1):
         return None
     if rule == "linear":
         return RopeScaling(rule="linear", factor=factor)
+    if rule == "longrope":
+        if factor != 1:
+            raise UnsupportedError(f"{keys.path}: rope.scaling.factor beside longrope's own divisors is not supported")
+        context = original or keys.whole("context_length")
+        return RopeScaling(rule="longrope", original_context=context, attention_factor=attention)
     own = attention_scale(RopeScaling(rule="yarn", factor=factor))
     return RopeScaling(
         rule="yarn",

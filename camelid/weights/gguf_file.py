@@ -278,7 +278,7 @@ def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
 
 def _read_array(cursor: _Cursor, key: str, depth: int = 0) -> Any:
     kind, count = cursor.number("I", key), cursor.number("Q", key)
-    if kind not in SCALARS and kind not in (STRING, ARRAY):
+    if kind not in (*SCALARS, STRING, ARRAY):
         raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
     item = np.dtype("<" + SCALARS.get(kind, "Q"))
     if _MAX_ITEMS < count <= cursor.size // item.itemsize:

@@ -13,7 +13,7 @@ from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
 from camelid.tokens.chat_templates import GGUF_KEY, gguf_fields
-from camelid.weights.gguf import ROPE_FREQS, STOP_KEYS
+from camelid.weights.gguf import ROPE_FACTORS, ROPE_FREQS, STOP_KEYS
 from camelid.weights.gguf_config import write_config
 from camelid.weights.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
 from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads, rows_in_order
@@ -41,9 +41,11 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
     config, tensors = weights.config, weights.tensors
     if (config.attention_bias or config.mlp_bias) and config.architecture != "llama":
         raise UnsupportedError(f"{path}: GGUF has no biases for {config.architecture}; write hf")
+    if config.rope_scaling is not None and config.rope_scaling.rule == "dynamic":
+        raise UnsupportedError(f"{path}: GGUF has no word for dynamic rope scaling; write hf")
     fields = _fields(path, weights)
-    extra = _frequencies(config)
-    rows = {ROPE_FREQS: (extra.shape, "F32", extra.nbytes)} if extra is not None else {}
+    extra = _divisors(config)
+    rows = {name: (values.shape, "F32", values.nbytes) for name, values in extra.items()}
     rows |= {gguf_name(name, config): (t.shape, t.quant, t.nbytes) for name, t in tensors.items()}
     with path.open("wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", _VERSION, len(rows), len(fields)))
@@ -55,8 +57,8 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
             file.write(_text(name) + dims + struct.pack("<IQ", QUANTS[quant].gguf_type, offset))
             offset += n_bytes + -n_bytes % ALIGNMENT
         _pad(file)
-        if extra is not None:
-            file.write(extra.tobytes())
+        for values in extra.values():
+            file.write(values.tobytes())
             _pad(file)
         for name, data in each(tensors, tensors, progress):
             file.write(_in_file_order(config, tensors[name], data).reshape(-1).data)
@@ -68,12 +70,15 @@ def _in_file_order(config: ModelConfig, tensor: Tensor, data: Bytes) -> Bytes:
     return data if heads is None else rows_in_order(data, halves_to_interleaved(tensor.shape[0], heads))
 
 
-def _frequencies(config: ModelConfig) -> np.ndarray | None:
-    """Llama 3's scaling and plain divisors are a tensor in GGUF."""
+def _divisors(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Llama 3's scaling, plain divisors and LongRoPE's two lists are tensors in GGUF."""
     scaling = config.rope_scaling
-    if scaling is None or scaling.rule not in ("llama3", "divisors"):
-        return None
-    return np.ascontiguousarray(divisors(config), "<f4")
+    if scaling is None or scaling.rule not in ("llama3", "divisors", "longrope"):
+        return {}
+    if scaling.rule == "longrope":
+        lists = (scaling.divisors, scaling.long_divisors)
+        return {name: np.array(values, "<f4") for name, values in zip(ROPE_FACTORS, lists, strict=True)}
+    return {ROPE_FREQS: np.ascontiguousarray(divisors(config), "<f4")}
 
 
 def _fields(path: Path, weights: Weights) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _ONLY: dict[str, tuple[object, ...]] = {
     "rope_interleaved": (False,),
 }
 _LARGEST = 3e38  # of a float32
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
 
 def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
@@ -56,6 +56,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
     dim, heads = keys.whole("hidden_size"), keys.whole("num_attention_heads")
     if heads <= 0 or (dim % heads and keys.get("head_dim") is None):
         raise FormatError(f"{path}: {heads} heads do not divide hidden_size {dim}; correct the file")
+    scaling = _scaling(keys)
     config = ModelConfig(
         architecture=architecture.name,
         dim=dim,
@@ -65,9 +66,9 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
         head_dim=keys.whole("head_dim", dim // heads),
         ffn_dim=keys.whole("intermediate_size"),
         vocab_size=keys.whole("vocab_size"),
-        context=keys.whole("max_position_embeddings", 2048),
+        context=_context(keys, scaling),
         rope_theta=_theta(keys),
-        rope_scaling=_scaling(keys),
+        rope_scaling=scaling,
         ties_embeddings=keys.flag("tie_word_embeddings", False),
         attention_bias=keys.flag("attention_bias", False),
         **_switches(architecture, keys),
@@ -86,7 +87,7 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
         "hidden_act": "silu",
         "hidden_size": config.dim,
         "intermediate_size": config.ffn_dim,
-        "max_position_embeddings": config.context,
+        "max_position_embeddings": _max_positions(config),
         "num_attention_heads": config.n_heads,
         "num_hidden_layers": config.n_layers,
         "num_key_value_heads": config.n_kv_heads,
@@ -233,10 +234,16 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
             raise FormatError(f"{path}: rope_type {rule!r} needs {key}; correct the file")
         return number(path, key, value)
 
-    context = keys.whole("max_position_embeddings", 2048)
+    context, outer = keys.whole("max_position_embeddings", 2048), keys.get("original_max_position_embeddings")
+    if outer is not None and rule in ("llama3", "yarn", "longrope"):
+        rope["original_max_position_embeddings"] = outer  # where Phi-3 has it; it comes first in transformers
     scaling: RopeScaling | None = None
     if rule == "linear":
         scaling = RopeScaling(rule="linear", factor=take("factor"))
+    elif rule == "dynamic":
+        scaling = RopeScaling(rule="dynamic", factor=max(1.0, take("factor")), original_context=context)
+    elif rule == "longrope":
+        scaling = _longrope(keys, rope, int(take("original_max_position_embeddings", context)))
     elif rule == "llama3":
         scaling = RopeScaling(
             rule="llama3",
@@ -265,6 +272,41 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
     return None if scaling is not None and rule == "linear" and scaling.factor == 1 else scaling
 
 
+def _longrope(keys: _Keys, rope: dict[str, Any], original: int) -> RopeScaling:
+    """Two lists of divisors; attention is scaled by what the file says, else by how far the context was stretched."""
+    path, divisors = keys.path, {}
+    for key in ("short_factor", "long_factor"):
+        values = rope.pop(key, None)
+        if not isinstance(values, list) or not values:
+            raise FormatError(f"{path}: rope_type 'longrope' needs {key}, a list of numbers; correct the file")
+        divisors[key] = tuple(number(path, key, value) for value in values)
+        if min(divisors[key]) <= 0:
+            raise FormatError(f"{path}: {key} must be positive numbers; correct the file")
+    factor, attention = rope.pop("factor", None), rope.pop("attention_factor", None)
+    stretched = keys.whole("max_position_embeddings", 2048) / original if original > 0 else 1
+    stretched = stretched if factor is None else number(path, "factor", factor)
+    scale = math.sqrt(1 + math.log(stretched) / math.log(original)) if stretched > 1 and original > 1 else 1.0
+    return RopeScaling(
+        rule="longrope",
+        original_context=original,
+        attention_factor=scale if attention is None else number(path, "attention_factor", attention),
+        divisors=divisors["short_factor"],
+        long_divisors=divisors["long_factor"],
+    )
+
+
+def _context(keys: _Keys, scaling: RopeScaling | None) -> int:
+    """Dynamic scaling changes nothing within max_position_embeddings: it is for texts up to `factor` times as long."""
+    if scaling is not None and scaling.rule == "dynamic":
+        return int(scaling.original_context * scaling.factor)
+    return keys.whole("max_position_embeddings", 2048)
+
+
+def _max_positions(config: ModelConfig) -> int:
+    scaling = config.rope_scaling
+    return scaling.original_context if scaling is not None and scaling.rule == "dynamic" else config.context
+
+
 def _yarn_attention(path: Path, rope: dict[str, Any], factor: float) -> float | None:
     """YaRN's attention factor, if the file sets it directly or by DeepSeek's two constants."""
     given, top, bottom = (rope.pop(key, None) for key in ("attention_factor", "mscale", "mscale_all_dim"))
@@ -283,7 +325,10 @@ def _write_scaling(path: Path, scaling: RopeScaling | None) -> dict[str, Any] | 
     if scaling.rule == "divisors":
         raise UnsupportedError(f"{path}: config.json has no word for this model's rope_freqs; write a GGUF")
     values: dict[str, Any] = {"rope_type": scaling.rule, "factor": scaling.factor}
-    if scaling.rule != "linear":
+    if scaling.rule == "longrope":
+        values = {"rope_type": scaling.rule, "attention_factor": scaling.attention_factor}
+        values |= {"short_factor": list(scaling.divisors), "long_factor": list(scaling.long_divisors)}
+    if scaling.rule not in ("linear", "dynamic"):
         values["original_max_position_embeddings"] = scaling.original_context
     if scaling.rule == "llama3":
         values |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}

@@ -76,8 +76,9 @@ def open_weights(path: Path | str) -> Weights:
 def _check_rope(weights: Weights) -> None:
     """Refuse constants that turn positions into no numbers."""
     with shape_in(weights.path), np.errstate(all="ignore"):
-        if not np.isfinite(inverse_frequencies(weights.config)).all():
-            raise FormatError("model config: its rotary constants give frequencies that are no numbers")
+        for length in (0, weights.config.context, 2 * weights.config.context):
+            if not np.isfinite(inverse_frequencies(weights.config, length)).all():
+                raise FormatError("model config: its rotary constants give frequencies that are no numbers")
 
 
 def _one_line(message: str) -> str:

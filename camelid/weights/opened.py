@@ -127,11 +127,6 @@ class Region:
         return (self.read(int(row) * width, width) for row in wanted)
 
 
-def cannot_read(path: Path, error: OSError) -> MissingError:
-    """What to say where the system lets no file be opened or looked at."""
-    return MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions")
-
-
 def refuse_pointer(path: Path, start: bytes) -> None:
     """Refuse what Git LFS leaves in a file's place where its content was not fetched.
 
@@ -140,3 +135,8 @@ def refuse_pointer(path: Path, start: bytes) -> None:
     """
     if start.startswith(LFS_POINTER):
         raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
+
+
+def cannot_read(path: Path, error: OSError) -> MissingError:
+    """What to say where the system lets no file be opened or looked at."""
+    return MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions")

@@ -74,16 +74,14 @@ class Stored:
             NumericsError: a number of F64 is too large for F32.
         """
         data = self.data
-        return self._as_quant(data.reshape(math.prod(self.shape[:-1]), -1) if len(data) else np.empty((0, 0), np.uint8))
+        rows = data.reshape(math.prod(self.shape[:-1]), -1) if len(data) else np.empty((0, 0), np.uint8)
+        return _rounded(self.file, self.name, rows) if self.dtype == "F64" else rows
 
     def some_rows(self, which: Which) -> Bytes:
         """Some of the rows; the others are not read where they need not be."""
-        if isinstance(self.stored, Region):
-            return self._as_quant(self.stored.rows(math.prod(self.shape[:-1]), which))
+        if isinstance(self.stored, Region) and self.stored.nbytes and self.dtype != "F64":
+            return self.stored.rows(math.prod(self.shape[:-1]), which)
         return self.rows()[which]
-
-    def _as_quant(self, rows: Bytes) -> Bytes:
-        return _rounded(self.file, self.name, rows) if self.dtype == "F64" else rows
 
 
 def _rounded(file: Path, name: str, rows: Bytes) -> Bytes:

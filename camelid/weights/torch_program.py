@@ -12,7 +12,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from camelid.errors import FormatError
 
@@ -33,6 +33,7 @@ MAX_BYTES = 1 << 24  # of a program; that of Llama 3.1 405B has 200,000
 _MAX_STEPS = 500_000  # instructions; a tensor takes about forty
 _MAX_DIMS = 8
 _MAX_ARGUMENTS = 16
+_MAKES_CODE_RUN = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BUFFER", "NEXT_BUFFER"}
 # Python's own modules through which a pickle could do something; nobody's model is made of them.
 _RUN_PROGRAMS = frozenset(
     """builtins __builtin__ os posix nt subprocess sys shutil socket runpy importlib ctypes pty code codeop pickle
@@ -41,7 +42,6 @@ _RUN_PROGRAMS = frozenset(
 )
 _ONLY_DATA = frozenset(("set", "frozenset", "slice", "range", "complex", "bytearray", "object"))  # of `builtins`
 _DTYPES = frozenset(("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"))
-_MAKES_CODE_RUN = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BUFFER", "NEXT_BUFFER"}
 _AGAIN = "fetch or convert it again"
 
 
@@ -94,25 +94,12 @@ class _Machine:
         self._path = path
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._globals: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): lambda: {},
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            ("torch", "Size"): _size,
-        }
 
     def run(self, program: bytes) -> Any:
         """Step through the instructions; the last thing made."""
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(program)):
-            name = opcode.name
+        for name, argument in self._instructions(program):
             if name == "STOP":
                 return self._stack.pop()
-            if count > _MAX_STEPS:
-                raise FormatError(f"{self._path}: a pickle of so many instructions is no list of tensors; {_AGAIN}")
-            if name in _MAKES_CODE_RUN:
-                raise _not_tensors(self._path, str(argument).replace(" ", ".") if name == "INST" else name)
-            if name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > 2 * count + 1000:
-                raise FormatError(f"{self._path}: damaged pickle (memo number {argument}); {_AGAIN}")
             if name in _PUSHES:
                 self._push(argument)
             elif name in _MAKES:
@@ -122,6 +109,23 @@ class _Machine:
             elif name not in _NOTHING:
                 self._step(name, argument)
         raise ValueError("no end")
+
+    def _instructions(self, program: bytes) -> list[tuple[str, Any]]:
+        """All of them, before the first is run: refused if there is one that makes objects of other classes."""
+        found: list[tuple[str, Any]] = []
+        named: list[str] = []  # what it has called by name so far
+        for opcode, argument, _ in pickletools.genops(program):
+            name, argument = opcode.name, cast("Any", argument)
+            if len(found) > _MAX_STEPS:
+                raise FormatError(f"{self._path}: a pickle of so many instructions is no list of tensors; {_AGAIN}")
+            if name in ("GLOBAL", "INST"):
+                named.append(str(argument).replace(" ", "."))
+            if name in _MAKES_CODE_RUN:
+                raise not_tensors(self._path, [*named, name])
+            if name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > 2 * len(found) + 1000:
+                raise FormatError(f"{self._path}: damaged pickle (memo number {argument}); {_AGAIN}")
+            found.append((name, argument))
+        return found
 
     def _push(self, value: Any) -> None:
         if type(value) is int and value.bit_length() > 64:
@@ -143,7 +147,7 @@ class _Machine:
             stack.append(self._find(*self._pop(2)))
         elif name == "REDUCE":
             function, arguments = self._pop(2)
-            known = any(function is one for one in self._globals.values())
+            known = any(function is one for one in _KNOWN.values())
             if not known or type(arguments) is not tuple or len(arguments) > _MAX_ARGUMENTS:
                 raise ValueError("calls what is no function")
             stack.append(function(*arguments))
@@ -179,13 +183,10 @@ class _Machine:
     def _find(self, module: Any, name: Any) -> Any:
         if type(module) is not str or type(name) is not str:
             raise ValueError("a name that is no text")
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return _StorageClass(name)
-        if module == "torch" and name in _DTYPES:
-            return name
-        if (module, name) not in self._globals:
-            raise _not_tensors(self._path, f"{module}.{name}")
-        return self._globals[module, name]
+        known = _stand_in(module, name)
+        if known is None:
+            raise not_tensors(self._path, [f"{module}.{name}"])
+        return known
 
     def _storage(self, pid: Any) -> Storage:
         kind, storage, key, _location, count = pid
@@ -197,23 +198,30 @@ class _Machine:
         return Storage(key, dtype, item, count)
 
 
-def _not_tensors(path: Path, name: str) -> FormatError:
-    """What to say of a file that asks for a function, a class or an instruction that makes no tensor."""
-    if name.partition(".")[0] in _RUN_PROGRAMS and name.rpartition(".")[2] not in _ONLY_DATA:
+def not_tensors(path: Path, named: list[str]) -> FormatError:
+    """What to say of a file that asks for `named`, functions and classes, in the order in which it does."""
+    unknown = [name for name in named if _stand_in(*name.rpartition(".")[::2]) is None]
+    parts = [(name, name.partition(".")[0], name.rpartition(".")[2]) for name in unknown]
+    evil = next((name for name, root, own in parts if root in _RUN_PROGRAMS and own not in _ONLY_DATA), None)
+    if evil is not None:
         return FormatError(
-            f"{path}: the file tries to run code ({name[:80]}); do not open it with torch either: "
+            f"{path}: the file tries to run code ({evil[:80]}); do not open it with torch either: "
             "fetch the model from a source you trust, as safetensors if there is one"
         )
+    what = next((name for name in unknown if "." in name), unknown[-1])
     return FormatError(
-        f"{path}: holds a Python object ({name[:80]}), not tensors alone; such objects are not opened, as that would "
+        f"{path}: holds a Python object ({what[:80]}), not tensors alone; such objects are not opened, as that would "
         "run their code; save the tensors: torch.save(model.state_dict(), FILE)"
     )
 
 
-def _size(shape: Any) -> tuple[Any, ...]:
-    if type(shape) is not tuple:
-        raise ValueError("a size that is no tuple")
-    return shape
+def _stand_in(module: str, name: str) -> Any:
+    """What a pickle gets for a name that it may call; None for every other name."""
+    if module in ("torch", "torch.storage") and name in STORAGES:
+        return _StorageClass(name)
+    if module == "torch" and name in _DTYPES:
+        return name
+    return _KNOWN.get((module, name))
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> View:
@@ -248,6 +256,18 @@ def _append(target: Any, parts: Sequence[Any]) -> None:
     target.extend(parts)
 
 
+def _size(parts: Any) -> tuple[Any, ...]:
+    if type(parts) is not tuple:
+        raise ValueError("a size that is no tuple")
+    return parts
+
+
+_KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): lambda: {},
+    ("torch", "Size"): _size,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+}
 _NOTHING = {"PROTO", "FRAME"}
 # fmt: off
 _PUSHES = {

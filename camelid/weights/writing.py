@@ -20,7 +20,7 @@ from camelid.weights.tensor import Tensor
 
 Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, name of the tensor just written
 
-_BEGUN = re.compile(r"\.(partial|old)-\d+")  # after the target's name; `old` is of versions before exchanging
+_BEGUN = re.compile(r"\.(partial|trial|old)-\d+")  # after the target's name; `old` is of versions before exchanging
 # A folder is replaced only if it holds nothing but what a model folder holds.
 _MODEL_FILES = ("config.json", "params.json", "model.safetensors.index.json")
 
@@ -43,12 +43,12 @@ def replacing(target: Path, n_bytes: int, overwrite: bool) -> Iterator[Path]:
         check_space(target.parent, n_bytes)
         with _alone(target):
             _sweep(target)
-            if target.is_dir() and not can_exchange(target.parent):
+            if target.is_dir() and not can_exchange(_beside(target, "trial")):
                 raise ResourceError(
                     f"{target}: this file system cannot exchange two folders in one step; write under another name, "
                     "then remove the old one"
                 )
-            partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+            partial = _beside(target, "partial")
             try:
                 yield partial
                 _check_target(target, overwrite)
@@ -79,6 +79,10 @@ def _alone(target: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 lock.unlink()
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{what}-{os.getpid()}")
 
 
 def _sweep(target: Path) -> None:

@@ -34,6 +34,7 @@ def hf_name(name: str) -> str:
 
 def hf_model(config: ModelConfig, tensors: dict[str, np.ndarray], **rope: Any) -> torch.nn.Module:
     """A transformers model in float32 with the given weights; `rope` are its rope_parameters beside the base."""
+    scaling = config.rope_scaling
     sizes = {
         "hidden_size": config.dim,
         "intermediate_size": config.ffn_dim,
@@ -41,7 +42,7 @@ def hf_model(config: ModelConfig, tensors: dict[str, np.ndarray], **rope: Any) -
         "num_attention_heads": config.n_heads,
         "num_key_value_heads": config.n_kv_heads,
         "vocab_size": config.vocab_size,
-        "max_position_embeddings": 131072,
+        "max_position_embeddings": scaling.original_context if scaling and scaling.rule == "dynamic" else 131072,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.ties_embeddings,
         "attention_bias": config.attention_bias,

@@ -23,6 +23,7 @@ LLAMA3 = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 128,
 }  # fmt: skip
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 7 + [9.0]}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128}
 
 
@@ -38,6 +39,16 @@ def keys(**changes: Any) -> dict[str, Any]:
         tiny_config(rope_scaling=RopeScaling(rule="linear", factor=4.0)),
         tiny_config(rope_scaling=RopeScaling(rule="llama3", factor=8.0, original_context=64)),
         tiny_config(rope_scaling=RopeScaling(rule="yarn", factor=4.0, original_context=64, attention_factor=1.25)),
+        tiny_config(context=2048, rope_scaling=RopeScaling(rule="dynamic", factor=4.0, original_context=512)),
+        tiny_config(
+            rope_scaling=RopeScaling(
+                rule="longrope",
+                original_context=64,
+                attention_factor=1.25,
+                divisors=(1.0,) * 8,
+                long_divisors=(2.0,) * 8,
+            )
+        ),
         tiny_config(attention_bias=True),
         tiny_config(mlp_bias=True),
         tiny_config(architecture="olmo", norm="layer", clip_qkv=8.0),
@@ -64,6 +75,27 @@ def test_frequencies_are_those_of_transformers(scaling: dict[str, Any] | None) -
     newer = transformers.LlamaConfig(**copy.deepcopy(values)).to_dict()
     assert newer["rope_parameters"]["rope_theta"] == 5e5
     assert read_config(HERE, newer) == config
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("rope", [{}, {"factor": 8.0}, {"attention_factor": 1.5}])
+@pytest.mark.parametrize("where", ["inside", "beside", "nowhere"])
+def test_longrope_is_that_of_transformers(rope: dict[str, Any], where: str) -> None:
+    """Its attention factor from whichever numbers the file has, and both places of the original context."""
+    import torch
+    import transformers
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    values = keys(rope_scaling={**LONGROPE, **rope})
+    if where != "nowhere":
+        (values["rope_scaling"] if where == "inside" else values)["original_max_position_embeddings"] = 128
+    rotary = LlamaRotaryEmbedding(transformers.LlamaConfig(**copy.deepcopy(values)))
+    config = read_config(HERE, values)
+    original = 128 if where != "nowhere" else 512
+    assert attention_scale(config.rope_scaling) == pytest.approx(rotary.attention_scaling)
+    for length in (original, original + 1):
+        rotary(torch.zeros(1), torch.tensor([[length - 1]]))
+        np.testing.assert_allclose(inverse_frequencies(config, length), rotary.inv_freq.numpy(), rtol=1e-6)
 
 
 def test_older_spelling_and_defaults() -> None:
@@ -106,8 +138,13 @@ def test_yarn_constants_of_deepseek() -> None:
         ({"partial_rotary_factor": 0.5}, UnsupportedError, "partial_rotary_factor = 0.5"),
         ({"rope_interleaved": True}, UnsupportedError, "rope_interleaved"),
         ({"logit_scale": 0.5}, UnsupportedError, "logit_scale = 0.5"),
-        ({"rope_scaling": {"rope_type": "longrope"}}, UnsupportedError, "longrope"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, UnsupportedError, "dynamic"),
+        ({"rope_scaling": {"rope_type": "mrope", "mrope_section": [2, 3, 3]}}, UnsupportedError, "mrope"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, FormatError, "needs short_factor, a list"),
+        ({"rope_scaling": {**LONGROPE, "long_factor": [1.0] * 7}}, FormatError, "needs 8 divisors"),
+        ({"rope_scaling": {**LONGROPE, "long_factor": [0.0] * 8}}, FormatError, "must be positive numbers"),
+        ({"rope_scaling": {**LONGROPE, "short_factor": ["1"] * 8}}, FormatError, "short_factor must be a number"),
+        ({"rope_scaling": {"rope_type": "dynamic"}}, FormatError, "needs factor"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0, "alpha": 8}}, UnsupportedError, "alpha"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, FormatError, "needs low_freq_factor"),
         ({"rope_scaling": {**YARN, "truncate": False}}, UnsupportedError, "truncate"),
         ({"rope_scaling": {**YARN, "something": True}}, UnsupportedError, "something"),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -93,6 +95,7 @@ def test_progress_counts_every_byte(tmp_path: Path, format: str) -> None:
     assert {row[2] for row in seen} == set(tiny_weights().tensors)
 
 
+TRIAL = Path(tempfile.gettempdir()) / f"trial-{os.getpid()}"
 KILLED_CONVERT = """
 import os, signal, sys
 from pathlib import Path
@@ -110,7 +113,10 @@ save_weights(tiny_weights("BF16"), target, format="hf", overwrite=True, progress
 """
 
 
-@pytest.mark.skipif(not can_exchange(Path()), reason="this file system cannot exchange folders")
+@pytest.mark.skipif(
+    not can_exchange(Path(tempfile.gettempdir()) / f"trial-{os.getpid()}"),
+    reason="this file system cannot exchange folders",
+)
 @pytest.mark.parametrize(
     ("moment", "left"), [("while writing", "F32"), ("before the exchange", "F32"), ("after the exchange", "BF16")]
 )
@@ -127,6 +133,7 @@ def test_a_kill_leaves_the_old_or_the_new_model_and_the_next_one_sweeps(tmp_path
 
 def test_old_leftovers_are_swept_and_other_names_are_not(tmp_path: Path) -> None:
     (tmp_path / ".m.old-123").mkdir()
+    (tmp_path / ".m.trial-5").mkdir()
     (tmp_path / ".m.partial-9").write_bytes(b"x")
     others = {tmp_path / ".m.partial-x", tmp_path / ".mm.partial-9", tmp_path / ".m.partial"}
     for other in others:
@@ -156,7 +163,7 @@ def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 def test_where_folders_cannot_be_exchanged_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, "hf")
-    monkeypatch.setattr(writing, "can_exchange", lambda folder: False)
+    monkeypatch.setattr(writing, "can_exchange", lambda trial: False)
     with pytest.raises(ResourceError, match="another name"):
         save_weights(tiny_weights("BF16"), path, format="hf", overwrite=True)
     assert open_weights(path).tensors["lm_head"].quant == "F32"
