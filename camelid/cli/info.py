@@ -34,6 +34,7 @@ def _show(found: dict[str, Any]) -> None:
     shape, tokenizer = found["shape"], found["tokenizer"]
     heads = f"{shape['n_heads']} heads sharing {shape['n_kv_heads']} keys/values, {shape['head_dim']} wide"
     scaling = shape["rope_scaling"]
+    rule = f"{scaling['rule']} × {scaling['factor']:g}".removesuffix(" × 1") if scaling else ""
     rows = {
         "family": found["family"] or f"a {found['architecture']} of no known shape",
         "path": found["path"],
@@ -43,7 +44,7 @@ def _show(found: dict[str, Any]) -> None:
         "attention": heads,
         "vocabulary": f"{shape['vocab_size']:,}" + (", tied to the output" if shape["ties_embeddings"] else ""),
         "context": f"{shape['context']:,} tokens; cache {found['cache_bytes_per_token']:,} bytes a token at 16 bits",
-        "rotary base": f"{shape['rope_theta']:g}" + (f", {scaling['rule']} × {scaling['factor']:g}" if scaling else ""),
+        "rotary base": f"{shape['rope_theta']:g}" + (f", {rule}" if scaling else ""),
         "numbers": ", ".join(f"{count} × {kind}" for kind, count in found["quants"].items()),
         "size": f"{found['bytes']:,} bytes, {found['bits_per_weight']} bits a weight",
         "tokenizer": f"{tokenizer['kind']}, {tokenizer['size']:,} ids, fingerprint {tokenizer['fingerprint'][:16]}"

@@ -91,7 +91,7 @@ def add_long_divisors(
     scaling = config.rope_scaling
     if scaling is None or scaling.rule != "longrope" or short is None or long is None:
         raise FormatError(
-            f"{path}: rope_factors tensors need each other and rope.scaling.type longrope; convert it again"
+            f"{path}: rope.scaling.type longrope, rope_factors_short and rope_factors_long need each other; convert it"
         )
     for values in (short, long):
         _check_divisors(path, config, "rope_factors", values)

@@ -38,8 +38,9 @@ RULES = {
         },
     ),
 }
-GREEDY = {"temperature": 0.0, "max_tokens": 30}
-LENGTHS = (5, 30, ORIGINAL - 1, ORIGINAL, ORIGINAL + 1, 57, 90)
+WRITTEN = 14
+GREEDY = {"temperature": 0.0, "max_tokens": WRITTEN}
+LENGTHS = (30, ORIGINAL - 1, ORIGINAL, ORIGINAL + 1, 90)
 
 
 @pytest.fixture(params=RULES, scope="module")
@@ -50,7 +51,8 @@ def case(request):
     rng = np.random.default_rng(1)
     beginning = rng.integers(3, config.vocab_size, max(LENGTHS)).tolist()
     prompts = [beginning[:length] for length in LENGTHS]  # all begin alike: pages are shared wherever they may be
-    return config, tensors, prompts, hf_model(config, tensors, **rope)
+    oracle = hf_model(config, tensors, **rope)
+    return config, tensors, prompts, oracle, [written(oracle, prompt) for prompt in prompts]
 
 
 def loaded(kind: str, config: ModelConfig, tensors: dict[str, np.ndarray]) -> Backend:
@@ -60,11 +62,16 @@ def loaded(kind: str, config: ModelConfig, tensors: dict[str, np.ndarray]) -> Ba
     return choose(Weights(Path("tiny"), "hf", config, stored), kind, EngineOptions(context=4 * ORIGINAL, threads=2))
 
 
-def written(oracle, prompt: list[int], n: int = 30) -> list[int]:
+def written(oracle, prompt: list[int]) -> list[int]:
     """What `generate` of a model that has not seen another text writes."""
     oracle(torch.tensor([[1, 2]]))  # a short text brings its frequencies back
     out = oracle.generate(
-        torch.tensor([prompt]), max_new_tokens=n, do_sample=False, eos_token_id=None, pad_token_id=0, use_cache=True
+        torch.tensor([prompt]),
+        max_new_tokens=WRITTEN,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        use_cache=True,
     )
     return out[0, len(prompt) :].tolist()
 
@@ -81,8 +88,7 @@ def answers(engine: Engine, prompts: list[list[int]], **params) -> list[list[int
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
 def test_texts_are_those_of_transformers_alone_and_in_a_crowd(case, kind):
-    config, tensors, prompts, oracle = case
-    expected = [written(oracle, prompt) for prompt in prompts]
+    config, tensors, prompts, _, expected = case
     backend = loaded(kind, config, tensors)
     options = {"context": 4 * ORIGINAL, "max_batch_tokens": 24}  # prompts are read in chunks
     assert [answers(Engine(backend, EngineOptions(**options)), [prompt])[0] for prompt in prompts] == expected
@@ -94,19 +100,18 @@ def test_texts_are_those_of_transformers_alone_and_in_a_crowd(case, kind):
 
 
 def test_guesses_change_nothing(case):
-    config, tensors, prompts, oracle = case
-    expected = [written(oracle, prompt) for prompt in prompts]
+    config, tensors, prompts, _, expected = case
     backend, draft = (loaded("numpy", config, tensors) for _ in range(2))
     options = EngineOptions(context=4 * ORIGINAL)
     engine = Engine(backend, options, draft=draft)
     assert answers(engine, prompts, draft_tokens=3) == expected
-    assert engine.n_accepted == engine.n_drafted > 100  # the same model guesses right always, if it turns alike
+    assert engine.n_accepted == engine.n_drafted > 30  # the same model guesses right always, if it turns alike
     assert answers(Engine(backend, options), prompts, draft_tokens=3) == expected
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
 def test_logits_of_a_whole_text_are_those_of_one_forward_pass(case, kind):
-    config, tensors, prompts, oracle = case
+    config, tensors, prompts, oracle, _ = case
     engine = Engine(loaded(kind, config, tensors), EngineOptions(context=4 * ORIGINAL, max_batch_tokens=16))
     for prompt in prompts:
         oracle(torch.tensor([[1, 2]]))
@@ -115,25 +120,25 @@ def test_logits_of_a_whole_text_are_those_of_one_forward_pass(case, kind):
 
 
 def test_beams_are_those_of_transformers(case):
-    config, tensors, prompts, oracle = case
+    config, tensors, prompts, oracle, _ = case
     engine = Engine(loaded("numpy", config, tensors), EngineOptions(context=4 * ORIGINAL))
-    for prompt in (prompts[1], prompts[-2]):
+    for prompt in (prompts[0], prompts[-2]):
         oracle(torch.tensor([[1, 2]]))
         out = oracle.generate(
-            torch.tensor([prompt]), max_new_tokens=16, num_beams=3, do_sample=False, eos_token_id=None, pad_token_id=0
+            torch.tensor([prompt]), max_new_tokens=12, num_beams=3, do_sample=False, eos_token_id=None, pad_token_id=0
         )
-        assert list(beam_search(engine, prompt, 3, max_tokens=16)[0].ids) == out[0, len(prompt) :].tolist()
+        assert list(beam_search(engine, prompt, 3, max_tokens=12)[0].ids) == out[0, len(prompt) :].tolist()
 
 
 def test_only_texts_that_turn_alike_share_pages(case):
-    config, tensors, prompts, _ = case
+    config, tensors, prompts, *_ = case
     engine = Engine(loaded("numpy", config, tensors), EngineOptions(context=4 * ORIGINAL))
 
     def n_cached(prompt: list[int]) -> int:
         (token, *_) = engine.stream(Request(ids=tuple(prompt), params=SamplingParams(temperature=0.0, max_tokens=1)))
         return token.n_cached
 
-    assert [n_cached(prompt) for prompt in (prompts[2], prompts[2])] == [0, 32]  # within the original context
+    assert [n_cached(prompt) for prompt in (prompts[1], prompts[1])] == [0, 32]  # within the original context
     assert n_cached(prompts[-1]) == 0
     assert n_cached(prompts[-1]) == 80
     assert n_cached(prompts[-1][:-1]) == (80 if config.rope_scaling.rule == "longrope" else 0)

@@ -246,7 +246,7 @@ def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
         ("", {"blk.0.attn_q.bias": one}, FormatError, "other shapes than its config says: layers.0.q_proj.bias"),
         ("", {"blk.0.attn_norm.bias": one}, FormatError, "does not know: blk.0.attn_norm.bias"),
         ("", {"blk.0.ffn_up_exps.weight": one}, UnsupportedError, "ffn_up_exps"),
-        ("", {"rope_factors_long.weight": one}, FormatError, "rope_factors tensors need each other"),
+        ("", {"rope_factors_long.weight": one}, FormatError, "rope_factors_long need each other"),
         ("", {"rope_something.weight": one}, UnsupportedError, "rope_something"),
         ("", {"rope_freqs.weight": one}, FormatError, "rope_freqs is not 8 positive"),
     ):
