@@ -60,7 +60,7 @@ def template_ids(
         made = whole.findall(text)
         if made != whole.findall(template.render(**careful, **names)):
             raise OptionError("chat template: makes a control token of a part of a message; remove its angle brackets")
-    ids = _cut(text, whole, mark, tokenizer)
+    ids = tokenizer.encode_marked(text, mark)
     if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
         raise OptionError("chat template: begins with BOS twice; the model's files are wrong, name a chat format")
     return ids
@@ -112,21 +112,6 @@ def _broken(value: Any, starts: re.Pattern[str], mark: str) -> Any:
     if isinstance(value, list | tuple):
         return [_broken(inner, starts, mark) for inner in value]
     return value
-
-
-def _cut(text: str, whole: re.Pattern[str], mark: str, tokenizer: Tokenizer) -> list[int]:
-    """Cut at control tokens; the text between is encoded as in the middle, or as a start where nothing precedes it."""
-    ids: list[int] = []
-    at = 0
-    for found in [*whole.finditer(text), None]:
-        segment = text[at : found.start() if found else len(text)].replace(mark, "")
-        if segment:
-            starts = not ids or ids[-1] == tokenizer.bos_id
-            ids += tokenizer.encode(segment) if starts else tokenizer.encode_segment(segment)
-        if found:
-            ids.append(tokenizer.special_ids[found[0]])
-            at = found.end()
-    return ids
 
 
 def _free_mark(source: str, plain: dict[str, Any]) -> str:

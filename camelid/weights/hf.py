@@ -45,7 +45,7 @@ def open_hf(folder: Path) -> Weights:
         sampling=_sampling(folder / "generation_config.json", generation),
         metadata=values,
         files=(path, *files),
-        load_tokenizer=tokenizer_loader(folder),
+        load_tokenizer=tokenizer_loader(folder, config.vocab_size),
     )
 
 
@@ -68,15 +68,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
-    """What opens the folder's tokenizer; None if there is no file of one."""
+def tokenizer_loader(folder: Path, rows: int) -> Callable[[], Tokenizer] | None:
+    """What opens the tokenizer of a model with so many rows of embeddings; None if there is no file of one."""
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         return None
 
     def load() -> Tokenizer:
         from camelid.tokens.tokenizer import Tokenizer
 
-        return Tokenizer.open(folder)
+        return Tokenizer.open(folder, rows)
 
     return load
 
