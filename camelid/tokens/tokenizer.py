@@ -67,8 +67,8 @@ class Tokenizer:
 
     @classmethod
     def open(cls, path: Path | str, rows: int | None = None) -> Tokenizer:
-        """The tokenizer of a file (tokenizer.json, SentencePiece model, tiktoken ranks) or of a folder with one, and of
-        the tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it.
+        """The tokenizer of a file (tokenizer.json, SentencePiece model, tiktoken ranks, GGUF) or a folder with one, and
+        of the tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it.
 
         Args:
             path: the file or folder.

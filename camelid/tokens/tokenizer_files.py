@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -25,13 +26,19 @@ def read_vocabulary(path: Path, rows: int | None = None) -> Vocabulary:
     """
     if path.is_dir():
         found = next((path / name for name in TOKENIZER_FILES if (path / name).is_file()), None)
+        ggufs = [] if found else sorted(path.glob("*.gguf"))
+        found = ggufs[0] if len(ggufs) == 1 else found
         if found is None:
             raise MissingError(f"{path}: no tokenizer; fetch {' or '.join(TOKENIZER_FILES)} into the folder")
         path = found
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            is_gguf = file.read(4) == b"GGUF"
+        data = b"" if is_gguf else path.read_bytes()
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if is_gguf:
+        return _read_gguf(path)
     if data.lstrip()[:1] == b"{":
         from camelid.tokens.tokenizer_json import read_json_vocabulary
 
@@ -43,3 +50,12 @@ def read_vocabulary(path: Path, rows: int | None = None) -> Vocabulary:
     from camelid.tokens.sentencepiece_file import read_sentencepiece
 
     return with_beside(read_sentencepiece(path, data), read_beside(path), rows)
+
+
+def _read_gguf(path: Path) -> Vocabulary:
+    """The vocabulary in a GGUF, with tensors or without."""
+    from camelid.tokens.gguf_vocab import read_gguf_vocabulary
+
+    # The room that reads GGUF's fields stands above this one, and is not needed for any other file.
+    parts = importlib.import_module("camelid.weights.gguf_file").open_parts(path)
+    return read_gguf_vocabulary(parts[0].fields)

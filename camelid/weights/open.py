@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
 from camelid.weights.weights import Weights
 
-__all__ = ["Weights", "open_weights"]
+if TYPE_CHECKING:
+    from camelid.tokens.tokenizer import Tokenizer
+
+__all__ = ["Weights", "open_tokenizer", "open_weights"]
 
 _HF_FILES = (
     "model.safetensors",
@@ -61,6 +65,40 @@ def open_weights(path: Path | str) -> Weights:
         return _open_folder(path) if path.is_dir() else _open_file(path)
     except CamelidError as error:
         raise type(error)(_one_line(str(error))) from None
+
+
+def open_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer of a model, or of what holds a tokenizer only: a folder without weights, tokenizer.json,
+    tokenizer.model, or a GGUF with a vocabulary alone.
+
+    Raises:
+        MissingError, FormatError, UnsupportedError: as `open_weights` and `Tokenizer.open`.
+    """
+    from camelid.tokens.tokenizer import Tokenizer
+    from camelid.tokens.tokenizer_files import TOKENIZER_FILES
+
+    path = Path(path)
+    if path.is_dir():
+        held = any((path / name).exists() for name in (*_HF_FILES, "params.json"))
+        alone = not held and (
+            len(list(path.glob("*.gguf"))) == 1 or any((path / name).is_file() for name in TOKENIZER_FILES)
+        )
+    else:
+        alone = path.name in TOKENIZER_FILES
+    if not alone and not (path.is_file() and _starts_gguf(path)):
+        return open_weights(path).tokenizer
+    try:
+        return Tokenizer.open(path)
+    except CamelidError as error:
+        raise type(error)(_one_line(str(error))) from None
+
+
+def _starts_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _one_line(message: str) -> str:
