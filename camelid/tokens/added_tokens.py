@@ -97,11 +97,13 @@ class AddedTokens:
     def _found(self, text: str, finder: _Finder, special: bool, mark: str) -> Iterator[tuple[int, int | str]]:
         """Where each part begins, and the part: an id, or text that holds none."""
         done = 0
-        for match in finder.pattern.finditer(text):
-            start, end, id = *match.span(), finder.ids[match[0]]
+        for start, end in finder.find(text):
+            id = finder.ids[text[start:end]]
             flags = self._flags[id]
             if not special and id in self._control:
                 continue
+            if mark and end - start == 1 and text[end : end + 1] == mark:
+                continue  # one character cannot be broken inside, so its mark follows it
             if flags.get("single_word") and not _stands_alone(text, start, end, mark):
                 continue
             while flags.get("lstrip") and start > done and (text[start - 1] in _SPACES or text[start - 1] == mark):
@@ -117,11 +119,29 @@ class AddedTokens:
 
 
 class _Finder:
-    """A pattern for the keys of a table, the longest first."""
+    """What finds the keys of a table in a text, one after another: the first, and of those that begin there the
+    longest. Its work does not grow with the number of keys, of which a file may have thousands."""
 
     def __init__(self, ids: Mapping[str, int]) -> None:
         self.ids = {text: id for text, id in ids.items() if text}
-        self.pattern = re.compile("|".join(map(re.escape, sorted(self.ids, key=len, reverse=True))) or "(?!)")
+        lengths: dict[str, set[int]] = {}
+        for text in self.ids:
+            lengths.setdefault(text[:2], set()).add(len(text))
+        self._lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
+        starts = sorted(lengths, key=len, reverse=True)
+        self._start = re.compile("|".join(map(re.escape, starts)) or "(?!)")
+
+    def find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Start and end of each."""
+        at = 0
+        while match := self._start.search(text, at):
+            at = match.start()
+            lengths = (*self._lengths.get(text[at : at + 2], ()), *self._lengths.get(text[at], ()))
+            fitting = (at + length for length in lengths if at + length <= len(text))
+            end = next((end for end in fitting if text[at:end] in self.ids), None)
+            if end is not None:
+                yield at, end
+            at = at + 1 if end is None else end
 
 
 _NOTHING = _Finder({})

@@ -16,7 +16,8 @@ from tokenizers.models import BPE, Unigram
 from camelid.errors import FormatError
 from camelid.tokens.backend import Array
 from camelid.tokens.merges import known_merges, mergeable_ids
-from camelid.tokens.normalizing import asked, library_part
+from camelid.tokens.normalizing import asked, asked_quietly, library_part
+from camelid.tokens.pretokenizers import stages_of
 from camelid.tokens.tokenizer_parts import with_prefix
 from camelid.tokens.vocabulary import CONTROL, SPACE, UNKNOWN, Vocabulary
 
@@ -32,18 +33,20 @@ class LibraryBackend:
     def __init__(self, vocabulary: Vocabulary, prefix: bool = False) -> None:
         self._library = build_library(vocabulary, prefix)
         self._source = vocabulary.source
+        own = vocabulary.splitter.pre_tokenizer is not None and stages_of(vocabulary.splitter) is None
+        self._ask = asked_quietly if own else asked
         self._blocks = vocabulary.kind == "sentencepiece" and vocabulary.splitter.pre_tokenizer is None
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text."""
         shown = self._shown(text)
-        ids: list[int] = asked(lambda: self._library.encode(shown, add_special_tokens=False).ids, self._source)
+        ids: list[int] = self._ask(lambda: self._library.encode(shown, add_special_tokens=False).ids, self._source)
         return ids
 
     def encode_batch(self, texts: Sequence[str], small: bool) -> tuple[Array, NDArray[np.int64]]:
         """The ids of all texts, one after another, and where each begins."""
         shown = [self._shown(text) for text in texts]
-        done = asked(lambda: self._library.encode_batch_fast(shown, add_special_tokens=False), self._source)
+        done = self._ask(lambda: self._library.encode_batch_fast(shown, add_special_tokens=False), self._source)
         parts = [np.array(one.ids, np.uint16 if small else np.uint32) for one in done]
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         return np.concatenate([np.empty(0, np.uint16 if small else np.uint32), *parts]), starts

@@ -7,6 +7,9 @@ gigabytes.
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +24,7 @@ Normalize = Callable[[str, bool], str]
 _MOST_MEMBERS = 64
 _LONGEST_CONTENT = 64  # characters that one Replace or Prepend may put in
 _MOST_GROWTH, _FREE = 32, 1 << 16  # a text may become so many times as long, or this long
+_STDERR = threading.Lock()
 _EMPTY = {"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}}
 
 
@@ -73,6 +77,28 @@ def asked(call: Callable[[], Any], source: str) -> Any:
         raise FormatError(f"{source}: normalizer or pre_tokenizer: {error}; correct its expressions") from None
 
 
+def asked_quietly(call: Callable[[], Any], source: str) -> Any:
+    """The same for files with expressions of their own: what the library writes to standard error as it panics goes
+    nowhere; what others write meanwhile comes after."""
+    with _STDERR, tempfile.TemporaryFile() as held:
+        try:
+            real = os.dup(2)
+        except OSError:  # there is none
+            return asked(call, source)
+        panics = True
+        os.dup2(held.fileno(), 2)
+        try:
+            answer = asked(call, source)
+            panics = False
+            return answer
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            held.seek(0)
+            if not panics and (written := held.read()):
+                os.write(2, written)
+
+
 def _escape(text: str, prefix: bool) -> str:
     return (SPACE if prefix and text else "") + text.replace(" ", SPACE)
 
@@ -90,6 +116,8 @@ def _from_json(source: str, normalizer: Mapping[str, Any]) -> Normalize:
         if isinstance(content, str) and len(content) > _LONGEST_CONTENT:
             raise FormatError(f"{source}: normalizer: puts in {len(content)} characters at once; fetch it again")
     steps = [(part.get("prepend") == SPACE, library_part("normalizer", part, source)) for part in parts]
+    own = any("Regex" in part.get("pattern", ()) for part in parts)
+    ask = asked_quietly if own else asked
     only_nfc = [part.get("type") for part in parts] == ["NFC"]
 
     def normalize(text: str, prefix: bool) -> str:
@@ -99,7 +127,7 @@ def _from_json(source: str, normalizer: Mapping[str, Any]) -> Normalize:
         for prepends, step in steps:
             if prepends and not prefix:
                 continue
-            text = asked(lambda step=step, text=text: step.normalize_str(text), source)  # type: ignore[misc]
+            text = ask(lambda step=step, text=text: step.normalize_str(text), source)  # type: ignore[misc]
             if len(text) > most:
                 raise FormatError(f"{source}: normalizer: makes more than {most} characters of a text; fetch it again")
         return text

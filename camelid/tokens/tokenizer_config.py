@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 RULES = ("lstrip", "rstrip", "single_word", "normalized")
 ROLES = ("bos", "eos", "unk", "pad")
+LONGEST = 1024  # characters of an added token
 MOST_HOLES = 1 << 16  # ids without a piece that a vocabulary may have
 _NAMED = (*(f"{role}_token" for role in ROLES), "sep_token", "cls_token", "mask_token")
 _LISTED = ("additional_special_tokens", "extra_special_tokens")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.tokens.tokenizer_config import MOST_HOLES, ROLES, RULES, Beside, placed, read_beside
-from camelid.tokens.tokenizer_parts import is_byte_level, read_spaces, read_template, take_symbols, write_parts
+from camelid.tokens.tokenizer_config import LONGEST, MOST_HOLES, ROLES, RULES, Beside, placed, read_beside
+from camelid.tokens.tokenizer_parts import is_byte_level, members, read_spaces, read_template, take_symbols, write_parts
 from camelid.tokens.vocabulary import (
     BYTE,
     CONTROL,
@@ -177,13 +178,17 @@ class _Reader:
             return dict(vocab), []
         if len({piece for piece, _ in vocab}) < len(vocab):
             raise FormatError(f"{self.path}: a piece twice; {_ADVICE}")
-        return {piece: id for id, (piece, _) in enumerate(vocab)}, [float(score) for _, score in vocab]
+        scores = [float(score) for _, score in vocab]
+        if not all(map(math.isfinite, scores)):
+            raise FormatError(f"{self.path}: a score is not a number; {_ADVICE}")
+        return {piece: id for id, (piece, _) in enumerate(vocab)}, scores
 
     def cutting(
         self, types: list[int], vocab: Mapping[str, int], added: list[dict[str, Any]], byte_level: bool
     ) -> dict[str, Any]:
         """How text is changed and cut, as fields of a Vocabulary; SentencePiece's own symbols are noted in `types`."""
         normalizer, cutter = self.values.get("normalizer"), self.values.get("pre_tokenizer")
+        list(members(normalizer, "normalizers"))  # damaged ones end here
         ignore = bool(self.model.get("ignore_merges"))
         if byte_level:
             return {"splitter": Splitter(normalizer, cutter, ignore)}
@@ -200,6 +205,9 @@ class _Reader:
             {**token, "id": vocab.get(token["content"], token["id"])} for token in self.values.get("added_tokens") or []
         ]
         known, texts = self.pieces(vocab, own), {token["content"] for token in own}
+        longest = max(map(len, texts), default=0)
+        if longest > LONGEST:
+            raise FormatError(f"{self.path}: an added token of {longest} characters, at most {LONGEST}; {_ADVICE}")
         for id, token in placed(self.beside, known, self.rows):
             if token.text in texts:
                 continue

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
+from camelid.tokens.chat_format import Message, template_format
 from camelid.tokens.tokenizer import Tokenizer
 
 _BYTES = [*(f"<0x{byte:02X}>" for byte in range(256))]
 _PIECES = ["<unk>", "<s>", "</s>", *_BYTES, *"▁abeZ<x>y", "▁a", "ab", "▁ab", "▁▁", "<x", "▁e"]
-_MERGES = [("▁", "a"), ("a", "b"), ("▁", "ab"), ("▁", "▁"), ("<", "x"), ("▁", "e")]
+_MERGES = [("▁", "a"), ("a", "b"), ("▁a", "b"), ("▁", "▁"), ("<", "x"), ("▁", "e")]
 _PARTS = [
     "<x>",
     "<xy>",
@@ -119,3 +120,27 @@ def test_tokens_that_overlap(
     library.save(str(folder / "tokenizer.json"))
     ours = Tokenizer.open(folder)
     assert ours.encode(text, special=True) == library.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "prepend", "first"])
+def test_rules_count_in_a_chat_and_go_through_gguf(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A Phi-3 made a Llama: its marks swallow what is blank after them."""
+    library = _KINDS[kind]()
+    library.add_special_tokens([AddedToken(text, rstrip=True) for text in ("<|user|>", "<|end|>", "<|assistant|>")])
+    library.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.open(tmp_path)
+    template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}<|assistant|>\n"
+    )
+    shown = "<|user|>\n ab<|end|>\n<|assistant|>\na<|end|>\n<|user|>\nb<|end|>\n<|assistant|>\n"
+    chat = [Message("user", " ab"), Message("assistant", "a"), Message("user", "b")]
+    wanted = library.encode(shown, add_special_tokens=False).ids
+    assert template_format(ours, template).encode(ours, chat) == wanted
+    with caplog.at_level("WARNING"):
+        fields = ours.to_gguf()
+    assert "GGUF has no field for the rules (lstrip, rstrip, single_word) of <|user|>" in caplog.text
+    again = Tokenizer.from_gguf(fields)
+    assert template_format(again, template).encode(again, chat) == wanted
+    typed = [Message("user", "<|end|> a<|user|>  b")]
+    ids = template_format(ours, template).encode(ours, typed)
+    assert [ids.count(ours.special_ids[f"<|{name}|>"]) for name in ("user", "end", "assistant")] == [1, 1, 1]
