@@ -23,10 +23,10 @@ def run(
 ) -> None:
     """Control tokens written in the text stay text unless --special says otherwise."""
     from camelid.weights.home import resolve
-    from camelid.weights.open import open_weights
+    from camelid.weights.open import open_tokenizer
 
     model, words = model_and_text(text, "text")
-    tokenizer = open_weights(resolve(model) if model else fetch_default()).tokenizer
+    tokenizer = open_tokenizer(resolve(model) if model else fetch_default())
     ids = tokenizer.encode(words, bos=bos, special=special)
     pieces = [tokenizer.piece(id) for id in ids]
     if json:

@@ -81,7 +81,7 @@ def template_ids(
             raise OptionError("chat template: makes a control token of a part of a message; remove its angle brackets")
     if continues:
         text = _up_to(text, end, mark, messages[-1].content)
-    ids = _cut(text, whole, mark, tokenizer)
+    ids = tokenizer.encode_marked(text, mark)
     if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
         raise OptionError("chat template: begins with BOS twice; the model's files are wrong, name a chat format")
     return ids
@@ -170,21 +170,6 @@ def _with_answers(broken: dict[str, Any], plain: dict[str, Any], starts: re.Patt
     pairs = zip(broken["messages"], plain["messages"], strict=True)
     rows = [_broken(as_is, starts, mark) if as_is["role"] == "assistant" else row for row, as_is in pairs]
     return {**broken, "messages": rows}
-
-
-def _cut(text: str, whole: re.Pattern[str], mark: str, tokenizer: Tokenizer) -> list[int]:
-    """Cut at control tokens; the text between is encoded as in the middle, or as a start where nothing precedes it."""
-    ids: list[int] = []
-    at = 0
-    for found in [*whole.finditer(text), None]:
-        segment = text[at : found.start() if found else len(text)].replace(mark, "")
-        if segment:
-            starts = not ids or ids[-1] == tokenizer.bos_id
-            ids += tokenizer.encode(segment) if starts else tokenizer.encode_segment(segment)
-        if found:
-            ids.append(tokenizer.special_ids[found[0]])
-            at = found.end()
-    return ids
 
 
 def _open_ended(messages: Sequence[Message], end: str) -> list[Message]:

@@ -29,6 +29,7 @@ _VERSION = 3
 _QUANTIZATION_VERSION = 2  # of ggml's block layouts
 # Fields of a source GGUF that describe its storage rather than its model.
 _OF_STORAGE = ("general.architecture", "general.file_type", "general.alignment", "general.quantization_version")
+_UINT8 = 0
 _TYPE_OF = {bool: BOOL, float: 6, str: STRING}
 
 
@@ -133,6 +134,8 @@ def _text(text: str) -> bytes:
 
 def _value(key: str, value: Any) -> bytes:
     """A field's type number and value."""
+    if isinstance(value, bytes):
+        return struct.pack("<IIQ", ARRAY, _UINT8, len(value)) + value
     if isinstance(value, list | tuple):
         return struct.pack("<I", ARRAY) + _array(key, list(value))
     kind = _kind(key, value)

@@ -53,7 +53,7 @@ def open_hf(folder: Path) -> Weights:
         sampling=from_generation_config(folder / "generation_config.json", generation),
         metadata=values,
         files=(path, *files),
-        load_tokenizer=tokenizer_loader(folder),
+        load_tokenizer=tokenizer_loader(folder, config.vocab_size),
     )
 
 
@@ -77,8 +77,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
-    """What opens the folder's tokenizer; None if there is no file of one."""
+def tokenizer_loader(folder: Path, rows: int) -> Callable[[], Tokenizer] | None:
+    """What opens the tokenizer of a model with so many rows of embeddings; None if there is no file of one."""
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         return None
 
@@ -89,7 +89,7 @@ def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
             if (folder / name).exists():
                 with (folder / name).open("rb") as file:
                     refuse_pointer(folder / name, file.read(64))
-        return Tokenizer.open(folder)
+        return Tokenizer.open(folder, rows)
 
     return load
 

@@ -68,7 +68,7 @@ def open_meta(folder: Path) -> Weights:
         stop_ids=tuple(extras.get("stop_ids", ())),
         metadata=values,
         files=(path, *files),
-        load_tokenizer=tokenizer_loader(folder),
+        load_tokenizer=tokenizer_loader(folder, config.vocab_size),
     )
 
 

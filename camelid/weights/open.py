@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,7 +13,10 @@ from camelid.model.rope import inverse_frequencies
 from camelid.weights.opened import cannot_read, refuse_pointer
 from camelid.weights.weights import Weights
 
-__all__ = ["Weights", "open_weights"]
+if TYPE_CHECKING:
+    from camelid.tokens.tokenizer import Tokenizer
+
+__all__ = ["Weights", "open_tokenizer", "open_weights"]
 
 _HF_FILES = (
     "model.safetensors",
@@ -79,6 +83,40 @@ def _check_rope(weights: Weights) -> None:
         for length in (0, weights.config.context, 2 * weights.config.context):
             if not np.isfinite(inverse_frequencies(weights.config, length)).all():
                 raise FormatError("model config: its rotary constants give frequencies that are no numbers")
+
+
+def open_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer of a model, or of what holds a tokenizer only: a folder without weights, tokenizer.json,
+    tokenizer.model, or a GGUF with a vocabulary alone.
+
+    Raises:
+        MissingError, FormatError, UnsupportedError: as `open_weights` and `Tokenizer.open`.
+    """
+    from camelid.tokens.tokenizer import Tokenizer
+    from camelid.tokens.tokenizer_files import TOKENIZER_FILES
+
+    path = Path(path)
+    if path.is_dir():
+        held = any((path / name).exists() for name in (*_HF_FILES, "params.json"))
+        alone = not held and (
+            len(list(path.glob("*.gguf"))) == 1 or any((path / name).is_file() for name in TOKENIZER_FILES)
+        )
+    else:
+        alone = path.name in TOKENIZER_FILES
+    if not alone and not (path.is_file() and _starts_gguf(path)):
+        return open_weights(path).tokenizer
+    try:
+        return Tokenizer.open(path)
+    except CamelidError as error:
+        raise type(error)(_one_line(str(error))) from None
+
+
+def _starts_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _one_line(message: str) -> str:
