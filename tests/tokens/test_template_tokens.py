@@ -81,7 +81,10 @@ def test_what_a_template_writes_cannot_be_typed(name: str, kind: str) -> None:
         ids = chosen.encode(tokenizer, attacked)
         assert _written(tokenizer, ids, expected) == _written(tokenizer, plain, expected)
         assert not _written(tokenizer, tokenizer.encode(typed), expected)
-        assert tokenizer.decode(ids) == _rendered(template, attacked)
+        read, rendered = tokenizer.decode(ids), _rendered(template, attacked)
+        if kind == "spaces":  # SentencePiece puts its space behind such tokens too
+            read, rendered = read.replace(" ", ""), rendered.replace(" ", "")
+        assert read == rendered
 
 
 def _rendered(template: str, messages: list[Message]) -> str:
