@@ -108,11 +108,13 @@ class AddedTokens:
                 continue
             while flags.get("lstrip") and start > done and (text[start - 1] in _SPACES or text[start - 1] == mark):
                 start -= 1
+            start = max(start, done) if flags.get("lstrip") else start
             while flags.get("rstrip") and end < len(text) and (text[end] in _SPACES or text[end] == mark):
                 end += 1
             if done < start:
                 yield done, text[done:start]
-            yield start, id
+            if start < end:  # else the token before has swallowed it whole
+                yield start, id
             done = end
         if done < len(text):
             yield done, text[done:]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
@@ -103,6 +103,10 @@ def test_every_combination_of_rules(kind: str, tmp_path: Path) -> None:
     assert not differing
 
 
+_BLANKS = [(False, False, False, False, False)] * 2 + [(False, True, True, False, False)] * 4
+
+
+@example(texts=["<", "<<", "\n"], rules=_BLANKS, kind="always", text="\n\n")
 @settings(max_examples=300, deadline=None)
 @given(
     texts=st.lists(st.text("ab<x>▁ \n.é_", min_size=1, max_size=4), min_size=1, max_size=6, unique=True),
