@@ -56,7 +56,7 @@ def server(tiny_llama, tmp_path_factory, folder) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def client(server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url) as it:
+    with httpx2.Client(base_url=server.url, timeout=60) as it:
         yield it
 
 
