@@ -94,12 +94,12 @@ CHAT = [
     ("tool_choice", {"tools": [TOOL], "tool_choice": "sometimes"}, "must be none, auto, required"),
     ("response_format", {"response_format": {"type": "yaml"}}, "'yaml'"),
     ("response_format.json_schema", {"response_format": {"type": "json_schema"}}, "required"),
-    ("response_format", form({"type": "strange"}), "strange"),
-    ("response_format", form({"not": {"type": "string"}}), "not"),
-    ("response_format", form({"$ref": "#/$defs/missing"}), "missing"),
-    ("response_format", form({"type": "object", "patternProperties": {"(?=a)b": {}}}), ""),
-    ("response_format", form({"type": "array", "uniqueItems": True}), "uniqueItems"),
-    ("response_format", form({"enum": []}), ""),
+    ("response_format.json_schema.schema.type", form({"type": "strange"}), "strange"),
+    ("response_format.json_schema.schema.not", form({"not": {"type": "string"}}), "not"),
+    ("response_format.json_schema.schema.$ref", form({"$ref": "#/$defs/missing"}), "missing"),
+    ("response_format.json_schema.schema", form({"type": "object", "patternProperties": {"(?=a)b": {}}}), ""),
+    ("response_format.json_schema.schema.uniqueItems", form({"type": "array", "uniqueItems": True}), "uniqueItems"),
+    ("response_format.json_schema.schema.enum", form({"enum": []}), ""),
     ("min_tokens", {**form({"type": "integer"}), "extra_body": {"min_tokens": 3}}, "constrained form"),
 ]
 
