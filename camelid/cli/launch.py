@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def run(
     if json:
         print_json({"script": str(job.script), "job": number})
     elif number is None:
-        write(f"{job.script}\nread it, then: sbatch {job.script}\n")
+        write(f"{job.script}\nread it, then: sbatch {shlex.quote(str(job.script))}\n")
     else:
         write(f"{job.script}\njob {number}; see: squeue --me\n")
 

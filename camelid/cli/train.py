@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,8 +72,19 @@ def run(
             print_json(told)
         elif parallel.is_main:
             _say(told)
-    if told.get("reason") is not None:
-        raise typer.Exit(STATUS)
+    status = 0 if told.get("reason") is None else STATUS
+    if parallel.n_ranks > 1:
+        _leave(status)
+    if status:
+        raise typer.Exit(status)
+
+
+def _leave(status: int) -> None:
+    """End one of several processes without Python's own end: torch's caches keep groups of gloo, and so their threads,
+    alive. One that lets go of its last work while Python ends is killed in C++ that allows no exception: SIGABRT."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _check_torch() -> None:
@@ -153,7 +166,8 @@ def _say(told: dict[str, Any]) -> None:
         console.print(f"Nothing is left to do: {folder} has all {told['steps']:,} steps.", soft_wrap=True)
     elif told["ended"] == "done":
         console.print(f"Done: loss {told['loss']:.3f} after {told['step']:,} steps.", soft_wrap=True)
-        console.print(f'Try it: camelid generate {folder} "Once upon a time"', soft_wrap=True)
+        quoted = literal(shlex.quote(told["folder"]))
+        console.print(f'Try it: camelid generate {quoted} "Once upon a time"', soft_wrap=True)
     else:
         console.print(f"Stopped at step {told['step']:,} of {told['steps']:,}, saved.", soft_wrap=True)
         console.print("The same command goes on.")

@@ -34,7 +34,7 @@ from camelid.pedigree import write_pedigree
 from camelid.recipe import Recipe
 from camelid.tokens.save import save_tokenizer
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.train import TokenizerOptions, learn
+from camelid.tokens.train import TokenizerOptions, check_size, learn
 from camelid.weights.writing import check_space
 from camelid.whole import writing
 
@@ -163,6 +163,10 @@ class Preparing:
         base = recipe.path.parent
         Filters(self.options.rules, base)  # a wrong rule is said before anything is read,
         evaluation_text(self.options.decontaminate, base)  # and so are test items that are none
+        if self.tokenizer_options.open is None:
+            check_size(self.tokenizer_options)
+        elif not self.at.tokenizer.exists():
+            open_tokenizer(self.tokenizer_options.open, base)
         self.units = units(self.options, base)
         self.job = Job(self.options, base, folder, recipe.seed)
         self._progress = progress or (lambda name, done, total: None)
@@ -237,9 +241,7 @@ class Preparing:
 
             tokenizer = learn(self._texts(), self.tokenizer_options, learning)
         else:
-            tokenizer = _open_tokenizer(self.tokenizer_options.open, self.recipe.path.parent)
-        if tokenizer.eos_id is None:
-            raise OptionError("tokenizer.open: this tokenizer has no token that ends a text; take another one")
+            tokenizer = open_tokenizer(self.tokenizer_options.open, self.recipe.path.parent)
         beside = self.at.work / "tokenizer"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
@@ -358,14 +360,21 @@ def _notes(manifest: Manifest, validation: float) -> list[str]:
     return notes
 
 
-def _open_tokenizer(name: str, base: Path) -> Tokenizer:
-    """The tokenizer of a file or folder, relative to the recipe, or of a model by name."""
+def open_tokenizer(name: str, base: Path) -> Tokenizer:
+    """The tokenizer of a file or folder, relative to the recipe, or of a model by name.
+
+    Raises:
+        OptionError: it has no token that ends a text.
+        MissingError, FormatError: there is none, or it cannot be read.
+    """
     from camelid.weights.home import resolve
     from camelid.weights.open import open_weights
 
     path = base / Path(name).expanduser()
     if not path.exists():
         path = resolve(name)
-    if path.is_dir() or path.suffix in (".json", ".model"):
-        return Tokenizer.open(path)
-    return open_weights(path).tokenizer
+    as_files = path.is_dir() or path.suffix in (".json", ".model")
+    tokenizer = Tokenizer.open(path) if as_files else open_weights(path).tokenizer
+    if tokenizer.eos_id is None:
+        raise OptionError("tokenizer.open: this tokenizer has no token that ends a text; take another one")
+    return tokenizer

@@ -56,6 +56,20 @@ class TokenizerOptions(Options):
     )
 
 
+def check_size(options: TokenizerOptions) -> None:
+    """Refuse a vocabulary that has no room for what every tokenizer of its style has, before anything is read.
+
+    Raises:
+        OptionError: says how many ids are wanted.
+    """
+    least = 256 + (len(SPECIALS) if options.train == "llama3" else len(_LLAMA2_CONTROL) + 1)
+    if options.vocab_size < least:
+        raise OptionError(
+            f"vocab_size: {options.vocab_size} has no room for the bytes and control tokens of {options.train}; "
+            f"give {least} or more"
+        )
+
+
 def learn(documents: Iterable[str], options: TokenizerOptions, progress: Progress | None = None) -> Tokenizer:
     """Learn a tokenizer. The result depends on how often each word comes, and on nothing else: not on the documents'
     order, the machine or chance.

@@ -9,6 +9,7 @@ before it, count no more. No torch here: plots, pages and `camelid inspect` read
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import statistics
@@ -25,6 +26,8 @@ from camelid.train.step import Step
 
 if TYPE_CHECKING:
     from camelid.train.trackers import Tracker
+
+log = logging.getLogger(__name__)
 
 NAME = "metrics.jsonl"
 _RECENT_STEPS = 50
@@ -109,6 +112,8 @@ class Metrics:
         path: the file.
         columns: field of a step → its values, as long as there are steps, NaN where a step has none; `step` rises.
         events: every event, in order of writing.
+        broken: numbers of lines that are neither a step nor an event, as a power cut leaves; they are left out, and a
+            warning names the first.
 
     Raises:
         MissingError: there is no such file.
@@ -156,7 +161,7 @@ class Metrics:
         """Take in the lines written since. A last line that is still being written waits for the next call.
 
         Raises:
-            FormatError: a line is no JSON object.
+            FormatError: the first line is neither a step nor an event.
         """
         with self.path.open("rb") as file:
             if os.fstat(file.fileno()).st_size < self._offset:  # not the file that was read before
@@ -172,6 +177,7 @@ class Metrics:
 
     def _forget(self) -> None:
         self._offset = self._lines = 0
+        self.broken: list[int] = []
         self.columns: dict[str, array[float]] = {"step": array("d")}
         self.events: list[dict[str, Any]] = []
 
@@ -184,7 +190,12 @@ class Metrics:
                 raise ValueError(f"step is {step!r}")
             numbers = _numbers(values)
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            raise FormatError(f"{self.path}: line {self._lines}: neither a step nor an event; mend it") from None
+            if self._lines == 1:
+                raise FormatError(f"{self.path}: line 1: neither a step nor an event; not a run's metrics") from None
+            self.broken.append(self._lines)
+            if len(self.broken) == 1:
+                log.warning("%s: line %d: neither a step nor an event; it is left out", self.path, self._lines)
+            return
         if event is None:
             self._drop_from(step)
             self._add(numbers)
@@ -221,7 +232,7 @@ def read_metrics(folder: Path) -> Metrics:
 
     Raises:
         MissingError: the folder has none.
-        FormatError: a line is neither step nor event.
+        FormatError: its first line is neither step nor event.
     """
     return Metrics(folder).read()
 

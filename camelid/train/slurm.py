@@ -123,7 +123,7 @@ def _head(job: Job) -> list[str]:
         f"#SBATCH --signal=USR1@{lead_seconds(job.minutes)}    # all processes save and end with status {STATUS}",
         "#SBATCH --requeue",
         "#SBATCH --open-mode=append",
-        f"#SBATCH --output={job.directory / job.folder / job.name}/slurm-%j.log",
+        f'#SBATCH --output="{job.directory / job.folder / job.name}/slurm-%j.log"',  # sbatch knows quotes
     ]
 
 

@@ -101,12 +101,31 @@ def test_every_line_is_json_even_if_the_loss_is_lost(tmp_path):
     assert read_metrics(tmp_path).points("loss") == ([], [])
 
 
+BROKEN = ("[]", "{}", "nonsense", '{"step": "a"}', '{"event": "start", "step": "a"}', "\0" * 40, "[" * 10**5)
+
+
+@pytest.mark.parametrize("bad", BROKEN)
+def test_a_broken_line_is_left_out_and_named(tmp_path, caplog, bad):
+    """As a power cut leaves one: all other steps count, and the run can be looked at."""
+    with Record(tmp_path, steps=3) as record:
+        record.write(step(1))
+        record.write(step(2))
+    with (tmp_path / NAME).open("a") as file:
+        file.write(f"{bad}\n")
+    with Record(tmp_path, steps=3, start=2) as record:
+        record.write(step(3))
+    metrics = read_metrics(tmp_path)
+    assert metrics.columns["step"].tolist() == [1, 2, 3]
+    assert metrics.broken == [4]
+    assert "line 4: neither a step nor an event; it is left out" in caplog.text
+
+
 def test_what_is_wrong_is_named(tmp_path):
     with pytest.raises(MissingError, match=r"no metrics.jsonl"):
         read_metrics(tmp_path)
-    for bad in ("[]", "{}", "nonsense", '{"step": "a"}', '{"event": "start", "step": "a"}'):
-        (tmp_path / NAME).write_text(f'{{"event": "start", "step": 0}}\n{bad}\n')
-        with pytest.raises(FormatError, match="line 2"):
+    for bad in BROKEN:
+        (tmp_path / NAME).write_text(f"{bad}\n")
+        with pytest.raises(FormatError, match="line 1"):
             read_metrics(tmp_path)
     with pytest.raises(ResourceError, match="cannot be written"):
         Record(tmp_path / "none", steps=1)

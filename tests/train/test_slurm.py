@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -29,6 +30,16 @@ def said(text: str) -> dict[str, str]:
     """#SBATCH words → values."""
     words = (line.removeprefix("#SBATCH --").split(" ")[0] for line in text.splitlines() if line.startswith("#SBATCH"))
     return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+
+
+def test_folders_with_spaces_are_one_word_everywhere():
+    """sbatch reads its lines as a shell does, so the log's path must be one word too."""
+    text = script(job(directory=Path("/my home/a 'b'"), python="/my home/bin/python"))
+    (line,) = (line for line in text.splitlines() if "--output=" in line)
+    assert shlex.split(line.removeprefix("#SBATCH ")) == ["--output=/my home/a 'b'/runs/tiny/slurm-%j.log"]
+    folder = shlex.quote("/my home/a 'b'")
+    assert f"cd {folder} || exit 1" in text.splitlines()
+    assert "camelid=('/my home/bin/python' -m camelid)" in text
 
 
 @pytest.mark.parametrize("site", SITES)
