@@ -1,6 +1,6 @@
 # make chat   set up and talk with a small real model
 # make test   set up and run every test
-# make quick   set up and run the tests that are quick: two minutes
+# make quick   set up and run the tests that take little
 # make lint   style and types
 # make fuzz   20,000 damaged and hostile files of every format, each in bounded time and memory
 # make sanitize   the tests of the C++ parts under AddressSanitizer and UndefinedBehaviorSanitizer

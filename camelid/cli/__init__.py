@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with one of the statuses of docs/names.md."""
     open_streams()
     _take_signals()
-    status = _run(sys.argv[1:] if arguments is None else arguments)
+    status = _status_of(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.stdout.flush()  # after a mistake something may be left that cannot be written either
     except (CamelidError, OSError):
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _run(arguments: list[str]) -> int:
+def _status_of(arguments: list[str]) -> int:
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()

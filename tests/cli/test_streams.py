@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
+from camelid.cli import main
 from camelid.errors import OptionError
 from camelid.streams import literal, printable, read_text
 
@@ -202,3 +203,11 @@ def test_a_text_file_keeps_its_line_ends_and_loses_its_mark(tmp_path):
         read_text(path)
     with pytest.raises(OptionError, match="Is a directory"):
         read_text(tmp_path)
+
+
+def test_the_command_line_can_be_called_again_in_one_process(capsys):
+    for _ in range(2):
+        with pytest.raises(SystemExit) as end:
+            main(["models", "llama3.3", "--json"])
+        assert end.value.code == 0
+        assert "models" in json.loads(capsys.readouterr().out)
