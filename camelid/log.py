@@ -7,8 +7,16 @@ import os
 import sys
 
 from camelid.errors import OptionError, one_of
+from camelid.streams import printable
 
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class _OneLine(logging.Formatter):
+    """A message in printable characters; what is beside it, a traceback, in lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return printable(" ".join(super().formatMessage(record).split("\n")))
 
 
 def set_up() -> None:
@@ -21,7 +29,7 @@ def set_up() -> None:
     if level not in LEVELS:
         raise OptionError(f"CAMELID_LOG: {level!r} is no level; {one_of(level, LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("camelid: %(message)s"))
+    handler.setFormatter(_OneLine("camelid: %(message)s"))
     root = logging.getLogger("camelid")
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

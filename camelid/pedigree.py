@@ -14,6 +14,7 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, MissingError
+from camelid.parsing import MAX_JSON, parse_json
 from camelid.whole import whole_file
 
 NAME = "run.json"
@@ -50,8 +51,8 @@ def write_pedigree(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     target = pedigree_path(made)
-    with whole_file(target) as file:
-        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode() + b"\n")
+    with whole_file(target) as file:  # bytes of a name that are not UTF-8 become JSON's own escapes, as \udce9
+        file.write(json.dumps(record, indent=2, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     return target
 
 
@@ -64,7 +65,8 @@ def read_pedigree(made: Path) -> dict[str, Any]:
     """
     path = pedigree_path(made)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            record = parse_json(file.read(MAX_JSON + 1))
     except FileNotFoundError:
         raise MissingError(f"{made}: no {path.name} says how it was made; make it again with camelid") from None
     except (OSError, ValueError) as error:

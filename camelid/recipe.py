@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from camelid.errors import FormatError, MissingError, OptionError, one_of
 from camelid.options import Options
+from camelid.parsing import MAX_DEPTH, MAX_TOML, parse_toml
 
 TABLES = ("data", "tokenizer", "model", "pretrain")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -64,12 +65,18 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise FormatError(f"{path}: not a readable TOML file ({error}); mend it") from None
+        values = _read_toml(path)
+    except (OSError, ValueError) as error:
+        raise FormatError(f"{path}: not a readable TOML file ({error}); correct it") from None
     for change in changes:
         _apply(values, change)
     return _check(path, values)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        text = file.read(4 * MAX_TOML + 1)  # a character has at most four bytes
+    return parse_toml(text.decode("utf-8-sig").replace("\r\n", "\n"))
 
 
 def find_recipe(path: Path | str) -> Path:
@@ -78,8 +85,11 @@ def find_recipe(path: Path | str) -> Path:
     Raises:
         MissingError: neither a file nor such a name.
     """
-    if Path(path).is_file():
-        return Path(path)
+    try:
+        if Path(path).is_file():
+            return Path(path)
+    except OSError as error:
+        raise MissingError(f"{str(path)[:200]}: cannot be read ({error.strerror}); check the path") from None
     named = shipped_recipes()
     if str(path) in named:
         return named[str(path)]
@@ -105,7 +115,7 @@ def _check(path: Path, values: dict[str, Any]) -> Recipe:
         if table not in TABLES:
             raise OptionError(f"{path}: {table}: no such table; {one_of(table, [*TABLES, 'name', 'seed'])}")
         if not isinstance(content, dict):
-            raise OptionError(f"{path}: {table}: must be a table, [{table}], got {content!r}")
+            raise OptionError(f"{path}: {table}: must be a table, [{table}], got {str(content)[:60]}")
     return Recipe(path, name, seed, values)
 
 
@@ -113,8 +123,8 @@ def _apply(values: dict[str, Any], change: str) -> None:
     """Put `a.b=c` where it belongs; a list of tables is reached by number: `data.sources.0.weight=2`."""
     key, equals, text = change.partition("=")
     parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise OptionError(f"--set {change}: wants TABLE.KEY=VALUE, for example pretrain.steps=100")
+    if not equals or not all(parts) or len(parts) > MAX_DEPTH:
+        raise OptionError(f"--set {change[:80]}: wants TABLE.KEY=VALUE, for example pretrain.steps=100")
     at: Any = values
     for number, part in enumerate(parts[:-1]):
         try:
@@ -133,6 +143,8 @@ def _apply(values: dict[str, Any], change: str) -> None:
 def _value(text: str) -> Any:
     """A value in TOML's words; anything else is a string."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return parse_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:
+        raise OptionError(f"--set: a value that cannot be read ({error})") from None

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes examples slow, not wrong.
+settings.register_profile("camelid", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("camelid")
 
 # One thread a test process, its children too: workers side by side would otherwise wait for each other's threads.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
+
+# A script's `&` and nohup start us with these ignored, and children would inherit that. What is caught instead, a new
+# program has in its usual way. We ourselves go on as we were told to.
+for name in ("SIGINT", "SIGHUP"):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda number, frame: None)
 
 
 @pytest.fixture(scope="session")

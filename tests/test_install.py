@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not HAS_PIP, reason="needs pi
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DOWNLOAD_MB, PACKAGES, OWN_MB = 60, 48, 5
+DOWNLOAD_MB, DISK_MB, PACKAGES, OWN_MB = 60, 240, 48, 5
 HEAVY = {"torch", "transformers", "triton", "scipy", "pandas", "tensorflow", "jax", "pyarrow"}
 # What pip says when it is the network that fails, and not the requirements.
 _UNREACHABLE = (
@@ -49,11 +49,23 @@ def plain(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """Bytes to download for each package that the core needs, on a machine that has none of them."""
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What the core needs, on a machine that has none of it."""
     folder = tmp_path_factory.mktemp("core")
     pip("download", "--quiet", "--only-binary", ":all:", "--dest", str(folder), *PROJECT["dependencies"])
-    return {plain(path.name.split("-")[0]): path.stat().st_size for path in folder.iterdir()}
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def core(wheels: list[Path]) -> dict[str, int]:
+    """Bytes to download for each package."""
+    return {plain(path.name.split("-")[0]): path.stat().st_size for path in wheels}
+
+
+def on_disk(wheel: Path) -> int:
+    """Bytes of a wheel that is installed: its files, and the modules that pip compiles, which are about as large."""
+    files = [(file.filename, file.file_size) for file in zipfile.ZipFile(wheel).infolist()]
+    return sum(size * (2 if name.endswith(".py") else 1) for name, size in files)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +83,15 @@ def test_the_core_is_small(core: dict[str, int]) -> None:
     largest = sorted(core.items(), key=lambda row: -row[1])[:8]
     assert sum(core.values()) < DOWNLOAD_MB * 1e6, largest
     assert len(core) < PACKAGES, sorted(core)
+
+
+def test_the_sizes_that_are_told_are_those_measured(core: dict[str, int], wheels: list[Path]) -> None:
+    disk = sum(map(on_disk, wheels))
+    assert disk < DISK_MB * 1e6, sorted((on_disk(path), path.name) for path in wheels)[-8:]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [told] = re.findall(r"about (\d+) MB to download, (\d+) MB on disk", readme)
+    for mb, measured in zip(told, (sum(core.values()), disk), strict=True):
+        assert 0.8 < measured / (int(mb) * 1e6) < 1.2, (told, measured)
 
 
 def test_the_core_brings_nothing_heavy(core: dict[str, int]) -> None:

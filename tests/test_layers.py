@@ -22,9 +22,9 @@ ROWS = [
     "weights",
     "model tokens",
     "recipe",
-    "options pedigree log _lazy",
-    "whole",
-    "errors",
+    "options pedigree log console _lazy",
+    "streams whole",
+    "errors parsing",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}
 FILES = sorted(PACKAGE.rglob("*.py"))

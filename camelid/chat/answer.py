@@ -34,7 +34,8 @@ class Answer:
     ) -> None:
         params = request.params
         self._texts = [
-            TextStream(tokenizer, params.stop, starts_text=starts_text, shown=shown) for _ in range(params.n)
+            TextStream(tokenizer, params.stop, starts_text=starts_text, shown=shown, min_tokens=params.min_tokens)
+            for _ in range(params.n)
         ]
         self._open = set(range(params.n))
         self._ends = request.all_stop_ids

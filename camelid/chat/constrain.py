@@ -7,20 +7,15 @@ judged rightly. Stop ids are allowed exactly where the text so far is complete.
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
-from numpy.typing import NDArray
-
+from camelid.chat.forms import Constraint, FormProcess
 from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
-_QUOTED = re.compile(r"\s*\d+ \|")  # a line of a grammar, in a message
-# One way to write white space: with free white space a weak model may write blanks for ever.
-COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+MOST_CHARACTERS = 1 << 20  # of a form
 
 
 @dataclass(frozen=True)
@@ -29,75 +24,51 @@ class Form:
 
     A regular expression is Rust's kind: it must match the whole text, and `\\d` is any digit of Unicode.
 
+    Attributes:
+        place: what messages call it, if not by the name of what is given.
+        schemas: for a grammar: rules that are JSON schemas, by name, and what messages call each.
+
     Raises:
-        OptionError: none or several are given, or the form itself is wrong or not supported.
+        OptionError: none or several are given, or the form itself is wrong, not supported or too complex.
     """
 
     json_schema: dict[str, Any] | str | None = None
     regex: str | None = None
     grammar: str | None = None
+    place: str | None = None
+    schemas: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
 
-    def compiled(self) -> str:
-        """The form as a grammar for llguidance."""
+    def written(self) -> tuple[str, dict[str, Any]]:
+        """What messages call it, and the form as `form_process.py` reads it."""
         given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
         if len(given) != 1:
             raise OptionError(f"form: give one of json_schema, regex and grammar, got {', '.join(given) or 'none'}")
-        if self.regex is not None:
-            return LLMatcher.grammar_from_regex(self.regex)
-        if self.grammar is not None:
-            return LLMatcher.grammar_from_lark(self.grammar)
-        try:
-            return LLMatcher.grammar_from_json_schema(_schema(self.json_schema), overrides=COMPACT)
-        except ValueError as error:  # such as half a character of UTF-16
-            raise OptionError(f"json_schema: {_one_line(str(error))}") from None
+        kind = given[0]
+        place = self.place or kind
+        text = _as_json(self.json_schema, place) if kind == "json_schema" else getattr(self, kind)
+        schemas = {name: (_as_json(schema, where), where) for name, (schema, where) in self.schemas.items()}
+        n_characters = len(text) + sum(len(schema) for schema, _ in schemas.values())
+        if n_characters > MOST_CHARACTERS:
+            raise OptionError(f"{place}: has {n_characters} characters, the most are {MOST_CHARACTERS}; shorten it")
+        return place, {"kind": kind, "text": text, "schemas": schemas}
 
 
-def _schema(given: dict[str, Any] | str | None) -> str:
+def _as_json(given: dict[str, Any] | str | None, place: str) -> str:
+    """A JSON schema as text; numbers keep the digits they were written with."""
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, dict):
+        raise OptionError(f"{place}: must be a JSON object, got {type(given).__name__}")
     try:
-        schema = json.loads(given) if isinstance(given, str) else given
-    except ValueError as error:
-        raise OptionError(f"json_schema: not JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise OptionError(f"json_schema: must be a JSON object, got {type(schema).__name__}")
-    return json.dumps(schema)
-
-
-class Constraint:
-    """The automaton of one running request, as the engine uses it."""
-
-    def __init__(self, matcher: LLMatcher, size: int) -> None:
-        self._matcher, self._size = matcher, size
-
-    @property
-    def finished(self) -> bool:
-        """Is the text complete, with nothing that could follow?"""
-        return self._matcher.is_stopped()
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Which ids may come next, (V,)."""
-        allowed = np.frombuffer(self._matcher.compute_logit_bias(), np.uint8) != 0
-        self._check()
-        mask = np.zeros(self._size, np.bool_)
-        mask[: len(allowed)] = allowed[: self._size]
-        return mask
-
-    def push(self, id: int) -> None:
-        """Take the id that was chosen."""
-        self._matcher.consume_token(id)
-        self._check()
-
-    def fork(self) -> Constraint:
-        """A copy that goes its own way, for another sample of the same request."""
-        return Constraint(self._matcher.deep_copy(), self._size)
-
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            reason, _, _ = self._matcher.get_error().partition("<state>")  # what follows is the automaton's own
-            raise OptionError(f"constrained output: the form cannot be gone on with: {_one_line(reason)}")
+        return json.dumps(given)
+    except RecursionError:
+        raise OptionError(f"{place}: is nested too deep; flatten it") from None
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"{place}: not JSON: {error}") from None
 
 
 class Constrainer:
-    """Makes constraints for one tokenizer; preparing the vocabulary takes a moment, so it is done once.
+    """Makes constraints for one tokenizer, in a process that the first form starts.
 
     Args:
         tokenizer: whose ids are masked.
@@ -109,36 +80,17 @@ class Constrainer:
         if not stop_ids:
             raise OptionError("constrained output needs a model that has a stop id; this one names none")
         self._vocab_size = vocab_size
-        wrapper = TokenizerWrapper(_Vocabulary(tokenizer, stop_ids))
-        self._tokenizer = LLTokenizer(wrapper, n_vocab=tokenizer.vocab_size, eos_token=list(stop_ids))
+        self._process = FormProcess(tokenizer, stop_ids)
 
     def start(self, form: Form) -> Constraint:
         """A fresh automaton for `form`.
 
         Raises:
-            OptionError: the form is wrong, or uses something that is not supported.
+            OptionError: the form is wrong, uses something that is not supported, or is too complex.
+            ResourceError: other forms take all the time or memory that there is for them.
         """
-        grammar = form.compiled()
-        problem = LLMatcher.validate_grammar(grammar, self._tokenizer)
-        if problem and not problem.startswith("WARNING"):
-            raise OptionError(f"form: {_one_line(problem)}")
-        return Constraint(LLMatcher(self._tokenizer, grammar, log_level=0), self._vocab_size)
+        return self._process.compiled(*form.written()).start(self._vocab_size)
 
-
-class _Vocabulary:
-    """A tokenizer in the shape that llguidance asks for."""
-
-    def __init__(self, tokenizer: Tokenizer, stop_ids: tuple[int, ...]) -> None:
-        self._tokenizer = tokenizer
-        self.eos_token_id, self.bos_token_id = stop_ids[0], tokenizer.bos_id
-        self.special_token_ids = sorted({*tokenizer.special_ids.values(), *stop_ids})
-        special = {id: text.encode() for text, id in tokenizer.special_ids.items()}
-        self.tokens = [special.get(id) or tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
-
-    def __call__(self, text: str) -> list[int]:
-        return self._tokenizer.encode_segment(text)
-
-
-def _one_line(message: str) -> str:
-    """Without the lines of the grammar that llguidance quotes with their numbers."""
-    return " ".join(line.strip() for line in message.splitlines() if not _QUOTED.match(line))[:300]
+    def close(self) -> None:
+        """End the process; whoever waits for it is told so."""
+        self._process.close()

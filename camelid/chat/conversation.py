@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError, ResourceError, one_of
+from camelid.streams import read_text
 from camelid.tokens.chat_format import Message
 from camelid.whole import whole_file
 
@@ -39,21 +40,26 @@ class Conversation:
         Raises:
             OptionError: nothing was asked yet.
         """
-        if not self.turns:
+        if len(self.turns) < 2 or self.turns[-2].role != "user":
             raise OptionError("/regenerate: nothing was asked yet")
-        question = self.turns[-2]
+        before = self.turns[-2:]
         del self.turns[-2:]
-        return self.ask(question.content)
+        try:
+            deltas = self.llama.chat([*self.messages, before[0]], self.params, stream=True)
+        except BaseException:
+            self.turns += before
+            raise
+        return self._keep(before[0], deltas, before)
 
-    def _keep(self, question: Message, deltas: Iterator[Delta]) -> Iterator[Delta]:
+    def _keep(self, question: Message, deltas: Iterator[Delta], before: Sequence[Message] = ()) -> Iterator[Delta]:
+        """Deltas; then the turn is kept, or if there was none the one `before`."""
         parts: list[str] = []
         try:
             for delta in deltas:
                 parts.append(delta.text)
                 yield delta
         finally:
-            if parts:
-                self.turns += [question, Message("assistant", "".join(parts))]
+            self.turns += [question, Message("assistant", "".join(parts))] if parts else before
 
     def save(self, path: Path) -> None:
         """Write the messages as JSON.
@@ -75,10 +81,11 @@ class Conversation:
             OptionError: the file cannot be read or is not a conversation.
         """
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
+            rows = json.loads(read_text(path))
             messages = [Message(str(row["role"]), str(row["content"])) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OptionError(f"{path}: not a saved conversation: {error}") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            why = str(error).removeprefix(f"{path}: ")
+            raise OptionError(f"{path}: not a saved conversation: {why}") from None
         self.system = messages.pop(0).content if messages and messages[0].role == "system" else None
         self.turns = messages
 

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.llama import Llama
+from camelid.engine.backend import without_absent
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.memory import available_bytes
 from camelid.errors import OptionError
 from camelid.model import reference
-from camelid.model.rope import rope_table
+from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.open import Weights
 
 Array = NDArray[np.float32]
@@ -148,6 +149,9 @@ class Flow:
         config = llama.config
         per_id = 4 * config.n_layers * (config.dim + config.n_heads * config.head_dim + 2 * config.kv_dim)
         self.longest = max(1, min(longest, llama.context, kept_passes // per_id))
+        scaling = llama.config.rope_scaling
+        if scaling is not None and depends_on_length(llama.config):  # beyond, a pass depends on where the prompt ended
+            self.longest = min(self.longest, scaling.original_context)
         backend = llama.engine.backend
         held = dict(backend.tensors) if isinstance(backend, NumpyBackend) else {}  # float32 already, and never written
         self._arrays = Arrays(llama.weights, min(kept_weights, available_bytes() // 4), held)
@@ -239,7 +243,7 @@ class Flow:
         name = "embed_tokens" if config.ties_embeddings else "lm_head"
         slices = (slice(start, start + VOCABULARY_SLICE) for start in range(0, config.vocab_size, VOCABULARY_SLICE))
         parts = [reference.logits(config, {name: self._arrays.rows(name, part)}, hidden) for part in slices]
-        return np.concatenate(parts, axis=1)
+        return without_absent(np.concatenate(parts, axis=1), self.llama.engine.backend.absent)
 
 
 class Arrays(Mapping[str, Array]):

@@ -37,7 +37,7 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
         "cache_bytes_per_token": 2 * 2 * config.n_layers * config.kv_dim,  # keys and values of 16 bits
         "stop_ids": sorted({*weights.stop_ids, *_own_end(weights)}),
         "chat_format": chat_format_name(weights),
-        "sampling": dict(weights.sampling),
+        "sampling": _sampling(weights),
         "tokenizer": _tokenizer(weights),
         "files": [{"name": file.name, "bytes": file.stat().st_size} for file in weights.files],
         "hashes": {file.name: _hash(file) for file in weights.files} if hashes else {},
@@ -46,12 +46,18 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
 
 def chat_format_name(weights: Weights) -> str | None:
     """Where conversations get their form: `the model's own template`, or None if it brings none."""
-    if weights.chat_template is None or not weights.has_tokenizer:
+    if (weights.chat_template is None and not weights.named_templates) or not weights.has_tokenizer:
         return None
     try:
-        return choose_format(weights.tokenizer, weights.chat_template, None).name
+        return choose_format(weights.tokenizer, weights.chat_template, None, weights.named_templates).name
     except CamelidError as error:
         return f"unusable: {error}"
+
+
+def _sampling(weights: Weights) -> dict[str, Any]:
+    """What the files recommend; a bias of minus infinity, which JSON does not have, is the list of banned ids."""
+    bias = weights.sampling.get("logit_bias")
+    return {**weights.sampling, **({} if bias is None else {"logit_bias": {"-inf": sorted(bias)}})}
 
 
 def _own_end(weights: Weights) -> list[int]:

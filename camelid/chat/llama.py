@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.answer import Answer, collect
+from camelid.chat.recommended import recommended
 from camelid.chat.results import Delta, Generation, Likelihood, NextTable, NextToken, Perplexity, Usage
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
@@ -23,7 +25,8 @@ from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.open import Weights
 
 if TYPE_CHECKING:
-    from camelid.chat.constrain import Constrainer, Constraint, Form
+    from camelid.chat.constrain import Constrainer, Form
+    from camelid.chat.forms import Constraint
 
 Prompt = str | Sequence[int]
 
@@ -53,7 +56,8 @@ class Llama:
         Raises:
             OptionError: the model brings no template and no format was named.
         """
-        return choose_format(self.tokenizer, self.weights.chat_template, self._chat_format_name)
+        weights = self.weights
+        return choose_format(self.tokenizer, weights.chat_template, self._chat_format_name, weights.named_templates)
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -63,8 +67,8 @@ class Llama:
 
     @cached_property
     def params(self) -> SamplingParams:
-        """The sampling defaults: the model's own recommendation where its files hold one."""
-        return SamplingParams(**self.weights.sampling)
+        """The sampling defaults: the model's own recommendation where its files hold one that can be used."""
+        return recommended(self.weights, self.engine.backend.absent)
 
     @overload
     def generate(
@@ -128,8 +132,10 @@ class Llama:
         form: Form | None = None,
         **changes: Any,
     ) -> Generation | Iterator[Delta]:
-        """Answer a conversation (or one question, as text) in the model's chat format."""
-        deltas = self._stream(self.chat_request(messages, params, form=form, **changes), starts_text=True)
+        """Answer a conversation (or one question, as text) in the model's chat format; a last message of the assistant
+        is continued (see `chat_request`)."""
+        continues = _continues(messages, changes.get("continue_final_message"))
+        deltas = self._stream(self.chat_request(messages, params, form=form, **changes), starts_text=not continues)
         return deltas if stream else collect(deltas)
 
     def chat_request(
@@ -139,15 +145,24 @@ class Llama:
         *,
         form: Form | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        continue_final_message: bool | None = None,
         **changes: Any,
     ) -> Request:
-        """What `chat` asks of the engine. `tools` are functions that the model may call, as OpenAI's API has them.
+        """What `chat` asks of the engine.
+
+        Args:
+            messages: the conversation, or one question.
+            params, form, changes: as `generate`.
+            tools: functions that the model may call, as OpenAI's API has them.
+            continue_final_message: go on with the last message instead of beginning an answer; left out: if it is the
+                assistant's, as transformers' pipeline does.
 
         Raises:
             OptionError: the conversation or the tools do not suit the format, or as `generate`.
         """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
-        ids = self.chat_format.encode(self.tokenizer, messages, tools)
+        continues = _continues(messages, continue_final_message)
+        ids = self.chat_format.encode(self.tokenizer, messages, tools, continues)
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
         return self._request(ids, self._params(params, changes), stops, form)
 
@@ -228,7 +243,8 @@ class Llama:
         logits = self.engine.last_logits(ids)
         raw = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical=1.0)
         probabilities = distribution(logits, params or raw, ids)
-        order = np.argsort(-probabilities, kind="stable")[:n]
+        order = np.argsort(-probabilities, kind="stable")
+        order = order[~np.isin(order, self.engine.backend.absent)][:n]
         cumulative = np.cumsum(probabilities[order])
         with np.errstate(divide="ignore"):
             logs = np.log(probabilities[order])
@@ -265,8 +281,8 @@ class Llama:
             start, ids = len(context), [*context, *self.tokenizer.encode_segment(continuation)]
         if not 0 < start < len(ids):
             raise OptionError("loglikelihood: both the context and the continuation must have at least one token")
-        logprobs, greedy = self.engine.score(ids)
-        return Likelihood(float(logprobs[start - 1 :].sum()), bool(greedy[start - 1 :].all()), len(ids) - start)
+        logprobs, greedy = self.engine.score(ids, start)
+        return Likelihood(float(logprobs.sum()), bool(greedy.all()), len(ids) - start)
 
     def perplexity(self, text: str) -> Perplexity:
         """How surprised the model is by a text, read in windows of the whole context.
@@ -300,11 +316,17 @@ class Llama:
             raise OptionError(f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids")
         return ids
 
+    def close_forms(self) -> None:
+        """End the processes that constrain output; a request with a form that still runs fails."""
+        for constrainer in tuple(self._constrainers.values()):
+            constrainer.close()
+
     def _constrain(self, form: Form, stop_ids: tuple[int, ...]) -> Constraint:
         from camelid.chat.constrain import Constrainer
 
         if stop_ids not in self._constrainers:
-            self._constrainers[stop_ids] = Constrainer(self.tokenizer, stop_ids, self.config.vocab_size)
+            made = Constrainer(self.tokenizer, stop_ids, self.config.vocab_size)
+            self._constrainers.setdefault(stop_ids, made)  # several threads may come here
         return self._constrainers[stop_ids].start(form)
 
     def _params(self, params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
@@ -314,9 +336,11 @@ class Llama:
     def _request(
         self, ids: list[int], params: SamplingParams, stop_ids: tuple[int, ...], form: Form | None = None
     ) -> Request:
-        constraint = self._constrain(form, stop_ids) if form is not None else None
-        request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids, constraint=constraint)
+        request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids)
         self.engine.check(request)  # before the first piece is asked for, so that a mistake shows at once
+        if form is not None:  # last, since it may take long
+            request = replace(request, constraint=self._constrain(form, stop_ids))
+            self.engine.check(request)
         return request
 
     def _stream(self, request: Request, *, starts_text: bool = False) -> Iterator[Delta]:
@@ -327,6 +351,12 @@ class Llama:
                 yield delta
             if answer.done:
                 return
+
+
+def _continues(messages: str | Sequence[Message], wanted: bool | None) -> bool:
+    if wanted is not None:
+        return wanted
+    return not isinstance(messages, str) and len(messages) > 0 and messages[-1].role == "assistant"
 
 
 def _from_beam(beam: Beam, tokenizer: Tokenizer, n_prompt: int, seconds: float) -> Generation:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markdown import Markdown
-from rich.markup import escape
 from rich.spinner import Spinner
 
 from camelid.chat.conversation import COMMANDS, Conversation, command
 from camelid.chat.results import Delta
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, ContextError, OptionError
+from camelid.streams import check_text, literal, printable, write
 
+if TYPE_CHECKING:
+    from prompt_toolkit.history import History
+
+log = logging.getLogger(__name__)
 FENCE = "```"
 
 
@@ -26,16 +32,31 @@ def talk(conversation: Conversation, history: Path, console: Console) -> None:
     while True:
         try:
             line = ask().strip()
+            check_text([line], "message")
         except KeyboardInterrupt:
             continue
         except EOFError:
             return
+        except OptionError as error:
+            console.print(f"[red]{literal(str(error))}[/]\n")
+            continue
         if line in ("/exit", "/quit", "/bye"):
             return
         try:
             _one_turn(conversation, line, console)
+        except ContextError as error:
+            console.print(f"[red]{literal(_too_long(conversation, error))}[/]\n")
         except CamelidError as error:
-            console.print(f"[red]{escape(str(error))}[/]\n")
+            console.print(f"[red]{literal(str(error))}[/]\n")
+
+
+def _too_long(conversation: Conversation, error: ContextError) -> str:
+    """A full context, with what can be done about it in a conversation that goes on."""
+    end = f"the context is {error.context}, with room for one of the answer"
+    if not conversation.turns:
+        return f"this message makes {error.n_tokens} tokens; {end}; shorten it, or start again with a larger --context"
+    said = f"the conversation and this message have {error.n_tokens} tokens; {end}"
+    return f"{said}; /undo forgets the last turn, /reset all of them; /save FILE keeps them before"
 
 
 def _one_turn(conversation: Conversation, line: str, console: Console) -> None:
@@ -48,7 +69,7 @@ def _one_turn(conversation: Conversation, line: str, console: Console) -> None:
     elif line == "/regenerate":
         show_answer(conversation.again(), console)
     elif line.startswith("/"):
-        console.print(f"[dim]{escape(command(conversation, line))}[/]\n")
+        console.print(f"[dim]{literal(command(conversation, line))}[/]\n")
     else:
         show_answer(conversation.ask(line), console)
 
@@ -61,18 +82,23 @@ def show_answer(deltas: Iterator[Delta], console: Console) -> None:
         try:
             for delta in deltas:
                 first, last = first or delta, delta
-                closed, open_block = split_blocks(open_block + delta.text)
+                closed, open_block = split_blocks(open_block + printable(delta.text))
                 if closed.strip():
-                    console.print(Markdown(closed))
+                    console.print(_markdown(closed))
                     console.print()
-                live.update(Group(Markdown(open_block)) if open_block.strip() else waiting)
+                live.update(Group(_markdown(open_block)) if open_block.strip() else waiting)
         except KeyboardInterrupt:
             getattr(deltas, "close", lambda: None)()
             open_block += " …"
         live.update("")
-    console.print(Markdown(open_block))
+    console.print(_markdown(open_block))
     if first is not None and last is not None:
         console.print(f"[dim]{_footnote(first, last)}[/]\n")
+
+
+def _markdown(text: str) -> Markdown:
+    """An answer; the address of a link is shown, because a model chooses it and its title."""
+    return Markdown(text, hyperlinks=False)
 
 
 def split_blocks(text: str) -> tuple[str, str]:
@@ -103,19 +129,17 @@ class _line_reader:  # noqa: N801 - used as a function
     def __init__(self, history: Path) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import WordCompleter
-        from prompt_toolkit.history import FileHistory
         from prompt_toolkit.key_binding import KeyBindings
 
         keys = KeyBindings()
         keys.add("enter")(lambda event: event.current_buffer.validate_and_handle())
         keys.add("escape", "enter")(lambda event: event.current_buffer.insert_text("\n"))
-        history.parent.mkdir(parents=True, exist_ok=True)
         commands = [f"/{name}" for name in (*COMMANDS, "regenerate", "help", "exit")]
         self._session: PromptSession[str] = PromptSession(
             "› ",
             multiline=True,
             key_bindings=keys,
-            history=FileHistory(str(history)),
+            history=_history(history),
             completer=WordCompleter(commands, sentence=True),
             complete_while_typing=False,
         )
@@ -124,9 +148,26 @@ class _line_reader:  # noqa: N801 - used as a function
         return self._session.prompt()
 
 
+def _history(path: Path) -> History:
+    """What was asked before, kept in a file; where that cannot be written, for this conversation only."""
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    class Kept(FileHistory):
+        def store_string(self, string: str) -> None:
+            with suppress(OSError, UnicodeEncodeError):  # the conversation matters more
+                super().store_string(string)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            return Kept(str(path))
+    except OSError as error:
+        log.warning("%s: cannot be written (%s); the arrow keys know this conversation only", path, error.strerror)
+        return InMemoryHistory()
+
+
 def answer_pipe(conversation: Conversation, text: str) -> None:
     """Answer one piped message in plain text on standard output."""
     for delta in conversation.ask(text):
-        sys.stdout.write(delta.text)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+        write(delta.text)
+    write("\n")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from camelid.chat.constrain import COMPACT, Form
+from camelid.chat.constrain import Form
 from camelid.errors import OptionError, one_of
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.tool_styles import Style, control_ids, tool_names
@@ -42,14 +42,19 @@ def tool_form(
     if choice is not None and choice not in names:
         raise OptionError(f"tool_choice: {choice!r} is none of the tools; {one_of(choice, names)}")
     words = {text: f"<[{id}]>" for id, text in control_ids(tokenizer, style).items()}
-    chosen = [tool["function"] for tool in tools if choice in (None, tool["function"]["name"])]
+    chosen = [
+        (f"tools[{index}].function.parameters", tool["function"])
+        for index, tool in enumerate(tools)
+        if choice in (None, tool["function"]["name"])
+    ]
     more = f"({_quoted(style.between)} call)*" if parallel else ""
     lines = _talk(style, words, more) if talk else [f"start: call {more}", f"call: {_opens(style, words)} called"]
     lines.append(f"called: {' | '.join(f'call_{number}' for number in range(len(chosen)))}")
-    for number, function in enumerate(chosen):
+    schemas = {}
+    for number, (place, function) in enumerate(chosen):
         lines.append(f"call_{number}: {_called(function['name'], f'arguments_{number}', style, words)}")
-        lines.append(f"arguments_{number}: %json {_schema(function)}")
-    return Form(grammar="\n".join(lines))
+        schemas[f"arguments_{number}"] = _schema(function, place), place
+    return Form(grammar="\n".join(lines), place="tools", schemas=schemas)
 
 
 def _talk(style: Style, words: Mapping[str, str], more: str) -> list[str]:
@@ -82,15 +87,12 @@ def _called(name: str, arguments: str, style: Style, words: Mapping[str, str]) -
     return called if style.bare else " ".join([_quoted("\n"), called, _quoted("\n"), closes])
 
 
-def _schema(function: Mapping[str, Any]) -> str:
-    """The parameters as the JSON of a schema of objects that are written in one way."""
+def _schema(function: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The parameters as a schema of objects."""
     schema = function.get("parameters") or NOTHING
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        raise OptionError(f"tools: the parameters of {function['name']!r} must be a JSON schema of type object")
-    try:
-        return json.dumps({**schema, "type": "object", "x-guidance": COMPACT})
-    except RecursionError:
-        raise OptionError(f"tools: the parameters of {function['name']!r} are nested too deep; flatten them") from None
+        raise OptionError(f"{place}: must be a JSON schema of type object")
+    return {**schema, "type": "object"}
 
 
 def _quoted(text: str) -> str:

@@ -7,30 +7,70 @@ Nothing heavy is imported before the verb is known.
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from camelid.errors import CamelidError, OptionError, one_of
+from camelid.streams import ReaderLeftError, give_up_output, open_streams, printable
 
 PROGRAM = "camelid"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 the user's mistake (one line says which), 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Run the command line and exit with one of the statuses of docs/names.md."""
+    open_streams()
+    _take_signals()
+    status = _status_of(sys.argv[1:] if arguments is None else arguments)
+    try:
+        sys.stdout.flush()  # after a mistake something may be left that cannot be written either
+    except (CamelidError, OSError):
+        give_up_output()
+    gc.freeze()  # Python looks through all objects before it leaves, for 50 ms, and finds nothing that matters any more
+    sys.exit(status)
+
+
+def _status_of(arguments: list[str]) -> int:
     try:
         status = _dispatch(arguments)
+        sys.stdout.flush()
     except CamelidError as error:
         status = _fail(" ".join(str(error).split()))
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        status = 130
-    except BrokenPipeError:  # the reader of a pipe has left; say nothing, and let nothing be flushed to it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + signal.SIGINT
+    except ReaderLeftError:
         status = 0
-    gc.freeze()  # Python looks through all objects before it leaves, for 50 ms, and finds nothing that matters any more
-    sys.exit(status)
+    except SystemExit as end:  # a signal; or rich, whose consoles leave with 1 when the reader has left
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        status = 0 if isinstance(end.__context__, ReaderLeftError) else code
+    except OSError as error:  # a place that cannot be read or written, for which no better words were found
+        logging.getLogger(PROGRAM).debug("here:", exc_info=True)
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        status = _fail(f"{where}{error.strerror or error}; check the place, who may write there, and its free space")
+    except MemoryError:
+        status = _fail("memory: there is not enough of it; end other programs, or choose something smaller")
+    return status
+
+
+def _take_signals() -> None:
+    """Let SIGTERM and SIGHUP clean up as Ctrl-C does; what we were started to ignore, as under nohup, stays ignored."""
+    ours = os.getpid()
+
+    def leave(number: int, frame: object) -> None:
+        if os.getpid() != ours:  # a copy of this process, which has nothing to clean up
+            os._exit(128 + number)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, leave)
 
 
 def verbs() -> dict[str, str]:
@@ -70,13 +110,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _overview() -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from camelid.console import Terminal
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     for verb, line in verbs().items():
         table.add_row(f"[bold cyan]{verb}[/]", line)
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(f"\n[bold]{PROGRAM}[/] — the whole life of an open Llama\n\n  {PROGRAM} VERB …\n")
     console.print(table)
     console.print(f"\n  {PROGRAM} VERB --help   what a verb does and its flags")
@@ -84,6 +125,9 @@ def _overview() -> None:
 
 
 def _fail(message: str) -> int:
-    sys.stdout.flush()
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except (CamelidError, OSError):
+        give_up_output()
+    print(f"{PROGRAM}: {printable(message)}", file=sys.stderr)
     return 2

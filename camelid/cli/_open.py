@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from camelid.errors import OptionError
+from camelid.streams import check_text, printable, read_stdin, stdin_is_terminal, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,14 +30,20 @@ ChatFormat = Annotated[str | None, typer.Option(help="Chat format, for models th
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
+def Words(what: str) -> Any:  # noqa: N802 - stands where typer's Argument does
+    """The argument of verbs that take a text and perhaps a model before it."""
+    said = "Text in quotes, one that begins with - behind --; a pipe if left out."
+    return typer.Argument(metavar=f"[MODEL] {what}", help=said, show_default=False)
+
+
 class _Console:
     """rich's console on standard error, loaded when something is said: the first text must not wait for it."""
 
     @cached_property
     def _console(self) -> Console:
-        from rich.console import Console
+        from camelid.console import Terminal
 
-        return Console(stderr=True, highlight=False)
+        return Terminal(stderr=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._console, name)
@@ -57,7 +63,7 @@ def saying(text: str) -> Iterator[None]:
     """A word on a terminal while something is loaded, gone when that is done."""
     shown = sys.stderr.isatty()
     if shown:
-        print(f"{text} …", end="", file=sys.stderr, flush=True)
+        print(f"{printable(text)} …", end="", file=sys.stderr, flush=True)
     try:
         yield
     finally:
@@ -121,51 +127,37 @@ class progress_bar:  # noqa: N801 - used as a function
             TransferSpeedColumn,
         )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._progress = Progress(*columns, TimeRemainingColumn(), console=stderr, transient=False)
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Callable[[str, int, int | None], None]:
-        self._progress.start()
         return self._show
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        if self._tasks:
+            self._progress.stop()
 
     def _show(self, name: str, done: int, total: int | None) -> None:
+        self._progress.start()  # not before there is something to see
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total)
+            self._tasks[name] = self._progress.add_task(printable(name), total=total)
         self._progress.update(self._tasks[name], completed=done, total=total)
 
 
 def model_and_text(words: list[str] | None, what: str) -> tuple[str | None, str]:
     """`[MODEL] TEXT`: one word is the text, two are the model and the text; a lone pipe is the text."""
     words = list(words or [])
+    check_text(words[-1:], what)
     if len(words) > 2:
         raise OptionError(f"{what}: put it in quotes; got {len(words)} words where [MODEL] {what.upper()} was wanted")
     if len(words) == 2:
-        return words[0], piped() if words[1] == "-" else words[1]
+        return words[0], read_stdin() if words[1] == "-" else words[1]
     if words and words[0] != "-":
         return None, words[0]
-    if sys.stdin.isatty():
+    if sys.stdin is None or stdin_is_terminal():
         raise OptionError(f"{what}: give it in quotes, or through a pipe")
-    return None, piped()
+    return None, read_stdin()
 
 
-def piped() -> str:
-    """All of standard input as text.
-
-    Raises:
-        OptionError: it is not UTF-8.
-    """
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise OptionError(
-            f"standard input: not UTF-8 at byte {error.start}; convert it, for example with iconv"
-        ) from None
-
-
-def print_json(value: Any) -> None:
-    """One JSON object, on one line."""
-    print(json.dumps(value, ensure_ascii=False))
+print_json = write_json

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
-from rich.markup import escape
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from camelid.cli._open import print_json
+from camelid.console import Terminal
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.model.family import FAMILY
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
+from camelid.streams import literal
 from camelid.tokens.train import TokenizerOptions
 from camelid.train.devices import DEVICES, device_named
 from camelid.train.options import PretrainOptions
@@ -51,11 +52,11 @@ def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | No
     if json:
         print_json({"name": recipe.name, "plans": [one.as_json() for one in plans], "does_not_fit": refusals})
         return
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(_what(recipe, config, options, plans[0]))
     console.print(_one(plans[0], options) if len(kinds) == 1 else _each(plans, options))
     for refusal in refusals:
-        console.print(f"  [dim]{escape(refusal)}[/]", soft_wrap=True)
+        console.print(f"  [dim]{literal(refusal)}[/]", soft_wrap=True)
 
 
 def shape_of(recipe: Recipe, options: PretrainOptions) -> ModelConfig:
@@ -84,7 +85,7 @@ def _what(recipe: Recipe, config: ModelConfig, options: PretrainOptions, found: 
     table.add_row("a checkpoint", f"{memory(found.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
     kept = f"{found.kept} kept at the end: the newest, and milestones"
     table.add_row("disk", f"{memory(found.kept * found.checkpoint_bytes)}  [dim]{kept}[/]")
-    return Group(f"\n[bold]{escape(recipe.name)}[/] [dim]pretrain, dry run[/]\n", table)
+    return Group(f"\n[bold]{literal(recipe.name)}[/] [dim]pretrain, dry run[/]\n", table)
 
 
 def _one(found: Plan, options: PretrainOptions) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import typer
 
 from camelid.errors import OptionError
 from camelid.options import Options
+from camelid.streams import check_text
 
 
 def run_verb(verb: str, arguments: list[str]) -> int:
@@ -31,12 +33,20 @@ def run_verb(verb: str, arguments: list[str]) -> int:
             command.invoke(context)
     except typer.TyperException as error:  # an unknown flag, a missing argument, a value of the wrong kind
         message: str = error.format_message() if hasattr(error, "format_message") else str(error)
-        raise OptionError(f"{message.rstrip('.')}; see: camelid {verb} --help") from None
+        hint = f"see: camelid {verb} --help"
+        if type(error).__name__ == "NoSuchOption":  # of click, which newer versions of typer hold themselves
+            hint += f"; a text that begins with - goes behind --, as in: camelid {verb} -- '- one'"
+        raise OptionError(f"{message.strip().rstrip('.')}; {hint}") from None
     except typer.Exit as end:  # after --help
         return int(end.exit_code)
     except typer.Abort:
         raise KeyboardInterrupt from None
     return 0
+
+
+# Texts in which what a shell cannot easily give is read from escapes.
+_ESCAPED = ("stop",)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 
 def takes(parameter: str, kind: type[Options], without: tuple[str, ...] = ()) -> Callable[[Any], Any]:
@@ -72,7 +82,8 @@ def _flag(kind: type[Options], name: str) -> inspect.Parameter:
     shown: Any = str(default) if default not in (None, (), {}) else False
     many = get_origin(annotation) is list or isinstance(default, tuple)
     panel = (kind.__doc__ or "").partition("\n")[0]
-    option = typer.Option(help=field.description, show_default=shown, rich_help_panel=panel)
+    said = (field.description or "") + (r" \n, \t, \r and \\ are escapes." if name in _ESCAPED else "")
+    option = typer.Option(help=said, show_default=shown, rich_help_panel=panel)
     if isinstance(default, dict):
         annotation = list[str]
         option.metavar = "ID=VALUE"
@@ -101,4 +112,19 @@ def _value(kind: type[Options], name: str, value: Any) -> Any:
         if not all(mark for _, mark, _ in pairs):
             raise OptionError(f"--{name.replace('_', '-')}: wants ID=VALUE, got {value[0]!r}")
         return {key: number for key, _, number in pairs}
+    if name in _ESCAPED:
+        value = [_unescaped(name, text) for text in value]
     return tuple(value) if isinstance(value, list) else value
+
+
+def _unescaped(name: str, text: str) -> str:
+    check_text([text], f"--{name}")
+
+    def meant(found: re.Match[str]) -> str:
+        if found[1] not in _ESCAPES:
+            raise OptionError(
+                f"--{name}: unknown escape {found[0]}; choose \\n, \\t, \\r, or \\\\ for a backslash itself"
+            )
+        return _ESCAPES[found[1]]
+
+    return re.sub(r"\\(.?)", meant, text, flags=re.DOTALL)

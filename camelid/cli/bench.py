@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.console import Console
 
 from camelid.cli._open import Backend, Json, Model, open_llama, print_json, stderr
 from camelid.cli._run import takes
+from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.engine.backend_cpu import CpuBackend
@@ -41,8 +42,8 @@ def run(
         machine = asdict(most) if most else {}
         print_json({**asdict(speed), **machine, "model": str(llama.weights.path), "file_bytes": size})
         return
-    console = Console(highlight=False)
-    console.print(f"\n[bold]{llama.weights.path.name}[/] on {speed.backend}, median of {repeats} runs\n")
+    console = Terminal()
+    console.print(f"\n[bold]{literal(llama.weights.path.name)}[/] on {speed.backend}, median of {repeats} runs\n")
     rows = (
         (f"prefill of {prompt} tokens", speed.prefill_tokens_per_second, speed.prefill_range),
         (f"decode of {batch} × {tokens} tokens at {ctx}", speed.decode_tokens_per_second, speed.decode_range),

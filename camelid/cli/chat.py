@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from camelid.cli._open import Backend, ChatFormat, Draft, Model, check_draft, open_llama, piped
+from camelid.cli._open import Backend, ChatFormat, Draft, Model, check_draft, open_llama
 from camelid.cli._run import takes
+from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
+from camelid.streams import check_text, literal, read_stdin, stdin_is_terminal
 
 
 @takes("engine", EngineOptions)
@@ -35,7 +34,8 @@ def run(
     from camelid.chat.terminal import answer_pipe, talk
     from camelid.weights.home import home
 
-    text = None if sys.stdin.isatty() else piped().strip()
+    check_text([system], "--system")
+    text = None if stdin_is_terminal() else read_stdin().strip()
     if text == "":
         raise OptionError("standard input: is empty; pipe a message in, or start this in a terminal")
     check_draft(draft, params)
@@ -47,7 +47,7 @@ def run(
     if text is not None:
         answer_pipe(conversation, text)
         return
-    console = Console(highlight=False)
+    console = Terminal()
     where = f"on {llama.engine.backend.name}, {llama.context} tokens of context"
-    console.print(f"\n[bold]{escape(llama.weights.path.name)}[/] [dim]{where}[/]")
+    console.print(f"\n[bold]{literal(llama.weights.path.name)}[/] [dim]{where}[/]")
     talk(conversation, home() / "chat_history", console)

@@ -10,6 +10,7 @@ import typer
 
 from camelid.cli._open import ChatFormat, Json, print_json, progress_bar, stderr
 from camelid.errors import OptionError, one_of
+from camelid.streams import write
 
 
 def run(
@@ -38,7 +39,7 @@ def run(
         if row is None or row.jinja is None:
             written = [name for name, row in FORMATS.items() if row.jinja]
             raise OptionError(f"--chat-format: {chat_format!r} cannot be written; {one_of(chat_format, written)}")
-        weights = replace(weights, chat_template=row.jinja)
+        weights = replace(weights, chat_template=row.jinja, named_templates={})
     with progress_bar() as show:
         made = save_weights(
             weights,
@@ -56,4 +57,4 @@ def run(
         print_json({"path": str(made), "format": to})
     else:
         stderr.print("written: ", end="")
-        print(made)
+        write(f"{made}\n")

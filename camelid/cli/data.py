@@ -10,6 +10,7 @@ import typer
 
 from camelid.cli._open import Json, print_json, progress_bar, stderr
 from camelid.errors import OptionError, one_of
+from camelid.streams import literal, write
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +60,7 @@ def run(
         from camelid.data.report_page import write_page
 
         write_page(found, html)
-        stderr.print(f"{html}")
+        stderr.print(literal(str(html)))
     if json:
         print_json(found)
     else:
@@ -74,9 +75,8 @@ def _verify(data: Path, json: bool) -> None:
     if json:
         print_json({"fingerprint": manifest.fingerprint(), "shards": len(manifest.shards)})
     else:
-        print(
-            f"{data}: {len(manifest.shards)} shards and the tokenizer are as on record; data {manifest.fingerprint()}"
-        )
+        shards = f"{len(manifest.shards)} shards and the tokenizer are as on record"
+        write(f"{data}: {shards}; data {manifest.fingerprint()}\n")
 
 
 def _items(against: list[str]) -> DecontaminateOptions:
@@ -91,12 +91,11 @@ def _items(against: list[str]) -> DecontaminateOptions:
 
 def _print(found: dict[str, Any]) -> None:
     from rich.columns import Columns
-    from rich.console import Console
-    from rich.markup import escape
 
+    from camelid.console import Terminal
     from camelid.data.report_page import share, size
 
-    console = Console(highlight=False)
+    console = Terminal()
     lengths = found["lengths"]
     told = f"{size(found['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
     console.print(f"[bold]{found['documents']:,} documents[/], {told}")
@@ -127,7 +126,7 @@ def _print(found: dict[str, Any]) -> None:
     console.print(f"Twice: {twice['exact']['repeated']:,} texts, {twice['url']['repeated']:,} URLs.")
     for row in (found["tests"] or {"rows": []})["rows"]:
         told = f"{row['found']:,} of {row['items']:,} items in {row['documents']:,} documents"
-        console.print(f"Test items of {escape(row['name'])}: {told}.")
+        console.print(f"Test items of {literal(row['name'])}: {told}.")
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
@@ -149,7 +148,6 @@ def _sources(sources: list[dict[str, Any]]) -> Table:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], last_left: bool = False) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", title_justify="left")
@@ -157,16 +155,14 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], last_left: bo
         left = place == 0 or (last_left and place == len(head) - 1)
         table.add_column(name, justify="left" if left else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(literal, row))
     return table
 
 
 def _show(data: Path, sample: int, context: int, seed: int | None, json: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-
     from camelid.cli.next import visible
     from camelid.cli.tokens import COLOURS
+    from camelid.console import Terminal
     from camelid.data.batches import IGNORED, Batches
     from camelid.data.manifest import read_manifest
 
@@ -178,14 +174,14 @@ def _show(data: Path, sample: int, context: int, seed: int | None, json: bool) -
         told = {"sample": sample, "pieces": pieces, "ids": batch.ids[0].tolist(), "learned": learned}
         print_json({**told, "documents": batch.documents[0].tolist()})
         return
-    console = Console(highlight=False)
+    console = Terminal()
     for number, piece in enumerate(pieces):
         colour = COLOURS[number % len(COLOURS)]
         where = f"tokens {piece['start']:,} to {piece['stop']:,} of {piece['tokens']:,}"
-        console.print(f"[{colour}] {number} [/] {escape(piece['id'])} [dim]{where}[/]", soft_wrap=True)
+        console.print(f"[{colour}] {number} [/] {literal(piece['id'])} [dim]{where}[/]", soft_wrap=True)
     parts = []
     for id, document, target in zip(batch.ids[0].tolist(), batch.documents[0].tolist(), learned, strict=True):
         style = COLOURS[document % len(COLOURS)] + ("" if target else " strike")
-        parts.append(f"[{style}]{escape(visible(batches.tokenizer.piece(id)))}[/]")
+        parts.append(f"[{style}]{literal(visible(batches.tokenizer.piece(id)))}[/]")
     console.print("".join(parts))
     console.print(f"[dim]{context} tokens; struck out: {context - sum(learned)} that are only read[/]")

@@ -10,11 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from camelid.cli._open import Json, print_json
+from camelid.console import Terminal
+from camelid.streams import literal
 
 EXTRAS = {"torch": "train"}
 REASONS = {
@@ -35,8 +35,8 @@ def run(*, json: Json = False) -> None:
         if name.endswith("_bytes"):
             name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
         shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
-        table.add_row(f"[dim]{name.replace('_', ' ')}[/]", escape(shown))
-    Console(highlight=False).print(table)
+        table.add_row(f"[dim]{name.replace('_', ' ')}[/]", literal(shown))
+    Terminal().print(table)
 
 
 def _findings() -> dict[str, Any]:

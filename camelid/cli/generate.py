@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Backend, Draft, Json, check_draft, model_and_text, open_llama, print_json, stderr
+from camelid.cli._open import Backend, Draft, Json, Words, check_draft, model_and_text, open_llama, print_json, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
+from camelid.streams import check_text, read_text, write
 
 if TYPE_CHECKING:
     from camelid.chat.constrain import Form
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams)
 def run(
-    prompt: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] PROMPT", show_default=False)] = None,
+    prompt: Annotated[list[str] | None, Words("PROMPT")] = None,
     *,
     json_schema: Annotated[Path | None, typer.Option(help="File with a JSON schema that the output must meet.")] = None,
     regex: Annotated[str | None, typer.Option(help="Regular expression that the output must match.")] = None,
@@ -53,9 +53,8 @@ def run(
         show(llama.generate(text, params, form=form), json)
         return
     for delta in llama.generate(text, params, form=form, stream=True):
-        sys.stdout.write(delta.text)
-        sys.stdout.flush()
-    print()
+        write(delta.text)
+    write("\n")
 
 
 def show(result: Generation, json: bool) -> None:
@@ -67,7 +66,7 @@ def show(result: Generation, json: bool) -> None:
     for index, answer in enumerate(answers):
         if len(answers) > 1:
             stderr.print(f"[dim]— {index + 1} of {len(answers)}[/]")
-        print(answer.text)
+        write(answer.text + "\n")
 
 
 def as_json(result: Generation) -> dict[str, Any]:
@@ -93,13 +92,6 @@ def read_form(json_schema: Path | None, regex: str | None, grammar: Path | None)
         return None
     from camelid.chat.constrain import Form
 
-    return Form(json_schema=_read(json_schema), regex=regex, grammar=_read(grammar))
-
-
-def _read(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: cannot be read: {error}") from None
+    check_text([regex], "--regex")
+    schema, rules = (None if path is None else read_text(path) for path in (json_schema, grammar))
+    return Form(json_schema=schema, regex=regex, grammar=rules)

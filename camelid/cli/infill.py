@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import Backend, Json, Model, open_llama, piped, print_json
+from camelid.cli._open import Backend, Json, Model, open_llama, print_json
 from camelid.cli._run import takes
 from camelid.cli.generate import as_json
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
+from camelid.streams import read_stdin, read_text, write
 
 GAP = "<FILL>"
 
@@ -39,19 +40,13 @@ def run(
     if json:
         print_json(as_json(result))
     elif whole:
-        print(prefix + result.text + suffix, end="")
+        write(prefix + result.text + suffix)
     else:
-        print(result.text)
+        write(result.text + "\n")
 
 
 def _cut(file: str) -> tuple[str, str]:
-    if file == "-":
-        text = piped()
-    else:
-        try:
-            text = Path(file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionError(f"{file}: cannot be read: {error}") from None
+    text = read_stdin() if file == "-" else read_text(Path(file))
     if text.count(GAP) != 1:
         raise OptionError(f"{file}: must hold {GAP} exactly once, has it {text.count(GAP)} times")
     prefix, _, suffix = text.partition(GAP)

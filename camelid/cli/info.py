@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from camelid.cli._open import Json, Model, fetch_default, print_json
+from camelid.console import Terminal
+from camelid.streams import literal
 
 
 def run(
@@ -34,6 +34,7 @@ def _show(found: dict[str, Any]) -> None:
     shape, tokenizer = found["shape"], found["tokenizer"]
     heads = f"{shape['n_heads']} heads sharing {shape['n_kv_heads']} keys/values, {shape['head_dim']} wide"
     scaling = shape["rope_scaling"]
+    rule = f"{scaling['rule']} × {scaling['factor']:g}".removesuffix(" × 1") if scaling else ""
     rows = {
         "family": found["family"] or f"a {found['architecture']} of no known shape",
         "path": found["path"],
@@ -43,7 +44,7 @@ def _show(found: dict[str, Any]) -> None:
         "attention": heads,
         "vocabulary": f"{shape['vocab_size']:,}" + (", tied to the output" if shape["ties_embeddings"] else ""),
         "context": f"{shape['context']:,} tokens; cache {found['cache_bytes_per_token']:,} bytes a token at 16 bits",
-        "rotary base": f"{shape['rope_theta']:g}" + (f", {scaling['rule']} × {scaling['factor']:g}" if scaling else ""),
+        "rotary base": f"{shape['rope_theta']:g}" + (f", {rule}" if scaling else ""),
         "numbers": ", ".join(f"{count} × {kind}" for kind, count in found["quants"].items()),
         "size": f"{found['bytes']:,} bytes, {found['bits_per_weight']} bits a weight",
         "tokenizer": f"{tokenizer['kind']}, {tokenizer['size']:,} ids, fingerprint {tokenizer['fingerprint'][:16]}"
@@ -51,12 +52,18 @@ def _show(found: dict[str, Any]) -> None:
         else "none",
         "stops at": ", ".join(str(id) for id in found["stop_ids"]) or "no id",
         "chat format": found["chat_format"] or "none in the files; name one with --chat-format",
-        "sampling": ", ".join(f"{name} {value:g}" for name, value in found["sampling"].items()) or "no recommendation",
+        "sampling": ", ".join(f"{name} {_short(value)}" for name, value in found["sampling"].items())
+        or "no recommendation",
     }
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/]", escape(str(value)))
+        table.add_row(f"[dim]{name}[/]", literal(str(value)))
     for file in found["files"]:
         digest = f"  sha256 {found['hashes'][file['name']]}" if file["name"] in found["hashes"] else ""
-        table.add_row("[dim]file[/]", f"{escape(file['name'])}  {file['bytes']:,} bytes{digest}")
-    Console(highlight=False).print(table)
+        table.add_row("[dim]file[/]", f"{literal(file['name'])}  {file['bytes']:,} bytes{digest}")
+    Terminal().print(table)
+
+
+def _short(value: Any) -> str:
+    """A number, or how many there are of what is not one."""
+    return f"{value:g}" if isinstance(value, int | float) else f"of {len(value)}"

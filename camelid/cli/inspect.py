@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from camelid.cli._open import Json, print_json
+from camelid.console import Terminal
 from camelid.errors import OptionError
+from camelid.streams import literal
 from camelid.train.inspect import StepDocuments, documents_of, overview
 from camelid.train.runs import open_run
 from camelid.train.units import count, duration, memory
@@ -40,7 +40,7 @@ def run(
 
 
 def _print(found: StepDocuments) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     when = "read" if found.trained else "will be read"
     console.print(f"[bold]step {found.step:,}[/]  [dim]{when}; rows of {found.context:,} tokens[/]")
     for number, documents in found.rows:
@@ -49,16 +49,16 @@ def _print(found: StepDocuments) -> None:
         for one in documents:
             place = f"{one['shard']}, document {one['document']}, tokens {one['start']:,} to {one['stop']:,}"
             about = [one["source"], one["id"], one.get("url") or "", one.get("licence") or "", place]
-            console.print(f"[bold]▸[/] [dim]{escape('  '.join(filter(None, about)))}[/]")
-            console.print(escape(one["text"]))
+            console.print(f"[bold]▸[/] [dim]{literal('  '.join(filter(None, about)))}[/]")
+            console.print(literal(one["text"]))
 
 
 def _show(told: dict[str, Any]) -> None:
     entropy, steps = told["unigram_entropy"], told["steps"]
     beside = f"  [dim]unigram entropy {entropy:.3f}[/]" if entropy is not None else ""
     rows = {
-        "run": f"[bold]{escape(told['run'])}[/], {told['state']}",
-        "folder": escape(told["folder"]),
+        "run": f"[bold]{literal(told['run'])}[/], {told['state']}",
+        "folder": literal(told["folder"]),
         "parameters": _words(told["parameters"], "{:,}"),
         "steps": f"{told['step'] or 0:,.0f}" + (f" of {steps:,}" if steps else ""),
         "tokens": count(told["tokens"] or 0),
@@ -69,7 +69,7 @@ def _show(told: dict[str, Any]) -> None:
     }
     if told["state"] == "training" and told["seconds_left"] is not None:
         rows["time left"] = duration(told["seconds_left"])
-    rows["checkpoints"] = ", ".join(escape(one["name"]) for one in told["checkpoints"]) or "none"
+    rows["checkpoints"] = ", ".join(literal(one["name"]) for one in told["checkpoints"]) or "none"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
         table.add_row(f"[dim]{name}[/]", value)
@@ -77,10 +77,10 @@ def _show(told: dict[str, Any]) -> None:
         licence = f", {one['licence']}" if one["licence"] else ""
         tokens = f"{count(one['tokens'])} tokens"
         words = f"{one['name']}: {one['documents']:,} documents, {tokens}, weight {one['weight']:g}"
-        table.add_row("[dim]source[/]", escape(words + licence))
+        table.add_row("[dim]source[/]", literal(words + licence))
     if "data_error" in told:
-        table.add_row("[dim]data[/]", escape(told["data_error"]))
-    Console(highlight=False).print(table)
+        table.add_row("[dim]data[/]", literal(told["data_error"]))
+    Terminal().print(table)
 
 
 def _words(value: float | None, form: str, none: str = "–") -> str:

@@ -13,6 +13,7 @@ import typer
 
 from camelid.cli._open import Json, print_json
 from camelid.errors import MissingError, OptionError, ResourceError, one_of
+from camelid.streams import write
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
@@ -75,9 +76,9 @@ def run(
     if json:
         print_json({"script": str(job.script), "job": number})
     elif number is None:
-        print(f"{job.script}\nread it, then: sbatch {shlex.quote(str(job.script))}")
+        write(f"{job.script}\nread it, then: sbatch {shlex.quote(str(job.script))}\n")
     else:
-        print(f"{job.script}\njob {number}; see: squeue --me")
+        write(f"{job.script}\njob {number}; see: squeue --me\n")
 
 
 def _row(name: str, time: str | None, account: str | None) -> tuple[Site, int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from camelid.cli._open import Json, print_json
+from camelid.console import Terminal
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
             "[yellow]gated[/]" if row["gated"] else "open",
             "[green]yes[/]" if row["local"] else "",
         )
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(table)
     console.print(
         "\n[dim]-meta names Meta's own format; gated: accept the licence on the model's page and have a token\n"

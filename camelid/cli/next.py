@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from camelid.cli._open import Backend, Json, model_and_text, open_llama, print_json
+from camelid.cli._open import Backend, Json, Words, model_and_text, open_llama, print_json
 from camelid.cli._run import takes
+from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.chat.explain import Explanation
@@ -29,7 +30,7 @@ ABOVE_SAMPLING = (
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams, without=ABOVE_SAMPLING)
 def run(
-    prompt: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] PROMPT", show_default=False)] = None,
+    prompt: Annotated[list[str] | None, Words("PROMPT")] = None,
     *,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Walk through the stages that lead to the table.")] = False,
@@ -52,7 +53,7 @@ def run(
         extra = {"explain": asdict(explained)} if explained else {}
         print_json({**asdict(table), **extra})
         return
-    console = Console(highlight=False)
+    console = Terminal()
     if explained:
         _show_stages(console, explained)
     _show_table(console, text, table)
@@ -61,7 +62,7 @@ def run(
 
 
 def _show_table(console: Console, prompt: str, table: NextTable) -> None:
-    console.print(f"\n[italic]{escape(prompt)}[/] …\n")
+    console.print(f"\n[italic]{literal(prompt)}[/] …\n")
     shown = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("rank", "id", "token", "probability", "", "cumulative", "logprob"):
         shown.add_column(
@@ -73,7 +74,7 @@ def _show_table(console: Console, prompt: str, table: NextTable) -> None:
         shown.add_row(
             str(row.rank),
             str(row.id),
-            f"[bold]{escape(visible(row.text))}[/]",
+            f"[bold]{literal(visible(row.text))}[/]",
             f"{row.probability:.1%}",
             f"[cyan]{bar}[/]",
             f"{row.cumulative:.1%}",
@@ -89,7 +90,7 @@ def _show_stages(console: Console, explained: Explanation) -> None:
     for position, token in enumerate(explained.tokens):
         first = ", ".join(f"{value:+.3f}" for value in token.embedding)
         console.print(
-            f"  {position:>4}  {token.id:>6}  [bold]{escape(visible(token.text)):<16}[/] [dim]({first}, …)[/]"
+            f"  {position:>4}  {token.id:>6}  [bold]{literal(f'{visible(token.text):<16}')}[/] [dim]({first}, …)[/]"
         )
     console.print(f"\n  each a row of the embedding matrix, {explained.dim} wide; its position enters in attention\n")
     console.print(f"[bold]2  {len(explained.layers)} layers; what each would say if it were the last (logit lens)[/]\n")
@@ -97,8 +98,8 @@ def _show_stages(console: Console, explained: Explanation) -> None:
     for name in ("layer", "likeliest", "probability", "looks most at"):
         lens.add_column(name, justify="right" if name in ("layer", "probability") else "left")
     for layer in explained.layers:
-        looks = "  ".join(f"{escape(visible(text))} {share:.0%}" for text, share in layer.attention)
-        likeliest = f"[bold]{escape(visible(layer.text))}[/]"
+        looks = "  ".join(f"{literal(visible(text))} {share:.0%}" for text, share in layer.attention)
+        likeliest = f"[bold]{literal(visible(layer.text))}[/]"
         lens.add_row(str(layer.layer), likeliest, f"{layer.probability:.1%}", f"[dim]{looks}[/]")
     console.print(lens)
     console.print("\n[bold]3  The last vector becomes a distribution over the vocabulary[/]")
@@ -107,7 +108,7 @@ def _show_stages(console: Console, explained: Explanation) -> None:
 def _show_steps(console: Console, explained: Explanation) -> None:
     console.print("[bold]Sampling, step by step[/]\n")
     for step in explained.steps:
-        console.print(f"  {step.name:<20} leaves {step.left:>7,} tokens   [dim]{escape(step.note)}[/]")
+        console.print(f"  {step.name:<20} leaves {step.left:>7,} tokens   [dim]{literal(step.note)}[/]")
     console.print()
 
 

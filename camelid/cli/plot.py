@@ -9,6 +9,7 @@ import typer
 
 from camelid.cli._open import Json, print_json
 from camelid.errors import OptionError, one_of
+from camelid.streams import write
 from camelid.train.plot import CURVES, USUAL, plot
 from camelid.train.record import read_metrics
 from camelid.train.runs import open_run
@@ -41,5 +42,5 @@ def run(
     for name, one in read:
         entropy = one.about("unigram_entropy")
         beside = f", unigram entropy {entropy:.3f}" if entropy is not None else ""
-        print(f"{name}: {len(one):,} steps, loss {one.last('loss'):.4f}{beside}")
-    print(path)
+        write(f"{name}: {len(one):,} steps, loss {one.last('loss'):.4f}{beside}\n")
+    write(f"{path}\n")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from camelid.cli._open import Json, print_json, stderr
+from camelid.console import Terminal
 from camelid.errors import OptionError
+from camelid.streams import literal, printable
 
 if TYPE_CHECKING:
     from camelid.data.estimate import Estimate
@@ -70,7 +70,7 @@ def _time(seconds: float) -> str:
 @contextlib.contextmanager
 def stage_bars() -> Iterator[Report]:
     """A callback that draws a bar for each step, on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     times = (TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn())
     bars = Progress(*columns, *times, console=stderr)
     tasks = {}
@@ -78,20 +78,21 @@ def stage_bars() -> Iterator[Report]:
     def show(name: str, done: int, total: int | None) -> None:
         bars.start()  # not before there is something to see
         if name not in tasks:
-            tasks[name] = bars.add_task(name, total=total)
+            tasks[name] = bars.add_task(printable(name), total=total)
         bars.update(tasks[name], completed=done, total=total)
 
     try:
         yield show
     finally:
-        bars.stop()
+        if tasks:
+            bars.stop()
 
 
 def _print(done: Prepared, trial: bool) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(_table(done.reports))
     for warning in _warnings(done):
-        stderr.print(f"[yellow]{escape(warning)}[/]")
+        stderr.print(f"[yellow]{literal(warning)}[/]")
     if trial:
         console.print("A trial: nothing was kept.")
         return
@@ -113,7 +114,7 @@ def _table(reports: Sequence[StageReport]) -> Table:
         said += [f"{times:,} {what}" for what, times in report.changed.items()]
         speed = f"{report.bytes_in / report.seconds / 1e6:,.1f}" if report.seconds else ""
         numbers = (f"{report.documents_in:,}", f"{report.documents_out:,}", speed)
-        table.add_row(report.name, *numbers, escape(", ".join(said)))
+        table.add_row(report.name, *numbers, literal(", ".join(said)))
     return table
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from camelid.cli._open import Json, fetch, print_json, stderr
+from camelid.streams import literal, write
 
 
 def run(
@@ -22,5 +23,5 @@ def run(
     if json:
         print_json({"name": name, "path": str(path)})
     else:
-        stderr.print(f"{name} is here: ", end="")
-        print(path)
+        stderr.print(f"{literal(name)} is here: ", end="")
+        write(f"{path}\n")

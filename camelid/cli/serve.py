@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from camelid.cli._open import Backend, ChatFormat, fetch_default, saying, stderr
 from camelid.cli._run import takes
 from camelid.engine.engine import EngineOptions
 from camelid.errors import OptionError
 from camelid.serve.options import ServeOptions
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.chat.llama import Llama
@@ -24,7 +24,7 @@ GB = 10**9
 
 
 @takes("engine", EngineOptions)
-@takes("options", ServeOptions, without=("api_keys", "cors_origins"))
+@takes("options", ServeOptions, without=("api_keys", "cors_origins", "allowed_hosts"))
 def run(
     models: Annotated[
         list[str] | None,
@@ -35,7 +35,11 @@ def run(
         list[str] | None, typer.Option(help="A key that clients must bring; several may be given. Or $CAMELID_API_KEY.")
     ] = None,
     cors_origin: Annotated[
-        list[str] | None, typer.Option(help="A web page's origin that may call; several too.")
+        list[str] | None,
+        typer.Option(help="A web page's origin that may call: https://example.org, app://*, null, *; several too."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A name that a proxy calls the server by; several too, or *.")
     ] = None,
     backend: Backend = "auto",
     chat_format: ChatFormat = None,
@@ -43,7 +47,8 @@ def run(
     engine: EngineOptions,
 ) -> None:
     """The small default model is served when none is named. Ctrl-C lets running requests finish."""
-    options = options.with_(api_keys=_keys(api_key), cors_origins=tuple(cors_origin or ()))
+    origins, hosts = tuple(cors_origin or ()), tuple(allowed_host or ())
+    options = options.with_(api_keys=_keys(api_key), cors_origins=origins, allowed_hosts=hosts)
     named = _names(models or [])
     from camelid.serve.server import listen, serve
 
@@ -103,16 +108,22 @@ def _load(
 def _show(models: Models, options: ServeOptions, url: str) -> None:
     """What is served, where, with which memory, and what protects it."""
     lines = [f"\n[bold]{url}[/]  [dim]pages; OpenAI's API at {url}/v1, described at {url}/docs[/]"]
-    lines += [f"  [bold cyan]{escape(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
+    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
     if options.api_keys:
         lines.append("  Programs need a key (Authorization: Bearer …); browsers are asked for it once.")
     elif options.is_loopback:
         lines.append("  Only this machine can reach it; no key is asked for.")
     else:
         lines.append("  [bold yellow]Open: whoever reaches this address may use it.[/]")
-    lines += [f"  Pages of {escape(origin)} may call it." for origin in options.cors_origins]
+    lines += [f"  {_pages(origin)} may call it." for origin in options.cors_origins]
     lines.append("  [dim]Ctrl-C ends it; running requests finish first.[/]\n")
     stderr.print("\n".join(lines), soft_wrap=True)
+
+
+def _pages(origin: str) -> str:
+    if origin == "*":
+        return "[bold yellow]Every page that a browser here opens[/]"
+    return f"Pages of {literal(origin)}" if origin != "null" else "Pages without an origin, as files,"
 
 
 def _plan(llama: Llama) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from camelid.cli._open import Json, fetch_default, model_and_text, print_json
+from camelid.cli._open import Json, Words, fetch_default, model_and_text, print_json
 from camelid.cli.next import visible
+from camelid.console import Terminal
+from camelid.streams import literal
 
 COLOURS = ("black on cyan", "black on yellow", "black on green", "black on magenta")
 
 
 def run(
-    text: Annotated[list[str] | None, typer.Argument(metavar="[MODEL] TEXT", show_default=False)] = None,
+    text: Annotated[list[str] | None, Words("TEXT")] = None,
     *,
     special: Annotated[bool, typer.Option("--special", help="Read control tokens in the text as such.")] = False,
     bos: Annotated[bool, typer.Option("--bos", help="Put the start token first.")] = False,
@@ -23,17 +23,17 @@ def run(
 ) -> None:
     """Control tokens written in the text stay text unless --special says otherwise."""
     from camelid.weights.home import resolve
-    from camelid.weights.open import open_weights
+    from camelid.weights.open import open_tokenizer
 
     model, words = model_and_text(text, "text")
-    tokenizer = open_weights(resolve(model) if model else fetch_default()).tokenizer
+    tokenizer = open_tokenizer(resolve(model) if model else fetch_default())
     ids = tokenizer.encode(words, bos=bos, special=special)
     pieces = [tokenizer.piece(id) for id in ids]
     if json:
         print_json({"ids": ids, "pieces": pieces})
         return
-    console = Console(highlight=False)
-    coloured = (f"[{COLOURS[i % len(COLOURS)]}]{escape(visible(piece))}[/]" for i, piece in enumerate(pieces))
+    console = Terminal()
+    coloured = (f"[{COLOURS[i % len(COLOURS)]}]{literal(visible(piece))}[/]" for i, piece in enumerate(pieces))
     console.print("".join(coloured))
     console.print(" ".join(str(id) for id in ids))
     console.print(f"[dim]{len(ids)} tokens, {len(words)} characters, {len(words.encode())} bytes[/]")

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from camelid.cli._open import Json, print_json, stderr
+from camelid.cli._open import Json, print_json
+from camelid.console import Terminal
 from camelid.errors import MissingError, OptionError
+from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
@@ -102,7 +102,7 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
 
     if DataFolder(run / DATA).is_finished():
         for note in already(recipe, run / DATA, quick=True).notes:
-            stderr.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
+            Terminal(stderr=True).print(f"[yellow]{literal(note)}[/]", soft_wrap=True)
     elif n_ranks > 1:
         raise MissingError(
             f"{run / DATA}: no data is there; make it first, with: camelid prepare {shlex.quote(str(recipe.path))}"
@@ -160,13 +160,13 @@ def _told(step: Step) -> dict[str, Any]:
 
 
 def _say(told: dict[str, Any]) -> None:
-    folder = escape(told["folder"])
-    console = Console(highlight=False)
+    folder = literal(told["folder"])
+    console = Terminal()
     if "loss" not in told:
         console.print(f"Nothing is left to do: {folder} has all {told['steps']:,} steps.", soft_wrap=True)
     elif told["ended"] == "done":
         console.print(f"Done: loss {told['loss']:.3f} after {told['step']:,} steps.", soft_wrap=True)
-        quoted = escape(shlex.quote(told["folder"]))
+        quoted = literal(shlex.quote(told["folder"]))
         console.print(f'Try it: camelid generate {quoted} "Once upon a time"', soft_wrap=True)
     else:
         console.print(f"Stopped at step {told['step']:,} of {told['steps']:,}, saved.", soft_wrap=True)

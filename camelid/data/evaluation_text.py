@@ -194,7 +194,7 @@ def _read(path: Path, fields: tuple[str, ...]) -> Iterator[list[str]]:
     with opened(str(path)) as file:
         data = file.read()
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise FormatError(f"decontaminate: {path}: not UTF-8 at byte {error.start}; convert it") from None
     if ".json" not in path.name:
@@ -211,7 +211,7 @@ def _records(path: Path, text: str) -> Iterator[Any]:
         if text.lstrip().startswith("["):
             yield from json.loads(text)
         else:
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
+            yield from (json.loads(line) for line in text.split("\n") if line.strip())
     except ValueError as error:
         raise FormatError(f"decontaminate: {path}: not JSON ({error}); mend it") from None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.data.shards import FOLDER, Shard, Tokens, shard_from_json
 from camelid.errors import FormatError, MissingError, UnsupportedError, VerifyError
+from camelid.parsing import parse_json
 from camelid.whole import whole_file
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; make the data with: camelid prepare RECIPE") from None
     except (OSError, ValueError) as error:
@@ -154,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest:
             shards=tuple(shard_from_json(shard, path) for shard in record["shards"]),
         )
         changed = manifest.fingerprint() != record["fingerprint"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(f"{path}: not as expected ({error!r}); prepare the data again") from None
     if changed:
         raise VerifyError(f"{path}: was changed after it was written; prepare the data again")

@@ -86,5 +86,5 @@ def read_documents(path: Path) -> Iterator[Document]:
         with gzip.open(path) as file:
             for line in file:
                 yield Document.from_json(json.loads(line))
-    except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again with --overwrite") from None

@@ -309,7 +309,10 @@ class Tokens:
         if number not in self._mapped:
             shard = self.shards[number]
             ids = _map(self._folder / f"{shard.name}.npy", self._type, shard.tokens)
-            starts = _map(self._folder / f"{shard.name}.docs.npy", _STARTS, shard.documents + 1)
+            path = self._folder / f"{shard.name}.docs.npy"
+            starts = _map(path, _STARTS, shard.documents + 1)
+            if starts[0] or starts[-1] != shard.tokens or (starts[1:] < starts[:-1]).any():
+                raise FormatError(f"{path}: no beginnings of documents in order; prepare the data again")
             self._mapped[number] = ids, starts
             if len(self._mapped) > _OPEN:
                 self._mapped.popitem(last=False)
@@ -351,7 +354,7 @@ def _map(path: Path, kind: np.dtype[Any], length: int) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; prepare the data again") from None
-    except (OSError, ValueError) as error:
+    except Exception as error:  # NumPy raises many kinds on a damaged header
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again") from None
     if array.dtype != kind or array.shape != (length,):
         found = f"{array.dtype} {array.shape}"

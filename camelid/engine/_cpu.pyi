@@ -51,6 +51,9 @@ class Model:
     def fill(self, layer: int, matrices: list[NDArray[np.uint8]]) -> int:
         """Pack a layer's matrices, in the order of their slots; returns how many weights were rounded."""
 
+    def set_bias(self, layer: int, slot: int, bias: NDArray[np.float32]) -> None:
+        """What is added to a matrix's outputs; after `fill`."""
+
     def set_norm(self, layer: int, slot: int, weight: NDArray[np.float32]) -> None: ...
     def allocate(self, pages: int) -> None: ...
     def copy_page(self, source: int, target: int) -> None: ...

@@ -33,12 +33,14 @@ class Span:
         start: position of the first, which is also how many positions the pages hold already.
         pages: the sequence's pages in order, with room for the new positions.
         logits: which of the new ids' rows are wanted.
+        read: ids of the prompt that the sequence began with; see `model.rope.rope_table`.
     """
 
     ids: tuple[int, ...]
     start: int
     pages: tuple[int, ...]
     logits: Rows
+    read: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,16 @@ class Backend(Protocol):
     """Computes forward passes; owns the weights and the pool of pages.
 
     A row's result must not depend on the other spans of its batch.
+
+    Attributes:
+        absent: ids of the output matrix that are no token (see `absent_ids`); their logits are always -inf.
     """
 
     name: str
     config: ModelConfig
     page_size: int
     bytes_per_number: int  # of keys and values
+    absent: NDArray[np.int64]
 
     def free_bytes(self) -> int:
         """Memory that is left where keys and values are going to lie."""
@@ -76,6 +82,26 @@ class Backend(Protocol):
 
 
 BACKENDS = ("numpy", "torch", "cpu")
+ALL_ARE_TOKENS: NDArray[np.int64] = np.empty(0, np.int64)  # no id is absent
+
+
+def absent_ids(weights: Weights) -> NDArray[np.int64]:
+    """Rows of a model's output matrix that are no token: those beyond the tokenizer, and its unused pieces.
+
+    Ids that the files name as stop ids count as tokens: they end a text and need no piece. Without a tokenizer nothing
+    is known to be absent.
+    """
+    if not weights.has_tokenizer:
+        return ALL_ARE_TOKENS
+    absent = weights.tokenizer.absent_ids(weights.config.vocab_size)
+    return absent[~np.isin(absent, weights.stop_ids)]
+
+
+def without_absent(logits: NDArray[np.float32], absent: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits, (rows, V), in which ids that are no token are -inf; written in place."""
+    if len(absent):
+        logits[:, absent] = -np.inf
+    return logits
 
 
 def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
@@ -86,7 +112,12 @@ def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
         MissingError: the backend is not installed.
         ResourceError: the model does not fit into memory.
     """
-    name = automatic() if name == "auto" else name
+    backend = _load(weights, automatic() if name == "auto" else name, options)
+    backend.absent = absent_ids(weights)
+    return backend
+
+
+def _load(weights: Weights, name: str, options: EngineOptions) -> Backend:
     if name not in BACKENDS:
         raise OptionError(f"backend: {name!r} is none; {one_of(name, (*BACKENDS, 'auto'))}")
     if name == "cpu":

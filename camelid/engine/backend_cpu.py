@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import _cpu
-from camelid.engine.backend import Batch, Span
+from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
 from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
-from camelid.model.rope import rope_table
+from camelid.model.rope import rope_table, scaled_length
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
@@ -25,6 +24,7 @@ Array = NDArray[np.float32]
 PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F32", "BF16", "F16")
 MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # in C++'s order
 NORMS = ("input_layernorm", "post_attention_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm")
+TABLES = 16  # of angles, kept for as many lengths of prompts, where a model's angles depend on them
 OUTPUT = -1  # the layer number of what comes after all layers
 
 
@@ -32,7 +32,8 @@ class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
     Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share
-    a scale), in the last layer and where `activation_bits` asks for them: whole numbers all. BF16 and F32 meet float32.
+    a scale), for the first 64 positions of a text, in the last layer and where `activation_bits` asks for them: whole
+    numbers all. BF16 and F32 meet float32.
     F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor multiplies those;
     `dtype="float32"` leaves it as it is. Keys and values are float16; where the processor multiplies BF16, and neither
     weights nor `activation_bits` ask for more, attention's queries, keys, powers and values are BF16.
@@ -50,6 +51,7 @@ class CpuBackend:
     """
 
     name = "cpu"
+    absent = ALL_ARE_TOKENS
     page_size = 16
     bytes_per_number = 2
 
@@ -77,10 +79,10 @@ class CpuBackend:
             threads=options.threads or threads()[0],
             fine=options.activation_bits == 15,
         )
-        self._load(weights)
         self._embedding = weights.tensors["embed_tokens"]
-        self._embedding_rows = self._embedding.blocks()
-        self._cos, self._sin = rope_table(config, np.arange(512))
+        self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
+        self._kept_tables: dict[int, tuple[Array, Array]] = {}  # by what counts of a prompt's length
+        self._load(weights)
 
     @classmethod
     def load(cls, weights: Weights, options: EngineOptions) -> CpuBackend:
@@ -116,16 +118,30 @@ class CpuBackend:
 
     def forward(self, batch: Batch) -> Array:
         """Logits of the wanted rows, (rows, V)."""
-        return self._run(batch, self.config.vocab_size)
+        return without_absent(self._run(batch, self.config.vocab_size), self.absent)
 
     def hidden(self, batch: Batch) -> Array:
         """The same pass, but hidden states after the final norm, (rows, D)."""
         return self._run(batch, self.config.dim, hidden=True)
 
     def _run(self, batch: Batch, width: int, hidden: bool = False) -> Array:
-        spans = batch.spans
+        """One pass; where texts of different lengths turn differently, one for those that turn alike."""
+        lengths = [scaled_length(self.config, span.read) for span in batch.spans]
+        if len(set(lengths)) == 1:
+            return self._pass(batch.spans, lengths[0], width, hidden)
+        rows: dict[int, Array] = {}
+        for length in sorted(set(lengths)):
+            numbers = [number for number, one in enumerate(lengths) if one == length]
+            spans = tuple(batch.spans[number] for number in numbers)
+            found = self._pass(spans, length, width, hidden)
+            ends = np.cumsum([len(_wanted_rows((span,))) for span in spans])
+            rows |= dict(zip(numbers, np.split(found, ends[:-1]), strict=True))
+        return np.concatenate([rows[number] for number in range(len(lengths))])
+
+    def _pass(self, spans: tuple[Span, ...], length: int, width: int, hidden: bool) -> Array:
+        """The wanted rows of spans whose prompts have the same `scaled_length`."""
         ends = [span.start + len(span.ids) for span in spans]
-        self._grow_tables(max(ends))
+        cos, sin = self._tables(length, max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
         wanted = _wanted_rows(spans)
@@ -137,8 +153,8 @@ class CpuBackend:
             _ints([len(own) for own in pages]),
             _ints([page for own in pages for page in own]),
             _ints(wanted),
-            self._cos,
-            self._sin,
+            cos,
+            sin,
             rows,
             hidden,
         )
@@ -148,9 +164,16 @@ class CpuBackend:
         rows = np.ascontiguousarray(self._embedding_rows[ids])
         return dequantise_rows(QUANTS[self._embedding.quant], rows)
 
-    def _grow_tables(self, n_positions: int) -> None:
-        if n_positions > len(self._cos):
-            self._cos, self._sin = rope_table(self.config, np.arange(max(n_positions, 2 * len(self._cos))))
+    def _tables(self, length: int, n_positions: int) -> tuple[Array, Array]:
+        """Cosine and sine of at least so many positions, (positions, head_dim / 2); those used last are kept."""
+        tables = self._kept_tables.pop(length, None)
+        if tables is None or len(tables[0]) < n_positions:
+            size = max(n_positions, 512 if tables is None else 2 * len(tables[0]))
+            tables = rope_table(self.config, np.arange(size), length)
+        self._kept_tables[length] = tables
+        while len(self._kept_tables) > TABLES:
+            self._kept_tables.pop(next(iter(self._kept_tables)))
+        return tables
 
     def _load(self, weights: Weights) -> None:
         """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""
@@ -168,18 +191,24 @@ class CpuBackend:
             log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(others))
         rounded = 0
         for layer, matrices in layers.items():
-            blocks = [_packable(tensor) for tensor in matrices]
-            rounded += self._model.fill(layer, blocks)
-            for part in blocks:
-                _leave(part)
+            rounded += self._model.fill(layer, [self._packable(tensor) for tensor in matrices])
         if rounded:
             log.warning(
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
             )
         for layer in range(self.config.n_layers):
+            for slot, name in enumerate(MATRICES):
+                if f"layers.{layer}.{name}.bias" in tensors:
+                    self._model.set_bias(layer, slot, tensors[f"layers.{layer}.{name}.bias"].array())
             for slot, name in enumerate(NORMS):
                 self._set_norm(weights, layer, slot, f"layers.{layer}.{name}")
         self._set_norm(weights, OUTPUT, 0, "norm")
+
+    def _packable(self, tensor: Tensor) -> NDArray[np.uint8]:
+        blocks = self._embedding_rows if tensor is self._embedding else tensor.blocks()
+        if tensor.quant not in PACKED:
+            blocks = quantise_rows(QUANTS["Q8_0"], dequantise_rows(QUANTS[tensor.quant], blocks))
+        return np.ascontiguousarray(blocks)
 
     def _set_norm(self, weights: Weights, layer: int, slot: int, name: str) -> None:
         if name in weights.tensors:
@@ -209,31 +238,12 @@ def packed_quant(tensor: Tensor) -> str:
 
 
 def bytes_per_weight(weights: Weights) -> float:
-    """Bytes that the packed model takes for a weight."""
-    tensors = weights.tensors.values()
-    packed = sum(t.n_rows * QUANTS[packed_quant(t)].row_bytes(t.shape[-1]) for t in tensors)
-    return packed / weights.config.n_parameters
-
-
-def _packable(tensor: Tensor) -> NDArray[np.uint8]:
-    blocks = tensor.blocks()
-    if tensor.quant not in PACKED:
-        blocks = quantise_rows(QUANTS["Q8_0"], dequantise_rows(QUANTS[tensor.quant], blocks))
-    return np.ascontiguousarray(blocks)
-
-
-def _leave(blocks: NDArray[np.uint8]) -> None:
-    """Let the system forget mapped pages that were read, so that the model does not lie in memory twice."""
-    base: object = blocks
-    while isinstance(base, np.ndarray | memoryview):
-        base = base.base if isinstance(base, np.ndarray) else base.obj
-    if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):
-        whole = np.frombuffer(base, np.uint8)
-        first = blocks.ctypes.data - whole.ctypes.data
-        start = -(-first // mmap.PAGESIZE) * mmap.PAGESIZE
-        stop = (first + blocks.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-        if stop > start:
-            base.madvise(mmap.MADV_DONTNEED, start, stop - start)
+    """Bytes that the packed model takes for a weight; the rows of the embedding lie beside it as they are."""
+    matrices = [tensor for name, tensor in weights.tensors.items() if name != "embed_tokens"]
+    if weights.config.ties_embeddings:
+        matrices.append(weights.tensors["embed_tokens"])
+    packed = sum(t.n_rows * QUANTS[packed_quant(t)].row_bytes(t.shape[-1]) for t in matrices)
+    return (packed + weights.tensors["embed_tokens"].nbytes) / weights.config.n_parameters
 
 
 def _wanted_rows(spans: tuple[Span, ...]) -> list[int]:

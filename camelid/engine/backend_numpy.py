@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine.backend import Batch, Span
+from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
 from camelid.engine.memory import available_bytes, check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError
@@ -35,6 +35,7 @@ class NumpyBackend:
     """
 
     name = "numpy"
+    absent = ALL_ARE_TOKENS
     bytes_per_number = 4
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], page_size: int = 16) -> None:
@@ -70,7 +71,7 @@ class NumpyBackend:
         """Logits of the wanted rows, (rows, V)."""
         # Each span's rows go through the output matrix alone: neighbours must not change how they are rounded.
         rows = [reference.logits(self.config, self.tensors, self._hidden(span)) for span in batch.spans]
-        return np.concatenate(rows)
+        return without_absent(np.concatenate(rows), self.absent)
 
     def hidden(self, batch: Batch) -> Array:
         """Hidden states of the wanted rows after the final norm, (rows, D)."""
@@ -86,7 +87,7 @@ class NumpyBackend:
     def _hidden(self, span: Span) -> Array:
         """The wanted rows of the reference forward pass on one span; its new keys and values go to the pool."""
         end = span.start + len(span.ids)
-        cos, sin = rope_table(self.config, np.arange(span.start, end))
+        cos, sin = rope_table(self.config, np.arange(span.start, end), span.read)
         cache = _Layers(self._pool, self.page_size, span, end)
         return reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)[_wanted(span)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camelid.engine.backend import Batch, Span, has_cuda
+from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, has_cuda, without_absent
 from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
 from camelid.errors import ResourceError
 from camelid.model.llama_torch import LlamaTorch
+from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.weights import Weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,6 +33,7 @@ class TorchBackend:
     """
 
     name = "torch"
+    absent = ALL_ARE_TOKENS
 
     def __init__(self, model: LlamaTorch, page_size: int = 16) -> None:
         self.model, self.config, self.page_size = model.eval(), model.config, page_size
@@ -68,7 +70,7 @@ class TorchBackend:
 
     def forward(self, batch: Batch) -> NDArray[np.float32]:
         """Logits of the wanted rows, (rows, V)."""
-        return self._run(batch, self.model.logits)
+        return without_absent(self._run(batch, self.model.logits), self.absent)
 
     def hidden(self, batch: Batch) -> NDArray[np.float32]:
         """Hidden states of the wanted rows after the final norm, (rows, D)."""
@@ -92,13 +94,23 @@ class TorchBackend:
 
         rows = torch.cat([_wanted(span, int(end)) for span, end in zip(batch.spans, ends, strict=True)])
         try:
-            hidden = self.model(ids, positions.to(self.device), lambda layer: partial(mix, layer))
+            hidden = self.model(
+                ids, positions.to(self.device), lambda layer: partial(mix, layer), self._tables(batch.spans)
+            )
             finished: NDArray[np.float32] = finish(hidden[rows.to(self.device)]).cpu().numpy()
         except torch.OutOfMemoryError:
             raise ResourceError(
                 f"the GPU has no memory for a pass of {len(ids)} tokens; lower --max-batch-tokens or --cache-tokens"
             ) from None
         return finished
+
+    def _tables(self, spans: Sequence[Span]) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine of every new id, (N, E/2), where they depend on the texts' lengths."""
+        if not depends_on_length(self.config):
+            return None
+        rows = [rope_table(self.config, np.arange(s.start, s.start + len(s.ids)), s.read) for s in spans]
+        cos, sin = (torch.from_numpy(np.concatenate(part)).to(self.device) for part in zip(*rows, strict=True))
+        return cos, sin
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page onto another."""

@@ -88,7 +88,9 @@ class _Search:
         chunk = self.engine.options.max_batch_tokens
         for at in range(0, len(ids), chunk):
             part = tuple(ids[at : at + chunk])
-            self._logits = self.engine.backend.forward(Batch((Span(part, at, tuple(first.pages), "last"),)))
+            self._logits = self.engine.backend.forward(
+                Batch((Span(part, at, tuple(first.pages), "last", self.n_prompt),))
+            )
 
     def grow(self) -> None:
         """Choose the best continuations of all beams, set ended ones aside, and run the others one id further."""
@@ -105,7 +107,7 @@ class _Search:
             elif len(chosen) < self.width:
                 chosen.append((parent, id, logprob))
         self._branch(chosen)
-        spans = [Span((b.ids[-1],), len(b.ids) - 1, tuple(b.pages), "last") for b in self.live]
+        spans = [Span((b.ids[-1],), len(b.ids) - 1, tuple(b.pages), "last", self.n_prompt) for b in self.live]
         self._logits = self.engine.backend.forward(Batch(tuple(spans)))
 
     def is_done(self, early_stopping: bool, limit: int) -> bool:

@@ -71,10 +71,13 @@ class Pages:
                 else:
                     self._set_free(page)
 
-    def match(self, ids: Sequence[int]) -> tuple[list[int], int]:
-        """Pages with the beginning of `ids`, held for the caller, and the number of the last one's content."""
+    def match(self, ids: Sequence[int], root: int = ROOT) -> tuple[list[int], int]:
+        """Pages with the beginning of `ids`, held for the caller, and the number of the last one's content.
+
+        Texts whose keys cannot be those of others although their ids are the same have a `root` of their own, below 0.
+        """
         pages: list[int] = []
-        content = ROOT
+        content = root
         for start in range(0, len(ids) - self.page_size + 1, self.page_size):
             page = self._published.get((content, tuple(ids[start : start + self.page_size])))
             if page is None:

@@ -18,7 +18,7 @@ from camelid.engine.cache import Pages
 from camelid.engine.memory import cache_tokens
 from camelid.engine.options import EngineOptions
 from camelid.engine.request import Constraint
-from camelid.engine.scheduler import Chosen, Sequence, commit, find_beginning, give_back
+from camelid.engine.scheduler import Chosen, Sequence, commit, find_beginning, give_back, root_of
 from camelid.engine.speculate import Guess, most_ahead
 from camelid.errors import CamelidError, NumericsError, OptionError
 from camelid.model.config import ModelConfig
@@ -100,8 +100,9 @@ class DraftModel:
 
     def _twin(self, sequence: Sequence) -> Sequence:
         """The same ids on pages of this model; guesses that came true count as read."""
+        root = root_of(self.backend.config, len(sequence.request.ids))
         twin = self._twins.pop(sequence, None) or Sequence(
-            sequence.number, sequence.request, sequence.sample, sequence.seed, sequence.limit, None, sequence.ids
+            sequence.number, sequence.request, sequence.sample, sequence.seed, sequence.limit, None, sequence.ids, root
         )
         self._twins[sequence] = twin
         for guess in twin.guesses:
@@ -148,7 +149,9 @@ class DraftModel:
                 ids = tuple(wish.sequence.ids[start : min(wish.end, start + room)])
                 wanted: Rows = "last" if wish.n and start + len(ids) == wish.end else "none"
                 if ids:
-                    batch.append((wish, Span(ids, start, tuple(wish.twin.pages), wanted)))
+                    batch.append(
+                        (wish, Span(ids, start, tuple(wish.twin.pages), wanted, len(wish.sequence.request.ids)))
+                    )
                 room -= len(ids)
             logits = iter(self.backend.forward(Batch(tuple(span for _, span in batch))))
             for wish, span in batch:
@@ -164,7 +167,8 @@ class DraftModel:
             spans = []
             for wish in going:
                 guesses = wish.sequence.guesses
-                spans.append(Span((guesses[-1].id,), wish.end + len(guesses) - 1, tuple(wish.twin.pages), "last"))
+                start, read = wish.end + len(guesses) - 1, len(wish.sequence.request.ids)
+                spans.append(Span((guesses[-1].id,), start, tuple(wish.twin.pages), "last", read))
             logits = self.backend.forward(Batch(tuple(spans)))
             for wish in going:
                 wish.twin.guesses.append(Guess(wish.sequence.guesses[-1].id))
@@ -181,7 +185,7 @@ class DraftModel:
                 guess = Guess(int(q.argmax()))
             else:
                 guess = Guess(sampling.draw(q, sequence.seed, sequence.sample, len(output), sampling.GUESS), q)
-            if wish.form is not None:
+            if wish.form is not None and sequence.n_ahead:
                 wish.form.push(guess.id)
         except CamelidError as error:  # nothing can be guessed here; what is wrong with the text itself is told later
             if isinstance(error, NumericsError) and wish.form is None:
@@ -189,7 +193,7 @@ class DraftModel:
             sequence.n_ahead = min(sequence.n_ahead, len(sequence.guesses))
             return False
         sequence.guesses.append(guess)
-        if guess.id in request.all_stop_ids or (wish.form is not None and wish.form.finished):
+        if guess.id in request.all_stop_ids or (wish.form is not None and sequence.n_ahead and wish.form.finished):
             sequence.n_ahead = min(sequence.n_ahead, len(sequence.guesses) - 1)
             return False
         return len(sequence.guesses) < wish.n

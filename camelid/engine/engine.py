@@ -5,32 +5,37 @@ Not for several threads: one thread owns an engine.
 
 from __future__ import annotations
 
-import math
 import secrets
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import sampling, speculate
-from camelid.engine.backend import Backend, Batch, Rows, Span
+from camelid.engine.backend import Backend, Batch
 from camelid.engine.cache import Pages
+from camelid.engine.choose import choose_token, finish_reason
 from camelid.engine.draft import DraftModel
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
-from camelid.engine.request import Alternative, PromptToken, Request, Token
-from camelid.engine.scheduler import Chosen, Scheduler
+from camelid.engine.pace import Pace
+from camelid.engine.readers import AllRows, MeanHidden, PromptLogprobs, Reader, Scores
+from camelid.engine.request import PromptToken, Request, Token
+from camelid.engine.scheduler import Chosen, Scheduler, n_read, root_of
 from camelid.engine.scheduler import Sequence as Running
 from camelid.engine.speculate import Guess
-from camelid.errors import CamelidError, ContextError, NumericsError, OptionError, ResourceError
+from camelid.errors import CamelidError, ContextError, OptionError
 
 __all__ = ["Engine", "EngineOptions"]
 
 Logits = NDArray[np.float32]
 MOST_LOGITS = 2**25  # held at a time when every position's are wanted: 128 MiB
+READ_LOGITS = 2**22  # for readers in one pass: few, since making something of them takes its time
+SOON_SECONDS = 0.002  # to wait for a form where others could go on
+LATER_SECONDS = 0.02  # where nobody could
 
 
 class Engine:
@@ -60,9 +65,13 @@ class Engine:
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
         self._draft = DraftModel(draft, self.options, config, self.context) if draft is not None else None
         self.n_drafted = self.n_accepted = 0
-        self._scheduler = Scheduler(self.pages, self.options.max_batch_tokens, self.options.max_running)
+        most_rows = max(16, READ_LOGITS // config.vocab_size)
+        self._scheduler = Scheduler(self.pages, self.options.max_batch_tokens, self.options.max_running, most_rows)
+        self._pace = Pace(self.options.max_batch_tokens)
         self.failed: dict[int, CamelidError] = {}  # requests that could not go on, and why; taken out by who made them
+        self.read: list[int] = []  # requests with a reader that is done; taken out by who made them
         self._open: dict[int, list[Running]] = {}  # request → its samples that still run
+        self._held: dict[Running, Token] = {}  # chosen, and what their forms say to them is not known yet
         self._streams: dict[int, deque[Token | CamelidError]] = {}  # streamed request → what its stream has not given
         self._written: list[Token] = []  # of requests that are not streamed, until the next `step` returns them
         self._n_requests = 0
@@ -92,7 +101,13 @@ class Engine:
         vocab_size, n_ids, params = self.backend.config.vocab_size, len(request.ids), request.params
         if not n_ids:
             raise OptionError("prompt: has no tokens; give at least one")
-        if n_ids >= self.context:
+        if request.reader is not None and n_ids > self.context:
+            raise ContextError(
+                f"prompt: has {n_ids} tokens, the context is {self.context}; shorten it or raise --context",
+                n_ids,
+                self.context,
+            )
+        if request.reader is None and n_ids >= self.context:
             raise ContextError(
                 f"prompt: has {n_ids} tokens, the context is {self.context} with room for one of the answer; "
                 "shorten it or raise --context",
@@ -102,7 +117,7 @@ class Engine:
         for id in request.ids:
             if not 0 <= id < vocab_size:
                 raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids")
-        sampling.check(params, vocab_size)
+        sampling.check(params, vocab_size, self.backend.absent)
         if request.constraint is not None and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
             raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")
@@ -120,9 +135,18 @@ class Engine:
         limit = min(self.context, len(request.ids) + (params.max_tokens or self.context))
         first: Running | None = None
         self._open[number] = []
+        if request.reader is not None:
+            ids, root = list(request.ids[: request.reader.last]), root_of(self.backend.config, len(request.ids))
+            self._open[number].append(Running(number, request, 0, seed, limit, None, ids, root))
+            if request.reader.first < request.reader.last:
+                self._scheduler.add(self._open[number][0])
+            else:
+                self._end_reading(self._open[number][0])
+            return number
         for sample in range(params.n):
             form = request.constraint.fork() if request.constraint is not None else None
-            one = Running(number, request, sample, seed, limit, form, list(request.ids), waits_for=first)
+            root = root_of(self.backend.config, len(request.ids))
+            one = Running(number, request, sample, seed, limit, form, list(request.ids), root, waits_for=first)
             first = first or one
             self._open[number].append(one)
             self._scheduler.add(one)
@@ -161,19 +185,57 @@ class Engine:
 
     def _advance(self) -> None:
         """Schedule → forward → sample → commit."""
+        self._hand_out_held(0.0)
+        is_writing, started = self._scheduler.is_writing, time.perf_counter()
+        self._scheduler.max_beside = self._pace.room()
         sequences, batch = self._scheduler.next_batch(self._propose)
         if not sequences:
+            self._hand_out_held(LATER_SECONDS)
             return
-        rows = iter(self.backend.forward(batch))
-        for sequence, span in zip(sequences, batch.spans, strict=True):
-            own = list(islice(rows, {"none": 0, "last": 1, "all": len(span.ids)}[span.logits]))
+        rows = self._forward(sequences, batch)
+        for sequence, span, own in zip(sequences, batch.spans, rows, strict=True):
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
             self._scheduler.commit(sequence, len(span.ids) - sequence.n_ahead)
-            if sequence.guesses:
+            if sequence.request.reader is not None:
+                self._take(sequence, sequence.request.reader, own)
+            elif sequence.guesses:
                 self._verify(sequence, own)
-            elif own:
+            elif len(own):
                 self._deliver(sequence, own[0])
+        if is_writing:
+            sizes = {one: len(span.ids) for one, span in zip(sequences, batch.spans, strict=True)}
+            if sum(sizes.values()) - n_read(sizes) <= len(sizes):  # no prompt is read in it
+                self._pace.note(time.perf_counter() - started, n_read(sizes))
+
+    def _forward(self, sequences: Sequence[Running], batch: Batch) -> list[Logits]:
+        """The wanted rows of each sequence: logits, or hidden states where its reader takes those."""
+        rows: dict[int, Logits] = {}
+        hidden = [one.request.reader is not None and one.request.reader.hidden for one in sequences]
+        for kind in sorted(set(hidden)):
+            places = [place for place, wants in enumerate(hidden) if wants is kind]
+            part, end = Batch(tuple(batch.spans[place] for place in places)), 0
+            found = self.backend.hidden(part) if kind else self.backend.forward(part)
+            for place in places:
+                span = batch.spans[place]
+                start, end = end, end + {"none": 0, "last": 1, "all": len(span.ids)}[span.logits]
+                rows[place] = found[start:end]
+        return [rows[place] for place in range(len(sequences))]
+
+    def _take(self, sequence: Running, reader: Reader, rows: Logits) -> None:
+        """Give a reader its rows."""
+        try:
+            if len(rows):
+                reader.take(rows)
+        except CamelidError as error:
+            self._fail(sequence, error)
+            return
+        if reader.first + reader.taken >= reader.last:
+            self._end_reading(sequence)
+
+    def _end_reading(self, sequence: Running) -> None:
+        self._close(sequence)
+        self.read.append(sequence.number)
 
     def _propose(self, chosen: Chosen, room: int) -> None:
         """Set guesses; only so many that the logits of a pass do not grow beyond measure."""
@@ -183,7 +245,7 @@ class Engine:
         else:
             speculate.look_up(chosen, room)
 
-    def _verify(self, sequence: Running, rows: list[Logits]) -> None:
+    def _verify(self, sequence: Running, rows: Logits) -> None:
         """Choose ids as long as they are the guessed ones, whose keys and values lie in the pages already.
 
         What was guessed wrong is overwritten by the next pass.
@@ -195,7 +257,9 @@ class Engine:
             guess = guesses[place] if place < len(guesses) else None
             n_before = len(sequence.ids)
             self._deliver(sequence, row, guess)
-            if place == n_ahead or len(sequence.ids) == n_before or guess is None or sequence.ids[-1] != guess.id:
+            if sequence.held or place == n_ahead or len(sequence.ids) == n_before:
+                break
+            if guess is None or sequence.ids[-1] != guess.id:
                 break
             self.n_accepted += 1
             if sequence.done:
@@ -205,130 +269,102 @@ class Engine:
             self._scheduler.trim(sequence)
 
     def _deliver(self, sequence: Running, logits: Logits, guess: Guess | None = None) -> None:
-        """Choose the next id and hand it to whoever waits for it; a failure ends its own request only."""
-        stream = self._streams.get(sequence.number)
+        """Choose the next id, and hand it out as soon as it is known what its form says to it."""
         try:
-            token = self._sample(sequence, logits, guess)
+            token = choose_token(sequence, logits, guess)
         except CamelidError as error:
-            self.cancel(sequence.number)
-            if stream is not None:
-                stream.append(error)
-            else:
-                self.failed[sequence.number] = error
+            self._fail(sequence, error)
             return
-        (self._written if stream is None else stream).append(token)
+        if sequence.constraint is None or sequence.constraint.ready(SOON_SECONDS):
+            self._hand_out(sequence, token)
+        else:
+            sequence.held, self._held[sequence] = True, token
+
+    def _hand_out_held(self, seconds: float) -> None:
+        """Hand out tokens whose forms have answered; wait for so long in all, where they have not."""
+        for sequence, token in list(self._held.items()):
+            if sequence.constraint is None or sequence.constraint.ready(seconds / len(self._held)):
+                del self._held[sequence]
+                sequence.held = False
+                self._hand_out(sequence, token)
+
+    def _hand_out(self, sequence: Running, token: Token) -> None:
+        """Give a token to whoever waits for it."""
+        try:
+            reason = finish_reason(sequence)
+        except CamelidError as error:
+            self._fail(sequence, error)
+            return
+        if reason:
+            token = replace(token, finish_reason=reason)
+            self._close(sequence)
+        self._streams.get(sequence.number, self._written).append(token)
+
+    def _fail(self, sequence: Running, error: CamelidError) -> None:
+        """End a request, and no other, with an error."""
+        self.cancel(sequence.number)
+        stream = self._streams.get(sequence.number)
+        if stream is not None:
+            stream.append(error)
+        else:
+            self.failed[sequence.number] = error
 
     def cancel(self, number: int) -> None:
         """End a request, if it still runs, and give back its pages."""
         for sequence in self._open.pop(number, []):
             self._drop(sequence)
 
+    def run(self, reader: Reader) -> None:
+        """Give a reader all that it wants; other requests are served beside.
+
+        Raises:
+            OptionError, ContextError: as `check`.
+            NumericsError: what was computed is not finite.
+        """
+        number = self.add(Request(ids=tuple(reader.ids), reader=reader))
+        try:
+            while number in self._open:
+                self._advance()
+            if number in self.failed:
+                raise self.failed.pop(number)
+        finally:
+            self.cancel(number)
+            if number in self.read:
+                self.read.remove(number)
+
     def logits(self, ids: Sequence[int]) -> Logits:
         """Scores of every next id after each of `ids`, float32 (len(ids), V)."""
-        return np.concatenate([rows for _, rows in self._read(ids, "all")])
+        self.run(reader := AllRows(ids))
+        return reader.rows()
 
     def last_logits(self, ids: Sequence[int]) -> Logits:
         """Scores of every next id after all of `ids`, float32 (V,)."""
-        rows = [rows for _, rows in self._read(ids, "last")]
-        return np.asarray(rows[-1][-1])
+        self.run(reader := AllRows(ids, first=len(ids) - 1))
+        return reader.rows()[0]
 
-    def score(self, ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """For each id but the first: its log-probability after those before, and whether it is the likeliest one.
-
-        The logits of a chunk are all that is held at a time.
-        """
-        logprobs, greedy = [], []
-        for start, rows in self._read(ids, "all"):
-            for row, id in zip(rows, ids[start + 1 : start + 1 + len(rows)], strict=False):
-                logprobs.append(sampling.raw_logprob(row, id))
-                greedy.append(int(row.argmax()) == id)
-        return np.array(logprobs), np.array(greedy)
+    def score(self, ids: Sequence[int], start: int = 1) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """For each id from `start` on: its log-probability after those before, and whether it is the likeliest one."""
+        self.run(reader := Scores(ids, start))
+        return np.array(reader.logprobs), np.array(reader.greedy)
 
     def prompt_logprobs(self, ids: Sequence[int], n: int = 0) -> list[PromptToken | None]:
-        """How likely each id is after those before it, and the `n` likeliest in its place; None for the first id.
-
-        The logits of a chunk are all that is held at a time.
-        """
-        tokens: list[PromptToken | None] = [None]
-        for start, rows in self._read(ids, "all"):
-            for row, id in zip(rows, ids[start + 1 : start + 1 + len(rows)], strict=False):
-                log_sum = sampling.raw_log_sum(row)
-                logprob = float(row[id]) - log_sum
-                tokens.append(PromptToken(id, logprob, _rank(row, id), _likeliest(row, log_sum, None, n)))
-        return tokens
+        """How likely each id is after those before it, and the `n` likeliest in its place; None for the first id."""
+        self.run(reader := PromptLogprobs(ids, n))
+        return reader.tokens
 
     def hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Hidden state of each id after the final norm, (len(ids), D)."""
-        return np.concatenate([rows for _, rows in self._read(ids, "all", hidden=True)])
+        self.run(reader := AllRows(ids, hidden=True))
+        return reader.rows()
 
     def mean_hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """The mean of `hidden` over the positions, (D,); a chunk's states are all that is held at a time."""
-        sums = [rows.sum(axis=0, dtype=np.float64) for _, rows in self._read(ids, "all", hidden=True)]
-        return (np.sum(sums, axis=0) / len(ids)).astype(np.float32)
-
-    def _read(
-        self, ids: Sequence[int], wanted: Literal["all", "last"], hidden: bool = False
-    ) -> Iterator[tuple[int, Logits]]:
-        """Forward `ids` in chunks, outside the schedule: the chunk's start and its logits, or its hidden states."""
-        backend, config = self.backend, self.backend.config
-        width, compute = (config.dim, backend.hidden) if hidden else (config.vocab_size, backend.forward)
-        if not 0 < len(ids) <= self.context:
-            raise OptionError(f"ids: there are {len(ids)}, the context is {self.context}; give at least one, or fewer")
-        taken: list[int] = []
-        try:
-            while len(taken) * self.pages.page_size < len(ids):
-                page = self.pages.take(taken[-1] if taken else None)
-                if page is None:
-                    raise ResourceError("cache: no room beside the running requests; raise --cache-tokens or wait")
-                taken.append(page)
-            chunk = self.options.max_batch_tokens
-            if wanted == "all":
-                chunk = min(chunk, max(1, MOST_LOGITS // width))
-            for start in range(0, len(ids), chunk):
-                part = tuple(ids[start : start + chunk])
-                last = start + len(part) == len(ids)
-                which: Rows = wanted if wanted == "all" or last else "none"
-                rows = compute(Batch((Span(part, start, tuple(taken), which),)))
-                if hidden and not np.isfinite(rows).all():
-                    raise NumericsError("hidden states are not finite; the weights are damaged: try float32")
-                if not hidden:
-                    for row in rows:
-                        sampling.checked(row)
-                yield start, rows
-        finally:
-            self.pages.release(taken)
-
-    def _sample(self, sequence: Running, logits: Logits, guess: Guess | None) -> Token:
-        """Choose the next id of a sequence and note what follows from it."""
-        request, params, output = sequence.request, sequence.request.params, sequence.output
-        allowed = sampling.allowed(logits, request, len(output), sequence.constraint)
-        probabilities = sampling.distribution(allowed, params, request.ids, output)
-        if sampling.is_greedy(params):
-            id = int(probabilities.argmax())
-        else:
-            id = speculate.choose(probabilities, guess, sequence.seed, sequence.sample, len(output))
-        if sequence.constraint is not None:
-            sequence.constraint.push(id)
-        sequence.ids.append(id)
-        log_sum = sampling.raw_log_sum(logits)
-        token = Token(
-            request=sequence.number,
-            sample=sequence.sample,
-            index=len(output),
-            id=id,
-            logprob=float(logits[id]) - log_sum,
-            rank=_rank(logits, id),
-            sampled_logprob=math.log(probabilities[id]),
-            top=_likeliest(logits, log_sum, probabilities, params.logprobs),
-            finish_reason=_finish_reason(sequence, request, id),
-            n_cached=sequence.n_cached or 0,
-        )
-        if token.finish_reason:
-            self._close(sequence)
-        return token
+        self.run(reader := MeanHidden(ids))
+        return reader.mean()
 
     def _drop(self, sequence: Running) -> None:
         self._scheduler.drop(sequence)
+        self._held.pop(sequence, None)
         if self._draft is not None:
             self._draft.drop(sequence)
 
@@ -337,32 +373,3 @@ class Engine:
         self._open[sequence.number].remove(sequence)
         if not self._open[sequence.number]:
             del self._open[sequence.number]
-
-
-def _finish_reason(sequence: Running, request: Request, id: int) -> Literal["stop", "length"] | None:
-    if id in request.all_stop_ids:
-        return "stop"
-    if sequence.constraint is not None and sequence.constraint.finished:
-        return "stop"
-    return "length" if len(sequence.ids) >= sequence.limit else None
-
-
-def _rank(logits: Logits, id: int) -> int:
-    """1 for the likeliest id; ids as likely as each other share a rank."""
-    return int(np.count_nonzero(logits > logits[id])) + 1
-
-
-def _likeliest(
-    logits: Logits, log_sum: float, probabilities: NDArray[np.float64] | None, n: int | None
-) -> tuple[Alternative, ...]:
-    """The n likeliest ids, the lower id first where they are equal; without `probabilities` nothing is drawn."""
-    if not n:
-        return ()
-    n = min(n, len(logits))
-    ids = np.flatnonzero(logits >= np.partition(logits, -n)[-n])
-    ranked = ids[np.argsort(-logits[ids], kind="stable")][:n].tolist()
-    drawn = [0.0 if probabilities is None else probabilities[id] for id in ranked]
-    return tuple(
-        Alternative(id, float(logits[id]) - log_sum, math.log(p) if p else None)
-        for id, p in zip(ranked, drawn, strict=True)
-    )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AllowInfNan, Field
 
 from camelid.options import Options
+
+if TYPE_CHECKING:
+    from camelid.engine.readers import Reader
 
 Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
 
@@ -39,7 +42,7 @@ class SamplingParams(Options):
     seed: int | None = Field(None, ge=0, lt=2**63, description="Same seed, same text; drawn at random if left out.")
     n: int = Field(1, ge=1, le=1024, description="Samples from one reading of the prompt.")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens to write; else up to the context.")
-    min_tokens: int = Field(0, ge=0, description="Do not stop before so many tokens.")
+    min_tokens: int = Field(0, ge=0, description="Do not stop before so many tokens, at no stop string either.")
     ignore_stop: bool = Field(False, description="Ban the ids by which the model ends its text.")
     stop: tuple[str, ...] = Field((), description="End before this text; may be given several times.")
     stop_ids: tuple[int, ...] = Field((), description="End at this id too; may be given several times.")
@@ -49,7 +52,17 @@ class SamplingParams(Options):
 
 
 class Constraint(Protocol):
-    """Says which ids may come next; made above the engine, where text is known."""
+    """Says which ids may come next; made above the engine, where text is known.
+
+    What follows from a `push` may take its time; everything but `ready` and `slow` waits for it.
+    """
+
+    @property
+    def slow(self) -> bool:
+        """Whether that time is long, so that guessing ahead gains nothing."""
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether what follows from the last `push` is known, at the latest after so long."""
 
     @property
     def finished(self) -> bool:
@@ -67,12 +80,16 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A prompt as ids, how to sample, which ids end the answer, and the form it must have."""
+    """A prompt as ids, how to sample, which ids end the answer, and the form it must have.
+
+    With a `reader` nothing is written: it takes what it wants of the prompt, and the request is done.
+    """
 
     ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: tuple[int, ...] = ()
     constraint: Constraint | None = None
+    reader: Reader | None = None
 
     @property
     def all_stop_ids(self) -> set[int]:

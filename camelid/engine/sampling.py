@@ -19,6 +19,7 @@ from camelid.errors import NumericsError, OptionError
 Logits = NDArray[np.float64]
 PLAIN, GUESS, ACCEPT, REDRAW = range(4)  # what a random number is for; those of one index are independent
 GREEDY = 1e-5  # temperatures below are greedy: dividing by them would leave the numbers
+LARGEST_BIAS = 1e100  # squared, over the smallest temperature and times the largest penalty it is still a number
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,8 @@ STEPS: dict[str, Step] = {
 _BEFORE_GREEDY = ("bias", "repetition", "presence", "frequency")
 
 
-def check(params: SamplingParams, vocab_size: int) -> None:
-    """Refuse choices that would be ignored or cannot be.
+def check(params: SamplingParams, vocab_size: int, absent: NDArray[np.int64] | None = None) -> None:
+    """Refuse choices that would be ignored or cannot be. `absent` are ids in the vocabulary that are no token.
 
     Raises:
         OptionError: the order has no step for a choice, choices contradict each other, or an id is not in the
@@ -213,12 +214,15 @@ def check(params: SamplingParams, vocab_size: int) -> None:
         if name not in order.steps and getattr(params, step.field) != step.off:
             raise OptionError(f"{step.field}: order {params.order!r} has no such step; leave it out or choose another")
     for id, value in params.logit_bias.items():
-        if math.isnan(value) or value == math.inf:
-            raise OptionError(f"logit_bias: for id {id} must be a number or -inf, got {value}")
+        if not (value == -math.inf or abs(value) <= LARGEST_BIAS):
+            wanted = f"-inf or a number from {-LARGEST_BIAS:g} to {LARGEST_BIAS:g}"
+            raise OptionError(f"logit_bias: for id {id} must be {wanted}, got {value}")
     for name, ids in (("logit_bias", params.logit_bias), ("stop_ids", params.stop_ids)):
         for id in ids:
             if not 0 <= id < vocab_size:
                 raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids")
+            if absent is not None and id in absent:
+                raise OptionError(f"{name}: id {id} is no token of this model, and never written; leave it out")
     if params.max_tokens is not None and params.min_tokens > params.max_tokens:
         raise OptionError(f"min_tokens: {params.min_tokens} is more than max_tokens, {params.max_tokens}; lower it")
 

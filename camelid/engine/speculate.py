@@ -88,6 +88,8 @@ def most_ahead(sequence: Running, size: int, room: int) -> int:
     """How many guesses a pass may read: none while a prompt is read, and one id is written without a guess."""
     if size != 1 or sequence.computed + size != len(sequence.ids):
         return 0
+    if sequence.constraint is not None and sequence.constraint.slow:
+        return 0
     return max(0, min(sequence.request.params.draft_tokens, sequence.limit - len(sequence.ids) - 1, room))
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from camelid.model.config import ModelConfig, layer_shapes
+from camelid.model.config import ModelConfig, biased, layer_shapes
 from camelid.model.rope import rope_table
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -26,7 +26,7 @@ Attend = Callable[[int], Mix]
 
 
 class LlamaTorch(nn.Module):
-    """A Llama as a module whose parameters are named as `tensor_shapes(config)` says, with `.weight` behind.
+    """A Llama as a module whose parameters are named as `tensor_shapes(config)` says, matrices with `.weight` behind.
 
     Args:
         config: the shape.
@@ -49,13 +49,21 @@ class LlamaTorch(nn.Module):
         self.norm = Norm(config, config.dim)
         if not config.ties_embeddings:
             self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
-        cos, sin = rope_table(config, np.arange(context or config.context))
+        length = context or config.context
+        cos, sin = rope_table(config, np.arange(length), read=length)
         self.register_buffer("cos", torch.from_numpy(cos), persistent=False)  # (context, E/2), float32 always
         self.register_buffer("sin", torch.from_numpy(sin), persistent=False)
 
-    def forward(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Hidden states after the final norm, (…, N, D), of ids (…, N) at positions (…, N)."""
-        cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (…, N, 1, E/2)
+    def forward(
+        self, ids: Tensor, positions: Tensor, attend: Attend, tables: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states after the final norm, (…, N, D), of ids (…, N) at positions (…, N).
+
+        `tables` are cosine and sine of each id, (…, N, E/2), where a text's length decides about them; else the
+        module's own, which are those of one text of `context` ids.
+        """
+        cos, sin = tables if tables is not None else (self.cos[positions], self.sin[positions])
+        cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (…, N, 1, E/2)
         x = self.embed_tokens(ids)  # (…, N, D)
         for index, layer in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():
@@ -82,8 +90,9 @@ class LlamaTorch(nn.Module):
             value = tensors[name.removesuffix(".weight")]
             array = value if isinstance(value, np.ndarray) else value.array()
             moved = torch.tensor(array).to(device=device, dtype=dtype)
-            owner = self.get_submodule(name.rpartition(".")[0])
-            owner.register_parameter("weight", nn.Parameter(moved, requires_grad=parameter.requires_grad))
+            where, _, own = name.rpartition(".")  # "weight" or "bias"
+            owner = self.get_submodule(where)
+            owner.register_parameter(own, nn.Parameter(moved, requires_grad=parameter.requires_grad))
         self.cos, self.sin = self.cos.to(device), self.sin.to(device)
         return self
 
@@ -96,8 +105,8 @@ class Layer(nn.Module):
         self.config = config
         for name, shape in layer_shapes(config).items():
             if len(shape) == 2:
-                self.add_module(name, nn.Linear(shape[1], shape[0], bias=False))
-            else:
+                self.add_module(name, nn.Linear(shape[1], shape[0], bias=name in biased(config)))
+            elif not name.endswith(".bias"):
                 self.add_module(name, Norm(config, shape[0]))
         if config.norm == "layer":  # these norms have no weights, so no names in the files either
             self.input_layernorm, self.post_attention_layernorm = Norm(config, 0), Norm(config, 0)

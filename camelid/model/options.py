@@ -37,6 +37,9 @@ class ModelOptions(Options):
     rope_theta: float | None = Field(None, ge=1, le=1e12, description="Base of the rotary frequencies.")
     ties_embeddings: bool | None = Field(None, description="Use the embedding as the output matrix.")
 
+    attention_bias: bool | None = Field(None, description="Add a vector to q, k, v and the output of attention.")
+    mlp_bias: bool | None = Field(None, description="Add a vector to gate, up and down.")
+
     def config(self, vocab_size: int, context: int) -> ModelConfig:
         """The shape, for a tokenizer of `vocab_size` ids and rows of `context` tokens.
 

@@ -3,7 +3,8 @@
 T new ids, L positions in all (earlier ones from the cache, then the new ones), D width, H query heads,
 K key/value heads, G = H / K query heads that share one, E width of a head, F feed-forward width, V vocabulary.
 
-Touvron et al. 2023 (arXiv:2302.13971, arXiv:2307.09288): pre-norm RMSNorm, rotary embedding, SwiGLU, no biases.
+Touvron et al. 2023 (arXiv:2302.13971, arXiv:2307.09288): pre-norm RMSNorm, rotary embedding, SwiGLU, no biases
+(but transformers' Llama can have them, and some descendants do).
 `llama_torch.py` and the C++ engine say the same in the same order with the same names; a test holds them together.
 """
 
@@ -55,14 +56,14 @@ def forward(
         show("query", layer, q)
         mixed, attention_weights = attend(q, keys, values)  # (T, H·E), (H, T, L)
         show("attention_weights", layer, attention_weights)
-        added = mixed @ weights("o_proj").T  # (T, D)
+        added = weights.project(mixed, "o_proj")  # (T, D)
         added = weights.norm(added, "post_attention_layernorm") if config.norms_after else added
         show("attention", layer, added)
         x = x + added
 
         h = x if config.norms_after else weights.norm(x, "post_attention_layernorm")
-        gate, up = h @ weights("gate_proj").T, h @ weights("up_proj").T  # (T, F)
-        added = (silu(gate) * up) @ weights("down_proj").T  # (T, D)
+        gate, up = weights.project(h, "gate_proj"), weights.project(h, "up_proj")  # (T, F)
+        added = weights.project(silu(gate) * up, "down_proj")  # (T, D)
         added = weights.norm(added, "post_feedforward_layernorm") if config.norms_after else added
         show("feed_forward", layer, added)
         x = x + added
@@ -137,8 +138,11 @@ class _Layer:
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], layer: int) -> None:
         self.config, self._tensors, self._prefix = config, tensors, f"layers.{layer}."
 
-    def __call__(self, name: str) -> Array:
-        return self._tensors[self._prefix + name]
+    def project(self, x: Array, name: str) -> Array:
+        """x (T, in) through a matrix and its bias, if it has one: (T, out)."""
+        result: Array = x @ self._tensors[self._prefix + name].T
+        bias = self._tensors.get(f"{self._prefix}{name}.bias")
+        return result if bias is None else result + bias
 
     def norm(self, x: Array, name: str) -> Array:
         return _norm(self.config, x, self._tensors.get(self._prefix + name))
@@ -154,7 +158,7 @@ def _norm(config: ModelConfig, x: Array, weight: Array | None) -> Array:
 
 
 def _project(config: ModelConfig, weights: _Layer, h: Array) -> tuple[Array, Array, Array]:
-    q, k, v = (h @ weights(name).T for name in ("q_proj", "k_proj", "v_proj"))
+    q, k, v = (weights.project(h, name) for name in ("q_proj", "k_proj", "v_proj"))
     if config.qk_norm:
         q, k = weights.norm(q, "q_norm"), weights.norm(k, "k_norm")
     if config.clip_qkv is not None:

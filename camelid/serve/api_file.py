@@ -15,6 +15,7 @@ _NAME = "ErrorBody"
 _ANY = {
     "401": "A key is needed, and none or a wrong one came.",
     "403": "Called by a host name that is not this machine's, or from a page that may not call.",
+    "431": "The head of the request is too large.",
     "500": "A fault of the server.",
     "504": "It took longer than a request may.",
 }
@@ -25,7 +26,8 @@ _TAKING = {
 _BODY = {
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "429": "Too many requests wait; come again after Retry-After seconds.",
+    "415": "The body is packed, or said to be something else than JSON.",
+    "429": "Too many requests wait; try again after Retry-After seconds.",
     "503": "The server shuts down, or has no memory for this.",
 }
 

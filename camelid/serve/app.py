@@ -46,7 +46,7 @@ def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:
         title="camelid", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, redirect_slashes=False
     )
     app.state.models, app.state.options, app.state.keys = models, options, Keys(options.api_keys)
-    app.state.flows, app.state.answers = Flows(), Answers()
+    app.state.flows, app.state.answers = Flows(), Answers(options.request_seconds)
     app.state.runs = Shelf(options.runs or FOLDER)
     app.state.store = Store(options.data or home() / "serve.db")
     errors.install(app)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Engine, create_engine, event, select, update
+from sqlalchemy import URL, Engine, create_engine, event, select, tuple_, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -103,10 +103,22 @@ class Store:
             self._engine.dispose()
             self._engine = None
 
-    async def conversations(self) -> list[Conversation]:
-        """All, the latest first."""
-        order = select(Conversation).order_by(Conversation.updated.desc(), Conversation.created.desc())
-        return await self._do(lambda session: list(session.scalars(order)))
+    async def conversations(self, before: str | None = None, limit: int = 100) -> list[Conversation]:
+        """Up to `limit`, the latest first: the first ones, or those that follow `before`.
+
+        Raises:
+            ApiError: 404, there is none with the id `before`.
+        """
+        place = (Conversation.updated, Conversation.created, Conversation.id)
+
+        def work(session: Session) -> list[Conversation]:
+            rows = select(Conversation).order_by(*(column.desc() for column in place)).limit(limit)
+            if before is not None:
+                last = _get(session, before)
+                rows = rows.where(tuple_(*place) < (last.updated, last.created, last.id))
+            return list(session.scalars(rows))
+
+        return await self._do(work)
 
     async def create(self, model: str, **values: Any) -> Conversation:
         """Begin one; `values` are columns of `Conversation`."""

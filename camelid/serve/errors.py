@@ -16,7 +16,9 @@ from camelid.errors import CamelidError, ContextError, OptionError, ResourceErro
 
 Headers = Mapping[str, str]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_PARAMETER = re.compile(r"([a-z][a-z0-9_.]*): ")
+_LIBRARY_WORD = re.compile(r"^(Dictionary|List|String|Tuple|Value) should ")
+RETRY_SECONDS = 2  # until there may be room again
+_PARAMETER = re.compile(r'([a-z](?:[\w.$-]|\[\d+\]|\["(?:[^"\\]|\\.)*"\])*): ', re.ASCII)
 
 
 class ApiError(CamelidError):
@@ -69,7 +71,8 @@ def as_api_error(error: CamelidError) -> ApiError:
     named = _PARAMETER.match(message) if isinstance(error, OptionError) else None
     code = "context_length_exceeded" if isinstance(error, ContextError) else None
     status = 503 if isinstance(error, ResourceError) else 400
-    return ApiError(status, message, code, named[1] if named else None)
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
+    return ApiError(status, message, code, named[1] if named else None, headers)
 
 
 def error_body(error: CamelidError) -> dict[str, Any]:
@@ -98,12 +101,29 @@ def invalid(errors: Sequence[Any], body: Any = None) -> ApiError:
     if first["type"] == "json_invalid":
         problem = first.get("ctx", {}).get("error", "")
         return ApiError(400, f"body: not valid JSON at character {first['loc'][-1]}: {problem}", "invalid_json")
-    where = ".".join(place) or "body"
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("unknown_field", "extra_forbidden"):
+        where = ".".join([*place, first["ctx"]["name"]] if "ctx" in first else place)
         return ApiError(400, f"{where}: is not supported here; leave it out", "unsupported_parameter", where)
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    where = ".".join(place) or "body"
+    message = _problem(first)
     message = message if message.startswith(f"{where}: ") else f"{where}: {message}"
     return ApiError(400, message, None, where)
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """What is wrong, in the words of JSON rather than those of a library."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "union_tag_not_found":
+        return f"must be an object with {context['discriminator']}"
+    if kind == "union_tag_invalid":
+        return f"{context['discriminator']} is {context['tag']!r:.60}; choose {context['expected_tags']}"
+    if kind in ("model_attributes_type", "model_type", "dict_type"):
+        return "must be a JSON object"
+    message: str = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = _LIBRARY_WORD.sub("must ", message).replace(" after validation", "")
+    if kind == "literal_error":
+        return message.replace("False", "false").replace("True", "true").replace("None", "null")
+    return message
 
 
 def _place(error: Mapping[str, Any], body: Any) -> list[str | int]:

@@ -14,21 +14,28 @@ import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from camelid.errors import CamelidError
+from camelid.serve.body import IGNORED, ignored_header
 from camelid.serve.errors import ApiError, error_body, error_response, internal_error
+from camelid.serve.json_body import check_json
 from camelid.serve.keys import Keys
-from camelid.serve.options import ServeOptions, is_loopback
+from camelid.serve.options import ServeOptions
+from camelid.serve.origins import check_origin, cors_headers, preflight_headers
+from camelid.serve.root import ROOT, at_root, link
 
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 60  # for a request's body to arrive
 MOST_DISCARDED = 2**26  # bytes of a body that is too large, read before it is refused
-OPEN_PATHS = ("/health", "/login")  # and what lies under STATIC: no key is asked for
+MOST_DIGITS = 20  # of a Content-Length
+LONG_BODY = 2**16  # bytes; looking at more is a thread's work
+LOGIN = "/login"
+OPEN_PATHS = ("/health", LOGIN)  # and what lies under STATIC: no key is asked for
 STATIC = "/static/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -40,11 +47,6 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_CORS_HEADERS = {
-    "access-control-allow-methods": "GET, POST",
-    "access-control-allow-headers": "authorization, content-type, x-request-id",
-    "access-control-max-age": "600",
-}
 
 
 class Guards:
@@ -68,11 +70,19 @@ class Guards:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        reply = _Reply(send, self._extra_headers(headers, request_id))
+        scope, root = at_root(scope, headers, self.options.root_path)
+        ROOT.set(root)
+        ignored: list[str] | None = [] if self.options.lenient else None
+        IGNORED.set(ignored)
+        extra = [(b"x-request-id", request_id.encode()), *_HEADERS, *cors_headers(headers, self.options)]
+        reply = _Reply(send, extra, ignored)
         try:
             early = self._refuse_or_answer(scope, headers)
             if early is None:
                 body = await self._body(headers, receive)
+                if body and scope["path"] != LOGIN and scope["method"] in ("POST", "PUT", "PATCH"):
+                    await _check_json(body, headers)
+                    scope = {**scope, "headers": _as_json(scope["headers"])}
                 await self._run(scope, body, receive, reply)
             else:
                 await early(scope, receive, reply.send)
@@ -82,43 +92,21 @@ class Guards:
             log.error("%s %s: %s failed", scope["method"], scope["path"], request_id, exc_info=error)
             await reply.fail(internal_error(), scope, receive)
 
-    def _extra_headers(self, headers: dict[bytes, bytes], request_id: str) -> list[tuple[bytes, bytes]]:
-        extra = [(b"x-request-id", request_id.encode()), *_HEADERS]
-        if self.options.cors_origins:
-            extra.append((b"vary", b"Origin"))
-        origin = headers.get(b"origin", b"")
-        if origin.decode("latin-1").lower() in self.options.cors_origins:
-            extra += [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", b"x-request-id")]
-        return extra
-
     def _refuse_or_answer(self, scope: Scope, headers: dict[bytes, bytes]) -> Response | None:
         """An answer that needs no handler.
 
         Raises:
             ApiError: the request may not come in.
         """
-        host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
-        if self.options.is_loopback and not _is_this_machine(host):
-            # A name that someone else's DNS points here would make their page same-origin with this server.
-            raise ApiError(403, f"Host: {host!r} is not this machine; call it by 127.0.0.1 or localhost", "wrong_host")
-        if origin and scope["method"] not in ("GET", "HEAD") and not self._is_welcome(origin, host):
-            raise ApiError(403, f"Origin: {origin} may not call; allow it with --cors-origin", "wrong_origin")
+        check_origin(scope["method"], headers, self.options)
         if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
-            return Response(status_code=204, headers=_CORS_HEADERS)
+            return Response(status_code=204, headers=preflight_headers(headers))
         path = scope["path"]
         if path in OPEN_PATHS or path.startswith(STATIC) or self.keys.allow(headers):
             return None
-        if scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b""):
-            return RedirectResponse(f"/login?next={quote(path)}", 303)
-        raise ApiError(
-            401,
-            "Authorization: a key of this server is needed: Authorization: Bearer KEY",
-            "invalid_api_key",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-
-    def _is_welcome(self, origin: str, host: str) -> bool:
-        return origin in self.options.cors_origins or urlsplit(origin).netloc == host
+        if scope["method"] in ("GET", "HEAD") and b"text/html" in headers.get(b"accept", b""):
+            return RedirectResponse(link(f"/login?next={quote(path)}"), 303)
+        raise self.keys.refuse(headers)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if the client has gone.
@@ -130,6 +118,8 @@ class Guards:
             ApiError: it is too large, or takes too long.
         """
         limit, declared = self.options.max_body_bytes, headers.get(b"content-length", b"")
+        if len(declared) > MOST_DIGITS:
+            raise ApiError(400, f"Content-Length: has {len(declared)} digits", "bad_request")
         n_declared = int(declared) if declared.isdigit() else 0
         n_bytes, parts, more = 0, [], n_declared <= limit or b"expect" not in headers
         try:
@@ -172,6 +162,8 @@ class Guards:
         seconds = self.options.request_seconds
         try:
             async with asyncio.timeout(seconds):
+                if scope["method"] == "HEAD":  # what GET gives, without its body
+                    reply.is_head, scope = True, {**scope, "method": "GET"}
                 await self.app(scope, replay, reply.send)
         except TimeoutError:
             raise ApiError(504, f"took longer than the {seconds:g} seconds that a request has", "timeout") from None
@@ -186,10 +178,10 @@ class Guards:
 class _Reply:
     """Sends a response with headers added, and knows how far it has come."""
 
-    def __init__(self, send: Send, extra: Iterable[tuple[bytes, bytes]]) -> None:
-        self._send, self._extra = send, list(extra)
+    def __init__(self, send: Send, extra: Iterable[tuple[bytes, bytes]], ignored: list[str] | None) -> None:
+        self._send, self._extra, self._ignored = send, list(extra), ignored
         self._started = self._streams_events = False
-        self.complete = False
+        self.complete = self.is_head = False
 
     async def send(self, message: Message) -> None:
         """Pass a message on."""
@@ -197,6 +189,8 @@ class _Reply:
             own = list(message.get("headers", []))
             names = {name.lower() for name, _ in own}
             extra = [(name, value) for name, value in self._extra if name not in names]
+            if self._ignored:
+                extra.append((b"x-camelid-ignored", ignored_header(self._ignored).encode()))
             if b"cache-control" not in names:
                 extra.append((b"cache-control", b"no-store"))
             self._started = True
@@ -204,6 +198,8 @@ class _Reply:
             message = {**message, "headers": own + extra}
         else:
             self.complete = not message.get("more_body", False)
+            if self.is_head:
+                message = {**message, "body": b""}
         await self._send(message)
 
     async def fail(self, error: CamelidError, scope: Scope, receive: Receive) -> None:
@@ -224,9 +220,13 @@ async def _watch(receive: Receive, reply: _Reply, task: asyncio.Task[Any], gone:
         task.cancel()
 
 
-def _is_this_machine(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    return name is not None and is_loopback(name)
+async def _check_json(body: bytes, headers: dict[bytes, bytes]) -> None:
+    if len(body) > LONG_BODY:
+        await asyncio.to_thread(check_json, body, headers)
+    else:
+        check_json(body, headers)
+
+
+def _as_json(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers that say of a body what was found out about it."""
+    return [*(one for one in headers if one[0] != b"content-type"), (b"content-type", b"application/json")]

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
 
+from camelid.serve.errors import ApiError
+
 COOKIE = "camelid_session"
 SESSION_SECONDS = 7 * 24 * 3600
 
@@ -31,6 +33,16 @@ class Keys:
         """Whether this is one of the keys."""
         given = _hash(key)
         return sum(hmac.compare_digest(given, known) for known in self._hashes) > 0  # all are looked at
+
+    def refuse(self, headers: dict[bytes, bytes]) -> ApiError:
+        """What to tell a request that `allow` has refused: whether it brought no key, or a wrong one."""
+        scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer" and key.strip():
+            challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            told = "Authorization: this is not a key of this server"
+            return ApiError(401, told, "invalid_api_key", headers=challenge)
+        told = "Authorization: no key came; send one as Authorization: Bearer KEY"
+        return ApiError(401, told, "missing_api_key", headers={"WWW-Authenticate": "Bearer"})
 
     def allow(self, headers: dict[bytes, bytes]) -> bool:
         """Whether a request brings a key or a session; every request does when there are no keys."""

@@ -8,9 +8,12 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from camelid.serve.errors import ApiError
 from camelid.serve.keys import COOKIE, SESSION_SECONDS, Keys
 from camelid.serve.pages.shell import render
+from camelid.serve.root import ROOT, link
 
+MOST_BYTES = 2**14  # of the form
 WRONG_KEY_SECONDS = 1.0  # until a wrong key is answered
 
 router = APIRouter(include_in_schema=False)
@@ -25,18 +28,22 @@ async def ask(request: Request, next: str = "/") -> Response:
 @router.post("/login")
 async def enter(request: Request) -> Response:
     """Take a key, and keep a session in a cookie that scripts cannot read and other sites cannot use."""
-    form = parse_qs((await request.body()).decode("utf-8", "replace"))
+    body = await request.body()
+    if len(body) > MOST_BYTES:  # of millions of fields, from whoever has no key
+        raise ApiError(413, f"body: has {len(body)} bytes, the limit is {MOST_BYTES}; send a key", "body_too_large")
+    form = parse_qs(body.decode("utf-8", "replace"))
     next, key = _local(form.get("next", ["/"])[0]), form.get("key", [""])[0].strip()
     keys: Keys = request.app.state.keys
     if not keys.has(key):
         await asyncio.sleep(WRONG_KEY_SECONDS)
         return render(request, "login.html", status=401, next=next, is_wrong=True)
-    response = RedirectResponse(next, 303)
+    response = RedirectResponse(link(next), 303)
     response.set_cookie(
         COOKIE,
         keys.session(),
         max_age=SESSION_SECONDS,
         httponly=True,
+        path=ROOT.get() or "/",
         samesite="strict",
         secure=request.url.scheme == "https",
     )

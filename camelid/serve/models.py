@@ -9,6 +9,8 @@ from camelid.errors import OptionError
 from camelid.serve.errors import ApiError
 from camelid.serve.worker import Worker
 
+MOST_SHOWN = 200  # characters of a name that is not known
+
 
 class Models:
     """Workers by the names of their models; the first one serves requests that name none.
@@ -36,7 +38,9 @@ class Models:
             return next(iter(self._workers.values()))
         if name not in self._workers:
             here = ", ".join(self._workers)
-            raise ApiError(404, f"model: {name!r} is not served here; choices: {here}", "model_not_found", "model")
+            raise ApiError(
+                404, f"model: {name[:MOST_SHOWN]!r} is not served here; choices: {here}", "model_not_found", "model"
+            )
         return self._workers[name]
 
     async def stop(self, seconds: float) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from camelid.serve import api_page, metrics
+from camelid.serve.body import Body
 from camelid.serve.errors import ErrorBody
 from camelid.serve.models import Models
 from camelid.serve.pages.shell import render
+from camelid.serve.root import link
 
 REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not JSON, or a value is wrong; `param` names it."},
@@ -21,10 +23,8 @@ REFUSED: dict[int | str, dict[str, Any]] = {
 router = APIRouter(tags=["camelid"])
 
 
-class Body(BaseModel):
-    """What requests have in common: unknown fields are refused, and the first model is meant when none is named."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+class ModelBody(Body):
+    """What requests have in common: the first model is meant when none is named."""
 
     model: str | None = Field(None, description="Name of a model; the first one if left out.")
 
@@ -36,7 +36,7 @@ class Health(BaseModel):
     models: list[str]
 
 
-class TokenizeBody(Body):
+class TokenizeBody(ModelBody):
     """A text to be cut."""
 
     text: str
@@ -51,10 +51,10 @@ class Tokens(BaseModel):
     pieces: list[str]
 
 
-class DetokenizeBody(Body):
+class DetokenizeBody(ModelBody):
     """Ids to be joined."""
 
-    ids: list[int]
+    ids: Annotated[list[int], Field(fail_fast=True)]
     special: bool = Field(False, description="Write out control tokens, which are left out otherwise.")
 
 
@@ -105,7 +105,7 @@ def detokenize(body: DetokenizeBody, request: Request) -> Text:
 def docs(request: Request) -> HTMLResponse:
     """All routes, for people."""
     page = api_page.describe(request.app.openapi())
-    return render(request, "docs.html", page=page, base=str(request.base_url))
+    return render(request, "docs.html", page=page, base=f"{str(request.base_url).rstrip('/')}{link('/')}")
 
 
 def _models(request: Request) -> Models:

@@ -10,7 +10,9 @@ from pydantic import Field, field_validator
 
 from camelid.options import Options
 
-_ORIGIN = re.compile(r"https?://[^/\s?#]+")
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s?#*]+|[a-z][a-z0-9+.-]*://\*", re.IGNORECASE)
+_HOST = re.compile(r"\*|\[[0-9a-f:.]+\]|[a-z0-9._-]+", re.IGNORECASE)
+_ROOT = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _KEY = re.compile(r"[!-~]{8,}")
 
 
@@ -21,7 +23,10 @@ class ServeOptions(Options):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     api_keys: tuple[str, ...] = Field((), description="A key that clients must bring; may be given several times.")
     cors_origins: tuple[str, ...] = Field((), description="A web page's origin that may call; may be given often.")
+    allowed_hosts: tuple[str, ...] = Field((), description="A name that a proxy calls it by; may be given often.")
+    root_path: str = Field("", description="Path under which a proxy serves it, as /llm.")
     open_to_all: bool = Field(False, description="Listen to others without a key; anyone who reaches it may use it.")
+    lenient: bool = Field(False, description="Ignore unknown fields of requests, and name them in X-Camelid-Ignored.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Largest body of a request.")
     max_waiting: int = Field(256, ge=0, description="Requests of a model that may wait for their turn; more get 429.")
     request_seconds: float = Field(600, gt=0, description="Longest time for a request.")
@@ -41,8 +46,24 @@ class ServeOptions(Options):
     def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"wants an origin such as https://example.org, got {origin!r}")
+                raise ValueError(f"wants an origin such as https://example.org, app://*, null or *, got {origin!r}")
         return tuple(origin.lower() for origin in origins)
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"wants a name without scheme and port, such as chat.example.org, got {host!r}")
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("root_path")
+    @classmethod
+    def _root(cls, path: str) -> str:
+        path = path.rstrip("/")
+        if not _ROOT.fullmatch(path):
+            raise ValueError(f"wants a path such as /llm, got {path!r}")
+        return path
 
     @property
     def is_loopback(self) -> bool:

@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from camelid.errors import OptionError, ResourceError
 from camelid.serve.app import create_app
+from camelid.serve.connection import HEADER_SECONDS, Connection
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 
-HEADER_SECONDS = 15  # for a new connection to send the head of a request, and for the next one on it
 LAST_WRITES_SECONDS = 5  # for slow readers to take what is finished, when the server ends
-
-
-class Connection(HttpToolsProtocol):
-    """One connection; closed when the head of a request does not come in time, so that those left open cost nothing.
-
-    uvicorn's own clock starts only behind a response, and stops at the next byte.
-    """
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock."""
-        super().connection_made(transport)
-        self._await_head()
-
-    def on_headers_complete(self) -> None:
-        """A request begins."""
-        self._head_timer.cancel()
-        super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        """A request has ended; another may follow."""
-        super().on_response_complete()
-        if self.cycle.response_complete:  # else the next one has begun already
-            self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._head_timer.cancel()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEADER_SECONDS, self.timeout_keep_alive_handler)
 
 
 class Server(uvicorn.Server):
@@ -95,6 +65,20 @@ class Server(uvicorn.Server):
         else:
             self.should_exit = self.force_exit = True
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGHUP, of a terminal that is closed, is as SIGTERM; where it is ignored (nohup) it stays so."""
+        with super().capture_signals():
+            before = signal.getsignal(signal.SIGHUP) if hasattr(signal, "SIGHUP") else signal.SIG_IGN
+            if before == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, before)
+
     def drain(self) -> None:
         """Take no new requests, let those that run finish, then end."""
         if self._draining is None:
@@ -116,7 +100,8 @@ def listen(options: ServeOptions) -> tuple[socket.socket, str]:
     host, port = options.host, options.port
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends small packets at once (TCP_NODELAY) only where the protocol is named
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise OptionError(f"host: {host!r} cannot be used: {error.strerror}") from None
     try:

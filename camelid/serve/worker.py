@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from camelid.chat.answer import Answer
 from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
+from camelid.engine.readers import Reader
 from camelid.engine.request import Request, Token
 from camelid.errors import CamelidError
 from camelid.serve.errors import ApiError, internal_error
@@ -31,7 +32,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST_HELD = 4096  # pieces that a slow reader may be behind, beyond what the connection's own buffers hold
-RETRY_SECONDS = 2  # after which a client that found the queue full may come again
+MOST_PREPARED = 32  # requests with forms that are prepared at the same time; as many more wait for a thread
+RETRY_SECONDS = 2  # after which a client that found the queue full may try again
 _Item = Delta | CamelidError | None  # None: the answer is complete
 
 
@@ -40,7 +42,7 @@ class _Job:
     """A request on its way."""
 
     request: Request
-    answer: Answer
+    answer: Answer | None  # None: nothing is written, its reader takes what it wants
     started: float
     held: deque[_Item] = field(default_factory=deque)  # the loop's: written, and not taken yet
     waiter: asyncio.Future[None] | None = None  # the loop's: set while the client waits
@@ -66,6 +68,8 @@ class Worker:
         self._most_open = llama.engine.options.max_running + max_waiting
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._open: set[object] = set()  # the loop's: what was begun and has not ended
+        self._preparing = 0  # the loop's
+        self._preparers = concurrent.futures.ThreadPoolExecutor(MOST_PREPARED, f"forms of {name}")
         self._closing = False
         self._jobs: dict[int, _Job] = {}  # the owner's: the engine's number → the job
         self._calls: deque[Callable[[], None]] = deque()  # the owner's
@@ -87,6 +91,8 @@ class Worker:
         for job in [job for job in self._open if isinstance(job, _Job)]:
             self._end(job, ApiError(503, "the server had to stop before this was finished", "shutting_down"))
         self._inbox.put(None)
+        self._preparers.shutdown(wait=False, cancel_futures=True)
+        self.llama.close_forms()
         await asyncio.to_thread(self._thread.join)
 
     async def stream(
@@ -101,7 +107,23 @@ class Worker:
             ApiError: 429 when the queue is full, 503 when the server shuts down, or the reader is too slow.
             CamelidError: the engine refuses the request or cannot go on with it.
         """
-        job = self._admit(request, Answer(self.llama.tokenizer, request, starts_text=starts_text, shown=shown))
+        answer = Answer(self.llama.tokenizer, request, starts_text=starts_text, shown=shown)
+        async with aclosing(self._items(request, answer)) as items:
+            async for delta in items:
+                yield delta
+
+    async def read(self, reader: Reader) -> None:
+        """Give a reader all that it wants of its ids, beside what is written; leaving early ends it within one step.
+
+        Raises:
+            ApiError, CamelidError: as `stream`.
+        """
+        async with aclosing(self._items(Request(ids=tuple(reader.ids), reader=reader), None)) as items:
+            async for _ in items:
+                pass
+
+    async def _items(self, request: Request, answer: Answer | None) -> AsyncGenerator[Delta, None]:
+        job = self._admit(request, answer)
         try:
             while True:
                 while job.held:
@@ -115,6 +137,20 @@ class Worker:
                 await job.waiter
         finally:
             self._leave(job)
+
+    async def prepare(self, work: Callable[[], T]) -> T:
+        """Run what may wait long for a form, in threads that nothing else waits for.
+
+        Raises:
+            ApiError: 429 when too many wait.
+        """
+        if self._preparing >= 2 * MOST_PREPARED:
+            raise self._busy(f"{self._preparing} requests with forms to be prepared")
+        self._preparing += 1
+        try:
+            return await self._loop.run_in_executor(self._preparers, work)
+        finally:
+            self._preparing -= 1
 
     async def call(self, work: Callable[[Llama], T]) -> T:
         """Run `work` on the owner's thread, between two steps; everything else waits meanwhile.
@@ -160,15 +196,14 @@ class Worker:
         if self._closing:
             raise ApiError(503, "the server is shutting down", "shutting_down", headers={"Retry-After": "10"})
         if len(self._open) >= self._most_open:
-            self._counts.outcomes["refused"] += 1
-            raise ApiError(
-                429,
-                f"model {self.name!r} has {len(self._open)} requests already; come again in {RETRY_SECONDS} seconds",
-                "queue_full",
-                headers={"Retry-After": str(RETRY_SECONDS)},
-            )
+            raise self._busy(f"{len(self._open)} requests")
 
-    def _admit(self, request: Request, answer: Answer) -> _Job:
+    def _busy(self, what: str) -> ApiError:
+        self._counts.outcomes["refused"] += 1
+        message = f"model {self.name!r} has {what} already; try again in {RETRY_SECONDS} seconds"
+        return ApiError(429, message, "queue_full", headers={"Retry-After": str(RETRY_SECONDS)})
+
+    def _admit(self, request: Request, answer: Answer | None) -> _Job:
         self._check_room()
         job = _Job(request, answer, time.monotonic())
         self._open.add(job)
@@ -209,11 +244,11 @@ class Worker:
 
     def _run(self) -> None:
         engine = self.llama.engine
-        while self._take_in(wait=not (engine.is_busy or self._calls)):
+        while self._take_in(wait=not (engine.is_busy or engine.read or self._calls)):
             try:
                 if self._calls:
                     self._calls.popleft()()
-                if engine.is_busy:
+                if engine.is_busy or engine.read:
                     self._step()
             except Exception as error:
                 self._fail(error)
@@ -252,7 +287,7 @@ class Worker:
         news: list[tuple[_Job, _Item]] = []
         for token in tokens:
             job = self._jobs.get(token.request)
-            if job is None:
+            if job is None or job.answer is None:
                 continue
             delta = job.answer.push(token)
             self._time(job, token, now)
@@ -260,6 +295,10 @@ class Worker:
                 news.append((job, delta))
             if job.answer.done:
                 self._finish(job, (delta.finish_reason if delta is not None else None) or "stop")
+                news.append((job, None))
+        while engine.read:
+            if job := self._jobs.get(engine.read.pop()):
+                self._finish(job, "stop")
                 news.append((job, None))
         while engine.failed:
             number, error = engine.failed.popitem()

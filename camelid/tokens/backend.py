@@ -38,6 +38,10 @@ def build_backend(vocabulary: Vocabulary) -> Backend:
     Raises:
         FormatError: a merge names a piece that the vocabulary lacks, or the file cuts text in a way that cannot be.
     """
+    if vocabulary.unigram and vocabulary.splitter.pre_tokenizer is None and vocabulary.splitter.normalizer is None:
+        from camelid.tokens.backend_unigram import UnigramBackend
+
+        return UnigramBackend(vocabulary)
     if has_bpe():
         from camelid.tokens.backend_bpe import build_bpe
 

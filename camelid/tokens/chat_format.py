@@ -12,6 +12,7 @@ from typing import Any
 
 from camelid.errors import OptionError, one_of
 from camelid.tokens import chat_jinja
+from camelid.tokens.chat_templates import TOOL_USE
 from camelid.tokens.guard_format import encode_guard
 from camelid.tokens.jinja_template import Template
 from camelid.tokens.message import Message
@@ -35,6 +36,7 @@ class ChatFormat:
         needs: control tokens without which the format cannot be written.
         jinja: the same format as a template, for files that other programs open; None where there is none. Tools and
             calls of tools are written by it alone.
+        tool_jinja: the template that is used instead where there are tools.
     """
 
     name: str
@@ -42,14 +44,22 @@ class ChatFormat:
     ends: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     jinja: str | None = None
+    tool_jinja: str | None = None
 
-    def encode(self, tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Ids:
+    def encode(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        continues: bool = False,
+    ) -> Ids:
         """The ids of a conversation, up to the opening of the assistant's turn.
 
         Args:
             tokenizer: the model's.
             messages: the conversation so far.
             tools: functions that the model may call, as OpenAI's API describes them.
+            continues: the last message is not finished: the ids end with its content.
 
         Raises:
             OptionError: the tokenizer lacks the format's control tokens, the conversation does not fit the format, a
@@ -67,19 +77,33 @@ class ChatFormat:
         calls = any(message.tool_calls for message in messages)
         if tools or calls:
             tool_names(tools)
-            return template_ids(self._with_tools(bool(tools), calls), tokenizer, messages, tools)
-        return self.render(tokenizer, messages)
+            return template_ids(self._with_tools(bool(tools), calls), tokenizer, messages, tools, continues)
+        return self._continued(tokenizer, messages) if continues else self.render(tokenizer, messages)
+
+    def _continued(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+        if self.jinja is None:
+            raise OptionError(f"chat format {self.name!r}: the last message cannot be continued; end with the user's")
+        if self.name in FORMATS:  # what this format refuses, as if a question came next
+            done = messages[-1].role == "assistant"
+            self.render(tokenizer, [*messages, Message("user", "")] if done else messages)
+        return template_ids(_compiled(self.jinja), tokenizer, messages, continues=True)
 
     @property
     def tool_style(self) -> Style | None:
         """How the model writes calls of tools; None if the format has no place for tools, or the style is unknown."""
-        takes_tools = self.jinja is not None and "tools" in _compiled(self.jinja).variables
-        return style_of(self.jinja) if takes_tools and self.jinja is not None else None
+        jinja = self._jinja_for(tools=True)
+        return style_of(jinja) if jinja is not None and "tools" in _compiled(jinja).variables else None
+
+    def _jinja_for(self, tools: bool) -> str | None:
+        return self.tool_jinja if tools and self.tool_jinja is not None else self.jinja
 
     def _with_tools(self, tools: bool, calls: bool) -> Template:
         """The template, if it has a place for tools and for calls of them, as far as there are any."""
         whose = "this model's chat template" if self.name == "template" else f"chat format {self.name!r}"
-        template = _compiled(self.jinja) if self.jinja is not None else None
+        jinja = self._jinja_for(tools)
+        if self.tool_jinja is not None and (jinja is None or (calls and "tool_calls" not in jinja)):
+            jinja = self.tool_jinja
+        template = _compiled(jinja) if jinja is not None else None
         if template is None or (tools and "tools" not in template.variables):
             raise OptionError(f"tools: {whose} has no place for tools; leave them out or take a model that calls tools")
         if calls and "tool_calls" not in template.source:
@@ -251,8 +275,16 @@ def _compiled(template: str) -> Template:
     return Template(template)
 
 
-def choose_format(tokenizer: Tokenizer, template: str | None, name: str | None) -> ChatFormat:
+def choose_format(
+    tokenizer: Tokenizer, template: str | None, name: str | None, named: Mapping[str, str] | None = None
+) -> ChatFormat:
     """The format named, else the model's own template. There is no default: a wrong format gives wrong answers.
+
+    Args:
+        tokenizer: the model's.
+        template: the model's own, if it has one.
+        name: a key of `FORMATS`, to be used instead.
+        named: further templates of the model's; `tool_use` is used where there are tools, as in transformers.
 
     Raises:
         OptionError: no such format, or neither a name nor a template is given.
@@ -262,26 +294,31 @@ def choose_format(tokenizer: Tokenizer, template: str | None, name: str | None) 
         if name not in FORMATS:
             raise OptionError(f"chat format: {name!r} is none; {one_of(name, FORMATS)}")
         return FORMATS[name]
-    if template is None:
+    if template is None and TOOL_USE not in (named or {}):
+        others = f" (it has templates named {', '.join(sorted(named))}, and no default)" if named else ""
         raise OptionError(
-            "chat format: this model brings no template; if it was tuned to chat, name its format; "
+            f"chat format: this model brings no template{others}; if it was tuned to chat, name its format; "
             f"choices: {', '.join(FORMATS)}; its vocabulary fits: {', '.join(_fitting(tokenizer)) or 'none'}"
         )
-    return template_format(tokenizer, template)
+    return template_format(tokenizer, template, (named or {}).get(TOOL_USE))
 
 
-def template_format(tokenizer: Tokenizer, template: str) -> ChatFormat:
-    """A model's own Jinja template as a format.
+def template_format(tokenizer: Tokenizer, template: str | None, tool_use: str | None = None) -> ChatFormat:
+    """A model's own Jinja template as a format, and the one that it has for conversations with tools.
 
     Raises:
         FormatError: it is not a template.
     """
-    compiled = _compiled(template)
+    for one in (template, tool_use):
+        if one is not None:
+            _compiled(one)
 
     def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
-        return template_ids(compiled, tokenizer, messages)
+        if template is None:
+            raise OptionError("chat format: this model brings a template for tools only; name a chat format")
+        return template_ids(_compiled(template), tokenizer, messages)
 
-    ends = [token for token in TURN_ENDS if token in template]
+    ends = [token for token in TURN_ENDS if token in (template or "") + (tool_use or "")]
     eos = tokenizer.eos_id
     ends += [text for text, id in tokenizer.special_ids.items() if id == eos]
-    return ChatFormat("template", render, tuple(ends), jinja=template)
+    return ChatFormat("template", render, tuple(ends), jinja=template, tool_jinja=tool_use)

@@ -1,9 +1,9 @@
-"""The sandbox that chat templates run in: jinja2's immutable one, with limits on time and memory.
+"""The sandbox that chat templates run in: jinja2's immutable one, with counted limits.
 
 A template is a program that came with a file. Jinja2's sandbox keeps it from objects that are not its business, but
-lets it loop for ever or ask for a petabyte. Here:
+lets it loop for ever or ask for a petabyte. The process that it runs in is bounded in time and memory (`jinja_worker`);
+what is counted here refuses the common cases at once, in words, and on systems that bound no memory:
 
-- a tracer looks at the clock on every line of the template and at every call, so that any loop ends, in any thread;
 - an operation that makes something large in one step is refused before it starts: products, powers, formats, joins;
 - lists in lists are counted when they are made, because comparing or printing them could take for ever;
 - all that is made is added up, so that many medium things are refused as well.
@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import functools
 import re
-import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 from jinja2 import nodes
@@ -25,13 +22,11 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-SECONDS = 2.0  # of the thread's CPU time
 SIZE = 10_000_000  # characters, of the rendered text and of any text on the way
 TOTAL = 10 * SIZE  # characters that may be made on the way, all together
-NODES = 100_000  # items of lists and dictionaries, those inside them included
+NODES = 300_000  # items of lists and dictionaries, those inside them included
 BITS = 10_000  # of a whole number
 DEPTH = 50  # calls inside each other; each takes several of Python's own
-TEMPLATE_FILE = "<template>"  # the file name of compiled templates
 _WIDTH = re.compile(r"\d{5,}|%[^a-zA-Z%]*\*")  # a width in a format that could fill memory
 
 
@@ -80,29 +75,6 @@ class Account:
 
     def __exit__(self, *error: object) -> None:
         _spent.characters, _spent.depth = self._before
-
-
-class Deadline(Account):
-    """Within it, template code is traced and stopped when its time is over. It works in any thread."""
-
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        super().__enter__()
-        self._tracer = sys.gettrace()
-        self._end = time.thread_time() + self._seconds
-        sys.settrace(self._trace)
-
-    def __exit__(self, *error: object) -> None:
-        sys.settrace(self._tracer)
-        super().__exit__(*error)
-
-    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
-        if time.thread_time() > self._end:
-            raise TooMuchError(f"runs longer than {self._seconds:g} seconds")
-        # Lines are watched in the template's own code; elsewhere a look at each call is enough.
-        return self._trace if frame.f_code.co_filename == TEMPLATE_FILE else None
 
 
 class _Generator(CodeGenerator):

@@ -90,7 +90,8 @@ def mergeable_ids(vocabulary: Vocabulary) -> dict[str, int]:
     """Piece → id of all that text can give; of pieces with the same text the first."""
     pieces = vocabulary.pieces
     ids = dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
-    for id in [id for id, kind in enumerate(vocabulary.types) if kind in (CONTROL, UNKNOWN)]:
+    control = [id for id, kind in enumerate(vocabulary.types) if kind in (CONTROL, UNKNOWN)]
+    for id in (*control, *vocabulary.outside):
         if ids.get(pieces[id]) == id:
             del ids[pieces[id]]
     return ids

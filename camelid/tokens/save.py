@@ -17,7 +17,7 @@ def save_tokenizer(
     folder: Path,
     *,
     context: int | None = None,
-    chat_template: str | None = None,
+    chat_template: str | list[dict[str, str]] | None = None,
     native: bool = True,
 ) -> list[Path]:
     """Write tokenizer.json and tokenizer_config.json, and Meta's tokenizer.model where that can hold the tokenizer.
@@ -26,7 +26,7 @@ def save_tokenizer(
         tokenizer: what to write.
         folder: must be there; each file appears whole or not at all.
         context: longest text, in tokens, for programs that cut there.
-        chat_template: Jinja, for tokenizer_config.json.
+        chat_template: Jinja, or several named ones, as tokenizer_config.json has them.
         native: write tokenizer.model too: SentencePiece's, or tiktoken's ranks.
 
     Returns:
@@ -50,7 +50,7 @@ def save_tokenizer(
     return written
 
 
-def _config(tokenizer: Tokenizer, context: int | None, chat_template: str | None) -> str:
+def _config(tokenizer: Tokenizer, context: int | None, chat_template: str | list[dict[str, str]] | None) -> str:
     values: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,

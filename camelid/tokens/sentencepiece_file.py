@@ -1,10 +1,12 @@
 """SentencePiece's model file, `tokenizer.model` of Llama 1 and 2 and Code Llama ↔ Vocabulary.
 
-The file is a protocol buffer (sentencepiece_model.proto); only the fields that matter to a BPE model are known here.
+The file is a protocol buffer (sentencepiece_model.proto); only the fields that matter to a BPE or unigram model are
+known here.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -13,9 +15,11 @@ from typing import Any
 
 from camelid.errors import FormatError, UnsupportedError
 from camelid.tokens.merges import merges_by_score, order_of
-from camelid.tokens.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, Vocabulary, protected
+from camelid.tokens.vocabulary import BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER, Vocabulary, protected
 
-_BPE = 2
+log = logging.getLogger(__name__)
+
+_UNIGRAM, _BPE = 1, 2
 _MODEL_TYPES = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _ADVICE = "fetch it again"
 # Field numbers of the messages.
@@ -30,11 +34,11 @@ Value = int | bytes
 
 
 def read_sentencepiece(path: Path, data: bytes) -> Vocabulary:
-    """The vocabulary of a BPE model with identity normalisation, which is what Llamas have.
+    """The vocabulary of a BPE or unigram model.
 
     Raises:
         FormatError: damaged.
-        UnsupportedError: a unigram model, or one that changes text.
+        UnsupportedError: a model of another type, or one that puts spaces at the end of pieces.
     """
     try:
         return _read(path, data)
@@ -57,7 +61,7 @@ def _read(path: Path, data: bytes) -> Vocabulary:
         elif number == _NORMALIZER:
             normalizer |= dict(_fields(value))
         elif number == _DENORMALIZER and dict(_fields(value)).get(_CHARSMAP):
-            raise UnsupportedError(f"{path}: changes text when decoding; Llamas do not, and that is not done")
+            raise UnsupportedError(f"{path}: changes text when decoding, which is not supported")
     _refuse(path, trainer, normalizer)
     bad = next((one for one in types if not isinstance(one, int) or not NORMAL <= one <= BYTE), None)
     if not pieces or bad is not None:
@@ -74,6 +78,9 @@ def _read(path: Path, data: bytes) -> Vocabulary:
         [int(one) for one in types],
         byte_fallback=bool(trainer.get(_BYTE_FALLBACK)),
         space_prefix=bool(normalizer.get(_PREFIX, True)),
+        collapses=bool(normalizer.get(_REMOVE_SPACES, 1)),
+        charsmap=bytes(normalizer.get(_CHARSMAP) or b""),
+        unigram=trainer.get(_MODEL_TYPE, _UNIGRAM) == _UNIGRAM,
         adds_bos=True,
         **{f"{role}_id": id for role, id in roles.items()},
     )
@@ -101,14 +108,10 @@ def sentencepiece_vocabulary(
     bytes_there = {piece for piece, kind in zip(pieces, types, strict=True) if kind == BYTE}
     if (byte_fallback or bytes_there) and bytes_there != {f"<0x{byte:02X}>" for byte in range(256)}:
         raise FormatError(f"{where}: {len(bytes_there)} of the 256 byte pieces; {_ADVICE}")
-    scored = [
-        (piece, score) for piece, score, kind in zip(pieces, scores, types, strict=True) if kind in (NORMAL, UNUSED)
-    ]
-    merges = merges_by_score(scored, where)
-    known = {piece for piece, _ in scored}
-    strange = next((pair for pair in merges if not known.issuperset(pair)), None)
-    if strange is not None:
-        raise UnsupportedError(f"{where}: piece {''.join(strange)!r} has a character that is no piece; train it again")
+    if rest.get("unigram"):
+        merges: list[tuple[str, str]] = []
+    else:
+        merges = _merges(where, pieces, scores, types)
     extra = rest.get("extra", {})
     ids = [rest.get("bos_id"), rest.get("eos_id"), rest.get("pad_id"), *extra.values()]
     return Vocabulary(
@@ -122,16 +125,24 @@ def sentencepiece_vocabulary(
     )
 
 
+def _merges(where: str, pieces: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> list[tuple[str, str]]:
+    scored = [
+        (piece, score) for piece, score, kind in zip(pieces, scores, types, strict=True) if kind in (NORMAL, UNUSED)
+    ]
+    merges = merges_by_score(scored, where)
+    known = {piece for piece, _ in scored}
+    strange = next((pair for pair in merges if not known.issuperset(pair)), None)
+    if strange is not None:
+        raise UnsupportedError(f"{where}: piece {''.join(strange)!r} has a character that is no piece; train it again")
+    return merges
+
+
 def scores_of(vocabulary: Vocabulary) -> Sequence[float]:
     """The scores of a SentencePiece vocabulary; from the order of its merges if the file had none.
 
     Raises:
-        UnsupportedError: no scores give these merges, or SentencePiece would begin a text otherwise.
+        UnsupportedError: no scores give these merges.
     """
-    if not vocabulary.doubles_space:
-        raise UnsupportedError(
-            "tokenizer: a text that starts with a space gets no second one, and only tokenizer.json can say so; keep it"
-        )
     if vocabulary.scores is not None:
         return vocabulary.scores
     order = order_of(vocabulary.merges)
@@ -152,13 +163,26 @@ def write_sentencepiece(vocabulary: Vocabulary) -> bytes:
         UnsupportedError: the file cannot hold this tokenizer.
     """
     types = list(vocabulary.types)
+    if not vocabulary.doubles_space and vocabulary.space_prefix:
+        if vocabulary.scores is None:
+            raise UnsupportedError(
+                "tokenizer.model: a text that starts with a space gets no second one, which only tokenizer.json can say"
+            )
+        log.warning(
+            "tokenizer.model alone puts a space before every text; what tokenizer_config.json says is not in it"
+        )
+    ruled = next(
+        (vocabulary.pieces[id] for id, kind in enumerate(types) if kind == USER and vocabulary.flags.get(id)), None
+    )
+    if ruled is not None:
+        raise UnsupportedError(f"tokenizer.model cannot hold the rules of added token {ruled!r}; keep tokenizer.json")
     if types.count(UNKNOWN) != 1:
         raise UnsupportedError("tokenizer.model: needs one piece for the unknown, as <unk>; keep its tokenizer.json")
     out = bytearray()
     for piece, score, kind in zip(vocabulary.pieces, scores_of(vocabulary), types, strict=True):
         entry = _bytes_field(_TEXT, piece.encode()) + _key(_SCORE, 5) + struct.pack("<f", score)
         out += _bytes_field(_PIECE, entry + (b"" if kind == NORMAL else _int_field(_TYPE, kind)))
-    trainer = _int_field(_MODEL_TYPE, _BPE) + _int_field(_VOCAB_SIZE, len(types))
+    trainer = _int_field(_MODEL_TYPE, _UNIGRAM if vocabulary.unigram else _BPE) + _int_field(_VOCAB_SIZE, len(types))
     trainer += _int_field(_BYTE_FALLBACK, int(BYTE in types))
     roles = {
         "unk": types.index(UNKNOWN),
@@ -171,20 +195,23 @@ def write_sentencepiece(vocabulary: Vocabulary) -> bytes:
         if id is not None and types[id] in (CONTROL, UNKNOWN):
             trainer += _bytes_field(_ROLE_PIECES[role][0], vocabulary.pieces[id].encode())
     normalizer = _bytes_field(_NAME, b"identity") + _int_field(_PREFIX, int(vocabulary.space_prefix))
-    normalizer += _int_field(_REMOVE_SPACES, 0) + _int_field(_ESCAPE_SPACES, 1)
+    normalizer += _bytes_field(_CHARSMAP, vocabulary.charsmap) if vocabulary.charsmap else b""
+    normalizer += _int_field(_REMOVE_SPACES, int(vocabulary.collapses)) + _int_field(_ESCAPE_SPACES, 1)
     return bytes(out + _bytes_field(_TRAINER, trainer) + _bytes_field(_NORMALIZER, normalizer))
 
 
 def _refuse(path: Path, trainer: dict[int, Value], normalizer: dict[int, Value]) -> None:
     """Models that do more than a Llama's."""
-    model = trainer.get(_MODEL_TYPE, 1)
-    if model != _BPE:
+    model = trainer.get(_MODEL_TYPE, _UNIGRAM)
+    if model not in (_BPE, _UNIGRAM):
         name = _MODEL_TYPES.get(model, model) if isinstance(model, int) else "unknown"
-        raise UnsupportedError(f"{path}: a SentencePiece model of type {name}; Llamas have bpe, and only that is done")
-    if normalizer.get(_CHARSMAP) or normalizer.get(_REMOVE_SPACES, 1) or not normalizer.get(_ESCAPE_SPACES, 1):
-        raise UnsupportedError(f"{path}: changes text before cutting it; Llamas do not, and that is not done")
+        raise UnsupportedError(
+            f"{path}: a SentencePiece model of type {name} is not supported; Llamas have bpe or unigram"
+        )
+    if not normalizer.get(_ESCAPE_SPACES, 1):
+        raise UnsupportedError(f"{path}: keeps spaces as they are, which is not supported")
     if trainer.get(_AS_SUFFIX):
-        raise UnsupportedError(f"{path}: puts spaces at the end of pieces; Llamas do not, and that is not done")
+        raise UnsupportedError(f"{path}: puts spaces at the end of pieces, which is not supported")
 
 
 def _fields(data: Value) -> Iterator[tuple[int, Value]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.errors import MissingError, OptionError
+from camelid.errors import OptionError
+from camelid.tokens.added_tokens import AddedTokens, Chunk
 from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
-from camelid.tokens.vocabulary import BYTE, CONTROL, SPACE, UNKNOWN, UNUSED, USER, Kind, Vocabulary, byte_alphabet
+from camelid.tokens.chat_templates import folder_templates, gguf_templates
+from camelid.tokens.merges import mergeable_ids
+from camelid.tokens.normalizing import build_normalize
+from camelid.tokens.template_tokens import as_in_file, reserved
+from camelid.tokens.tokenizer_files import read_vocabulary
+from camelid.tokens.vocabulary import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    SPACE,
+    UNKNOWN,
+    UNUSED,
+    USER,
+    Kind,
+    Vocabulary,
+    byte_alphabet,
+)
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-_RANK_LINE = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\s")
 _PROBE = (
     "Hello  world\n\n\t 1234567 The best thing about AI is its ability to\r\n    if x_1 != 0: # can't WE'LL Ünïcödé é "
     "日本語 한국어 العربية हिन्दी 👩‍🔬🏳️‍🌈 \x00\x7f ▁ <s>[INST] <|eot_id|></s> a" + " " * 40 + "end  "
@@ -34,12 +50,15 @@ class Tokenizer:
         vocab_size: the highest id and one.
         bos_id, eos_id, unk_id, pad_id: ids of these roles, or None.
         adds_bos: a plain text should start with `bos_id`.
-        special_ids: control tokens, text → id. Text gives them only with `special=True`.
+        special_ids: control tokens, text → id. Text gives them only with `special=True`. Those that a chat template
+            writes are among them; where the file calls them text, they have a text in answers.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._backend: Backend = build_backend(vocabulary)
+        self._normalize = build_normalize(vocabulary)
+        self._added = AddedTokens(vocabulary, self._normalize or _same)
         self._bytes: dict[int, bytes] = {}
         self.kind: Kind = vocabulary.kind
         self.vocab_size = len(vocabulary.pieces)
@@ -49,16 +68,26 @@ class Tokenizer:
         special = {vocabulary.pieces[id]: id for id, kind in enumerate(vocabulary.types) if kind in (CONTROL, UNKNOWN)}
         self.special_ids: Mapping[str, int] = MappingProxyType(special)
 
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[Vocabulary]]:
+        """Another process builds it anew."""
+        return type(self), (self._vocabulary,)
+
     @classmethod
-    def open(cls, path: Path | str) -> Tokenizer:
-        """The tokenizer of a file (tokenizer.json, SentencePiece model, tiktoken ranks) or of a folder with one.
+    def open(cls, path: Path | str, rows: int | None = None) -> Tokenizer:
+        """The tokenizer of a file (tokenizer.json, SentencePiece model, tiktoken ranks, GGUF) or a folder with one, and
+        of the tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it.
+
+        Args:
+            path: the file or folder.
+            rows: of the model's embedding, if there is one: tokens beyond them that only lie beside are left out.
 
         Raises:
             MissingError: there is no such file.
             FormatError: the file is damaged.
             UnsupportedError: another kind of tokenizer.
         """
-        return cls(_read_file(Path(path)))
+        vocabulary = read_vocabulary(Path(path), rows)
+        return cls(reserved(vocabulary, folder_templates(Path(vocabulary.source).parent).values()))
 
     @classmethod
     def from_gguf(cls, fields: Mapping[str, Any]) -> Tokenizer:
@@ -70,7 +99,7 @@ class Tokenizer:
         """
         from camelid.tokens.gguf_vocab import read_gguf_vocabulary
 
-        return cls(read_gguf_vocabulary(fields))
+        return cls(reserved(read_gguf_vocabulary(fields), gguf_templates("GGUF", fields).values()))
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]:
         """The ids of a text from its beginning.
@@ -83,12 +112,7 @@ class Tokenizer:
             OptionError: the text has a lone surrogate, or `bos` is asked for and there is none.
         """
         check_text(text)
-        ids: list[int] = []
-        for part in self._cut_special(text) if special else (text,):
-            if isinstance(part, int):
-                ids.append(part)
-            else:
-                ids += self._encode_part(part, all(self._is_control(id) for id in ids))
+        ids = self._encode(text, special=special)
         if bos:
             if self.bos_id is None:
                 raise OptionError("bos: this tokenizer has no token that begins a text; leave it out")
@@ -103,7 +127,16 @@ class Tokenizer:
             OptionError: the text has a lone surrogate.
         """
         check_text(text)
-        return self._encode_part(text, False)
+        return self._encode(text, prefix=False)
+
+    def encode_marked(self, text: str, mark: str) -> list[int]:
+        """The ids of a text in which control tokens count, unless a mark stands inside them; marks are taken out.
+
+        Raises:
+            OptionError: the text has a lone surrogate, or the normaliser joins characters across a mark.
+        """
+        check_text(text)
+        return self._encode(text, special=True, mark=mark)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint16 | np.uint32]]:
         """The ids of many texts, each as `encode` gives them: for preparing data. Control tokens never come from text.
@@ -124,10 +157,11 @@ class Tokenizer:
             if self._absent_bytes:
                 self._refuse_absent(text)
         small = self.vocab_size <= 1 << 16
-        if self.kind == "sentencepiece":
-            if self._user_pattern is not None or self._unused:
-                return [np.array(self._encode_part(text, True), np.uint16 if small else np.uint32) for text in texts]
-            texts = [self._prefix(text, True) + text for text in texts]
+        if self._added.in_plain_text or self._pieces_need_care:
+            return [np.array(self._encode(text), np.uint16 if small else np.uint32) for text in texts]
+        if self._normalize is not None:
+            texts = [self._normalize(text, True) for text in texts]
+        texts = [self._prefix(text, True) + text for text in texts]
         ids, starts = self._backend.encode_batch(texts, small)
         return [ids[start:end] for start, end in pairwise(starts)]
 
@@ -146,7 +180,7 @@ class Tokenizer:
                 data += self.piece(id).encode() if special else b""
             else:
                 data += self.token_bytes(id, first=first)
-                first = False
+                first = self._vocabulary.collapses and not data  # such a model drops every space at the beginning
         return data.decode("utf-8", "replace")
 
     def token_bytes(self, id: int, *, first: bool = False) -> bytes:
@@ -162,7 +196,8 @@ class Tokenizer:
         if id not in self._bytes:
             self._bytes[id] = self._spell(id)
         data = self._bytes[id]
-        if first and self._vocabulary.space_prefix and self._vocabulary.pieces[id].startswith(SPACE):
+        dropped = self._vocabulary.space_prefix or self._vocabulary.collapses
+        if first and dropped and self._vocabulary.pieces[id].startswith(SPACE):
             return data[1:]
         return data
 
@@ -181,6 +216,15 @@ class Tokenizer:
         """The id of exactly this piece, control tokens included; None if there is none."""
         return self._ids.get(piece)
 
+    def absent_ids(self, size: int) -> NDArray[np.int64]:
+        """Ids below `size` that are no token: those beyond the vocabulary, and unused pieces in it, in order.
+
+        Embeddings are padded to round numbers of rows, and files name the rows that are left over (`[PAD435]`).
+        """
+        types = np.asarray(self._vocabulary.types[:size])
+        beyond = np.arange(len(types), size, dtype=np.int64)
+        return np.concatenate([np.flatnonzero(types == UNUSED).astype(np.int64), beyond])
+
     def to_gguf(self) -> dict[str, Any]:
         """The `tokenizer.ggml.*` fields of a GGUF file.
 
@@ -189,7 +233,7 @@ class Tokenizer:
         """
         from camelid.tokens.gguf_vocab import write_gguf_vocabulary
 
-        return write_gguf_vocabulary(self._vocabulary)
+        return write_gguf_vocabulary(as_in_file(self._vocabulary))
 
     def to_meta(self) -> bytes:
         """The content of a `tokenizer.model`: SentencePiece's, or tiktoken's ranks as Llama 3 has them.
@@ -200,7 +244,8 @@ class Tokenizer:
         from camelid.tokens.sentencepiece_file import write_sentencepiece
         from camelid.tokens.tiktoken_file import write_tiktoken
 
-        return write_tiktoken(self._vocabulary) if self.kind == "bpe" else write_sentencepiece(self._vocabulary)
+        vocabulary = as_in_file(self._vocabulary)
+        return write_tiktoken(vocabulary) if self.kind == "bpe" else write_sentencepiece(vocabulary)
 
     def to_json(self) -> str:
         """The content of a tokenizer.json.
@@ -210,11 +255,17 @@ class Tokenizer:
         """
         from camelid.tokens.tokenizer_json import write_json_vocabulary
 
-        return write_json_vocabulary(self._vocabulary)
+        return write_json_vocabulary(as_in_file(self._vocabulary))
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the ids of a fixed text full of difficulties: equal for tokenizers that cut alike."""
-        ids = [*self.encode(_PROBE), -1, *self.encode_segment(_PROBE), -1, *sorted(self.special_ids.values())]
+        ids = [
+            *self.encode(_PROBE),
+            -1,
+            *self.encode_segment(_PROBE),
+            -1,
+            *sorted({*self.special_ids.values()} - self._vocabulary.shown),
+        ]
         return hashlib.sha256(",".join(map(str, [self.vocab_size, *ids])).encode()).hexdigest()
 
     @cached_property
@@ -222,71 +273,84 @@ class Tokenizer:
         pieces = self._vocabulary.pieces
         return dict(zip(reversed(pieces), range(len(pieces) - 1, -1, -1), strict=True))
 
+    def _encode(self, text: str, *, special: bool = False, prefix: bool = True, mark: str = "") -> list[int]:
+        whole = self._with_control if special and not mark else None
+        ids: list[int] = []
+        for part in self._added.cut(text, special=special, prefix=prefix, mark=mark):
+            ids += [part] if isinstance(part, int) else (whole or self)._encode_chunk(part)
+        return ids
+
     @cached_property
-    def _special_pattern(self) -> re.Pattern[str]:
-        """Finds control tokens, the longest first; with the space beside them that some of them swallow."""
-        longest_first = sorted(filter(None, self.special_ids), key=len, reverse=True)
-        flags = {text: self._vocabulary.flags.get(id, {}) for text, id in self.special_ids.items()}
-        space = {True: r"\s*", False: ""}
-        patterns = (
-            space[flags[text].get("lstrip", False)] + re.escape(text) + space[flags[text].get("rstrip", False)]
-            for text in longest_first
-        )
-        return re.compile("|".join(patterns) or r"(?!)")
+    def _with_control(self) -> Tokenizer | None:
+        """Where merging itself gives a control token (a letter, say), a tokenizer that lets it; else None."""
+        vocabulary = self._vocabulary
+        made = {left + right for left, right in vocabulary.merges}
+        types = list(vocabulary.types)
+        for id, kind in enumerate(types):
+            piece, flags = vocabulary.pieces[id], vocabulary.flags.get(id, {})
+            whole_word = vocabulary.splitter.ignore_merges and flags.get("single_word")
+            if kind == CONTROL and id not in vocabulary.outside and (len(piece) == 1 or piece in made or whole_word):
+                types[id] = NORMAL
+        return Tokenizer(replace(vocabulary, types=types)) if types != list(vocabulary.types) else None
 
-    def _cut_special(self, text: str) -> Iterator[str | int]:
-        at = 0
-        for match in self._special_pattern.finditer(text):
-            if match.start() > at:
-                yield text[at : match.start()]
-            found = match.group()
-            yield self.special_ids[found if found in self.special_ids else found.strip()]
-            at = match.end()
-        if at < len(text):
-            yield text[at:]
-
-    def _encode_part(self, text: str, first: bool) -> list[int]:
-        """The ids of text without control tokens; `first`: nothing that has text comes before it."""
-        if self.kind == "sentencepiece":
-            return self._encode_sentencepiece(text, first)
-        if self._absent_bytes:
-            self._refuse_absent(text)
-        return self._backend.encode(text)
-
-    def _prefix(self, text: str, first: bool) -> str:
-        """What SentencePiece puts before a text; `first`: nothing that has text comes before it."""
-        if not (first and text and self._vocabulary.space_prefix):
-            return ""
-        return "" if not self._vocabulary.doubles_space and text.startswith((" ", SPACE)) else SPACE
-
-    def _encode_sentencepiece(self, text: str, first: bool) -> list[int]:
-        text = self._prefix(text, first) + text
-        if self._user_pattern is None:
+    def _encode_chunk(self, chunk: Chunk) -> list[int]:
+        """The ids of normalised text without added tokens."""
+        if self.kind == "bpe":
+            if self._absent_bytes:
+                self._refuse_absent(chunk.text)
+            return self._backend.encode(chunk.text)
+        if self._prefix_backend is not None:
+            return (self._prefix_backend if chunk.prefix else self._backend).encode(chunk.text)
+        text = self._prefix(chunk.text, chunk.prefix) + chunk.text
+        if not self._symbols:
             ids = self._backend.encode(text)
         else:
             ids = []
-            for part in self._cut_user(text, self._user_pattern):
+            for part in self._cut_symbols(text):
                 ids += [part] if isinstance(part, int) else self._backend.encode(part)
         if self._unused:
             return [part for id in ids for part in self._unused.get(id, (id,))]
         return ids
 
-    def _cut_user(self, text: str, pattern: re.Pattern[str]) -> Iterator[str | int]:
-        """Text with ▁ for spaces, and the ids of user-defined pieces, which are never part of a merge."""
-        shown = text.replace(" ", SPACE)
-        at = 0
-        for match in pattern.finditer(shown):
+    def _prefix(self, text: str, wanted: bool) -> str:
+        """What a Llama's SentencePiece puts before normalised text, where the normaliser has not done it."""
+        vocabulary = self._vocabulary
+        if not (wanted and text and vocabulary.space_prefix) or vocabulary.doubles_space:
+            return ""
+        return "" if text.startswith((" ", SPACE)) else SPACE
+
+    @cached_property
+    def _prefix_backend(self) -> Backend | None:
+        """For a file with a pre-tokenizer of its own: the backend of text that gets a space before it."""
+        if self.kind != "sentencepiece" or self._vocabulary.splitter.pre_tokenizer is None:
+            return None
+        from camelid.tokens.backend_library import LibraryBackend
+
+        return LibraryBackend(self._vocabulary, prefix=True)
+
+    @cached_property
+    def _pieces_need_care(self) -> bool:
+        """Whether a sentencepiece text is more than one call of the backend."""
+        if self.kind != "sentencepiece":
+            return False
+        return self._prefix_backend is not None or bool(self._symbols) or bool(self._unused)
+
+    def _cut_symbols(self, text: str) -> Iterator[str | int]:
+        """Text with ▁ for spaces, and the ids of SentencePiece's own symbols, which are never part of a merge."""
+        shown, at = text.replace(" ", SPACE), 0
+        for match in self._symbol_pattern.finditer(shown):
             yield shown[at : match.start()]
-            yield self._ids[match.group()]
+            yield self._symbols[match.group()]
             at = match.end()
         yield shown[at:]
 
     @cached_property
-    def _user_pattern(self) -> re.Pattern[str] | None:
-        types = self._vocabulary.types
-        pieces = [piece for piece, kind in zip(self._vocabulary.pieces, types, strict=True) if kind == USER and piece]
-        longest_first = sorted(pieces, key=len, reverse=True)
-        return re.compile("|".join(map(re.escape, longest_first))) if pieces else None
+    def _symbols(self) -> dict[str, int]:
+        return self._vocabulary.symbols()
+
+    @cached_property
+    def _symbol_pattern(self) -> re.Pattern[str]:
+        return re.compile("|".join(map(re.escape, sorted(self._symbols, key=len, reverse=True))))
 
     @cached_property
     def _unused(self) -> Mapping[int, tuple[int, ...]]:
@@ -308,7 +372,7 @@ class Tokenizer:
         """Bytes of UTF-8 that the vocabulary cannot spell, which some vocabularies lack."""
         if self.kind == "sentencepiece":
             return b""
-        there = {piece for piece in self._vocabulary.pieces if len(piece) == 1}
+        there = {piece for piece in mergeable_ids(self._vocabulary) if len(piece) == 1}
         return bytes(byte for character, byte in byte_alphabet().items() if character not in there and byte < 0xF5)
 
     def _refuse_absent(self, text: str) -> None:
@@ -320,7 +384,7 @@ class Tokenizer:
 
     def _is_control(self, id: int) -> bool:
         self._check_id(id)
-        return self._vocabulary.types[id] in (CONTROL, UNKNOWN)
+        return self._vocabulary.types[id] in (CONTROL, UNKNOWN) and id not in self._vocabulary.shown
 
     def _check_id(self, id: int) -> None:
         if not 0 <= id < self.vocab_size:
@@ -328,38 +392,18 @@ class Tokenizer:
 
     def _spell(self, id: int) -> bytes:
         piece, kind = self._vocabulary.pieces[id], self._vocabulary.types[id]
-        if kind in (CONTROL, UNKNOWN):
+        if self._is_control(id):
             return b""
         if self.kind == "sentencepiece":
             return bytes([int(piece[3:5], 16)]) if kind == BYTE else piece.replace(SPACE, " ").encode()
         alphabet = byte_alphabet()
-        if kind == USER or not all(character in alphabet for character in piece):
+        if kind in (USER, CONTROL) or not all(character in alphabet for character in piece):
             return piece.encode()
         return bytes(alphabet[character] for character in piece)
 
 
-def _read_file(path: Path) -> Vocabulary:
-    """The vocabulary of a file, whatever its name, or of the first such file in a folder."""
-    if path.is_dir():
-        found = next((path / name for name in TOKENIZER_FILES if (path / name).is_file()), None)
-        if found is None:
-            raise MissingError(f"{path}: no tokenizer; fetch {' or '.join(TOKENIZER_FILES)} into the folder")
-        path = found
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
-    if data.lstrip()[:1] == b"{":
-        from camelid.tokens.tokenizer_json import read_json_vocabulary
-
-        return read_json_vocabulary(path)
-    if _RANK_LINE.match(data):
-        from camelid.tokens.tiktoken_file import read_tiktoken
-
-        return read_tiktoken(path, data)
-    from camelid.tokens.sentencepiece_file import read_sentencepiece
-
-    return read_sentencepiece(path, data)
+def _same(text: str, prefix: bool) -> str:
+    return text
 
 
 def check_text(text: str) -> None:

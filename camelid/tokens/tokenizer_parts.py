@@ -2,50 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from camelid.errors import UnsupportedError
-from camelid.tokens.vocabulary import SPACE, Vocabulary
+from camelid.tokens.vocabulary import SPACE, Splitter, Vocabulary
 
 
 def is_byte_level(values: Mapping[str, Any]) -> bool:
     """Does the file spell bytes, as GPT-2 does? Otherwise it must be SentencePiece's kind."""
-    return any(part.get("type") == "ByteLevel" for part in _members(values.get("pre_tokenizer"), "pretokenizers"))
+    return any(part.get("type") == "ByteLevel" for part in members(values.get("pre_tokenizer"), "pretokenizers"))
 
 
-def read_prefix(path: Path, values: Mapping[str, Any]) -> tuple[bool, bool]:
-    """Does a file of SentencePiece's kind begin each text with a space, and one that has a space already?
+def take_symbols(
+    cutter: Mapping[str, Any] | None, vocab: Mapping[str, int]
+) -> tuple[Mapping[str, Any] | None, list[int]]:
+    """SentencePiece's own symbols, which stand as the alternatives of a last Split: the ids, and the pre-tokenizer
+    without it."""
+    parts = list(members(cutter, "pretokenizers"))
+    last = parts[-1] if parts else {}
+    if last.get("type") != "Split" or last.get("behavior") != "Isolated" or last.get("invert"):
+        return cutter, []
+    texts = _alternatives(last["pattern"].get("Regex") or "")
+    if not texts or not all(text in vocab for text in texts) or sorted(texts, key=len, reverse=True) != texts:
+        return cutter, []
+    rest = {"type": "Sequence", "pretokenizers": parts[:-1]} if len(parts) > 1 else None
+    return rest, [vocab[text] for text in texts]
+
+
+def _alternatives(expression: str) -> list[str]:
+    """The texts of an expression that is nothing but texts; none of any other."""
+    found = [""]
+    characters = iter(expression)
+    for character in characters:
+        if character == "|":
+            found.append("")
+        elif character == "\\":
+            escaped = next(characters, "a")
+            if escaped.isalnum():
+                return []
+            found[-1] += escaped
+        elif character in ".^$*+?{}[]()":
+            return []
+        else:
+            found[-1] += character
+    return found if all(found) else []
+
+
+def read_spaces(
+    path: Path, normalizer: Mapping[str, Any] | None, cutter: Mapping[str, Any] | None, added: Iterable[str]
+) -> dict[str, Any]:
+    """How a file of SentencePiece's kind treats spaces, as fields of a Vocabulary.
+
+    What Llamas' files say is told in switches; anything else stays as it is in `splitter`, for the library to do.
+
+    Args:
+        path: for messages.
+        normalizer, cutter: of the file.
+        added: the texts of its added tokens.
 
     Raises:
-        UnsupportedError: the file changes text otherwise than SentencePiece does for Llamas.
+        UnsupportedError: spaces do not become ▁, so the file is of another kind.
     """
-    prefix, doubles, spaces = False, True, False
-    for part in _members(values.get("normalizer"), "normalizers"):
-        kind = part.get("type")
-        if kind == "Prepend" and part.get("prepend") == SPACE:
-            prefix = True
-        elif kind == "Replace" and part.get("pattern") == {"String": " "} and part.get("content") == SPACE:
-            spaces = True
-        else:
-            raise UnsupportedError(f"{path}: normalizer {kind!r} is not done for a vocabulary with {SPACE}")
-    for part in _members(values.get("pre_tokenizer"), "pretokenizers"):
-        if part.get("type") != "Metaspace" or part.get("replacement") != SPACE or part.get("split", True):
-            raise UnsupportedError(
-                f"{path}: pre_tokenizer {part.get('type')!r} is not done for a vocabulary with {SPACE}"
-            )
-        scheme = part.get("prepend_scheme", "always" if part.get("add_prefix_space", True) else "never")
-        doubles = doubles and (prefix or scheme == "never")
-        prefix, spaces = prefix or scheme != "never", True
-    if not spaces:
-        raise UnsupportedError(f"{path}: neither byte-level nor SentencePiece's kind of BPE; only those are done")
-    return prefix, doubles
+    normalizers = list(members(normalizer, "normalizers"))
+    cutters = list(members(cutter, "pretokenizers"))
+    prepends = [part for part in normalizers if part.get("type") == "Prepend" and part.get("prepend") == SPACE]
+    escapes = [part for part in normalizers if part.get("type") == "Replace" and _escapes(part)]
+    metaspaces = [part for part in cutters if part.get("type") == "Metaspace" and part.get("replacement") == SPACE]
+    if not escapes and not metaspaces:
+        odd = [part for part in normalizers if part not in prepends] + cutters
+        if odd:
+            raise UnsupportedError(f"{path}: {odd[0].get('type')!r} is not supported for a vocabulary with {SPACE}")
+        raise UnsupportedError(f"{path}: neither byte-level nor SentencePiece's kind of BPE; no other is supported")
+    scheme = _scheme(metaspaces[0]) if metaspaces else "never"
+    fields: dict[str, Any] = {
+        "space_prefix": bool(prepends) or scheme != "never",
+        "doubles_space": not metaspaces,
+        "prefix_once": scheme == "first" and not prepends,
+    }
+    legacy = not cutters and normalizers in ([*prepends, *escapes], escapes)
+    whole = metaspaces == cutters and len(cutters) == 1 and not metaspaces[0].get("split", True)
+    harmless = not normalizers or (normalizers == escapes and not any({" ", SPACE} & {*text} for text in added))
+    if not legacy and not (whole and harmless):
+        fields["splitter"] = Splitter(normalizer, cutter)
+    return fields
+
+
+def _escapes(part: Mapping[str, Any]) -> bool:
+    return part.get("pattern") == {"String": " "} and part.get("content") == SPACE
+
+
+def _scheme(metaspace: Mapping[str, Any]) -> str:
+    return str(metaspace.get("prepend_scheme", "always" if metaspace.get("add_prefix_space", True) else "never"))
+
+
+def with_prefix(cutter: Mapping[str, Any] | None, prefix: bool) -> Mapping[str, Any] | None:
+    """A pre-tokenizer for text before which SentencePiece's space belongs, or does not, wherever the text stands."""
+    if cutter is None:
+        return None
+    if cutter.get("type") == "Sequence":
+        return {**cutter, "pretokenizers": [with_prefix(part, prefix) for part in cutter["pretokenizers"]]}
+    if cutter.get("type") != "Metaspace":
+        return cutter
+    scheme = "always" if prefix and _scheme(cutter) != "never" else "never"
+    return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": cutter.get("split", True)}
 
 
 def read_template(processor: Mapping[str, Any] | None) -> tuple[str | None, str | None]:
     """The special tokens that a post-processor puts before and after one text; None where it puts none."""
-    for part in _members(processor, "processors"):
+    for part in members(processor, "processors"):
         if part.get("type") != "TemplateProcessing":
             continue
         names = [item["SpecialToken"]["id"] if "SpecialToken" in item else None for item in part["single"]]
@@ -65,15 +132,14 @@ def write_parts(vocabulary: Vocabulary) -> dict[str, Any]:
             "post_processor": template,
             "decoder": spelled,
         }
+    spaces, symbols = _spaces(vocabulary), sorted(vocabulary.symbols(), key=len, reverse=True)
+    if symbols:
+        split = {"type": "Split", "pattern": {"Regex": "|".join(map(re.escape, symbols))}, "behavior": "Isolated"}
+        parts = [*members(spaces["pre_tokenizer"], "pretokenizers"), {**split, "invert": False}]
+        spaces["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": parts}
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if vocabulary.space_prefix else []
-    # Prepend, not Metaspace's prepending, which leaves out the space before a text that starts with one.
-    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-    prepend = [{"type": "Prepend", "prepend": SPACE}] if vocabulary.space_prefix and vocabulary.doubles_space else []
-    scheme = "first" if vocabulary.space_prefix else "never"
-    metaspace = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False}
     return {
-        "normalizer": {"type": "Sequence", "normalizers": [*prepend, spaces]} if vocabulary.doubles_space else None,
-        "pre_tokenizer": None if vocabulary.doubles_space else metaspace,
+        **spaces,
         "post_processor": template,
         "decoder": {
             "type": "Sequence",
@@ -85,6 +151,29 @@ def write_parts(vocabulary: Vocabulary) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _spaces(vocabulary: Vocabulary) -> dict[str, Any]:
+    """normalizer and pre_tokenizer for SentencePiece's kind."""
+    splitter = vocabulary.splitter
+    if splitter.normalizer is not None or splitter.pre_tokenizer is not None:
+        return {"normalizer": splitter.normalizer, "pre_tokenizer": splitter.pre_tokenizer}
+    collapse = [({"Regex": r"\A +| +\z"}, ""), ({"Regex": " {2,}"}, " ")] if vocabulary.collapses else []
+    replaced = [
+        {"type": "Replace", "pattern": pattern, "content": content}
+        for pattern, content in (*collapse, ({"String": " "}, SPACE))
+    ]
+    if vocabulary.doubles_space:
+        # Prepend, not Metaspace's prepending, which leaves out the space before a text that starts with one.
+        prepend = [{"type": "Prepend", "prepend": SPACE}] if vocabulary.space_prefix else []
+        return {
+            "normalizer": {"type": "Sequence", "normalizers": [*replaced[:-1], *prepend, replaced[-1]]},
+            "pre_tokenizer": None,
+        }
+    scheme = "never" if not vocabulary.space_prefix else "first" if vocabulary.prefix_once else "always"
+    metaspace = {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": False}
+    normalizer = {"type": "Sequence", "normalizers": replaced[:-1]} if collapse else None
+    return {"normalizer": normalizer, "pre_tokenizer": metaspace}
 
 
 def _template(vocabulary: Vocabulary) -> dict[str, Any] | None:
@@ -113,10 +202,10 @@ def _template(vocabulary: Vocabulary) -> dict[str, Any] | None:
     }
 
 
-def _members(part: Mapping[str, Any] | None, name: str) -> Iterator[Mapping[str, Any]]:
+def members(part: Mapping[str, Any] | None, name: str) -> Iterator[Mapping[str, Any]]:
     """The members of nested sequences, in order."""
     if part is not None and part.get("type") == "Sequence":
         for member in part[name]:
-            yield from _members(member, name)
+            yield from members(member, name)
     elif part is not None:
         yield part

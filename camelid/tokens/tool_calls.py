@@ -98,6 +98,8 @@ class ToolParser:
         self._events: list[ToolEvent] = []
         self._ahead: str | None = None  # a character that was looked at and not taken
         self._held: list[str] = []  # characters taken, of which it is not known yet what they are
+        self._named: str | None = None  # the function of a call that is being read
+        self._is_cut = False
         self.n_calls = 0
         self._scan = self._answer()
         next(self._scan)
@@ -109,8 +111,14 @@ class ToolParser:
         events, self._events = self._events, []
         return events
 
-    def finish(self) -> list[ToolEvent]:
-        """What was held back, when no more text comes."""
+    def finish(self, cut: bool = False) -> list[ToolEvent]:
+        """What was held back, when no more text comes.
+
+        Args:
+            cut: the text would have gone on; then a call that has only begun is no content. It is given as far as its
+                name is known, as OpenAI does, else it is dropped.
+        """
+        self._is_cut = cut
         with suppress(StopIteration):
             self._scan.send(END)
         events, self._events = self._events, []
@@ -141,20 +149,30 @@ class ToolParser:
                 self._take()
                 continue
             if blank and style.bare and ahead == "{":
-                begun = yield from self._call()
+                begun = (yield from self._call()) or self._cut_off(is_bare=True)
             else:
                 word = yield from self._word([style.opens, style.closes] if ended else [style.opens])
                 if word == style.closes or (ended and (yield from self._broke_off(style.closes))):
                     self._held.clear()
                     ended = False
                     continue
-                begun = word is not None and (yield from self._call())
+                begun = word is not None and ((yield from self._call()) or self._cut_off())
             blank = ended = begun
             if not begun:
                 self._say()
         if blank and self.n_calls:
             self._held.clear()
         self._say()
+
+    def _cut_off(self, is_bare: bool = False) -> bool:
+        """Whether the text was cut inside a call; without an opening word only a known function makes it one."""
+        if not self._is_cut or self._ahead != END or (is_bare and self._named is None):
+            return False
+        if self._named is not None:
+            self._begin(self._named)
+            self._end()
+        self._held.clear()
+        return True
 
     def _broke_off(self, word: str) -> Scan[bool]:
         """Whether the text ended inside this word."""
@@ -175,9 +193,10 @@ class ToolParser:
 
     def _call(self) -> Scan[bool]:
         """The call after its opening word; False if it is none, and then all of it is still held."""
-        return (yield from self._named() if self._style.key is None else self._object())
+        self._named = None
+        return (yield from self._tagged() if self._style.key is None else self._object())
 
-    def _named(self) -> Scan[bool]:
+    def _tagged(self) -> Scan[bool]:
         name = ""
         while (ahead := (yield from self._peek())) != ">":
             name += ahead
@@ -186,6 +205,7 @@ class ToolParser:
             self._take()
         if name not in self._names:
             return False
+        self._named = name
         self._take()
         yield from self._blanks()
         if (yield from self._peek()) == "{":
@@ -211,6 +231,7 @@ class ToolParser:
                 name = yield from self._text()
                 if name not in self._names:
                     return False
+                self._named = name
             elif key in _ARGUMENTS and arguments is None:
                 if (yield from self._peek()) != "{":
                     return False

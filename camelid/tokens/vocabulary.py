@@ -43,10 +43,17 @@ class Vocabulary:
         types: NORMAL … BYTE, by id.
         merges: pairs of pieces, best first.
         scores: by id, for SentencePiece; the higher, the earlier merged. None if the file has only merges.
-        splitter: for bpe.
+        splitter: for bpe; for sentencepiece only where a tokenizer.json changes text otherwise than a Llama's does.
         space_prefix: for sentencepiece: a text starts with a space that decoding drops again.
         doubles_space: that space is put there even if the text starts with one, as SentencePiece does.
-        flags: for added tokens of a tokenizer.json: id → lstrip, rstrip, single_word, normalized where they are true.
+        prefix_once: only the beginning of a text gets that space; otherwise what follows an added token does too.
+        collapses: for sentencepiece: runs of spaces become one, and those at the ends of a text none.
+        charsmap: for sentencepiece: its compiled table of replacements for characters; empty for none.
+        unigram: for sentencepiece: the likeliest cut by `scores` is looked for, nothing is merged.
+        flags: added tokens: id → lstrip, rstrip, single_word, normalized where they are true. A `USER` piece of a
+            sentencepiece vocabulary that is not here is one of SentencePiece's own symbols.
+        outside: added tokens that are no pieces of the model, so that merging never gives them.
+        shown: control tokens that a chat template writes and the file calls text: in answers they have their text.
         extra: further ids by GGUF's name, for example `eot_token_id`.
         source: the file, for messages.
     """
@@ -59,6 +66,10 @@ class Vocabulary:
     splitter: Splitter = Splitter(None, None)
     space_prefix: bool = False
     doubles_space: bool = True
+    prefix_once: bool = False
+    collapses: bool = False
+    charsmap: bytes = b""
+    unigram: bool = False
     bos_id: int | None = None
     eos_id: int | None = None
     unk_id: int | None = None
@@ -66,8 +77,17 @@ class Vocabulary:
     adds_bos: bool = False
     adds_eos: bool = False
     flags: Mapping[int, Mapping[str, bool]] = field(default_factory=dict)
+    shown: frozenset[int] = frozenset()
+    outside: frozenset[int] = frozenset()
     extra: Mapping[str, int] = field(default_factory=dict)
     source: str = "tokenizer"
+
+    def symbols(self) -> dict[str, int]:
+        """SentencePiece's own user-defined symbols, text → id: it looks for them after the space at the beginning."""
+        if self.kind == "bpe":
+            return {}
+        ids = [id for id, kind in enumerate(self.types) if kind == USER and id not in self.flags]
+        return {self.pieces[id]: id for id in reversed(ids) if self.pieces[id]}
 
 
 def protected(types: Sequence[int], pieces: Sequence[str], ids: Sequence[int | None]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from camelid.errors import OptionError, one_of
-from camelid.model.config import ModelConfig, tensor_shapes
+from camelid.model.config import ModelConfig, layer_shapes
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def device_reported(name: str) -> Device | None:
 
 def matrix_parameters(config: ModelConfig) -> int:
     """Weights that multiply every token: all matrices, the output included, the look-up of embeddings not."""
-    held = sum(shape[0] * shape[1] for shape in tensor_shapes(config).values() if len(shape) == 2)
-    return held if config.ties_embeddings else held - config.vocab_size * config.dim
+    layer = sum(shape[0] * shape[1] for shape in layer_shapes(config).values() if len(shape) == 2)
+    return config.n_layers * layer + config.vocab_size * config.dim
 
 
 def flops_per_token(config: ModelConfig, context: int) -> float:

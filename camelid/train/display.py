@@ -11,11 +11,12 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from camelid.console import Terminal
+from camelid.streams import literal
 from camelid.train.record import TimeLeft
 from camelid.train.step import Step
 from camelid.train.units import count, duration, memory
@@ -48,7 +49,7 @@ class Display:
         console: Console | None = None,
         every: float = 10,
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Terminal(stderr=True)
         self._title, self._steps, self._tokens, self._about = title, steps, tokens, about
         self._unigram, self._every = unigram, every
         self._left, self._seconds_left = TimeLeft(steps), 0.0
@@ -64,7 +65,7 @@ class Display:
             self._live = Live(console=self._console, auto_refresh=True, refresh_per_second=4, get_renderable=self._draw)
             self._live.start()
         else:
-            self._print(escape(", ".join(filter(None, [self._title, self._about]))))
+            self._print(literal(", ".join(filter(None, [self._title, self._about]))))
         return self
 
     def __exit__(
@@ -91,11 +92,11 @@ class Display:
         """Take in that a checkpoint of this name is complete."""
         self._saved = (name, time.monotonic())
         if self._live is None:
-            self._print(f"saved {escape(name)}")
+            self._print(f"saved {literal(name)}")
 
     def note(self, text: str) -> None:
         """A line that stays, above the block."""
-        self._print(escape(text))
+        self._print(literal(text))
 
     def _say(self, step: Step) -> None:
         self._told = (step.step, time.monotonic())
@@ -143,7 +144,7 @@ class Display:
         if self._saved is not None:
             name, when = self._saved
             ago = f"[dim]{duration(time.monotonic() - when)} ago[/]"
-            table.add_row("", "[dim]checkpoint[/]", escape(name), ago)
+            table.add_row("", "[dim]checkpoint[/]", literal(name), ago)
         return table
 
 

@@ -1,8 +1,8 @@
 """Values that a model begins with: the same for a seed, however the model is spread over ranks.
 
 Matrices are normal with a standard deviation of 0.02 (GPT-2, OLMo 2); those that add to the residual stream are
-divided by sqrt(2 · layers), so that it does not grow with depth (Radford et al. 2019, section 2.3). Norms are 1.
-Rows are drawn in blocks, each from a generator of its own, so that a rank draws only the rows it holds.
+divided by sqrt(2 · layers), so that it does not grow with depth (Radford et al. 2019, section 2.3). Norms are 1,
+biases 0. Rows are drawn in blocks, each from a generator of its own, so that a rank draws only the rows it holds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def initialise(model: LlamaTorch, seed: int) -> None:
 def initial_values(
     config: ModelConfig, name: str, shape: tuple[int, ...], seed: int, rows: slice
 ) -> NDArray[np.float32]:
-    """Rows `rows.start … rows.stop` of a tensor, float32 (rows, in); of a norm (rows,)."""
+    """Rows `rows.start … rows.stop` of a tensor, float32 (rows, in); of a norm or a bias (rows,)."""
+    if name.endswith(".bias"):
+        return np.zeros(rows.stop - rows.start, np.float32)
     if len(shape) == 1:
         return np.ones(rows.stop - rows.start, np.float32)
     deviation = STANDARD_DEVIATION

@@ -62,7 +62,7 @@ class PretrainOptions(Options):
 
     def __init__(self, **values: Any) -> None:
         preset = values.get("preset", "llama2")
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise OptionError(f"preset: no {preset!r}; {one_of(str(preset), PRESETS)}")
         super().__init__(**{**PRESETS[preset], **values})
         if self.batch_tokens % self.context:

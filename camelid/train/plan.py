@@ -176,9 +176,11 @@ def checkpoint_bytes(config: ModelConfig) -> int:
 def kept_checkpoints(options: PretrainOptions) -> int:
     """How many checkpoints there are at the end: the newest ones, and those of milestones."""
     each = options.save_every or options.steps
-    saved = [*range(each, options.steps, each), options.steps]
-    older = saved[: -options.keep_last]
-    return len(saved) - sum(not options.keep_every or step % options.keep_every != 0 for step in older)
+    saved = (options.steps - 1) // each + 1  # after every `each` steps, and after the last
+    older = max(0, saved - options.keep_last)  # the first ones, after steps each, 2 · each … older · each
+    if not options.keep_every:
+        return saved - older
+    return saved - older + older * each // math.lcm(each, options.keep_every)
 
 
 def _kept_per_token(config: ModelConfig, tensor_parallel: int) -> int:

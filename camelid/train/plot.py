@@ -194,6 +194,6 @@ def _write(figure: Figure, out: Path) -> Path:
     except OSError as error:
         raise ResourceError(f"{out}: cannot be written ({error.strerror}); choose another place with --out") from None
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # there is no such place
             beside.unlink(missing_ok=True)
     return out

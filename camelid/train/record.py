@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 NAME = "metrics.jsonl"
 _RECENT_STEPS = 50
+_MOST_STEPS, _LARGEST = 2**53, 1e100  # float64 counts so far; float32, which losses are in, ends at 3e38
 
 
 class TimeLeft:
@@ -183,22 +184,24 @@ class Metrics:
     def _take(self, line: bytes) -> None:
         try:
             values = json.loads(line)
-            step = values["step"] if "event" not in values else values.get("step", 0)
-            if not isinstance(step, int):
+            event = values.get("event")
+            step = values["step"] if event is None else _check(values)
+            if not (isinstance(step, int) and 0 <= step < _MOST_STEPS):
                 raise ValueError(f"step is {step!r}")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            numbers = _numbers(values)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             if self._lines == 1:
                 raise FormatError(f"{self.path}: line 1: neither a step nor an event; not a run's metrics") from None
             self.broken.append(self._lines)
             if len(self.broken) == 1:
                 log.warning("%s: line %d: neither a step nor an event; it is left out", self.path, self._lines)
             return
-        if "event" not in values:
+        if event is None:
             self._drop_from(step)
-            self._add(values)
+            self._add(numbers)
         else:
             self.events.append(values)
-            if values["event"] == "start":
+            if event == "start":
                 self._drop_from(step + 1)
 
     def _drop_from(self, step: float) -> None:
@@ -207,18 +210,21 @@ class Metrics:
         keep = len(steps)
         while keep and steps[keep - 1] >= step:
             keep -= 1
+        if keep == len(steps):  # nearly always; cutting nothing off would still copy each column
+            return
         for column in self.columns.values():
             del column[keep:]
 
-    def _add(self, values: Mapping[str, Any]) -> None:
-        before = len(self)
-        for name, value in values.items():
-            if isinstance(value, int | float) or value is None:
-                column = self.columns.setdefault(name, array("d", [math.nan]) * before)
-                column.append(math.nan if value is None else value)
-        for column in self.columns.values():
-            if len(column) == before:
-                column.append(math.nan)
+    def _add(self, numbers: Mapping[str, float]) -> None:
+        before, columns = len(self), self.columns
+        for name, number in numbers.items():
+            if name not in columns:
+                columns[name] = array("d", [math.nan]) * before
+            columns[name].append(number)
+        if len(numbers) < len(columns):
+            for column in columns.values():
+                if len(column) == before:
+                    column.append(math.nan)
 
 
 def read_metrics(folder: Path) -> Metrics:
@@ -229,6 +235,39 @@ def read_metrics(folder: Path) -> Metrics:
         FormatError: its first line is neither step nor event.
     """
     return Metrics(folder).read()
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line; NaN where one was lost.
+
+    Raises:
+        OverflowError: one is too large to be drawn.
+    """
+    numbers = {}
+    for name, value in values.items():
+        if isinstance(value, (int, float)):
+            if value > _LARGEST or value < -_LARGEST:
+                raise OverflowError(f"{name} is too large")
+            numbers[name] = float(value)
+        elif value is None:
+            numbers[name] = math.nan
+    return numbers
+
+
+def _check(values: Mapping[str, Any]) -> Any:
+    """Whether plots and pages can work with an event; returns its step, 0 if it has none.
+
+    Raises:
+        ValueError, TypeError: they cannot.
+    """
+    if not isinstance(values["event"], str):
+        raise ValueError("event is no word")
+    steps = values.get("steps", 0)
+    if not (isinstance(steps, int) and 0 <= steps < _MOST_STEPS):
+        raise ValueError(f"steps is {steps!r}")
+    if not isinstance(values.get("unigram_entropy", 0.0), float | int | None):
+        raise ValueError("unigram_entropy is no number")
+    return values.get("step", 0)
 
 
 def _end_line(path: Path) -> None:

@@ -71,8 +71,9 @@ class Run:
             match = CHECKPOINT.fullmatch(path.parent.name)
             try:
                 said = json.loads(path.read_text(encoding="utf-8"))
-                if match and not path.parent.is_symlink():
-                    found.append(Checkpoint(path.parent, int(said["step"]), int(said["tokens"])))
+                step, tokens = int(said["step"]), int(said["tokens"])
+                if match and not path.parent.is_symlink() and 0 <= step < 2**53 and 0 <= tokens < 2**63:
+                    found.append(Checkpoint(path.parent, step, tokens))
             except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
         return sorted(found, key=lambda one: one.step)
@@ -118,5 +119,5 @@ def state(metrics: Metrics, now: float | None = None) -> State:
 def _changed(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:
         return 0.0

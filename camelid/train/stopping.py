@@ -31,7 +31,8 @@ _SLACK = 10.0  # seconds, for processes to end
 class Stopper:
     """Listens while it is a context; put between steps the question whether this was the last one.
 
-    A second Ctrl-C ends the process at once, without a save.
+    A second Ctrl-C ends the process at once, without a save. What the process was started to ignore, as SIGINT behind a
+    script's `&`, stays ignored.
 
     Args:
         parallel: the ranks; one asked to stop stops all.
@@ -51,9 +52,9 @@ class Stopper:
         if threading.current_thread() is threading.main_thread():  # Python lets no other listen
             for name in SIGNALS:
                 number = getattr(signal, name, None)
-                if number is not None and not (
-                    name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
-                ):  # nohup
+                # SIGUSR1 is what a batch script sends us; `wait_for_stopper` ignores it only until here.
+                ignored = name != "SIGUSR1" and number is not None and signal.getsignal(number) is signal.SIG_IGN
+                if number is not None and not ignored:
                     self._before[number] = signal.signal(number, self._note)
         self._began = time.monotonic()
         return self

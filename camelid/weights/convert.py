@@ -66,9 +66,7 @@ def save_weights(
     weights = source if isinstance(source, Weights) else open_weights(source)
     target = Path(target)
     _check_arguments(format, quant, shards)
-    if target.exists() and target.is_dir() == (format == "gguf"):
-        wanted = "a file" if format == "gguf" else "a folder"
-        raise OptionError(f"{target}: format {format} is {wanted}, but this is not one; choose another name")
+    _check_kind(target, format)
     kinds = gguf_kinds(weights, quant) if format == "gguf" else plain_kinds(weights, quant)
     tensors = {name: stored_as(tensor, kinds[name]) for name, tensor in weights.tensors.items()}
     planned = replace(weights, tensors=tensors)
@@ -186,6 +184,17 @@ def _check_arguments(format: str, quant: str | None, shards: int) -> None:
         raise OptionError(f"shards: must be 1 or more, got {shards}")
     if format == "gguf" and shards > 1:
         raise OptionError("shards: a GGUF is written as one file; leave shards out")
+
+
+def _check_kind(target: Path, format: str) -> None:
+    """Refuse to put a folder in a file's place, or a file in a folder's."""
+    try:
+        wrong = target.exists() and target.is_dir() == (format == "gguf")
+    except OSError as error:
+        raise OptionError(f"{target}: cannot be written there ({error.strerror}); choose another name") from None
+    if wrong:
+        wanted = "a file" if format == "gguf" else "a folder"
+        raise OptionError(f"{target}: format {format} is {wanted}, but this is not one; choose another name")
 
 
 def _some(names: list[str]) -> str:

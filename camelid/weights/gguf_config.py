@@ -1,10 +1,12 @@
-"""GGUF's fields ↔ ModelConfig. A field of the architecture that is not known here is refused, not passed over."""
+"""GGUF's fields ↔ ModelConfig. A field that might touch the arithmetic is used or refused; others are ignored."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.model.family import ARCHITECTURES, Architecture
 from camelid.model.rope import attention_scale, recognise_divisors
+from camelid.weights.unknown_keys import first_refused, say_ignored
 
 # Fields that change no number when they hold one of these values; None: whatever they hold.
 _HARMLESS: dict[str, tuple[object, ...] | None] = {
@@ -31,7 +34,12 @@ _HARMLESS: dict[str, tuple[object, ...] | None] = {
     "rope.scaling.yarn_ext_factor": (1.0, -1.0),
     "rope.scaling.yarn_attn_factor": (1.0,),
     "rope.scaling.yarn_log_multiplier": (0.0,),
+    "pooling_type": None,  # of embeddings
 }
+
+
+_ATTENTION_BIAS = re.compile(r"blk\.\d+\.attn_(q|k|v|output)\.bias")
+_MLP_BIAS = re.compile(r"blk\.\d+\.ffn_(gate|up|down)\.bias")
 
 
 def read_config(path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> ModelConfig:
@@ -50,6 +58,8 @@ def read_config(path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tupl
     for same in ("attention.value_length", "rope.dimension_count"):
         if keys.whole(same, head_dim) != head_dim:
             raise UnsupportedError(f"{path}: {same} is {keys.whole(same)}, not the head's width {head_dim}")
+    if keys.whole("embedding_length_out", dim) not in (0, dim):
+        raise UnsupportedError(f"{path}: embedding_length_out is {keys.whole('embedding_length_out')}, not {dim}")
     vocab = shapes.get("token_embd.weight", (keys.whole("vocab_size", 0),))[0]
     if keys.whole("vocab_size", vocab) != vocab:
         raise FormatError(f"{path}: vocab_size is {keys.whole('vocab_size')}, but the embedding has {vocab} rows")
@@ -66,25 +76,49 @@ def read_config(path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tupl
         rope_theta=keys.real("rope.freq_base", 10000.0),
         rope_scaling=_scaling(keys),
         ties_embeddings="output.weight" not in shapes,
+        attention_bias=any(_ATTENTION_BIAS.fullmatch(name) for name in shapes),
+        mlp_bias=any(_MLP_BIAS.fullmatch(name) for name in shapes),
         **_switches(architecture, keys),
     )
     keys.refuse_others()
     return config
 
 
+def add_long_divisors(
+    path: Path, config: ModelConfig, short: NDArray[np.float32] | None, long: NDArray[np.float32] | None
+) -> RopeScaling:
+    """LongRoPE's scaling with the divisors of the tensors `rope_factors_short` and `rope_factors_long`."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.rule != "longrope" or short is None or long is None:
+        raise FormatError(
+            f"{path}: rope.scaling.type longrope, rope_factors_short and rope_factors_long need each other; convert it"
+        )
+    for values in (short, long):
+        _check_divisors(path, config, "rope_factors", values)
+    return replace(scaling, divisors=tuple(map(float, short)), long_divisors=tuple(map(float, long)))
+
+
+def _check_divisors(path: Path, config: ModelConfig, name: str, values: NDArray[np.float32]) -> None:
+    half = config.head_dim // 2
+    if values.shape != (half,) or not (np.isfinite(values) & (values > 0)).all():
+        raise FormatError(f"{path}: {name} is not {half} positive numbers; convert the model again")
+
+
 def add_divisors(path: Path, config: ModelConfig, values: NDArray[np.float32]) -> RopeScaling | None:
     """The scaling that a `rope_freqs` tensor means; None if it divides by 1 only."""
-    if config.rope_scaling is not None:
-        raise UnsupportedError(f"{path}: both rope.scaling fields and a rope_freqs tensor; convert the model again")
-    if values.shape != (config.head_dim // 2,) or not (np.isfinite(values) & (values > 0)).all():
-        raise FormatError(f"{path}: rope_freqs is not {config.head_dim // 2} positive numbers; convert the model again")
+    before = config.rope_scaling
+    if before is not None and before.rule != "linear":
+        raise UnsupportedError(f"{path}: both {before.rule} rope scaling and a rope_freqs tensor; convert it again")
+    _check_divisors(path, config, "rope_freqs", values)
     if (values == 1).all():
-        return None
+        return before
+    if before is not None:  # llama.cpp divides by both
+        values = values * np.float32(before.factor)
     return recognise_divisors(config.head_dim, config.rope_theta, values)
 
 
 def write_config(config: ModelConfig) -> dict[str, Any]:
-    """The fields of a model's shape; Llama 3's scaling and plain divisors go into `rope_freqs` instead."""
+    """The fields of a model's shape; Llama 3's scaling and all divisors are tensors instead."""
     name = ARCHITECTURES[config.architecture].gguf_name
     values: dict[str, Any] = {
         "context_length": config.context,
@@ -115,6 +149,12 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
             # Readers multiply what this field says with YaRN's own factor.
             own = attention_scale(RopeScaling(rule="yarn", factor=scaling.factor))
             values["rope.scaling.attn_factor"] = scaling.attention_factor / own
+    if scaling is not None and scaling.rule == "longrope":
+        values |= {
+            "rope.scaling.type": "longrope",
+            "rope.scaling.original_context_length": scaling.original_context,
+            "rope.scaling.attn_factor": scaling.attention_factor,
+        }
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
@@ -145,23 +185,35 @@ class _Keys:
     def whole(self, key: str, default: int | None = None) -> int:
         value = self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise FormatError(f"{self.path}: {self.prefix}{key} must be a whole number, is {value!r}")
+            raise FormatError(f"{self.path}: {self.prefix}{key} must be a whole number, is {str(value)[:40]!r}")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
         value = self.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise FormatError(f"{self.path}: {self.prefix}{key} must be a number, is {value!r}")
+            raise FormatError(f"{self.path}: {self.prefix}{key} must be a number, is {str(value)[:40]!r}")
         return float(value)
 
     def refuse_others(self) -> None:
+        """Refuse what is left where it may touch the arithmetic; say what else is ignored."""
+        unknown = {}
         for key in self.fields:
-            if not key.startswith(self.prefix) or key in self.asked:
-                continue
             short = key.removeprefix(self.prefix)
+            if short == key or key in self.asked:
+                continue
             allowed = _HARMLESS.get(short, ())
-            if allowed is not None and self.fields[key] not in allowed:
-                raise UnsupportedError(f"{self.path}: {key} = {str(self.fields[key])[:60]} is not supported")
+            if short not in _HARMLESS:
+                unknown[short] = self.fields[key]
+            elif allowed is not None and self.fields[key] not in allowed:
+                self._refuse(short)
+        refused = first_refused(unknown)
+        if refused is not None:
+            self._refuse(refused)
+        say_ignored(self.path, {self.prefix + key: value for key, value in unknown.items()})
+
+    def _refuse(self, short: str) -> NoReturn:
+        key = self.prefix + short
+        raise UnsupportedError(f"{self.path}: {key} = {str(self.fields[key])[:60]} is not supported")
 
 
 def _architecture(path: Path, fields: Mapping[str, Any]) -> Architecture:
@@ -169,7 +221,7 @@ def _architecture(path: Path, fields: Mapping[str, Any]) -> Architecture:
     known = {row.gguf_name: row for row in ARCHITECTURES.values()}
     if name is None:
         raise FormatError(f"{path}: field general.architecture is missing; convert the model again")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UnsupportedError(f"{path}: architecture {str(name)!r} is not supported; {one_of(str(name), known)}")
     return known[name]
 
@@ -180,6 +232,7 @@ def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
         clip = keys.real("attention.clamp_kqv", 0.0)
         eps = keys.real("attention.layer_norm_epsilon", 1e-5)
         return {"norm": "layer", "norm_eps": eps, "clip_qkv": clip or None}
+    keys.real("attention.layer_norm_epsilon", 0.0)  # of another kind of norm: llama.cpp does not read it here either
     rms = {"norm_eps": keys.real(_RMS_EPS)}
     return {"norms_after": True, "qk_norm": True, **rms} if architecture.name == "olmo2" else rms
 
@@ -191,12 +244,17 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
     original = keys.whole("rope.scaling.original_context_length", 0)
     attention = keys.real("rope.scaling.attn_factor", 1.0)
     fast, slow = keys.real("rope.scaling.yarn_beta_fast", 32.0), keys.real("rope.scaling.yarn_beta_slow", 1.0)
-    if rule not in ("none", "linear", "yarn"):
-        raise UnsupportedError(f"{keys.path}: rope.scaling.type {str(rule)!r}; supported: none, linear, yarn")
+    if rule not in ("none", "linear", "yarn", "longrope"):
+        raise UnsupportedError(f"{keys.path}: rope.scaling.type {str(rule)!r}; supported: none, linear, yarn, longrope")
     if rule == "none" or (rule == "linear" and factor == 1):
         return None
     if rule == "linear":
         return RopeScaling(rule="linear", factor=factor)
+    if rule == "longrope":
+        if factor != 1:
+            raise UnsupportedError(f"{keys.path}: rope.scaling.factor beside longrope's own divisors is not supported")
+        context = original or keys.whole("context_length")
+        return RopeScaling(rule="longrope", original_context=context, attention_factor=attention)
     own = attention_scale(RopeScaling(rule="yarn", factor=factor))
     return RopeScaling(
         rule="yarn",

@@ -3,7 +3,7 @@
     "GGUF" | version u32 | tensors u64 | fields u64 | fields… | tensor table… | padding | data, aligned
 
 A string is its length (u64) and its bytes. Versions 2 and 3 share this layout; little-endian is read. Everything that
-a file says about itself is checked against the file's size before it is used.
+a file says about itself is checked against the file's size, and bounded, before it is used.
 Source: the GGUF specification in the ggml repository (docs/gguf.md).
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.weights.mapped import map_file
+from camelid.weights.opened import OpenFile, Region, Which
 from camelid.weights.quant import Bytes, Quant
 from camelid.weights.quants import BY_GGUF_TYPE, QUANTS
 
@@ -33,6 +33,11 @@ STRING, ARRAY, BOOL = 8, 9, 7
 # Type number → how struct and NumPy write it.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", BOOL: "?", 10: "Q", 11: "q", 12: "d"}
 _MAX_DIMS = 4
+# What a header may hold; those of the largest vocabularies have 20 MB, 600,000 merges, 2,000 tensors.
+_MAX_HEADER, _MAX_ITEMS, _MAX_ROWS = 1 << 26, 1 << 20, 1 << 16
+_MAX_NAME, _MAX_TEXT = (1 << 16) - 1, 1 << 24  # bytes
+_FIRST_READ = 1 << 22
+_MAX_DEPTH, _MAX_ARRAYS = 3, 1000  # of arrays within an array
 _AGAIN = "fetch or convert it again"
 _SPLIT = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 _LENGTH = struct.Struct("<Q")
@@ -68,10 +73,7 @@ class LazyFields(Mapping[str, Any]):
         self._values = values
 
     def __getitem__(self, key: str) -> Any:
-        value = self._values[key]
-        if isinstance(value, Strings):
-            return value.decode()
-        return value.tolist() if isinstance(value, np.ndarray) else value
+        return _plain(self._values[key])
 
     def __contains__(self, key: object) -> bool:
         return key in self._values
@@ -81,6 +83,11 @@ class LazyFields(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def length(self, key: str) -> int:
+        """How many items the array of a field has; 1 for a field that is none."""
+        value = self._values[key]
+        return value.count if isinstance(value, Strings) else len(value) if isinstance(value, np.ndarray | list) else 1
 
     def is_array(self, key: str) -> bool:
         """Whether a field holds an array, without decoding it."""
@@ -112,8 +119,8 @@ class GGUFFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data = map_file(path)
-        cursor = _Cursor(path, self.data.data)
+        self.file = OpenFile(path)
+        cursor = _Cursor(self.file)
         n_tensors, n_fields = _read_start(cursor)
         self.fields = LazyFields(_read_fields(cursor, n_fields))
         self.alignment = self._alignment()
@@ -128,9 +135,12 @@ class GGUFFile:
         return alignment
 
     def blocks(self, entry: Entry) -> Bytes:
-        """The bytes of a tensor, a view of the mapped file, uint8 (rows, bytes per row); a vector is one row."""
-        rows = math.prod(entry.shape[:-1])
-        return self.data[entry.start : entry.start + entry.nbytes].reshape(rows, -1)
+        """The bytes of a tensor, read now, uint8 (rows, bytes per row); a vector is one row."""
+        return self.file.read(entry.start, entry.nbytes).reshape(math.prod(entry.shape[:-1]), -1)
+
+    def rows(self, entry: Entry, which: Which) -> Bytes:
+        """Some of these rows."""
+        return Region(self.file, entry.start, entry.nbytes).rows(math.prod(entry.shape[:-1]), which)
 
     @cached_property
     def split_count(self) -> int:
@@ -163,42 +173,65 @@ def open_parts(path: Path) -> list[GGUFFile]:
 
 
 class _Cursor:
-    """A position in a file that moves only within it."""
+    """A position in the header of a file, which is read as far as is needed."""
 
-    def __init__(self, path: Path, data: memoryview) -> None:
-        self.path, self.data, self.position = path, data, 0
+    def __init__(self, file: OpenFile) -> None:
+        self.path, self.size, self._file = file.path, file.size, file
+        self.data, self.position = file.up_to(0, _FIRST_READ).data, 0
+
+    def _reach(self, end: int, what: str) -> None:
+        """Have the bytes before `end` in `data`."""
+        if end <= len(self.data):
+            return
+        if end > _MAX_HEADER:
+            raise FormatError(f"{self.path}: {what}: a header of more than {_MAX_HEADER:,} bytes; {_AGAIN}")
+        self.data = self._file.up_to(0, max(end, 2 * len(self.data))).data
 
     def take(self, count: int, what: str) -> int:
         """Where the next `count` bytes begin; moves past them."""
         start = self.position
-        if count > len(self.data) - start:
-            have = len(self.data) - start
+        if count > self.size - start:
+            have = self.size - start
             raise FormatError(f"{self.path}: {what}: {count - have} bytes short at byte {start}; {_AGAIN}")
+        self._reach(start + count, what)
         self.position = start + count
         return start
 
     def number(self, code: str, what: str) -> Any:
         layout = "<" + code
-        return struct.unpack_from(layout, self.data, self.take(struct.calcsize(layout), what))[0]
+        start = self.take(struct.calcsize(layout), what)
+        return struct.unpack_from(layout, self.data, start)[0]
 
-    def text(self, what: str) -> str:
+    def text(self, what: str, most: int = _MAX_NAME) -> str:
         length = self.number("Q", what)
-        start = self.take(length, what)
+        start = self.position
+        if most < length <= self.size - start:
+            raise FormatError(f"{self.path}: {what}: a text of {length:,} bytes; {_AGAIN}")
+        self.take(length, what)
         return str(self.data[start : start + length], "utf-8", "surrogateescape")
 
     def skip_strings(self, count: int, what: str) -> Strings:
         """Pass over `count` strings. A vocabulary has hundreds of thousands, hence the bare loop."""
-        data, position, size, length_at = self.data, self.position, len(self.data), _LENGTH.unpack_from
-        start = position
-        try:
-            for _ in range(count):
-                position += 8 + length_at(data, position)[0]
-        except (struct.error, OverflowError):
-            position = size + 1
-        if position > size:
+        start = position = self.position
+        length_at, done = _LENGTH.unpack_from, 0
+        if count > self.size // _LENGTH.size:
             raise FormatError(f"{self.path}: {what}: the file ends within a list of strings; {_AGAIN}")
+        while done < count:
+            data = self.data
+            try:
+                for done in range(done, count):  # noqa: B007, B020 - goes on where the bytes read so far ended
+                    position += 8 + length_at(data, position)[0]
+                done = count
+            except (struct.error, OverflowError):
+                if position + 8 > self.size:
+                    position = self.size + 1
+                    break
+                self._reach(position + 8, what)
+        if position > self.size:
+            raise FormatError(f"{self.path}: {what}: the file ends within a list of strings; {_AGAIN}")
+        self._reach(position, what)
         self.position = position
-        return Strings(data, start, position, count)
+        return Strings(self.data, start, position, count)
 
 
 def _read_start(cursor: _Cursor) -> tuple[int, int]:
@@ -213,9 +246,11 @@ def _read_start(cursor: _Cursor) -> tuple[int, int]:
         raise UnsupportedError(f"{cursor.path}: GGUF version {version}; versions read: 2, 3; convert it again")
     n_tensors, n_fields = cursor.number("Q", "tensor count"), cursor.number("Q", "field count")
     # The smallest row takes 24 bytes, the smallest field 13: a greater count cannot be true.
-    room = len(cursor.data) - cursor.position
+    room = cursor.size - cursor.position
     if n_tensors * 24 > room or n_fields * 13 > room:
         raise FormatError(f"{cursor.path}: claims {n_tensors} tensors and {n_fields} fields in {room} bytes; {_AGAIN}")
+    if max(n_tensors, n_fields) > _MAX_ROWS:
+        raise FormatError(f"{cursor.path}: {n_tensors} tensors and {n_fields} fields are no model's; {_AGAIN}")
     return n_tensors, n_fields
 
 
@@ -231,7 +266,7 @@ def _read_fields(cursor: _Cursor, count: int) -> dict[str, Any]:
 
 def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
     if kind == STRING:
-        return cursor.text(key)
+        return cursor.text(key, _MAX_TEXT)
     if kind == ARRAY:
         return _read_array(cursor, key)
     if kind not in SCALARS:
@@ -241,15 +276,28 @@ def _read_value(cursor: _Cursor, kind: int, key: str) -> Any:
     return float(str(np.float32(value))) if kind == 6 else value
 
 
-def _read_array(cursor: _Cursor, key: str) -> Any:
+def _read_array(cursor: _Cursor, key: str, depth: int = 0) -> Any:
     kind, count = cursor.number("I", key), cursor.number("Q", key)
+    if kind not in (*SCALARS, STRING, ARRAY):
+        raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
+    item = np.dtype("<" + SCALARS.get(kind, "Q"))
+    if _MAX_ITEMS < count <= cursor.size // item.itemsize:
+        raise FormatError(f"{cursor.path}: field {key!r} lists {count:,} items; at most {_MAX_ITEMS:,} are read")
     if kind == STRING:
         return cursor.skip_strings(count, key)
-    if kind not in SCALARS:
-        raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
-    item = np.dtype("<" + SCALARS[kind])
+    if kind == ARRAY:  # allowed by the specification, in notes of some programs
+        if depth >= _MAX_DEPTH or count > _MAX_ARRAYS:
+            raise FormatError(f"{cursor.path}: field {key!r} is an array of {count} arrays, too deep or too many")
+        return [_plain(_read_array(cursor, key, depth + 1)) for _ in range(count)]
     start = cursor.take(count * item.itemsize, key)
     return np.frombuffer(cursor.data[start : start + count * item.itemsize], item)
+
+
+def _plain(value: Any) -> Any:
+    """An array as a list."""
+    if isinstance(value, Strings):
+        return value.decode()
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _read_row(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
@@ -276,7 +324,7 @@ def _check_table(file: GGUFFile, table: list[tuple[str, tuple[int, ...], int, in
         if offset % file.alignment:
             raise FormatError(f"{where}: begins at {offset}, not a multiple of {file.alignment}; {_AGAIN}")
         entry = Entry(name, shape, quant, start + offset, math.prod(shape[:-1]) * quant.row_bytes(shape[-1]))
-        short = entry.start + entry.nbytes - len(file.data)
+        short = entry.start + entry.nbytes - file.file.size
         if short > 0:
             raise FormatError(f"{where}: {short} bytes short; the file is incomplete, {_AGAIN}")
         entries[name] = entry

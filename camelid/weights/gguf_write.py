@@ -12,12 +12,16 @@ from camelid.errors import UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
-from camelid.weights.gguf import ROPE_FREQS, SAMPLING_KEYS, STOP_KEYS
+from camelid.tokens.chat_templates import GGUF_KEY, gguf_fields
+from camelid.weights.gguf import ROPE_FACTORS, ROPE_FREQS, STOP_KEYS
 from camelid.weights.gguf_config import write_config
 from camelid.weights.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
-from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads
+from camelid.weights.names import gguf_name, gguf_permutes, halves_to_interleaved, rotated_heads, rows_in_order
 from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS
+from camelid.weights.sampling_files import to_gguf
+from camelid.weights.tensor import Tensor
+from camelid.weights.vocabulary_rows import fit_vocabulary
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -25,6 +29,7 @@ _VERSION = 3
 _QUANTIZATION_VERSION = 2  # of ggml's block layouts
 # Fields of a source GGUF that describe its storage rather than its model.
 _OF_STORAGE = ("general.architecture", "general.file_type", "general.alignment", "general.quantization_version")
+_UINT8 = 0
 _TYPE_OF = {bool: BOOL, float: 6, str: STRING}
 
 
@@ -35,9 +40,13 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
         UnsupportedError: GGUF cannot hold the model's vocabulary or one of its fields.
     """
     config, tensors = weights.config, weights.tensors
-    fields = _fields(weights)
-    extra = _frequencies(config)
-    rows = {ROPE_FREQS: (extra.shape, "F32", extra.nbytes)} if extra is not None else {}
+    if (config.attention_bias or config.mlp_bias) and config.architecture != "llama":
+        raise UnsupportedError(f"{path}: GGUF has no biases for {config.architecture}; write hf")
+    if config.rope_scaling is not None and config.rope_scaling.rule == "dynamic":
+        raise UnsupportedError(f"{path}: GGUF has no word for dynamic rope scaling; write hf")
+    fields = _fields(path, weights)
+    extra = _divisors(config)
+    rows = {name: (values.shape, "F32", values.nbytes) for name, values in extra.items()}
     rows |= {gguf_name(name, config): (t.shape, t.quant, t.nbytes) for name, t in tensors.items()}
     with path.open("wb") as file:
         file.write(MAGIC + struct.pack("<IQQ", _VERSION, len(rows), len(fields)))
@@ -49,28 +58,31 @@ def write_gguf(path: Path, weights: Weights, progress: Progress | None) -> None:
             file.write(_text(name) + dims + struct.pack("<IQ", QUANTS[quant].gguf_type, offset))
             offset += n_bytes + -n_bytes % ALIGNMENT
         _pad(file)
-        if extra is not None:
-            file.write(extra.tobytes())
+        for values in extra.values():
+            file.write(values.tobytes())
             _pad(file)
         for name, data in each(tensors, tensors, progress):
-            file.write(_in_file_order(config, name, data).reshape(-1).data)
+            file.write(_in_file_order(config, tensors[name], data).reshape(-1).data)
             _pad(file)
 
 
-def _in_file_order(config: ModelConfig, name: str, data: Bytes) -> Bytes:
-    heads = rotated_heads(name, config) if gguf_permutes(config) else None
-    return data if heads is None else data[halves_to_interleaved(len(data), heads)]
+def _in_file_order(config: ModelConfig, tensor: Tensor, data: Bytes) -> Bytes:
+    heads = rotated_heads(tensor.name, config) if gguf_permutes(config) else None
+    return data if heads is None else rows_in_order(data, halves_to_interleaved(tensor.shape[0], heads))
 
 
-def _frequencies(config: ModelConfig) -> np.ndarray | None:
-    """Llama 3's scaling and plain divisors are a tensor in GGUF."""
+def _divisors(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Llama 3's scaling, plain divisors and LongRoPE's two lists are tensors in GGUF."""
     scaling = config.rope_scaling
-    if scaling is None or scaling.rule not in ("llama3", "divisors"):
-        return None
-    return np.ascontiguousarray(divisors(config), "<f4")
+    if scaling is None or scaling.rule not in ("llama3", "divisors", "longrope"):
+        return {}
+    if scaling.rule == "longrope":
+        lists = (scaling.divisors, scaling.long_divisors)
+        return {name: np.array(values, "<f4") for name, values in zip(ROPE_FACTORS, lists, strict=True)}
+    return {ROPE_FREQS: np.ascontiguousarray(divisors(config), "<f4")}
 
 
-def _fields(weights: Weights) -> dict[str, Any]:
+def _fields(path: Path, weights: Weights) -> dict[str, Any]:
     """All fields of the file: what the model is, how it is stored, its vocabulary and template."""
     old = weights.gguf_fields
     kinds: dict[str, int] = {}
@@ -84,13 +96,11 @@ def _fields(weights: Weights) -> dict[str, Any]:
         fields["general.quantization_version"] = _QUANTIZATION_VERSION
     fields |= {key: old[key] for key in old if key.startswith("general.") and key not in _OF_STORAGE}
     fields.setdefault("general.name", weights.path.stem)
-    for ours, theirs in SAMPLING_KEYS.items():
-        if ours in weights.sampling:
-            value = weights.sampling[ours]
-            fields[f"general.sampling.{theirs}"] = int(value) if ours == "top_k" else value
-    fields |= {key: old[key] for key in old if key.startswith("tokenizer.")} or _vocabulary(weights)
-    if weights.chat_template is not None:
-        fields["tokenizer.chat_template"] = weights.chat_template
+    fields |= to_gguf(path, weights.sampling)
+    kept = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
+    vocabulary = {key: old[key] for key in kept} or _vocabulary(weights)
+    fields |= fit_vocabulary(weights.path, vocabulary, weights.config.vocab_size)
+    fields |= gguf_fields(weights.chat_template, weights.named_templates)
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}
 
 
@@ -124,6 +134,8 @@ def _text(text: str) -> bytes:
 
 def _value(key: str, value: Any) -> bytes:
     """A field's type number and value."""
+    if isinstance(value, bytes):
+        return struct.pack("<IIQ", ARRAY, _UINT8, len(value)) + value
     if isinstance(value, list | tuple):
         return struct.pack("<I", ARRAY) + _array(key, list(value))
     kind = _kind(key, value)
@@ -140,6 +152,8 @@ def _kind(key: str, value: Any) -> int:
 
 
 def _array(key: str, values: list[Any]) -> bytes:
+    if values and all(isinstance(value, list | tuple) for value in values):
+        return struct.pack("<IQ", ARRAY, len(values)) + b"".join(_array(key, list(value)) for value in values)
     kinds = {_kind(key, value) for value in values} or {STRING}
     if kinds <= {4, 5, 11}:
         small = all(-(1 << 31) <= value < 1 << 31 for value in values)

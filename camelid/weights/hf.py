@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.model.config import ModelConfig
-from camelid.weights.hf_config import number, read_config
+import numpy as np
+
+from camelid.errors import FormatError, MissingError
+from camelid.model.config import ModelConfig, shape_in, tensor_shapes
+from camelid.parsing import MAX_JSON, parse_json
+from camelid.tokens.chat_templates import DEFAULT, folder_templates
+from camelid.weights.hf_config import read_config
 from camelid.weights.names import hf_name
+from camelid.weights.opened import OpenFile, refuse_pointer
 from camelid.weights.safetensors_file import Stored, read_safetensors
+from camelid.weights.sampling_files import from_generation_config
+from camelid.weights.state_names import plain_names, without_notes
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -19,9 +25,8 @@ if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+_MAX_SHARDS = 10_000
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
-_MAX_JSON = 1 << 28
 
 
 def open_hf(folder: Path) -> Weights:
@@ -32,20 +37,23 @@ def open_hf(folder: Path) -> Weights:
     """
     path = folder / "config.json"
     values = read_json(path)
-    config = read_config(path, values)
+    with shape_in(path):
+        config = read_config(path, values)
     found, files = _stored_tensors(folder)
+    templates = folder_templates(folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     return Weights(
         path=folder,
         format="hf",
         config=config,
         tensors=_our_tensors(folder, config, found),
-        chat_template=_template(folder),
+        chat_template=templates.pop(DEFAULT, None),
+        named_templates=templates,
         stop_ids=_stop_ids(folder, values, generation),
-        sampling=_sampling(folder / "generation_config.json", generation),
+        sampling=from_generation_config(folder / "generation_config.json", generation),
         metadata=values,
         files=(path, *files),
-        load_tokenizer=tokenizer_loader(folder),
+        load_tokenizer=tokenizer_loader(folder, config.vocab_size),
     )
 
 
@@ -56,27 +64,32 @@ def read_json(path: Path) -> dict[str, Any]:
         MissingError: no such file. FormatError: no JSON object.
     """
     try:
-        if path.stat().st_size > _MAX_JSON:
-            raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for this file; fetch it again")
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise FormatError(f"{path}: not JSON; fetch it again or correct it") from None
-    except OSError as error:
-        raise MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+        file = OpenFile(path)
+        if file.size > MAX_JSON:
+            raise FormatError(f"{path}: {file.size} bytes are too many for this file; fetch it again")
+        values = parse_json(file.read(0, file.size).tobytes())
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError(f"{path}: not JSON that can be read ({error}); fetch it again or correct it") from None
     if not isinstance(values, dict):
         raise FormatError(f"{path}: not a JSON object; fetch it again or correct it")
     return values
 
 
-def tokenizer_loader(folder: Path) -> Callable[[], Tokenizer] | None:
-    """What opens the folder's tokenizer; None if there is no file of one."""
+def tokenizer_loader(folder: Path, rows: int) -> Callable[[], Tokenizer] | None:
+    """What opens the tokenizer of a model with so many rows of embeddings; None if there is no file of one."""
     if not any((folder / name).exists() for name in TOKENIZER_FILES):
         return None
 
     def load() -> Tokenizer:
         from camelid.tokens.tokenizer import Tokenizer
 
-        return Tokenizer.open(folder)
+        for name in TOKENIZER_FILES:
+            if (folder / name).exists():
+                with (folder / name).open("rb") as file:
+                    refuse_pointer(folder / name, file.read(64))
+        return Tokenizer.open(folder, rows)
 
     return load
 
@@ -100,6 +113,8 @@ def _read_sharded(folder: Path, index: Path) -> tuple[dict[str, Stored], tuple[P
     outside = [name for name in names if Path(name).name != name]
     if outside:
         raise FormatError(f"{index}: {outside[0]!r} is not a file beside it; fetch it again")
+    if len(names) > _MAX_SHARDS:
+        raise FormatError(f"{index}: names {len(names):,} files; fetch it again")
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -122,45 +137,33 @@ def _read_file(path: Path) -> dict[str, Stored]:
 
 
 def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored]) -> Mapping[str, Tensor]:
-    # Old files store the plain frequencies, which follow from the config.
-    stored = {name: tensor for name, tensor in found.items() if not name.endswith(".rotary_emb.inv_freq")}
-    biases = [name for name in stored if name.endswith(".bias")]
-    if biases:
-        raise UnsupportedError(f"{folder}: tensor {biases[0]}: biases are not supported")
+    stored = without_notes(folder, plain_names(folder, found))
     ours = by_our_names(folder, config, stored, hf_name)
+    biases = [name for name in ours if name.endswith(".bias") and name not in tensor_shapes(config)]
+    if biases:
+        where = "mlp_bias" if ".mlp." in biases[0] else "attention_bias"
+        raise FormatError(
+            f"{folder}: has {biases[0]}, but config.json does not say so; "
+            f"set {where} to true there, if the model was trained so"
+        )
     if config.ties_embeddings:
         # transformers uses the embedding for a tied model, whatever lies in lm_head.
         _check_tied(folder, ours.get("embed_tokens"), ours.pop("lm_head.weight", None))
     check_tensors(folder, config, {name: tensor.shape for name, tensor in ours.items()})
-    return {name: Tensor(name, tensor.shape, tensor.quant(), tensor.rows) for name, tensor in ours.items()}
+    return {
+        name: Tensor(name, tensor.shape, tensor.quant(), tensor.rows, tensor.some_rows) for name, tensor in ours.items()
+    }
 
 
 def _check_tied(folder: Path, embedding: Stored | None, head: Stored | None) -> None:
     if embedding is None or head is None:
         return
     same = head.dtype == embedding.dtype and head.shape == embedding.shape
-    if not same or (head.data != embedding.data).any():
+    if not same or not np.array_equal(head.data, embedding.data):
         raise FormatError(
             f"{folder}: config.json ties the output to the embedding, but lm_head.weight differs from it; "
             "set tie_word_embeddings to false if the model was trained so"
         )
-
-
-def _template(folder: Path) -> str | None:
-    """The chat template: chat_template.jinja, else tokenizer_config.json's (a text, or a list of named ones)."""
-    file, config = folder / "chat_template.jinja", folder / "tokenizer_config.json"
-    if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise FormatError(f"{file}: not UTF-8 text; fetch it again") from None
-    template = read_json(config).get("chat_template") if config.exists() else None
-    if isinstance(template, list):
-        named = {row.get("name"): row.get("template") for row in template if isinstance(row, Mapping)}
-        template = named.get("default", next(iter(named.values()), None))
-    if not isinstance(template, str | None):
-        raise FormatError(f"{config}: chat_template is neither a text nor a list of named ones; correct the file")
-    return template
 
 
 def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
@@ -173,7 +176,3 @@ def _stop_ids(folder: Path, *sources: Mapping[str, Any]) -> tuple[int, ...]:
             raise FormatError(f"{folder}: eos_token_id must be whole numbers, is {str(value)[:40]}; correct the file")
         ids |= dict.fromkeys(id for id in listed if id >= 0)
     return tuple(ids)
-
-
-def _sampling(path: Path, generation: Mapping[str, Any]) -> dict[str, float]:
-    return {key: number(path, key, generation[key]) for key in _SAMPLING if generation.get(key) is not None}

@@ -1,15 +1,16 @@
-"""config.json ↔ ModelConfig. A key that might touch the arithmetic is used or refused by name."""
+"""config.json ↔ ModelConfig. A key that might touch the arithmetic is used or refused by name; others are ignored."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.model.family import ARCHITECTURES, Architecture
+from camelid.weights.unknown_keys import first_refused, say_ignored
 
 # Keys that change no number of a forward pass in evaluation, whatever they hold.
 # fmt: off
@@ -31,15 +32,16 @@ _HARMLESS = frozenset((
 # Keys with one value that camelid does.
 _ONLY: dict[str, tuple[object, ...]] = {
     "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
     "partial_rotary_factor": (1, 1.0),
     "is_decoder": (True, False),
+    "is_causal": (True,),
+    "use_bidirectional_attention": (False,),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
     "rope_interleaved": (False,),
 }
-_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+_LARGEST = 3e38  # of a float32
+_ROPE_TYPES = ("default", "linear", "llama3", "yarn", "dynamic", "longrope")
 
 
 def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
@@ -54,6 +56,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
     dim, heads = keys.whole("hidden_size"), keys.whole("num_attention_heads")
     if heads <= 0 or (dim % heads and keys.get("head_dim") is None):
         raise FormatError(f"{path}: {heads} heads do not divide hidden_size {dim}; correct the file")
+    scaling = _scaling(keys)
     config = ModelConfig(
         architecture=architecture.name,
         dim=dim,
@@ -63,10 +66,11 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
         head_dim=keys.whole("head_dim", dim // heads),
         ffn_dim=keys.whole("intermediate_size"),
         vocab_size=keys.whole("vocab_size"),
-        context=keys.whole("max_position_embeddings", 2048),
+        context=_context(keys, scaling),
         rope_theta=_theta(keys),
-        rope_scaling=_scaling(keys),
+        rope_scaling=scaling,
         ties_embeddings=keys.flag("tie_word_embeddings", False),
+        attention_bias=keys.flag("attention_bias", False),
         **_switches(architecture, keys),
     )
     keys.refuse_others()
@@ -79,11 +83,11 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         "architectures": [architecture.hf_class],
         "model_type": architecture.hf_model_type,
-        "attention_bias": False,
+        "attention_bias": config.attention_bias,
         "hidden_act": "silu",
         "hidden_size": config.dim,
         "intermediate_size": config.ffn_dim,
-        "max_position_embeddings": config.context,
+        "max_position_embeddings": _max_positions(config),
         "num_attention_heads": config.n_heads,
         "num_hidden_layers": config.n_layers,
         "num_key_value_heads": config.n_kv_heads,
@@ -98,7 +102,7 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
     else:
         values["rms_norm_eps"] = config.norm_eps
     if config.architecture == "llama":
-        values |= {"head_dim": config.head_dim, "mlp_bias": False}
+        values |= {"head_dim": config.head_dim, "mlp_bias": config.mlp_bias}
     elif config.head_dim * config.n_heads != config.dim:
         raise UnsupportedError(f"{path}: {architecture.hf_class} has no head_dim other than hidden_size / heads")
     if config.dim % config.n_heads:
@@ -136,15 +140,22 @@ class _Keys:
         return default if value is None else value
 
     def refuse_others(self) -> None:
-        """Refuse what is left unless it is known to be harmless, or is off."""
+        """Refuse what is left where it may touch the arithmetic; say what else is ignored."""
+        unknown = {}
         for key, value in self.values.items():
             if key in self.asked or key in _HARMLESS or key.startswith(("_", "transformers.")):
                 continue
-            if key in _ONLY and (value is None or value in _ONLY[key]):
-                continue
-            if key not in _ONLY and value in (None, False, 0, "", [], {}):
-                continue
-            raise UnsupportedError(f"{self.path}: {key} = {str(value)[:60]} is not supported")
+            if key not in _ONLY:
+                unknown[key] = value
+            elif value is not None and value not in _ONLY[key]:
+                self._refuse(key)
+        refused = first_refused(unknown)
+        if refused is not None:
+            self._refuse(refused)
+        say_ignored(self.path, unknown)
+
+    def _refuse(self, key: str) -> NoReturn:
+        raise UnsupportedError(f"{self.path}: {key} = {str(self.values[key])[:60]} is not supported")
 
 
 def number(path: Path, key: str, value: Any) -> float:
@@ -153,7 +164,8 @@ def number(path: Path, key: str, value: Any) -> float:
     Raises:
         FormatError: it is no finite number.
     """
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # nor NaN
+    if not fine:
         raise FormatError(f"{path}: {key} must be a number, is {str(value)[:40]!r}; correct the file")
     return float(value)
 
@@ -167,7 +179,7 @@ def _architecture(keys: _Keys) -> Architecture:
         raise UnsupportedError(f"{keys.path}: model_type {str(name)!r} is not supported; {one_of(str(name), known)}")
     classes = keys.get("architectures")
     wanted = known[name].hf_class
-    if classes and classes != [wanted]:
+    if classes and [str(name).lower() for name in classes] != [wanted.lower()]:  # LLaMAForCausalLM in 2023
         raise UnsupportedError(f"{keys.path}: architectures {classes} is not supported; only {wanted} is")
     if keys.get("quantization_config") is not None:
         raise UnsupportedError(f"{keys.path}: quantization_config: this quantised format is not read; use a GGUF")
@@ -181,7 +193,7 @@ def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
         return {"norm": "layer", "clip_qkv": None if clip is None else number(keys.path, "clip_qkv", clip)}
     if architecture.name == "olmo2":
         return {"norms_after": True, "qk_norm": True, "norm_eps": keys.real("rms_norm_eps", 1e-5)}
-    return {"norm_eps": keys.real("rms_norm_eps", 1e-6)}
+    return {"norm_eps": keys.real("rms_norm_eps", 1e-6), "mlp_bias": keys.flag("mlp_bias", False)}
 
 
 def _rope(keys: _Keys) -> dict[str, Any]:
@@ -191,6 +203,10 @@ def _rope(keys: _Keys) -> dict[str, Any]:
         raise FormatError(f"{keys.path}: rope_scaling must be an object or null; correct the file")
     if any(isinstance(value, Mapping) for part in parts for value in part.values()):
         raise UnsupportedError(f"{keys.path}: rope_parameters differ from layer to layer")
+    older, newer = parts
+    differs = next((key for key in older if key in newer and older[key] != newer[key]), None)
+    if differs is not None:
+        raise FormatError(f"{keys.path}: rope_scaling and rope_parameters differ in {differs}; correct the file")
     return {key: value for part in parts for key, value in part.items() if value is not None}
 
 
@@ -218,10 +234,16 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
             raise FormatError(f"{path}: rope_type {rule!r} needs {key}; correct the file")
         return number(path, key, value)
 
-    context = keys.whole("max_position_embeddings", 2048)
+    context, outer = keys.whole("max_position_embeddings", 2048), keys.get("original_max_position_embeddings")
+    if outer is not None and rule in ("llama3", "yarn", "longrope"):
+        rope["original_max_position_embeddings"] = outer  # where Phi-3 has it; it comes first in transformers
     scaling: RopeScaling | None = None
     if rule == "linear":
         scaling = RopeScaling(rule="linear", factor=take("factor"))
+    elif rule == "dynamic":
+        scaling = RopeScaling(rule="dynamic", factor=max(1.0, take("factor")), original_context=context)
+    elif rule == "longrope":
+        scaling = _longrope(keys, rope, int(take("original_max_position_embeddings", context)))
     elif rule == "llama3":
         scaling = RopeScaling(
             rule="llama3",
@@ -242,11 +264,47 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
         )
         if rope.pop("truncate", True) is not True:
             raise UnsupportedError(f"{path}: truncate = false in rope_parameters is not supported")
-    if rope:
-        raise UnsupportedError(f"{path}: {next(iter(rope))} in rope_scaling of type {rule!r} is not supported")
+    unknown = [key for key, value in rope.items() if key != "finetuned" and value not in (False, "", [], {})]
+    if unknown:
+        raise UnsupportedError(f"{path}: {unknown[0]} in rope_scaling of type {rule!r} is not supported")
     if scaling is not None and not (scaling.factor > 0 and scaling.original_context > 0):
         raise FormatError(f"{path}: rope_scaling: factor and original context must be positive; correct the file")
     return None if scaling is not None and rule == "linear" and scaling.factor == 1 else scaling
+
+
+def _longrope(keys: _Keys, rope: dict[str, Any], original: int) -> RopeScaling:
+    """Two lists of divisors; attention is scaled by what the file says, else by how far the context was stretched."""
+    path, divisors = keys.path, {}
+    for key in ("short_factor", "long_factor"):
+        values = rope.pop(key, None)
+        if not isinstance(values, list) or not values:
+            raise FormatError(f"{path}: rope_type 'longrope' needs {key}, a list of numbers; correct the file")
+        divisors[key] = tuple(number(path, key, value) for value in values)
+        if min(divisors[key]) <= 0:
+            raise FormatError(f"{path}: {key} must be positive numbers; correct the file")
+    factor, attention = rope.pop("factor", None), rope.pop("attention_factor", None)
+    stretched = keys.whole("max_position_embeddings", 2048) / original if original > 0 else 1
+    stretched = stretched if factor is None else number(path, "factor", factor)
+    scale = math.sqrt(1 + math.log(stretched) / math.log(original)) if stretched > 1 and original > 1 else 1.0
+    return RopeScaling(
+        rule="longrope",
+        original_context=original,
+        attention_factor=scale if attention is None else number(path, "attention_factor", attention),
+        divisors=divisors["short_factor"],
+        long_divisors=divisors["long_factor"],
+    )
+
+
+def _context(keys: _Keys, scaling: RopeScaling | None) -> int:
+    """Dynamic scaling changes nothing within max_position_embeddings: it is for texts up to `factor` times as long."""
+    if scaling is not None and scaling.rule == "dynamic":
+        return int(scaling.original_context * scaling.factor)
+    return keys.whole("max_position_embeddings", 2048)
+
+
+def _max_positions(config: ModelConfig) -> int:
+    scaling = config.rope_scaling
+    return scaling.original_context if scaling is not None and scaling.rule == "dynamic" else config.context
 
 
 def _yarn_attention(path: Path, rope: dict[str, Any], factor: float) -> float | None:
@@ -267,7 +325,10 @@ def _write_scaling(path: Path, scaling: RopeScaling | None) -> dict[str, Any] | 
     if scaling.rule == "divisors":
         raise UnsupportedError(f"{path}: config.json has no word for this model's rope_freqs; write a GGUF")
     values: dict[str, Any] = {"rope_type": scaling.rule, "factor": scaling.factor}
-    if scaling.rule != "linear":
+    if scaling.rule == "longrope":
+        values = {"rope_type": scaling.rule, "attention_factor": scaling.attention_factor}
+        values |= {"short_factor": list(scaling.divisors), "long_factor": list(scaling.long_divisors)}
+    if scaling.rule not in ("linear", "dynamic"):
         values["original_max_position_embeddings"] = scaling.original_context
     if scaling.rule == "llama3":
         values |= {"low_freq_factor": scaling.low_freq_factor, "high_freq_factor": scaling.high_freq_factor}

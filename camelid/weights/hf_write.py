@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from camelid.tokens.chat_templates import FOLDER, config_value
 from camelid.tokens.save import save_tokenizer
 from camelid.weights.hf_config import write_config
 from camelid.weights.names import hf_name
 from camelid.weights.safetensors_file import plan_shards, shard_names, write_header
+from camelid.weights.sampling_files import to_generation_config
 from camelid.weights.weights import Weights
 from camelid.weights.writing import Progress, each
 
@@ -50,12 +52,20 @@ def write_hf(folder: Path, weights: Weights, dtype: str, shards: int, progress: 
         for name in _COPIED:
             if (weights.path / name).exists():
                 shutil.copyfile(weights.path / name, folder / name)
+        _copy_templates(weights.path / FOLDER, folder / FOLDER)
     else:
         _write_generation_config(folder, weights)
         if weights.has_tokenizer:
-            template, context = weights.chat_template, weights.config.context
+            context = weights.config.context
+            template = config_value(weights.chat_template, weights.named_templates)
             save_tokenizer(weights.tokenizer, folder, context=context, chat_template=template, native=False)
     _write_tensors(folder, weights, shards, progress)
+
+
+def _copy_templates(source: Path, target: Path) -> None:
+    for path in sorted(source.glob("*.jinja")):
+        target.mkdir(exist_ok=True)
+        shutil.copyfile(path, target / path.name)
 
 
 def _config_json(folder: Path, weights: Weights, dtype: str) -> dict[str, Any]:
@@ -78,9 +88,7 @@ def _end_ids(weights: Weights) -> dict[str, Any]:
 
 def _write_generation_config(folder: Path, weights: Weights) -> None:
     values = {key: value for key, value in _end_ids(weights).items() if value is not None}
-    if weights.sampling:
-        sampling = {key: int(value) if key == "top_k" else value for key, value in weights.sampling.items()}
-        values |= {"do_sample": sampling.get("temperature") != 0, **sampling}
+    values |= to_generation_config(folder, weights.sampling)
     if values:
         _write_json(folder / "generation_config.json", values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,11 +20,22 @@ def exclusive(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
     A file system that has no locks is used without one: what two pulls did to each other's bytes, the hashes find.
     """
-    with path.open("ab") as file:
-        while not _take(file):
-            waiting()
-            time.sleep(_POLL)
-        yield
+    while True:
+        with path.open("ab") as file:
+            while not _take(file):
+                waiting()
+                time.sleep(_POLL)
+            if not _is_there(path, file):  # its last holder has removed it, and others may have made it anew
+                continue
+            yield
+            return
+
+
+def _is_there(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from camelid.errors import FormatError, MissingError, UnsupportedError
-from camelid.model.config import ModelConfig
+from camelid.model.config import ModelConfig, shape_in
 from camelid.weights.hf import read_json, tokenizer_loader
 from camelid.weights.meta_config import read_config
 from camelid.weights.names import interleaved_to_halves, meta_name, rotated_heads
 from camelid.weights.quant import Bytes
 from camelid.weights.safetensors_file import Stored
+from camelid.weights.state_names import without_notes
 from camelid.weights.tensor import Tensor
 from camelid.weights.torch_pickle import read_torch
 from camelid.weights.weights import Weights, by_our_names, check_tensors
@@ -42,29 +43,32 @@ def open_meta(folder: Path) -> Weights:
     path = folder / "params.json"
     values = read_json(path)
     files = _shard_files(folder)
-    shards = [_without_frequencies(read_torch(file)) for file in files]
+    shards = [without_notes(file, _without_frequencies(read_torch(file))) for file in files]
     names = _same_names(folder, shards)
     parts = {name: _joined(folder, name, [shard[name] for shard in shards], values) for name in names}
     for name in ("output.weight", "layers.0.feed_forward.w1.weight", "tok_embeddings.weight"):
-        if name not in parts:
+        if name not in parts or len(parts[name].shape) != 2:
             raise FormatError(f"{folder}: lacks {name}; {_AGAIN}")
     tied = _same_bytes(parts["output.weight"], parts["tok_embeddings.weight"])
     ffn_dim = parts["layers.0.feed_forward.w1.weight"].shape[0]
-    config = read_config(path, values, parts["output.weight"].shape[0], ffn_dim, tied)
+    with shape_in(path):
+        config = read_config(path, values, parts["output.weight"].shape[0], ffn_dim, tied)
     if tied:
         del parts["output.weight"]
     extras = read_json(folder / EXTRAS) if (folder / EXTRAS).exists() else {}
-    config = _with_extras(folder / EXTRAS, config, extras)
+    with shape_in(folder / EXTRAS):
+        config = _with_extras(folder / EXTRAS, config, extras)
     return Weights(
         path=folder,
         format="meta",
         config=config,
         tensors=_our_tensors(folder, config, parts),
         chat_template=extras.get("chat_template"),
+        named_templates=extras.get("named_templates", {}),
         stop_ids=tuple(extras.get("stop_ids", ())),
         metadata=values,
         files=(path, *files),
-        load_tokenizer=tokenizer_loader(folder),
+        load_tokenizer=tokenizer_loader(folder, config.vocab_size),
     )
 
 
@@ -73,6 +77,10 @@ class _Joined:
 
     def __init__(self, dtype: str, shape: tuple[int, ...], parts: Sequence[Stored], axis: int) -> None:
         self.dtype, self.shape, self.parts, self.axis = dtype, shape, parts, axis
+
+    def head(self) -> Bytes:
+        """The first rows, where that is quick to say."""
+        return self.parts[0].some_rows(slice(8)) if len(self.parts) == 1 else self.rows()
 
     def rows(self) -> Bytes:
         """The bytes as (rows, bytes per row); a vector is one row."""
@@ -117,7 +125,7 @@ def _joined(folder: Path, name: str, parts: Sequence[Stored], values: Mapping[st
     if name.endswith(".bias") or len(first.shape) > 2:
         raise UnsupportedError(f"{folder}: tensor {name} belongs to arithmetic that camelid does not do")
     word = name.removesuffix(".weight").rpartition(".")[2]
-    if len(parts) == 1 or len(first.shape) == 1:
+    if len(parts) == 1 or len(first.shape) < 2:
         return _Joined(dtype, first.shape, parts[:1], 0)
     if word == "tok_embeddings":
         # Llama 1 and 2 cut the embedding by columns, Llama 3 by rows: the width tells which.
@@ -145,14 +153,20 @@ def _same_bytes(one: _Joined, other: _Joined) -> bool:
     """Whether two tensors are equal; the first rows tell nearly always."""
     if one.shape != other.shape or one.dtype != other.dtype or len(one.shape) != 2:
         return False
-    first, second = one.rows(), other.rows()
-    return np.array_equal(first[:8], second[:8]) and np.array_equal(first, second)
+    return np.array_equal(one.head(), other.head()) and np.array_equal(one.rows(), other.rows())
 
 
 def _with_extras(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> ModelConfig:
     context, factor = extras.get("context", config.context), extras.get("rope_factor")
-    template, stop_ids = extras.get("chat_template"), extras.get("stop_ids", [])
-    fine = isinstance(template, str | None) and isinstance(stop_ids, list) and all(type(id) is int for id in stop_ids)
+    template, stop_ids, named = (
+        extras.get("chat_template"),
+        extras.get("stop_ids", []),
+        extras.get("named_templates", {}),
+    )
+    fine = (
+        isinstance(template, str | None) and isinstance(named, dict) and all(isinstance(t, str) for t in named.values())
+    )
+    fine = fine and isinstance(stop_ids, list) and all(type(id) is int for id in stop_ids)
     if not fine or not isinstance(factor, float | int | None):
         raise FormatError(f"{path}: chat_template, stop_ids or rope_factor is of the wrong kind; delete or correct it")
     config = replace(config, context=context)

@@ -85,6 +85,8 @@ def write_config(path: Path, config: ModelConfig) -> dict[str, Any]:
     scaling = config.rope_scaling
     if config.architecture != "llama":
         raise UnsupportedError(f"{path}: Meta's format holds llama only, not {config.architecture}; write hf or gguf")
+    if config.attention_bias or config.mlp_bias:
+        raise UnsupportedError(f"{path}: Meta's format has no biases; write hf or gguf")
     if config.head_dim * config.n_heads != config.dim:
         raise UnsupportedError(f"{path}: Meta's format has no head_dim other than dim / n_heads; write hf or gguf")
     if scaling is not None and replace(scaling, factor=8.0) != RopeScaling(rule="llama3", factor=8.0):

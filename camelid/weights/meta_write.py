@@ -73,6 +73,8 @@ def _extras(weights: Weights) -> dict[str, Any]:
         values["rope_factor"] = scaling.factor
     if weights.chat_template is not None:
         values["chat_template"] = weights.chat_template
+    if weights.named_templates:
+        values["named_templates"] = dict(weights.named_templates)
     if weights.stop_ids:
         values["stop_ids"] = list(weights.stop_ids)
     return values

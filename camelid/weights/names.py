@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
+from camelid.weights.quant import Bytes
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,16 @@ _LAYER = re.compile(r"\.(\d+)\.")
 
 def gguf_name(ours: str, config: ModelConfig) -> str:
     """Our name → GGUF's."""
-    pattern, layer = _split(ours)
+    pattern, layer = _split(ours.removesuffix(".bias"))
     if config.norms_after and pattern in _GGUF_NORMS_AFTER:
         return _GGUF_NORMS_AFTER[pattern].format(layer)
-    return _BY_OURS[pattern].gguf.format(layer)
+    return _like(ours, _BY_OURS[pattern].gguf.format(layer))
 
 
 def hf_name(ours: str) -> str:
     """Our name → Hugging Face's."""
-    pattern, layer = _split(ours)
-    return _BY_OURS[pattern].hf.format(layer)
+    pattern, layer = _split(ours.removesuffix(".bias"))
+    return _like(ours, _BY_OURS[pattern].hf.format(layer))
 
 
 def meta_name(ours: str) -> str:
@@ -83,7 +84,17 @@ def meta_name(ours: str) -> str:
     return meta.format(layer)
 
 
+def rows_in_order(data: Bytes, order: NDArray[np.int64]) -> Bytes:
+    """Rows of a matrix, or the numbers of a plain vector (one row), in another order."""
+    return data[order] if len(data) == len(order) else data.reshape(len(order), -1)[order].reshape(1, -1)
+
+
 _BY_OURS = {row.ours: row for row in NAMES}
+
+
+def _like(ours: str, weight: str) -> str:
+    """The name of a matrix, or of its bias if `ours` is one."""
+    return weight.removesuffix(".weight") + ".bias" if ours.endswith(".bias") else weight
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -103,8 +114,9 @@ def halves_to_interleaved(rows: int, heads: int) -> NDArray[np.int64]:
 
 
 def rotated_heads(name: str, config: ModelConfig) -> int | None:
-    """Heads of a tensor whose rows turn in pairs (q_proj, k_proj); None for every other tensor."""
-    return {"q_proj": config.n_heads, "k_proj": config.n_kv_heads}.get(name.rpartition(".")[2])
+    """Heads of a tensor whose rows turn in pairs (q_proj, k_proj, their biases); None for every other tensor."""
+    own = name.removesuffix(".bias").rpartition(".")[2]
+    return {"q_proj": config.n_heads, "k_proj": config.n_kv_heads}.get(own)
 
 
 def gguf_permutes(config: ModelConfig) -> bool:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
+from camelid.model.config import shape_in
+from camelid.model.rope import inverse_frequencies
+from camelid.weights.opened import cannot_read, refuse_pointer
 from camelid.weights.weights import Weights
 
-__all__ = ["Weights", "open_weights"]
+if TYPE_CHECKING:
+    from camelid.tokens.tokenizer import Tokenizer
+
+__all__ = ["Weights", "open_tokenizer", "open_weights"]
 
 _HF_FILES = (
     "model.safetensors",
@@ -16,6 +25,7 @@ _HF_FILES = (
     "pytorch_model.bin.index.json",
 )
 _CONFIGS = ("config.json", "params.json")
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _FIRST_BYTES = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -55,12 +65,58 @@ def open_weights(path: Path | str) -> Weights:
         UnsupportedError: a model with arithmetic or storage that camelid does not do.
     """
     path = Path(path)
-    if not path.exists():
-        raise MissingError(f"{path}: no such file or folder; check the path, or fetch the model: camelid pull NAME")
     try:
-        return _open_folder(path) if path.is_dir() else _open_file(path)
+        if not path.exists():
+            raise MissingError(f"{path}: no such file or folder; check the path, or fetch the model: camelid pull NAME")
+        weights = _open_folder(path) if path.is_dir() else _open_file(path)
+        _check_rope(weights)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise MissingError(_one_line(str(cannot_read(path, error)))) from None
     except CamelidError as error:
         raise type(error)(_one_line(str(error))) from None
+    return weights
+
+
+def _check_rope(weights: Weights) -> None:
+    """Refuse constants that turn positions into no numbers."""
+    with shape_in(weights.path), np.errstate(all="ignore"):
+        for length in (0, weights.config.context, 2 * weights.config.context):
+            if not np.isfinite(inverse_frequencies(weights.config, length)).all():
+                raise FormatError("model config: its rotary constants give frequencies that are no numbers")
+
+
+def open_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer of a model, or of what holds a tokenizer only: a folder without weights, tokenizer.json,
+    tokenizer.model, or a GGUF with a vocabulary alone.
+
+    Raises:
+        MissingError, FormatError, UnsupportedError: as `open_weights` and `Tokenizer.open`.
+    """
+    from camelid.tokens.tokenizer import Tokenizer
+    from camelid.tokens.tokenizer_files import TOKENIZER_FILES
+
+    path = Path(path)
+    if path.is_dir():
+        held = any((path / name).exists() for name in (*_HF_FILES, "params.json"))
+        alone = not held and (
+            len(list(path.glob("*.gguf"))) == 1 or any((path / name).is_file() for name in TOKENIZER_FILES)
+        )
+    else:
+        alone = path.name in TOKENIZER_FILES
+    if not alone and not (path.is_file() and _starts_gguf(path)):
+        return open_weights(path).tokenizer
+    try:
+        return Tokenizer.open(path)
+    except CamelidError as error:
+        raise type(error)(_one_line(str(error))) from None
+
+
+def _starts_gguf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
 
 
 def _one_line(message: str) -> str:
@@ -71,6 +127,7 @@ def _one_line(message: str) -> str:
 
 
 def _open_folder(folder: Path) -> Weights:
+    _refuse_adapter(folder)
     if (folder / "config.json").exists() and any((folder / name).exists() for name in _HF_FILES):
         return _open_hf(folder)
     if (folder / "params.json").exists():
@@ -86,22 +143,35 @@ def _open_folder(folder: Path) -> Weights:
         raise FormatError(f"{folder}: holds {len(models)} models; name one of {names}")
     if (folder / "config.json").exists():
         return _open_hf(folder)
-    if (folder / "adapter_config.json").exists():
-        raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
     raise FormatError(f"{folder}: no model in this folder; {_READS}")
 
 
+def _refuse_adapter(folder: Path) -> None:
+    """An adapter changes the model that it lies beside, or it was merged and left there: only its owner knows."""
+    found = [name for name in _ADAPTER_FILES if (folder / name).exists()]
+    if not found:
+        return
+    if any((folder / name).exists() for name in (*_HF_FILES, "params.json")):
+        raise UnsupportedError(
+            f"{folder}: holds a whole model and an adapter ({found[0]}), which is not applied; "
+            f"if it is merged into the model, move {' and '.join(found)} elsewhere, else merge it first"
+        )
+    raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
+
+
 def _open_file(path: Path) -> Weights:
+    if not path.is_file():
+        raise FormatError(f"{path}: neither a file nor a folder; {_READS}")
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(b"GGUF"):
         return _open_gguf(path)
-    if start.startswith(b"version https://git-lfs"):
-        raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
+    refuse_pointer(path, start)
     is_weights = start.startswith(b"PK\x03\x04") or start[8:9] == b"{"  # torch.save's zip, or safetensors
     if is_weights or path.name in _HF_FILES or path.name in _CONFIGS:
         if any((path.parent / name).exists() for name in _CONFIGS):
             return _open_folder(path.parent)
+        _refuse_adapter(path.parent)
         raise FormatError(f"{path}: weights alone; the model's config.json or params.json must lie beside them")
     raise FormatError(f"{path}: {_looks_like(start)}; {_READS}")
 

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from camelid.weights.opened import Which
 from camelid.weights.quant import Bytes, Floats
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
+
+Read = Callable[[], Bytes]
+ReadRows = Callable[[Which], Bytes]
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,16 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     quant: str
-    _read: Callable[[], Bytes] = field(repr=False, compare=False)
+    _read: Read = field(repr=False, compare=False)
+    _read_rows: ReadRows | None = field(default=None, repr=False, compare=False)
 
     def blocks(self) -> Bytes:
-        """The stored bytes, uint8 (rows, bytes per row), rows in camelid's order; may be a view of the mapped file.
+        """The stored bytes, uint8 (rows, bytes per row), rows in camelid's order: read from the file now.
 
         A norm is one row.
+
+        Raises:
+            ResourceError: the file was changed after it was opened.
         """
         return self._read()
 
@@ -39,9 +47,10 @@ class Tensor:
         """The numbers as float32 in `shape`: a new array that the caller may change."""
         return dequantise_rows(QUANTS[self.quant], self.blocks()).reshape(self.shape)
 
-    def rows(self, which: slice | NDArray[np.int64]) -> Floats:
-        """Some rows of a matrix as float32, (rows, in): the others are not dequantised."""
-        return dequantise_rows(QUANTS[self.quant], self.blocks()[which])
+    def rows(self, which: Which) -> Floats:
+        """Some rows of a matrix as float32, (rows, in): others are not dequantised, nor read if possible."""
+        blocks = self._read_rows(which) if self._read_rows else self.blocks()[which]
+        return dequantise_rows(QUANTS[self.quant], blocks)
 
     @property
     def n_rows(self) -> int:

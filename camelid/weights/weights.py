@@ -29,8 +29,9 @@ class Weights:
         config: the shape.
         tensors: exactly the names of `tensor_shapes(config)`, rows in camelid's order.
         chat_template: the model's own Jinja template, if its files hold one.
+        named_templates: other templates of its own, such as `tool_use`.
         stop_ids: every id that the files say ends a text or a turn.
-        sampling: what the files recommend: temperature, top_p, top_k, min_p.
+        sampling: what the files recommend, in the words of `SamplingParams`, as it stands there.
         metadata: everything else the files say of themselves, less the vocabulary.
         files: all files that hold the model.
         load_tokenizer: what opens the tokenizer; None if the files hold none.
@@ -42,8 +43,9 @@ class Weights:
     config: ModelConfig
     tensors: Mapping[str, Tensor]
     chat_template: str | None = None
+    named_templates: Mapping[str, str] = field(default_factory=dict)
     stop_ids: tuple[int, ...] = ()
-    sampling: dict[str, float] = field(default_factory=dict)
+    sampling: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     load_tokenizer: Callable[[], Tokenizer] | None = None

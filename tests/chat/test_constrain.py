@@ -118,12 +118,12 @@ def test_a_grammar_leads(llama):
     [
         (Form(), "give one of"),
         (Form(regex="a", grammar="b"), "give one of"),
-        (Form(regex="(unclosed"), "form"),
+        (Form(regex="(unclosed"), "^regex: .*unclosed group"),
         (Form(json_schema="{"), "not JSON"),
         (Form(json_schema="[]"), "must be a JSON object"),
-        (Form(json_schema={"type": "llama"}), "form"),
-        (Form(json_schema={"type": "array", "uniqueItems": True, "contains": {"type": "null"}}), "form"),
-        (Form(grammar="start: missing"), "form"),
+        (Form(json_schema={"type": "llama"}), "^json_schema.type: unknown type 'llama'; choices: array, boolean"),
+        (Form(json_schema={"items": {"contains": {}}}), "^json_schema.items.contains: is not supported"),
+        (Form(grammar="start: missing"), "^grammar: .*missing"),
     ],
 )
 def test_a_wrong_form_is_refused_before_anything_is_written(llama, form, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,12 @@ from rich.console import Console
 
 import camelid
 from camelid.chat.conversation import COMMANDS, Conversation, command
-from camelid.chat.terminal import show_answer, split_blocks
+from camelid.chat.results import Delta
+from camelid.chat.terminal import answer_pipe, show_answer, split_blocks
+from camelid.console import Terminal
+from camelid.engine.request import Token
 from camelid.errors import CamelidError, OptionError, ResourceError
+from camelid.tokens.chat_format import Message
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +126,52 @@ def test_a_model_that_brings_no_template_lists_the_formats(smollm2_path):
     named = camelid.load(smollm2_path, backend="numpy", chat_format="chatml")
     named.weights.chat_template = None
     assert "Paris" in named.chat("What is the capital of France?", temperature=0, max_tokens=20).text
+
+
+def delta(text):
+    token = Token(0, 0, 0, 5, -1.0, 1, -1.0, (), None, 0)
+    return Delta(text, token, 0, None, 0.1, 3, False)
+
+
+EVIL = "a\x1b]52;c;aGk=\x07 \x9b31m [link=file:///x]b[/link] :smile: [c](http://d.example/\x1b)\n"
+
+
+def test_a_models_text_cannot_steer_the_terminal():
+    out = io.StringIO()
+    console = Terminal(file=out, force_terminal=True, width=100)
+    show_answer(iter([delta(EVIL[:3]), delta(EVIL[3:])]), console)
+    console.print(EVIL, markup=False)
+    shown = out.getvalue()
+    assert not set("\x07\x9b") & set(shown)
+    assert "\x1b]" not in shown
+    for words in (r"a\x1b]52;c;aGk=\x07 \x9b31m", "[link=file:///x]b[/link]", ":smile:", "http://d.example/"):
+        assert words in shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_pipe_gets_every_byte_and_a_terminal_none_that_steers_it(monkeypatch, terminal):
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr("sys.stdout", out)
+    talk = SimpleNamespace(ask=lambda text: iter([delta("x\r\n\x1b[2J")]))
+    answer_pipe(talk, "Hi")
+    assert out.getvalue() == ("x\n\\x1b[2J\n" if terminal else "x\r\n\x1b[2J\n")
+
+
+def test_a_turn_is_not_lost_when_it_cannot_be_asked_anew(talk):
+    answer(talk.ask("Hello!"))
+    turns = list(talk.turns)
+    talk.params = talk.params.with_(logit_bias={10**6: 1.0})
+    with pytest.raises(CamelidError):
+        answer(talk.again())
+    assert talk.turns == turns
+    talk.turns = [Message("user", "Hi")]
+    with pytest.raises(OptionError, match="nothing was asked yet"):
+        talk.again()
+
+
+def test_a_saved_conversation_with_a_byte_order_mark_is_read(talk, tmp_path):
+    place = tmp_path / "talk.json"
+    place.write_bytes('\ufeff[{"role": "user", "content": "one\\r\\n"}]'.encode())
+    talk.read(place)
+    assert [turn.content for turn in talk.turns] == ["one\r\n"]

@@ -141,3 +141,16 @@ def test_a_prompt_too_long_tells_both_numbers(llama):
 def test_a_model_without_infill_tokens_says_so(llama):
     with pytest.raises(OptionError, match="infill"):
         llama.infill("def f(", "):")
+
+
+def test_a_control_token_as_a_stop_string_ends_the_text(llama):
+    id = llama.tokenizer.special_ids["<|im_start|>"]
+    answer = llama.generate(DECK, temperature=0, max_tokens=9, stop=("<|im_start|>",), logit_bias={id: 100.0})
+    assert (answer.text, answer.finish_reason, answer.ids) == ("", "stop", (id,))
+
+
+def test_min_tokens_holds_against_stop_strings_too(llama):
+    early = llama.generate(DECK, temperature=0, max_tokens=20, stop=(" and",))
+    late = llama.generate(DECK, temperature=0, max_tokens=20, min_tokens=8, stop=(" and",))
+    assert len(early.ids) < 8 < len(late.ids)
+    assert late.text.startswith(early.text + " and")

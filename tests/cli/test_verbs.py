@@ -27,7 +27,7 @@ def run(smollm2_path, tmp_path_factory):
             cwd=home,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert done.returncode == status, done.stderr
         return done

@@ -59,6 +59,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_the_local_executor_gives_the_same_bytes(recipe, tmp_path):
     expected = prepare(read_recipe(recipe), tmp_path / "ours" / "data", 1)
     made = steps(recipe, out=tmp_path / "theirs", most_tasks=3)
@@ -75,6 +76,7 @@ def test_the_local_executor_gives_the_same_bytes(recipe, tmp_path):
     assert sum(dropped["decontaminate"].values()) >= 1
 
 
+@pytest.mark.slow
 def test_prepare_goes_on_where_the_executor_stopped(recipe, tmp_path):
     prepare(read_recipe(recipe), tmp_path / "ours" / "data", 1)
     made = steps(recipe, out=tmp_path / "theirs", most_tasks=4)
@@ -147,6 +149,7 @@ def crowd() -> list[tuple[int, str]]:
     return texts
 
 
+@pytest.mark.slow
 def test_datatroves_minhash_keeps_one_of_each_group_too(tmp_path, monkeypatch):
     """Which of a group stays, only we promise: the first."""
     module = pytest.importorskip("datatrove.pipeline.dedup.minhash")

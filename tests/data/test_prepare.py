@@ -143,6 +143,7 @@ def test_tokens_are_the_documents(recipe, tmp_path):
         assert sorted(found) == sorted(texts)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "GROUP_BYTES", 5000)
     one = prepare(read_recipe(recipe), tmp_path / "one", 1)
@@ -153,6 +154,7 @@ def test_workers_change_nothing(recipe, tmp_path, monkeypatch):
     assert len(one.manifest.shards) > 5
 
 
+@pytest.mark.slow
 def test_the_cut_into_units_changes_no_token(recipe, tmp_path):
     one = prepare(read_recipe(recipe), tmp_path / "one", 1)
     other = prepare(read_recipe(recipe, ["data.sources.0.unit_bytes=1000000"]), tmp_path / "other", 1)
@@ -181,6 +183,7 @@ def killed_at(number: int, recipe: Path, folder: Path) -> bool:
         os._exit(0)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "GROUP_BYTES", 9000)
     prepare(read_recipe(recipe), tmp_path / "whole", 1)
@@ -195,6 +198,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(recipe, tmp_path, monkeypatch):
     assert number > 40, "so many files are made that all steps were cut"
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_driver_and_the_run_goes_on(recipe, tmp_path):
     prepare(read_recipe(recipe), tmp_path / "whole" / "made" / "data", 1)
     words = [sys.executable, "-m", "camelid", "prepare", str(recipe), "--out", str(tmp_path / "runs"), "--workers", "2"]
@@ -204,7 +208,7 @@ def test_workers_end_with_a_killed_driver_and_the_run_goes_on(recipe, tmp_path):
             time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL, "it was killed before it was done"
-    for _ in range(500):  # its workers leave when they see that it is gone
+    for _ in range(6000):  # its workers leave when they see that it is gone
         if not members(process.pid):
             break
         time.sleep(0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from camelid.engine.backend import Backend, Batch
+from camelid.engine.backend import ALL_ARE_TOKENS, Backend, Batch
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.model.config import ModelConfig
 from tests.tiny import tiny_config, tiny_tensors
@@ -13,7 +13,7 @@ from tests.tiny import tiny_config, tiny_tensors
 class OracleBackend:
     """Logits are a fixed function of all ids so far, kept in the pages themselves: a wrong page shows at once."""
 
-    name, bytes_per_number = "oracle", 1
+    name, bytes_per_number, absent = "oracle", 1, ALL_ARE_TOKENS
 
     def __init__(self, config: ModelConfig | None = None, page_size: int = 4) -> None:
         self.config, self.page_size = config or tiny_config(), page_size

@@ -32,10 +32,11 @@ void compare(const char* name, int what, const std::function<Floats(const Kernel
 
 Floats product(const Kernels& k, const Matrix& a, bool fine, const std::vector<Floats>& tokens) {
     const int n = (int)tokens.size(), room = (n + STRIP - 1) / STRIP * STRIP;
-    RowLayout layout{fine, a.columns, STRIP, 0, 0, 0};
-    layout.floats = (size_t)room * (size_t)(a.columns / 32) * layout.record_bytes();
+    const uint8_t strips[] = {fine, fine};
+    RowLayout layout{strips, a.columns, STRIP, sizeof(FineRecord), 0, 0, 0};
+    layout.floats = (size_t)room * (size_t)(a.columns / 32) * layout.record_room;
     std::vector<uint8_t> rows(layout.floats + (size_t)room * (size_t)a.columns * 4);
-    for (int t = 0; t < n; t++) k.prepare(tokens[(size_t)t].data(), FORM_BYTES | FORM_FLOATS, layout, rows.data(), t);
+    for (int t = 0; t < n; t++) k.prepare(tokens[(size_t)t].data(), FORM_BYTES | FORM_FLOATS, layout, rows.data(), t, fine);
     const size_t stride = (size_t)a.groups * LANES;
     Floats out((size_t)n * stride);
     k.multiply(a, layout, rows.data(), 0, n, 0, a.groups, out.data(), stride, false);

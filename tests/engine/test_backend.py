@@ -24,7 +24,7 @@ def weights() -> SimpleNamespace:
         name: Tensor(name, array.shape, "F32", lambda array=array: array.reshape(-1, array.shape[-1]).view(np.uint8))
         for name, array in arrays.items()
     }
-    return SimpleNamespace(path=Path("tiny"), config=tiny_config(), tensors=tensors)
+    return SimpleNamespace(has_tokenizer=False, path=Path("tiny"), config=tiny_config(), tensors=tensors)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[2] / "camelid" / "engine" / "csrc"
 BASELINE = ("isa_scalar", "forward", "multiply", "attend", "pack", "pool", "buffer", "isa", "measure")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which("c++") and shutil.which("objdump")) or not Path("/proc/cpuinfo").exists(),
     reason="needs a compiler and objdump",

@@ -263,6 +263,8 @@ def test_penalties_are_their_slow_twins(logits, data):
     [
         ({"logit_bias": {1: float("nan")}}, "logit_bias: for id 1"),
         ({"logit_bias": {1: float("inf")}}, "logit_bias: for id 1"),
+        ({"logit_bias": {1: 1.7e308}}, "logit_bias: for id 1"),
+        ({"logit_bias": {1: -1.1e100}}, "logit_bias: for id 1"),
         ({"stop_ids": (10,)}, "stop_ids: id 10"),
         ({"stop_ids": (-1,)}, "stop_ids: id -1"),
         ({"min_tokens": 5, "max_tokens": 4}, "min_tokens: 5"),
@@ -289,3 +291,17 @@ def test_seeds_that_the_generator_cannot_take_are_refused(seed):
 
 def test_greedy_takes_the_lower_of_equal_ids():
     assert survivors(given_off(temperature=0.0), np.array([1.0, 3.0, 3.0, 2.0], np.float32)) == [1]
+
+
+@pytest.mark.parametrize("order", [name for name, order in ORDERS.items() if "bias" in order.steps])
+@pytest.mark.parametrize("temperature", [0.0, 1e-5, 1.0, 100.0])
+@pytest.mark.parametrize("bias", [{4: 1e100}, {0: -1e100, 1: -3.4e38, 2: -1e9, 3: -np.inf}])
+def test_a_large_bias_decides_and_overflows_nowhere(order, temperature, bias):
+    """Warnings of NumPy are errors in this suite."""
+    values = {"top_n_sigma": 2.0, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "typical": 0.9, "epsilon": 0.01, "eta": 0.01}
+    values |= {"repetition_penalty": 100.0, "presence_penalty": 100.0, "frequency_penalty": 100.0}
+    fields = {step.field for name, step in STEPS.items() if name in ORDERS[order].steps}
+    chosen = {name: value for name, value in values.items() if name in fields}
+    params = given_off(**chosen, temperature=temperature, logit_bias=bias, order=order)
+    check(params, 5)
+    assert distribution(LOGITS, params, [0, 4], [0, 4, 4]).argmax() == 4

@@ -27,13 +27,14 @@ def hf_name(name: str) -> str:
     """Our tensor name in transformers' words."""
     if name == "lm_head":
         return "lm_head.weight"
-    parts = name.split(".")
+    parts = name.removesuffix(".bias").split(".")
     parts[-1] = _PLACES.get(parts[-1], parts[-1])
-    return "model." + ".".join(parts) + ".weight"
+    return "model." + ".".join(parts) + (".bias" if name.endswith(".bias") else ".weight")
 
 
 def hf_model(config: ModelConfig, tensors: dict[str, np.ndarray], **rope: Any) -> torch.nn.Module:
     """A transformers model in float32 with the given weights; `rope` are its rope_parameters beside the base."""
+    scaling = config.rope_scaling
     sizes = {
         "hidden_size": config.dim,
         "intermediate_size": config.ffn_dim,
@@ -41,14 +42,19 @@ def hf_model(config: ModelConfig, tensors: dict[str, np.ndarray], **rope: Any) -
         "num_attention_heads": config.n_heads,
         "num_key_value_heads": config.n_kv_heads,
         "vocab_size": config.vocab_size,
-        "max_position_embeddings": 131072,
+        "max_position_embeddings": scaling.original_context if scaling and scaling.rule == "dynamic" else 131072,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.ties_embeddings,
+        "attention_bias": config.attention_bias,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta, **rope},
         "attn_implementation": "eager",
     }
     kinds = {
-        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM, {"head_dim": config.head_dim}),
+        "llama": (
+            transformers.LlamaConfig,
+            transformers.LlamaForCausalLM,
+            {"head_dim": config.head_dim, "mlp_bias": config.mlp_bias},
+        ),
         "olmo": (transformers.OlmoConfig, transformers.OlmoForCausalLM, {"clip_qkv": config.clip_qkv}),
         "olmo2": (transformers.Olmo2Config, transformers.Olmo2ForCausalLM, {}),
     }

@@ -23,6 +23,18 @@ LLAMA3_ROPE = {
 }
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048}
 
+SHORT, LONG = [1.0 + 0.03 * i for i in range(8)], [1.5 + 2.0 * i for i in range(8)]
+LONGROPE = RopeScaling(
+    rule="longrope", original_context=4096, attention_factor=1.19, divisors=tuple(SHORT), long_divisors=tuple(LONG)
+)
+LONGROPE_OF_TRANSFORMERS = {
+    "rope_type": "longrope",
+    "short_factor": SHORT,
+    "long_factor": LONG,
+    "original_max_position_embeddings": 4096,
+    "attention_factor": 1.19,
+}
+
 # name → (changes to the tiny shape, transformers' extra rope parameters)
 SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "multi-head": ({"n_kv_heads": 4}, {}),
@@ -49,6 +61,15 @@ SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "SmolLM2": ({"dim": 144, "n_heads": 9, "n_kv_heads": 3, "rope_theta": 1e5, "ties_embeddings": True}, {}),
     "linear": ({"rope_scaling": RopeScaling(rule="linear", factor=4.0)}, {"rope_type": "linear", "factor": 4.0}),
     "yarn": ({"rope_scaling": RopeScaling(rule="yarn", factor=4.0, original_context=2048)}, YARN),
+    "dynamic": (
+        {"rope_scaling": RopeScaling(rule="dynamic", factor=4.0, original_context=2048)},
+        {"rope_type": "dynamic", "factor": 4.0},
+    ),
+    "longrope": ({"rope_scaling": LONGROPE}, LONGROPE_OF_TRANSFORMERS),
+    "attention bias": ({"attention_bias": True}, {}),
+    "feed-forward bias": ({"mlp_bias": True, "n_kv_heads": 4}, {}),
+    "all biases, head width free": ({"attention_bias": True, "mlp_bias": True, "head_dim": 24}, {}),
+    "OLMo 2 with biases": ({"architecture": "olmo2", "norms_after": True, "qk_norm": True, "attention_bias": True}, {}),
     "OLMo": ({"architecture": "olmo", "norm": "layer", "clip_qkv": 0.5}, {}),
     "OLMo 2": ({"architecture": "olmo2", "norms_after": True, "qk_norm": True, "rope_theta": 5e5}, {}),
 }
@@ -64,7 +85,8 @@ def case(request: pytest.FixtureRequest) -> tuple[ModelConfig, dict[str, np.ndar
 
 
 def numpy_logits(config: ModelConfig, tensors: dict[str, np.ndarray], ids: list[int], start: int = 0) -> np.ndarray:
-    cos, sin = rope_table(config, np.arange(start, start + len(ids)))
+    end = start + len(ids)
+    cos, sin = rope_table(config, np.arange(start, end), read=end)
     return reference.logits(config, tensors, reference.forward(config, tensors, np.array(ids), cos, sin))
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from camelid.errors import FormatError
+from camelid.model.config import tensor_shapes
 from camelid.model.family import FAMILY, recognise
+from camelid.train.devices import matrix_parameters
 from tests.tiny import tiny_config
 
 PARAMETERS = {
@@ -60,3 +65,16 @@ def test_a_stranger_is_not_recognised():
 def test_sizes_that_cannot_be_are_refused(changes, word):
     with pytest.raises(FormatError, match=word):
         tiny_config(**changes)
+
+
+@pytest.mark.parametrize("title", FAMILY)
+def test_parameters_are_those_of_all_tensors(title: str) -> None:
+    config = FAMILY[title].config
+    for biased in (False, True):
+        shaped = replace(config, attention_bias=biased, mlp_bias=biased)
+        assert shaped.n_parameters == sum(math.prod(shape) for shape in tensor_shapes(shaped).values())
+        assert matrix_parameters(shaped) == sum(
+            math.prod(shape)
+            for name, shape in tensor_shapes(shaped).items()
+            if len(shape) == 2 and (name != "embed_tokens" or shaped.ties_embeddings)
+        )

@@ -27,6 +27,11 @@ def test_a_member_made_smaller():
     assert (config.dim, config.n_kv_heads, config.head_dim, config.norm_eps) == (64, 4, 16, 1e-5)
 
 
+def test_biases_are_asked_for():
+    config = ModelOptions(dim=64, n_layers=1, n_heads=4, ffn_dim=96, attention_bias=True).config(300, 32)
+    assert (config.attention_bias, config.mlp_bias) == (True, False)
+
+
 def test_an_architecture_brings_its_switches():
     config = ModelOptions(architecture="olmo2", dim=64, n_layers=1, n_heads=4, ffn_dim=128).config(300, 32)
     assert (config.architecture, config.norms_after, config.qk_norm) == ("olmo2", True, True)

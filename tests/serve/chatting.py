@@ -35,7 +35,7 @@ def bodies(page) -> list[str]:
 def answered(page, n_messages: int) -> None:
     """Wait until there are so many messages and the last one is complete."""
     expect(messages(page)).to_have_count(n_messages)
-    expect(page.locator("#chat:not([data-busy])")).to_be_attached(timeout=20_000)
+    expect(page.locator("#chat:not([data-busy])")).to_be_attached(timeout=60_000)
 
 
 def say(page, text: str, n_messages: int) -> None:

@@ -70,12 +70,12 @@ def running(models: Models, options: ServeOptions) -> Iterator[Running]:
     listener, url = listen(options)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
-    assert up.wait(30)
+    assert up.wait(120)
     try:
         yield Running(url, app, models, server)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -114,10 +114,20 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Debian's chromium, for tests of pages."""
+    from playwright.sync_api import expect
+
     from tests.serve.watched import chromium  # playwright may be missing; only those tests are skipped then
 
+    expect.set_options(timeout=60_000)  # a machine that does other things too makes pages slow, not wrong
     with chromium() as it:
         yield it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that drive a browser take seconds each."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture
@@ -126,7 +136,7 @@ def watched(browser: Any, server: Running) -> Iterator[Any]:
     from tests.serve.watched import Watched
 
     it = Watched(browser, server.url, viewport={"width": 1280, "height": 800})
-    it.page.set_default_timeout(20_000)
+    it.page.set_default_timeout(60_000)
     yield it
     it.context.close()
     assert not it.wrong
@@ -138,7 +148,7 @@ def page(watched: Any) -> Any:
     return watched.page
 
 
-def wait_until(condition: Any, seconds: float = 10) -> None:
+def wait_until(condition: Any, seconds: float = 60) -> None:
     """Give the server's threads time."""
     end = time.monotonic() + seconds
     while not condition():

@@ -133,14 +133,40 @@ def state_of(http: httpx.Client, id: str, message: int) -> dict[str, Any]:
     return next(m for m in messages if m["id"] == message)
 
 
-def test_hanging_up_stops_and_what_came_is_kept(http, server):
+def test_an_answer_goes_on_when_its_page_is_left_and_can_be_followed(http, server):
     id = begin(http, params=ENDLESS)
     answer = stream_until(http, id, 6)
-    wait_until(lambda: state_of(http, id, answer)["state"] == "stopped")
+    size = len(state_of(http, id, answer)["content"])
+    wait_until(lambda: len(state_of(http, id, answer)["content"]) > size)
+    told: list[dict[str, Any]] = []
+    with http.stream("POST", f"/conversations/{id}/messages/{answer}/follow") as response:
+        for event in events(response):
+            told.append(event)
+            if len(told) == 4:
+                stop(http, id, answer)
     message = state_of(http, id, answer)
-    assert message["content"]
+    assert (told[0]["type"], told[-1]["type"], message["state"]) == ("start", "done", "stopped")
+    assert told[-1]["message"] == message
+    assert html_of(told) == message["html"]
     assert "stopped" in message["note"]
     wait_until(lambda: server.models.get(MODEL).stats().running == 0)
+    again = ask(http, f"{id}/messages/{answer}/follow")
+    assert [event["type"] for event in again] == ["start", "done"]
+    assert again[-1]["message"] == message
+
+
+def stop(http: httpx.Client, id: str, answer: int) -> None:
+    assert httpx.post(f"{http.base_url}conversations/{id}/messages/{answer}/stop").status_code == 204
+
+
+def test_conversations_come_in_pages(http):
+    ids = [begin(http) for _ in range(5)][::-1]
+    first = http.get("/conversations", params={"limit": 2}).json()
+    assert [one["id"] for one in first] == ids[:2]
+    rest = http.get("/conversations", params={"limit": 3, "before": ids[1]}).json()
+    assert [one["id"] for one in rest] == ids[2:]
+    assert http.get("/conversations", params={"before": "nowhere"}).status_code == 404
+    assert http.get("/conversations", params={"limit": 100_000}).status_code == 400
 
 
 def test_stop_ends_the_stream_with_what_there_is(http):
@@ -170,6 +196,7 @@ def test_what_is_being_written_is_kept_all_along(http):
             if len(sizes) == 4:
                 break
         assert state_of(http, id, answer)["state"] == "streaming"
+    stop(http, id, answer)
     assert len(sizes) == 4
 
 
@@ -275,7 +302,7 @@ def test_other_sites_are_refused(http, site):
 
 def test_a_form_of_another_site_is_no_json(http):
     answer = http.post("/conversations", content='{"title": "x"}', headers={"content-type": "text/plain"})
-    assert answer.status_code == 400
+    assert answer.status_code == 415
 
 
 def test_a_full_disk_stops_no_answer(http, server, monkeypatch):

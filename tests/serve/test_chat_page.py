@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from camelid.serve.pages.routes import LISTED
 from tests.serve.chatting import ENDLESS, SHORT, answered, begin, bodies, field, messages, say
 from tests.serve.conftest import MODEL, TINY, wait_until
 from tests.serve.watched import playwright
@@ -43,7 +44,7 @@ def test_text_is_shown_while_it_is_written_and_can_be_stopped(page):
     field(page).fill("Tell me a story.")
     page.get_by_role("button", name="Send").click()
     answer = messages(page).nth(1)
-    expect(answer.locator(".note")).to_have_text(re.compile(r"^[5-9]\d tokens"))
+    expect(answer.locator(".note")).to_have_text(re.compile(r"^[5-9]\d tokens"), timeout=40_000)
     expect(answer).to_have_attribute("data-state", "streaming")
     page.get_by_role("button", name="Stop").click()
     answered(page, 2)
@@ -227,7 +228,7 @@ def test_scrolling_follows_the_answer_but_not_against_the_reader(page):
     page.set_viewport_size({"width": 1280, "height": 480})
     field(page).fill("Tell me a story.")
     field(page).press("Enter")
-    expect(messages(page).nth(1).locator(".note")).to_have_text(re.compile(r"^\d{3} tokens"), timeout=20_000)
+    expect(messages(page).nth(1).locator(".note")).to_have_text(re.compile(r"^\d{3} tokens"), timeout=60_000)
     assert log.evaluate("it => it.scrollHeight - it.scrollTop - it.clientHeight") < 60
     log.hover()
     page.mouse.wheel(0, -400)
@@ -240,3 +241,71 @@ def test_scrolling_follows_the_answer_but_not_against_the_reader(page):
     assert log.evaluate("it => it.scrollHeight - it.scrollTop - it.clientHeight") < 60
     page.keyboard.press("Escape")
     answered(page, 2)
+
+
+def test_a_page_that_is_left_finds_its_answer_further_on(page):
+    begin(page, params=ENDLESS)
+    field(page).fill("Tell me a story.")
+    field(page).press("Enter")
+    answer = messages(page).nth(1)
+    expect(answer.locator(".note")).to_have_text(re.compile(r"^[5-9]\d tokens"), timeout=40_000)
+    page.goto("/about")
+    page.go_back()
+    expect(answer).to_have_attribute("data-state", "streaming")
+    expect(answer.locator(".note")).to_have_text(re.compile(r"^\d{3} tokens"), timeout=40_000)
+    page.get_by_role("button", name="Stop").click()
+    answered(page, 2)
+    expect(answer.locator(".note")).to_contain_text("stopped")
+
+
+def test_two_tabs_on_one_conversation_show_the_same(page, watched):
+    begin(page)
+    say(page, "Say one word.", 2)
+    other = watched.context.new_page()
+    other.goto(page.url)
+    expect(messages(other)).to_have_count(2)
+    say(page, "Name a colour.", 4)
+    say(other, "Name a city.", 6)
+    assert [text for text in bodies(other) if text in ("Say one word.", "Name a colour.", "Name a city.")] == [
+        "Say one word.",
+        "Name a colour.",
+        "Name a city.",
+    ]
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(messages(page)).to_have_count(6)
+    assert bodies(page) == bodies(other)
+
+
+KEY = """([key, composing, code]) => document.getElementById('question').dispatchEvent(new KeyboardEvent('keydown',
+    {key, bubbles: true, cancelable: true, isComposing: composing, keyCode: code}))"""
+
+
+def test_keys_of_an_input_method_neither_send_nor_stop(page):
+    """Safari ends a composition before its last keydown: isComposing is false then, and the code 229."""
+    begin(page, params=ENDLESS)
+    field(page).fill("にほんご")
+    for composing, code in ((True, 229), (False, 229), (True, 13)):
+        page.evaluate(KEY, ["Enter", composing, code])
+    page.wait_for_timeout(200)
+    expect(messages(page)).to_have_count(0)
+    page.evaluate(KEY, ["Enter", False, 13])
+    answer = messages(page).nth(1)
+    expect(answer.locator(".note")).to_have_text(re.compile(r"^\d+ tokens"))
+    page.evaluate(KEY, ["Escape", False, 229])
+    page.wait_for_timeout(200)
+    expect(answer).to_have_attribute("data-state", "streaming")
+    page.evaluate(KEY, ["Escape", False, 27])
+    expect(answer).to_have_attribute("data-state", "stopped")
+
+
+def test_older_conversations_are_loaded_when_wanted(page, server):
+    for number in range(LISTED + 3):
+        page.request.post("/api/conversations", data={"model": MODEL, "title": f"Talk {number}"})
+    page.goto("/chat")
+    rows = page.locator("#conversations li")
+    expect(rows).to_have_count(LISTED)
+    expect(rows.first.locator("a").first).to_have_text(f"Talk {LISTED + 2}")
+    page.get_by_role("link", name="Older conversations").click()
+    expect(page.get_by_text("Talk 0", exact=True)).to_be_attached()
+    titles = rows.locator("a:not([data-action])").all_inner_texts()
+    assert titles[: LISTED + 3] == [f"Talk {number}" for number in reversed(range(LISTED + 3))]

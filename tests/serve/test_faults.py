@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from camelid.serve import connection as connection_module
 from camelid.serve import guards
-from camelid.serve import server as server_module
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.worker import Worker
@@ -41,7 +41,7 @@ def connect(server, **options):
     connection = socket.socket()
     for name, value in options.items():
         connection.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
-    connection.settimeout(30)
+    connection.settimeout(120)
     try:
         connection.connect((address.hostname, address.port))
     except OSError:
@@ -207,20 +207,20 @@ def test_a_slow_reader_holds_up_nobody_and_gets_all(server, worker):
 
 
 def test_connections_opened_and_left_are_closed_and_others_served(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 1)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 3)
     with contextlib.ExitStack() as stack:
         left = [stack.enter_context(connect(server)) for _ in range(300)]
         for connection in left[::3]:
             connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n")
         started = time.monotonic()
         assert post(server, SHORT)[0] == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3  # not only after those have been closed
         assert all(connection.recv(1) == b"" for connection in left)
     wait_until(lambda: len(server.server.server_state.connections) == 0)
 
 
 def test_a_head_that_drips_is_closed(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 0.5)
     with connect(server) as connection:
         closed = False
         for byte in head(server, 10):
@@ -241,7 +241,7 @@ def test_a_body_that_does_not_come_is_408(server, monkeypatch):
 
 
 def test_a_connection_serves_one_request_after_the_other_even_if_sent_at_once(server, monkeypatch):
-    monkeypatch.setattr(server_module, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(connection_module, "HEADER_SECONDS", 0.3)
     with connect(server) as connection:
         content = json.dumps({**LONG, "max_tokens": 1000, "stream": True}).encode()
         connection.sendall((head(server, len(content)) + content) * 2)

@@ -107,7 +107,7 @@ def test_steps_picks_and_branches(page):
 
 def test_it_writes_on_until_stopped(page):
     page.get_by_role("button", name="Write on").click()
-    expect(tokens(page)).to_have_count(12, timeout=20000)
+    expect(tokens(page)).to_have_count(12, timeout=60_000)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Write on")).to_have_attribute("aria-pressed", "false")
 

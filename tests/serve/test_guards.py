@@ -93,6 +93,7 @@ def test_errors_carry_them_too():
         answer = client().get(path, headers={"x-request-id": "mine"})
         assert answer.status_code == status
         assert answer.headers["x-request-id"] == "mine"
+        assert ("retry-after" in answer.headers) == (status == 503)
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
@@ -125,7 +126,21 @@ def test_this_machine_is_called_by_its_names(host):
     assert client().get("/private", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "[::1", ""])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:8000",
+            "[::1",
+            "",
+            "127.0.0.1:8301.evil.com",
+        ),
+        *("localhost:80:80", "evil.example@127.0.0.1", "127.0.0.1@evil.example", "127.0.0.1/evil.example", "[::1]evil"),
+        *("127.0.0.1:", "127.0.0.1 evil.example", "127.0.0.1#evil.example", "localhost.", "127.0.0.1\\evil.example"),
+    ],
+)
 def test_a_name_that_points_here_from_elsewhere_is_refused(host):
     answer = client().get("/private", headers={"host": host})
     assert answer.status_code == 403
@@ -143,8 +158,10 @@ def test_without_the_key_nothing_is_answered(given):
     headers = {"authorization": given} if given else {}
     answer = client(api_keys=("other-key-1", KEY)).get("/private", headers=headers)
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert code(answer) == "invalid_api_key"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    is_wrong = given is not None and len(given.removeprefix("Bearer ")) > 6 and given.startswith("Bearer ")
+    assert code(answer) == ("invalid_api_key" if is_wrong else "missing_api_key")
+    assert ("not a key" if is_wrong else "no key came") in answer.json()["error"]["message"]
     assert answer.json()["error"]["type"] == "authentication_error"
 
 
@@ -198,6 +215,84 @@ def test_origins_on_the_list_may_call():
     assert "access-control-allow-credentials" not in answer.headers
     assert answer.headers["vary"] == "Origin"
     assert app.post("/size", headers={**page, "origin": "https://page.example.evil"}).status_code == 403
+
+
+STAINLESS = "authorization,content-type,x-stainless-arch,x-stainless-os,x-stainless-retry-count"
+
+
+def test_a_page_is_told_that_its_clients_headers_may_be_sent():
+    """OpenAI's JavaScript client sends a dozen of its own."""
+    app = client(cors_origins=("http://localhost:8211",))
+    asked = {"origin": "http://localhost:8211", "access-control-request-method": "POST"}
+    answer = app.options("/size", headers={**asked, "access-control-request-headers": STAINLESS})
+    assert answer.status_code == 204
+    assert answer.headers["access-control-allow-headers"] == STAINLESS
+    assert "access-control-allow-private-network" not in answer.headers
+    local = app.options("/size", headers={**asked, "access-control-request-private-network": "true"})
+    assert local.headers["access-control-allow-private-network"] == "true"
+    odd = app.options("/size", headers={**asked, "access-control-request-headers": "a: b"})
+    assert odd.headers["access-control-allow-headers"] == "authorization, content-type"
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin", "may"),
+    [
+        ("*", "https://any.example", True),
+        ("*", "null", True),
+        ("null", "null", True),
+        ("null", "https://any.example", False),
+        ("app://obsidian.md", "app://obsidian.md", True),
+        ("app://obsidian.md", "app://other", False),
+        ("chrome-extension://abc", "chrome-extension://abc", True),
+        ("vscode-webview://*", "vscode-webview://1a2b", True),
+        ("vscode-webview://*", "https://any.example", False),
+        ("HTTPS://Page.example", "https://page.example", True),
+    ],
+)
+def test_origins_of_every_kind_can_be_allowed(listed, origin, may):
+    app = client(cors_origins=(listed,))
+    answer = app.post("/size", headers={"origin": origin})
+    assert answer.status_code == (200 if may else 403)
+    assert answer.headers.get("access-control-allow-origin") == (origin if may else None)
+    asked = app.options("/size", headers={"origin": origin, "access-control-request-method": "POST"})
+    assert asked.status_code == (204 if may else 403)
+
+
+def test_a_proxys_name_can_be_allowed():
+    app = client(allowed_hosts=("Chat.example.org",))
+    for host in ("chat.example.org", "chat.example.org:8443", "localhost"):
+        assert app.get("/private", headers={"host": host}).status_code == 200
+        assert app.post("/size", headers={"host": host, "origin": "https://chat.example.org"}).status_code == 200
+    assert app.get("/private", headers={"host": "chat.example.org.evil"}).status_code == 403
+    assert app.post("/size", headers={"origin": "https://elsewhere.example"}).status_code == 403
+    assert client(allowed_hosts=("*",)).get("/private", headers={"host": "any.example"}).status_code == 200
+
+
+def test_head_is_get_without_the_body():
+    app = client()
+    got, asked = app.get("/health"), app.head("/health")
+    assert asked.status_code == 200
+    assert asked.headers["content-length"] == got.headers["content-length"]
+    assert asked.content == b""
+    assert app.head("/size").status_code == 405
+    assert app.head("/nowhere").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/llm/private", "/private"], ids=["left in", "taken away"])
+def test_a_path_of_a_proxy(path):
+    app = client(root_path="/llm/", api_keys=(KEY,))
+    assert app.get(path, headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+    assert app.get("/llm/health").status_code == 200
+    asked = app.get(path, headers={"accept": "text/html"}, follow_redirects=False)
+    assert asked.headers["location"] == "/llm/login?next=/private"
+
+
+@pytest.mark.parametrize(("told", "at"), [("/llm", "/llm"), ("//evil.example", ""), ("/a/../b", ""), ("/<x>", "")])
+def test_a_proxy_may_tell_its_path(told, at):
+    asked = client(api_keys=(KEY,)).get(
+        "/private", headers={"accept": "text/html", "x-forwarded-prefix": told}, follow_redirects=False
+    )
+    assert asked.headers["location"] == f"{at}/login?next=/private"
 
 
 def test_a_request_that_takes_too_long_ends():
@@ -274,7 +369,12 @@ def test_a_stream_that_breaks_says_so_in_its_last_event(breaks, told):
     [
         ({"api_keys": ("short",)}, "at least 8"),
         ({"api_keys": ("with space",)}, "visible ASCII"),
-        ({"cors_origins": ("*",)}, "https://example.org"),
+        ({"cors_origins": ("page.example",)}, "https://example.org"),
+        ({"cors_origins": ("https://*.example",)}, "https://example.org"),
+        ({"allowed_hosts": ("https://chat.example",)}, "without scheme"),
+        ({"allowed_hosts": ("chat.example:80",)}, "without scheme"),
+        ({"root_path": "llm"}, "such as /llm"),
+        ({"root_path": "/a//b"}, "such as /llm"),
         ({"cors_origins": ("https://a.example/path",)}, "https://example.org"),
         ({"port": 70000}, "port"),
     ],
@@ -282,3 +382,8 @@ def test_a_stream_that_breaks_says_so_in_its_last_event(breaks, told):
 def test_options_that_cannot_be(changes, words):
     with pytest.raises(OptionError, match=words):
         ServeOptions(**changes)
+
+
+def test_a_body_of_get_is_nobodys_business():
+    answer = client().request("GET", "/health", content=b"\xff", headers={"content-type": "text/plain"})
+    assert answer.status_code == 200

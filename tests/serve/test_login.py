@@ -64,3 +64,9 @@ def test_it_leads_nowhere_else(browser, next):
 def test_other_sites_cannot_enter_a_key(browser):
     answer = browser.post("/login", data={"key": KEY}, headers={"origin": "https://evil.example"})
     assert answer.status_code == 403
+
+
+def test_a_form_of_millions_of_fields_is_not_read(browser):
+    answer = browser.post("/login", content=b"a&" * 10**6)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "body_too_large"

@@ -295,3 +295,39 @@ def test_every_choice_of_sampling_can_be_asked_for(kind):
 def test_ranges_of_our_own_choices_are_those_of_their_home():
     for name in ("top_k", "min_p", "eta", "repetition_penalty", "draft_tokens"):
         assert ChatRequest.model_fields[name].metadata == SamplingParams.model_fields[name].metadata
+
+
+def test_a_last_message_of_the_assistant_is_continued(client, alone):
+    talk = [*SKY, {"role": "assistant", "content": "The sky is"}]
+    said = [Message(row["role"], row["content"]) for row in talk]
+    mine = alone.chat(said, temperature=0, max_tokens=12)
+    assert alone.tokenizer.decode(alone.chat_request(said).ids).endswith("The sky is")
+    new = alone.chat(said, temperature=0, max_tokens=12, continue_final_message=False)
+    for extra, expected in (
+        ({}, mine),
+        ({"continue_final_message": True}, mine),
+        ({"continue_final_message": True, "add_generation_prompt": False}, mine),
+        ({"add_generation_prompt": True}, new),
+        ({"continue_final_message": False}, new),
+    ):
+        found = client.chat.completions.create(
+            model="smollm2", messages=talk, temperature=0, max_tokens=12, extra_body=extra
+        )
+        assert found.choices[0].message.content == expected.text, extra
+        assert found.usage.prompt_tokens == expected.usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    ("messages", "extra"),
+    [
+        (SKY, {"add_generation_prompt": False}),
+        (SKY, {"add_generation_prompt": True, "continue_final_message": True}),
+        (
+            [*SKY, {"role": "assistant", "content": "x"}],
+            {"add_generation_prompt": False, "continue_final_message": False},
+        ),
+    ],
+)
+def test_flags_that_contradict_each_other(client, messages, extra):
+    with pytest.raises(openai.BadRequestError, match="add_generation_prompt"):
+        client.chat.completions.create(model="smollm2", messages=messages, extra_body=extra)

@@ -89,3 +89,20 @@ def test_an_answer_ends_with_its_only_call():
     found = cut.take(delta('<function=f>{"a": ', "length"))
     assert found is not None
     assert found.finish_reason == "length"
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("reason", ["length", "stop"])  # a stop string cuts too
+def test_a_promised_call_that_is_cut_leaks_no_markup(reason):
+    for end in range(1, len(CALL)):
+        choice = Choice(0, tools=Tools(STYLES["hermes"], ("f",)), promise="calls" if reason == "length" else None)
+        start = len("<tool_call>") if reason == "stop" else 1
+        if end < start:
+            continue
+        pieces = [choice.take(delta(CALL[:end])), choice.take(delta("", reason))]
+        found = whole(0, [piece for piece in pieces if piece is not None])
+        assert found.text == ""
+        assert [call.name for call in found.calls] == (["f"] if end > CALL.index('f"') + 1 else [])
+        assert found.finish_reason == (reason if reason == "length" or not found.calls else "tool_calls")

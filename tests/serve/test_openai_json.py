@@ -11,6 +11,7 @@ import openai
 import pytest
 from pydantic import BaseModel, Field
 
+from camelid.chat.forms import FormProcess
 from camelid.serve.errors import ApiError
 from camelid.serve.openai.choices import Choice
 from tests.serve.official import SKY, assert_same, official
@@ -164,3 +165,23 @@ def test_a_complete_answer_that_breaks_its_promise_is_an_error():
     assert caught.value.status == 500
     cut = Choice(0, promise="json")
     assert cut.take(delta('{"a": ', "length")).finish_reason == "length"
+
+
+def test_a_form_that_takes_too_much_is_refused_with_its_parameter(client):
+    for schema, where in (
+        ({"type": "string", "pattern": "^(x{1000}){1000}$"}, ""),
+        ({"properties": {"a": {"type": "integer", "multipleOf": 100000007}}}, ".properties.a.multipleOf"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, ".oneOf"),
+        ({"const": 2**53 + 1}, ".const"),
+    ):
+        with pytest.raises(openai.BadRequestError) as caught:
+            ask(client, as_form(schema), stream=True)
+        assert caught.value.param == f"response_format.json_schema.schema{where}"
+
+
+def test_the_prompts_length_is_looked_at_before_the_form(client, monkeypatch):
+    monkeypatch.setattr(FormProcess, "compiled", lambda *_: pytest.fail("the form came first"))
+    long = [{"role": "user", "content": "word " * 400}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, as_form({"type": "string"}), messages=long)
+    assert caught.value.code == "context_length_exceeded"

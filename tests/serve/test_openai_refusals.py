@@ -13,6 +13,8 @@ from tests.serve.official import SKY, official
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+YES = {"role": "assistant", "content": "Yes."}
+PART = {"type": "text", "text": "?"}
 TOOL = {"type": "function", "function": {"name": "f"}}
 
 
@@ -36,7 +38,7 @@ CHAT = [
     ("functions", {"functions": [{"name": "f"}]}, "is not supported here"),
     ("audio", {"audio": {"voice": "ash", "format": "mp3"}}, "is not supported here"),
     ("web_search_options", {"web_search_options": {}}, "is not supported here"),
-    ("store", {"store": True}, "False"),
+    ("store", {"store": True}, "must be false"),
     ("service_tier", {"service_tier": "flex"}, "'auto' or 'default'"),
     ("modalities.0", {"modalities": ["audio"]}, "'text'"),
     ("temperature", {"temperature": -0.1}, "greater than or equal to 0"),
@@ -55,7 +57,9 @@ CHAT = [
     ("stop", {"stop": ""}, "must be a text or up to 16 texts"),
     ("stop", {"stop": ["a"] * 17}, "must be a text or up to 16 texts"),
     ("stop", {"stop": 7}, "must be a text or up to 16 texts"),
-    ("seed", {"seed": -1}, "greater than or equal to 0"),
+    ("seed", {"seed": -(2**63) - 1}, "greater than or equal to"),
+    ("seed", {"seed": 2**63}, "less than"),
+    ("top_p", {"top_p": -0.1}, "greater than or equal to 0"),
     ("top_logprobs", {"logprobs": True, "top_logprobs": 21}, "less than or equal to 20"),
     ("top_logprobs", {"top_logprobs": 2}, "logprobs: true"),
     ("logprobs", {"logprobs": 2}, "boolean"),
@@ -74,7 +78,13 @@ CHAT = [
     ("messages.0.content", said(None), "string"),
     ("messages.0.content", said([{"type": "text", "text": "What is this?"}, IMAGE]), "part 2 has the type image_url"),
     ("messages.0.content.0.text", said([{"type": "text"}]), "required"),
-    ("messages.0.name", {"messages": [{"role": "user", "content": "?", "name": "Eve"}]}, "is not supported here"),
+    ("messages.0.content", said({"type": "text", "text": "x"}), "must be a string, or a list of parts"),
+    ("messages.0.content", said([{"type": "refusal", "refusal": "no"}]), "part 1 has the type refusal"),
+    ("messages.0.mood", {"messages": [{**SKY[0], "mood": "good"}]}, "is not supported here"),
+    ("messages.0.cache_control", {"messages": [{**SKY[0], "cache_control": {"type": "ephemeral"}}]}, "not supported"),
+    ("messages.1.reasoning_content", {"messages": [SKY[0], {**YES, "reasoning_content": "Hm."}]}, "not supported"),
+    ("messages.1.audio", {"messages": [SKY[0], {**YES, "audio": {"id": "1"}}]}, "is not supported here"),
+    ("messages.0.content.0.cache_control", said([{**PART, "cache_control": {"type": "ephemeral"}}]), "not supported"),
     ("messages.1.tool_call_id", {"messages": [*SKY, {"role": "tool", "content": "4"}]}, "required"),
     ("messages", {"messages": [{"role": "assistant", "tool_calls": [CALL]}, *SKY]}, "no place for calls"),
     ("tools", {"tools": [TOOL]}, "no place for tools"),
@@ -84,13 +94,12 @@ CHAT = [
     ("tool_choice", {"tools": [TOOL], "tool_choice": "sometimes"}, "must be none, auto, required"),
     ("response_format", {"response_format": {"type": "yaml"}}, "'yaml'"),
     ("response_format.json_schema", {"response_format": {"type": "json_schema"}}, "required"),
-    ("response_format", form({"type": "strange"}), "strange"),
-    ("response_format", form({"not": {"type": "string"}}), "not"),
-    ("response_format", form({"$ref": "#/$defs/missing"}), "missing"),
-    ("response_format", form({"type": "object", "patternProperties": {"(?=a)b": {}}}), ""),
-    ("response_format", form({"type": "array", "uniqueItems": True}), "uniqueItems"),
-    ("response_format", form({"enum": []}), ""),
-    ("stop", {**form({"type": "integer"}), "stop": "1"}, "the form alone says"),
+    ("response_format.json_schema.schema.type", form({"type": "strange"}), "strange"),
+    ("response_format.json_schema.schema.not", form({"not": {"type": "string"}}), "not"),
+    ("response_format.json_schema.schema.$ref", form({"$ref": "#/$defs/missing"}), "missing"),
+    ("response_format.json_schema.schema", form({"type": "object", "patternProperties": {"(?=a)b": {}}}), ""),
+    ("response_format.json_schema.schema.uniqueItems", form({"type": "array", "uniqueItems": True}), "uniqueItems"),
+    ("response_format.json_schema.schema.enum", form({"enum": []}), ""),
     ("min_tokens", {**form({"type": "integer"}), "extra_body": {"min_tokens": 3}}, "constrained form"),
 ]
 
@@ -136,7 +145,7 @@ def test_completions_refuse_and_name(client, param, asked, words):
 
 
 EMBEDDINGS = [
-    ("dimensions", {"dimensions": 8}, "is not supported here"),
+    ("dimensions", {"dimensions": 8}, "vectors of this model have 64 numbers"),
     ("encoding_format", {"encoding_format": "hex"}, "'float' or 'base64'"),
     ("input", {"input": ""}, "a text, a list of texts"),
     ("input", {"input": ["a", ""]}, "a text, a list of texts"),
@@ -209,7 +218,7 @@ BODIES = [
 def test_bodies_of_no_sense_are_a_bad_request(server, route, body):
     request = urllib.request.Request(f"{server.url}/v1/{route}", body, {"content-type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=60)
     with caught.value as reply:
         assert reply.code == 400
         assert json.loads(reply.read())["error"]["type"] == "invalid_request_error"

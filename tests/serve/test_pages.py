@@ -18,7 +18,7 @@ STATIC, TEMPLATES = shell.HERE / "static", shell.HERE / "templates"
 
 @pytest.fixture(scope="module")
 def client(server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, follow_redirects=True) as it:
+    with httpx2.Client(base_url=server.url, follow_redirects=True, timeout=60) as it:
         yield it
 
 

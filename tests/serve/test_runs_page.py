@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from array import array
 from collections.abc import Iterator
 
 import httpx2
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
+from camelid.serve.pages import runs
 from camelid.serve.pages.run_curves import HEIGHT, LEFT, TOP, WIDTH, nice, panel, thinned
+from camelid.serve.pages.runs import Shelf
 from camelid.serve.worker import Worker
+from camelid.train import record
 from camelid.train.record import NAME, Record, read_metrics
 from camelid.weights import save_weights
 from tests.serve.conftest import TINY, running
@@ -51,7 +56,7 @@ def server(tiny_llama, tmp_path_factory, folder) -> Iterator[object]:
 
 @pytest.fixture(scope="module")
 def client(server) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url) as it:
+    with httpx2.Client(base_url=server.url, timeout=60) as it:
         yield it
 
 
@@ -199,3 +204,77 @@ def test_nothing_stands_in_anybodys_way(browser, server, scheme, width):
         assert watched.page.evaluate("() => document.documentElement.scrollWidth") <= width
     watched.context.close()
     assert not watched.wrong
+
+
+GOOD = [b'{"event": "start", "steps": 9}', b'{"step": 1, "loss": 2.5, "tokens": 64, "seconds": 0.5}']
+HUGE = b"9" * 400
+DAMAGED = [
+    b'{"step": %s, "loss": 1}' % HUGE,
+    b'{"step": 1, "loss": %s}' % HUGE,
+    b'{"step": 1, "loss": 1e308}',
+    b'{"step": 1, "loss": -1e308, "tokens": 1e308}',
+    b'{"step": -1, "loss": 1}',
+    b'{"step": 1e999, "loss": 1}',
+    b'{"event": {"a": 1}}',
+    b'{"event": "start", "steps": "x"}',
+    b'{"event": "start", "steps": 1e999}',
+    b'{"event": "start", "steps": 9, "unigram_entropy": "y"}',
+    b'{"event": "start", "unigram_entropy": "3.5"}',
+    b"[" * 100_000,
+    b"\xff",
+    b"7",
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_run_is_shown_as_that_and_the_others_as_they_are(tmp_path, line):
+    for name, lines in (("good", GOOD), ("damaged", [*GOOD, line])):
+        (tmp_path / name / "pretrain").mkdir(parents=True)
+        (tmp_path / name / "pretrain" / NAME).write_bytes(b"".join(one + b"\n" for one in lines))
+    shelf = Shelf(tmp_path)
+    for _ in range(2):  # the second time from what was kept
+        shown = {one.name: runs.view(one) for one in shelf.all()}
+        assert "line 3: neither a step" in shown["damaged/pretrain"]["wrong"]
+        assert shown["good/pretrain"]["facts"]["Loss"] == "2.5000"
+    runs.panels(shelf.all(), "step")
+    (tmp_path / "damaged" / "pretrain" / NAME).write_bytes(GOOD[0] + b"\n")
+    assert not shelf.get("damaged/pretrain").wrong
+
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.none()))
+FIELDS = st.sampled_from(["step", "steps", "loss", "validation_loss", "tokens", "seconds", "lr", "event", "mfu"])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(FIELDS, VALUES), max_size=4))
+def test_no_line_takes_the_page_down(tmp_path, lines):
+    folder = tmp_path / "run" / "pretrain"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for shown in Shelf(tmp_path).all():
+        runs.view(shown)
+        runs.panels([shown], "time")
+        runs.table(shown)
+        runs.checkpoints(shown)
+
+
+def test_checkpoints_with_a_damaged_note_are_passed_over(tmp_path):
+    made = made_run(tmp_path / "run" / "pretrain", steps=40, save_every=10)
+    before = len(made.checkpoints())
+    notes = ("{", '{"step": "x"}', '{"step": 1e999, "tokens": 1}', '{"step": 7, "tokens": -1}', "[" * 10**5)
+    for number, note in enumerate([*notes, '{"step": %s, "tokens": 1}' % ("9" * 400), '{"step": 6, "tokens": 1e300}']):
+        folder = made.folder / f"step{number + 1000}"
+        folder.mkdir()
+        (folder / "checkpoint.json").write_text(note)
+    assert len(made.checkpoints()) == before
+
+
+def test_reading_copies_nothing_for_each_step(tmp_path, monkeypatch):
+    """A column was made anew for each value, so that 400,000 steps took half a minute."""
+    folder, made = tmp_path / "pretrain", []
+    folder.mkdir()
+    lines = [json.dumps({"step": number, "loss": 1.0, "tokens": number}) for number in range(500)]
+    (folder / NAME).write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(record, "array", lambda *values: made.append(values) or array(*values))
+    assert len(read_metrics(folder)) == 500
+    assert len(made) < 10

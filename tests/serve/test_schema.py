@@ -38,6 +38,7 @@ def models(smollm2_path):
     return Models([Worker("tiny", random_llama(smollm2_path, 64))])
 
 
+@pytest.mark.slow
 def test_every_route_answers_as_described(server):
     """Cases that fit the description and cases that do not, route by route, until there are enough."""
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")

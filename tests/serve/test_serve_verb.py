@@ -16,8 +16,12 @@ import urllib.request
 import pytest
 
 from camelid.errors import OptionError
+from camelid.serve.app import create_app
+from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions, is_loopback
-from camelid.serve.server import check_reach
+from camelid.serve.server import Server, check_reach
+from camelid.serve.worker import Worker
+from tests.serve.conftest import random_llama
 
 
 @contextlib.contextmanager
@@ -34,7 +38,7 @@ def start(tmp_path, *arguments, **environment):
 
 def refused(tmp_path, *arguments):
     with start(tmp_path, *arguments) as process:
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=300)
     assert process.returncode == 2
     assert told.startswith("camelid: ")
     assert told.count("\n") == 1
@@ -42,7 +46,7 @@ def refused(tmp_path, *arguments):
 
 
 def get(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as answer:
         return json.load(answer)
 
 
@@ -77,7 +81,7 @@ def test_it_says_what_it_serves_and_finishes_what_runs(tmp_path, tiny_file):
         body = json.dumps({"model": "my-model", "prompt": "Once", "max_tokens": 100, "temperature": 0}).encode()
         asked = urllib.request.Request(f"{url}/v1/completions", body, {"Content-Type": "application/json", **key})
         answers = []
-        client = threading.Thread(target=lambda: answers.append(json.load(urllib.request.urlopen(asked, timeout=60))))
+        client = threading.Thread(target=lambda: answers.append(json.load(urllib.request.urlopen(asked, timeout=300))))
         client.start()
         while (
             'running_sequences{model="my-model"} 1'
@@ -85,8 +89,8 @@ def test_it_says_what_it_serves_and_finishes_what_runs(tmp_path, tiny_file):
         ):
             assert client.is_alive()
         process.send_signal(signal.SIGTERM)
-        client.join(60)
-        assert process.wait(30) == 0
+        client.join(300)
+        assert process.wait(120) == 0
     assert answers[0]["choices"][0]["finish_reason"] == "length"
     assert answers[0]["usage"]["completion_tokens"] == 100
 
@@ -131,3 +135,17 @@ def test_others_need_a_key():
 )
 def test_what_is_loopback(host, ours):
     assert is_loopback(host) is ours
+
+
+@pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN], ids=["a terminal", "nohup"])
+def test_a_terminal_that_is_closed_lets_requests_finish(smollm2_path, before):
+    app = create_app(Models([Worker("tiny", random_llama(smollm2_path))]))
+    server = Server(app, ServeOptions())
+    kept = signal.signal(signal.SIGHUP, before)
+    try:
+        with server.capture_signals():
+            now = signal.getsignal(signal.SIGHUP)
+        assert now == (server.handle_exit if before == signal.SIG_DFL else signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, kept)

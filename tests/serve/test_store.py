@@ -208,6 +208,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_killed_while_writing(tmp_path):
     path = tmp_path / "serve.db"
     with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:

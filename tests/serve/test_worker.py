@@ -27,7 +27,7 @@ def run(llama, play, max_waiting=4):
         worker = Worker("tiny", llama, max_waiting)
         worker.start()
         try:
-            return await asyncio.wait_for(play(worker), 30)
+            return await asyncio.wait_for(play(worker), 120)
         finally:
             await worker.stop(5)
 

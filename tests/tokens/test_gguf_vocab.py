@@ -198,7 +198,7 @@ def test_old_files_leave_out_ids_and_types() -> None:
 @pytest.mark.parametrize(
     ("fields", "kind", "word"),
     [
-        (_small(model="t5"), UnsupportedError, "model: 't5' is not done; .*gpt2, llama"),
+        (_small(model="bert"), UnsupportedError, "model: 'bert' is not supported; .*gpt2, llama"),
         (_small(pre="smolm"), UnsupportedError, "pre: 'smolm' is not known; did you mean 'smollm'"),
         (_small(tokens=None), FormatError, "tokens: missing"),
         (_small(tokens=["a", 1]), FormatError, "tokens: missing or of the wrong kind"),
@@ -210,7 +210,8 @@ def test_old_files_leave_out_ids_and_types() -> None:
         (_llama(scores=[0.0]), FormatError, "1 values for 264 pieces"),
         (_llama(scores=[float("inf")] * 264), FormatError, "a score is not a number"),
         (_llama(scores=[0.0] * 264), UnsupportedError, "have the same score"),
-        (_llama(precompiled_charsmap=[1]), UnsupportedError, "changes text"),
+        (_llama(precompiled_charsmap=[1]), FormatError, "table of replacements is damaged"),
+        (_llama(precompiled_charsmap="x"), FormatError, "not a list of bytes"),
     ],
 )
 def test_wrong_fields_are_one_line(fields: dict[str, Any], kind: type[Exception], word: str) -> None:

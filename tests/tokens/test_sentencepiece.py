@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,9 @@ def _train(**settings: object) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_TEXT * 3),
         model_writer=out,
-        model_type="bpe",
         minloglevel=2,
         **{
+            "model_type": "bpe",
             "vocab_size": 520,
             "byte_fallback": True,
             "split_digits": True,
@@ -92,6 +93,16 @@ def _train(**settings: object) -> bytes:
 _MODELS: dict[str, dict[str, object]] = {
     "llama2": {},
     "symbols": {"user_defined_symbols": ["<sep>", "<sepX>", "é", "ab"], "control_symbols": ["<ctl>", "x"]},
+    "marks": {"user_defined_symbols": ["<sep>", "<sepX>", "é", "ab", "(x", "|"]},
+    "nfkc": {
+        "normalization_rule_name": "nmt_nfkc",
+        "remove_extra_whitespaces": True,
+        "user_defined_symbols": ["<sep>"],
+    },
+    "nfkc_spaces": {"normalization_rule_name": "nmt_nfkc_cf", "add_dummy_prefix": False},
+    "collapsing": {"remove_extra_whitespaces": True},
+    "unigram": {"model_type": "unigram", "vocab_size": 360, "user_defined_symbols": ["<sep>", "<sepX>", "ab"]},
+    "unigram_plain": {"model_type": "unigram", "vocab_size": 120, "byte_fallback": False, "hard_vocab_limit": False},
     "space_symbols": {"user_defined_symbols": ["<a b>", "▁<XY>", "an", "  "], "pad_id": 3, "pad_piece": "<padding>"},
     "no_prefix": {"add_dummy_prefix": False, "split_digits": False},
     "whole_lines": {"split_by_whitespace": False, "split_by_unicode_script": False, "split_by_number": False},
@@ -195,11 +206,13 @@ def test_json_gives_the_same_ids_and_scores_come_back_from_merges(name: str, tmp
         assert again.encode(text) == theirs.encode(text) == Tokenizer.from_gguf(opened.to_gguf()).encode(text)
 
 
-@pytest.mark.parametrize("name", ["llama2", "no_prefix", "whole_lines", "other_names"])
+@pytest.mark.parametrize("name", ["llama2", "marks", "no_prefix", "whole_lines", "other_names"])
 @settings(max_examples=80, deadline=None)
 @given(text=_STRINGS)
 def test_transformers_cuts_alike_from_our_json(name: str, text: str) -> None:
     _, theirs = _pair(name)
+    if name == "marks":  # between two symbols the file gives the id of a whole piece's name, as transformers' own does
+        text = re.sub("<s>|</s>|<unk>|<0x41>", "", text)
     ids = _fast(name).encode(text, add_special_tokens=False, split_special_tokens=True)
     assert ids == theirs.encode(text)
     assert _fast(name).encode(text, split_special_tokens=True) == [theirs.bos_id(), *ids]
@@ -290,15 +303,11 @@ def test_one_pair_is_found_by_merging_the_piece_itself() -> None:
     assert merges_by_score([("a", -9.0), ("b", -9.0), ("abb", -1.0), ("ab", -2.0)]) == [("ab", "b"), ("a", "b")]
 
 
-def test_models_that_are_not_llamas_are_refused() -> None:
-    for settings_, word in [
-        ({"model_type": "unigram", "vocab_size": 350}, "type unigram"),
-        ({"normalization_rule_name": "nmt_nfkc"}, "changes text"),
-        ({"remove_extra_whitespaces": True}, "changes text"),
-        ({"treat_whitespace_as_suffix": True}, "end of pieces"),
-    ]:
-        with pytest.raises(UnsupportedError, match=word):
-            _ours(_train_any(**settings_))
+def test_models_that_put_spaces_at_the_end_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="end of pieces"):
+        _ours(_train_any(treat_whitespace_as_suffix=True))
+    with pytest.raises(UnsupportedError, match="type word is not supported"):
+        _ours(_train_any(model_type="word", vocab_size=40, byte_fallback=False))
 
 
 def _train_any(**settings: object) -> bytes:

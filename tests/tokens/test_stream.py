@@ -157,3 +157,53 @@ def test_control_tokens_that_are_shown_come_in_their_place() -> None:
     other = TextStream(_bytes_kind(), ["<|end|>!"], shown={261: "<|end|>"})
     assert [other.push(id) for id in (0xC3, 261, 33)] == ["", "\ufffd", ""]
     assert other.stopped
+
+
+@pytest.mark.parametrize(
+    ("stops", "ids", "text", "met"),
+    [
+        (["<|end|>"], [97, 261, 98], "a", "<|end|>"),
+        (["<|end|>"], [97, *b"<|end|>", 98], "a", "<|end|>"),
+        (["b<|end|>a"], [97, 98, 261, 97, 98], "a", "b<|end|>a"),
+        (["b<|end|>a"], [97, 98, 261, 98, 97], "abba", None),
+        (["<|end|><|end|>"], [97, 261, 98, 261, 261, 98], "ab", "<|end|><|end|>"),
+        (["<|end|>b", "ba"], [97, 261, 97, 98, 97], "aa", "ba"),
+        (["<|end|>", "ab"], [97, 98, 261], "", "ab"),
+        (["<|end"], [97, 261, 98], "ab", None),
+    ],
+)
+def test_a_stop_string_with_a_control_token(stops: list[str], ids: list[int], text: str, met: str | None) -> None:
+    """Control tokens have no text, but they are found, as tokens and as characters."""
+    stream = TextStream(_bytes_kind(), stops)
+    assert "".join(map(stream.push, ids)) + stream.finish() == text
+    assert stream.stop_string == met
+
+
+def _vllm(pieces: list[str], stops: list[str], min_tokens: int) -> str:
+    """vLLM's loop (v1/engine/detokenizer.py): text of the first tokens is not looked at, but may begin a match."""
+    text, looked = "", 0
+    for n, piece in enumerate(pieces, start=1):
+        text += piece
+        if n <= min_tokens:
+            looked = len(text)
+            continue
+        ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop, max(0, looked + 1 - len(stop)))) >= 0]
+        if ends:
+            return text[: min(ends)[1]]
+        looked = len(text)
+    return text
+
+
+@example(ids=[97, 98, 97, 98], stops=["ab"], min_tokens=2)
+@example(ids=[97, 98, 97, 98], stops=["ba"], min_tokens=2)
+@settings(max_examples=400, deadline=None)
+@given(
+    ids=st.lists(st.sampled_from([97, 98, 256, 257, 258, 259, 260]), max_size=12),
+    stops=st.lists(st.text("ab", min_size=1, max_size=4), max_size=2),
+    min_tokens=st.integers(0, 8),
+)
+def test_min_tokens_holds_against_stop_strings(ids: list[int], stops: list[str], min_tokens: int) -> None:
+    tokenizer = _bytes_kind()
+    stream = TextStream(tokenizer, stops, min_tokens=min_tokens)
+    found = "".join(map(stream.push, ids)) + stream.finish()
+    assert found == _vllm([tokenizer.decode([id]) for id in ids], stops, min_tokens)

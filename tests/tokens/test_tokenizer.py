@@ -204,7 +204,8 @@ def test_bos_comes_once(folder: Path, name: str, text: str, more: str) -> None:
     assert ours.bos_id not in ids[1:]
     if "<s>" not in more:
         assert ours.encode("<s>" + more, bos=True, special=True).count(ours.bos_id or 0) == 1
-        assert ours.encode("<s>" + more, special=True) == ours.encode(more, bos=True, special=True)
+        if name != "llama2":  # Metaspace "first": after a written <s> the text does not begin any more
+            assert ours.encode("<s>" + more, special=True) == ours.encode(more, bos=True, special=True)
 
 
 def test_segments_have_no_space_of_their_own(folder: Path) -> None:
@@ -212,9 +213,9 @@ def test_segments_have_no_space_of_their_own(folder: Path) -> None:
         ours = _ours(folder, name)
         assert ours.piece(ours.encode("the")[0]).startswith(" ")
         assert not ours.piece(ours.encode_segment("the")[0]).startswith(" ")
-        assert ours.encode("</s>the</s>the", special=True)[-len(ours.encode_segment("the")) :] == ours.encode_segment(
-            "the"
-        )
+        again = ours.encode("</s>the</s>the", special=True)
+        later = ours.encode("the") if name == "llama2_legacy" else ours.encode_segment("the")
+        assert again == [ours.special_ids["</s>"], *later] * 2
 
 
 def test_other_formats_keep_the_ids(folder: Path) -> None:
@@ -227,9 +228,11 @@ def test_other_formats_keep_the_ids(folder: Path) -> None:
     llama2 = _ours(folder, "llama2_legacy")
     (folder / "model").write_bytes(llama2.to_meta())
     assert Tokenizer.open(folder / "model").encode(text) == llama2.encode(text)
-    for write in (_ours(folder, "llama2").to_gguf, _ours(folder, "llama2").to_meta):
-        with pytest.raises(UnsupportedError, match="gets no second one"):
-            write()
+    with pytest.raises(UnsupportedError, match="gets no second one"):
+        _ours(folder, "llama2").to_meta()
+    fields = _ours(folder, "llama2").to_gguf()  # GGUF has no field for it, camelid has one of its own
+    assert Tokenizer.from_gguf(fields).fingerprint() == _ours(folder, "llama2").fingerprint()
+    assert Tokenizer.from_gguf(fields).encode(" the") == _ours(folder, "llama2").encode(" the")
     with pytest.raises(UnsupportedError, match="rules of added token"):
         _ours(folder, "olmo").to_gguf()
     with pytest.raises(UnsupportedError, match=r"tokenizer\.model"):
@@ -292,8 +295,8 @@ _LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, 
         ({"model": {**_BPE, "vocab": {"a": 0, "b": 0}}}, FormatError, "id 0 is"),
         ({"model": {**_BPE, "vocab": {"a": -1}}}, FormatError, "whole numbers"),
         ({"pre_tokenizer": None}, UnsupportedError, "neither byte-level nor"),
-        ({"pre_tokenizer": {"type": "Whitespace"}}, UnsupportedError, "'Whitespace' is not done"),
-        ({"pre_tokenizer": None, "normalizer": {"type": "NFKC"}}, UnsupportedError, "normalizer 'NFKC'"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, UnsupportedError, "'Whitespace' is not supported"),
+        ({"pre_tokenizer": None, "normalizer": {"type": "NFKC"}}, UnsupportedError, "'NFKC' is not supported"),
         ({"normalizer": {"type": "Nonsense"}}, FormatError, "normalizer or pre_tokenizer"),
         ({"added_tokens": [{"id": 0}]}, FormatError, "damaged"),
     ],

@@ -221,3 +221,38 @@ def test_tools_that_are_none_are_refused(tools, words):
     with pytest.raises(OptionError, match=f"^tools: {words}"):
         tool_names(tools)
     assert tool_names([{"type": "function", "function": {"name": "a-1"}}]) == ("a-1",)
+
+
+CUT = {
+    "hermes": '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>',
+    "json": '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Oslo"}}',
+    "function": '<function=get_weather>{"city": "Oslo"}</function>',
+}
+
+
+@pytest.mark.parametrize("style", CUT)
+def test_a_call_that_is_cut_is_no_content(style):
+    """As at OpenAI's: the call as far as it has come; nothing of how the model writes it."""
+    text, opens = CUT[style], STYLES[style].opens
+    known = text.index("get_weather") + len("get_weather")
+    for end in range(len(opens), len(text) + 1):
+        parser = ToolParser(STYLES[style], NAMES)
+        content, calls = gathered([*parser.push(text[:end]), *parser.finish(cut=True)])
+        assert content == ""
+        assert [call.name for call in calls] == (["get_weather"] if end > known else [])
+        assert all('{"city": "Oslo"}'.startswith(call.arguments) for call in calls)
+
+
+@pytest.mark.parametrize(
+    ("style", "text"),
+    [
+        ("hermes", "a <tool_ca"),  # may become anything
+        ("hermes", '<tool_call>{"name": "unknown", "arg'),
+        ("json", '{"answer": 4'),
+        ("json", '{"na'),
+        ("function", "<functio"),
+    ],
+)
+def test_text_that_is_cut_and_may_be_no_call_stays_content(style, text):
+    parser = ToolParser(STYLES[style], NAMES)
+    assert gathered([*parser.push(text), *parser.finish(cut=True)]) == (text, ())

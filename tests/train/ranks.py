@@ -19,7 +19,7 @@ from camelid.train.stages.pretrain import pretrain
 ROOT = Path(__file__).parent.parent.parent
 
 
-def together(ranks: int, tensor_parallel: int, sittings: list[dict[str, Any]], seconds: float = 100) -> str:
+def together(ranks: int, tensor_parallel: int, sittings: list[dict[str, Any]], seconds: float = 300) -> str:
     """Let `ranks` processes train, one sitting after another; each has recipe, run, changes, stop_after.
 
     Returns what they said on standard error.

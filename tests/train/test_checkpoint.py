@@ -71,6 +71,7 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.glob(".*") if path.name != ".lock"]
 
 
+@pytest.mark.slow
 def test_a_save_killed_in_any_phase_leaves_a_good_checkpoint(tmp_path):
     phases: list[str] = []
     checkpoints, model, optimizer = begun(tmp_path / "free", phase=phases.append)
@@ -101,6 +102,7 @@ def test_a_save_killed_in_any_phase_leaves_a_good_checkpoint(tmp_path):
     assert seen == {1, 2}
 
 
+@pytest.mark.slow
 def test_a_save_killed_at_any_time_leaves_a_good_checkpoint(tmp_path):
     checkpoints, model, optimizer = begun(tmp_path)
     learn(model, optimizer)
@@ -115,6 +117,7 @@ def test_a_save_killed_at_any_time_leaves_a_good_checkpoint(tmp_path):
         step = found.step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, precision):
     runs = []

@@ -143,6 +143,7 @@ def test_recomputing_changes_nothing(data):
     assert all(torch.equal(grads[name], others[name]) for name in grads)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("recompute", [False, True])

@@ -60,6 +60,7 @@ def same(one: Path, other: Path, tolerance: float) -> None:
         np.testing.assert_allclose(weights[1][name].array(), tensor.array(), rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.slow
 def test_sharded_over_two(place_of_runs):
     """FSDP2: from the beginning; and one process, then two, then one."""
     folder, recipe = place_of_runs, place_of_runs / "small.toml"
@@ -74,17 +75,19 @@ def test_sharded_over_two(place_of_runs):
     assert np.abs(curve(half)["loss"] - curve(folder / "alone")["loss"]).max() < 0.02
 
 
+@pytest.mark.slow
 def test_layers_shared_by_two(place_of_runs):
     """Tensor parallel: heads and feed-forward columns; its checkpoint goes on in one process."""
     folder, recipe = place_of_runs, place_of_runs / "small.toml"
     run = beside(folder, "tensor")
     changes = [*CALM, "pretrain.tensor_parallel=2"]
-    tied = {"recipe": recipe, "changes": [*changes, "model.ties_embeddings=true"], "run": beside(folder, "tied")}
+    other = ["model.ties_embeddings=true", "model.attention_bias=true", "model.mlp_bias=true"]
+    tied = {"recipe": recipe, "changes": [*changes, *other], "run": beside(folder, "tied")}
     together(2, 2, [{"recipe": recipe, "changes": changes, "run": run, "stop_after": 4}, {**tied, "stop_after": 2}])
     list(pretrain(read_recipe(recipe, CALM), run, Parallel()))
     same(folder / "alone", run, 1e-6)
     alone = beside(folder, "tied-alone")
-    list(pretrain(read_recipe(recipe, [*CALM, "model.ties_embeddings=true"]), alone, Parallel(), stop_after=2))
+    list(pretrain(read_recipe(recipe, [*CALM, *other]), alone, Parallel(), stop_after=2))
     same(alone, folder / "tied", 1e-6)
 
 
@@ -103,11 +106,12 @@ def test_a_rank_draws_its_own_rows_only():
 
 def test_the_first_values_are_spread_as_they_should_be():
     with torch.device("meta"):
-        model = LlamaTorch(tiny_config(dim=128, n_layers=8, vocab_size=500))
+        model = LlamaTorch(tiny_config(dim=128, n_layers=8, vocab_size=500, attention_bias=True, mlp_bias=True))
     initialise(Parallel().shard(model), 0)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            assert torch.equal(parameter, torch.ones_like(parameter))
+            first = torch.zeros if name.endswith(".bias") else torch.ones
+            assert torch.equal(parameter, first(parameter.shape))
         else:
             wanted = 0.02 / 4 if name.endswith(("o_proj.weight", "down_proj.weight")) else 0.02
             assert parameter.std().item() == pytest.approx(wanted, rel=0.05)

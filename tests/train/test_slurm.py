@@ -163,6 +163,7 @@ sys.exit(subprocess.call(words))
 """
 
 
+@pytest.mark.slow
 def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
     """The whole script with a pretended cluster: health, data, two sittings, the second of which finishes."""
     tools = tmp_path / "bin"
@@ -185,7 +186,7 @@ def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
     for ends in (time.time() + 5, time.time() + 5000):
         changed = {**environment, "SLURM_JOB_END_TIME": str(int(ends))}
         done = subprocess.run(
-            ["bash", "-c", script(made)], env=changed, capture_output=True, text=True, timeout=150, check=False
+            ["bash", "-c", script(made)], env=changed, capture_output=True, text=True, timeout=600, check=False
         )
         ended.append((done.returncode, done.stdout, done.stderr[-1500:]))
     assert [status for status, *_ in ended] == [75, 0], ended

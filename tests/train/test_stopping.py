@@ -57,6 +57,20 @@ def test_a_second_interrupt_does_not_wait():
         assert stopper.reason == "SIGINT"
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_what_we_were_started_to_ignore_stays_ignored(name):
+    """As Python does with SIGINT: a script's `&` wants it so."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Stopper(ALONE) as stopper:
+            os.kill(os.getpid(), number)
+            assert not stopper.due(1.0)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 def test_what_another_rank_was_told_counts():
     with Stopper(SimpleNamespace(any=lambda flag: True)) as stopper:
         assert stopper.due(0.0)
@@ -128,6 +142,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
     assert read_metrics(run / "pretrain").columns["step"].tolist() == list(range(1, 13))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo")
 def test_all_processes_say_that_they_would_go_on(tmp_path):
     """Each ends with status 75, whichever was asked, so that whoever looks at one of them knows."""
@@ -136,11 +151,11 @@ def test_all_processes_say_that_they_would_go_on(tmp_path):
     command = [sys.executable, "-m", "camelid", "train", "small.toml", "--out", str(tmp_path)]
     started = begin_together(2, command, cwd=tmp_path, stdout=subprocess.PIPE)
     latest = tmp_path / "small" / "pretrain" / "latest"
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not latest.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     started[1].send_signal(signal.SIGTERM)
-    said = [process.communicate(timeout=60) for process in started]
+    said = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [stopping.STATUS] * 2, said
     assert "another process was asked to" in (tmp_path / "small" / "pretrain" / "metrics.jsonl").read_text()
 

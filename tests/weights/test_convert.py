@@ -149,6 +149,7 @@ def test_wrong_arguments(tmp_path: Path, arguments: dict, says: str) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_tokenizer_travels(tmp_path: Path, smollm2_path: Path) -> None:
     """GGUF → Hugging Face → GGUF: same ids, template and stop ids; transformers opens the folder in between."""

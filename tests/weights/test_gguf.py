@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from camelid.model.config import RopeScaling
 from camelid.model.reference import forward, logits
 from camelid.model.rope import rope_table
 from camelid.weights import open_weights, save_weights
-from camelid.weights.gguf_config import read_config, write_config
+from camelid.weights.gguf_config import add_divisors, read_config, write_config
 from camelid.weights.gguf_file import GGUFFile
 from tests.tiny import tiny_config
 from tests.weights.models import saved, tiny_weights
@@ -42,6 +43,7 @@ def test_smollm2_header(smollm2_path: Path) -> None:
     assert weights.files == (smollm2_path,)
 
 
+@pytest.mark.slow
 def test_smollm2_tensors_are_the_packages(smollm2_path: Path) -> None:
     weights = open_weights(smollm2_path)
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(smollm2_path).tensors}
@@ -110,6 +112,66 @@ def test_config_round_trip(config) -> None:
     assert read_config(HERE, {"general.architecture": config.architecture, **write_config(config)}, SHAPES) == config
 
 
+def test_unknown_fields_that_touch_no_arithmetic_are_ignored_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    odd = {"my_note": 5, "pooling_type": 1, "attention__layer_norm_epsilon": 1e-5, "embedding_length_out": 64, "off": 0}
+    assert read_config(HERE, fields(**odd), SHAPES) == tiny_config()
+    assert [record.message for record in caplog.records] == ["m.gguf: unknown keys, ignored: llama.my_note"]
+
+
+def test_notes_of_any_kind_in_general_fields_are_kept(tmp_path: Path) -> None:
+    """Arrays of arrays, which the specification allows, among them."""
+    notes = {
+        "general.x": [[1, 2], [3]],
+        "general.tags": ["a", "b"],
+        "general.y": [["é"], []],
+        "general.deep": [[[1.5]]],
+    }
+    weights = replace(open_weights(saved(tmp_path, "gguf")), gguf_fields={"general.architecture": "llama", **notes})
+    save_weights(weights, tmp_path / "m.gguf", format="gguf")
+    found = open_weights(tmp_path / "m.gguf").metadata
+    assert {key: found[key] for key in notes} == notes
+
+
+def test_longrope_has_its_divisors_in_tensors(tmp_path: Path) -> None:
+    """As llama.cpp loads them; without them, or with one of them, the file is damaged."""
+    lists = {"divisors": tuple(1.0 + n for n in range(8)), "long_divisors": tuple(2.0 + n for n in range(8))}
+    scaling = RopeScaling(rule="longrope", original_context=128, attention_factor=1.25, **lists)
+    weights = tiny_weights(config=tiny_config(rope_scaling=scaling))
+    path = save_weights(weights, tmp_path / "m.gguf", format="gguf")
+    reader = gguf.GGUFReader(path)
+    found = {tensor.name: tensor.data.tolist() for tensor in reader.tensors if tensor.name.startswith("rope_")}
+    assert found == {
+        "rope_factors_short.weight": list(scaling.divisors),
+        "rope_factors_long.weight": list(scaling.long_divisors),
+    }
+    assert reader.fields["llama.rope.scaling.type"].contents() == gguf.RopeScalingType.LONGROPE.value
+    assert open_weights(path).config.rope_scaling == scaling
+    save_weights(path, tmp_path / "hf", format="hf")
+    assert open_weights(tmp_path / "hf").config.rope_scaling == scaling
+    with pytest.raises(UnsupportedError, match="Meta's format has no words for 'longrope'"):
+        save_weights(path, tmp_path / "meta", format="meta")
+
+
+def test_dynamic_scaling_has_no_word_in_gguf(tmp_path: Path) -> None:
+    scaling = RopeScaling(rule="dynamic", factor=2.0, original_context=128)
+    weights = tiny_weights(config=tiny_config(context=256, rope_scaling=scaling))
+    with pytest.raises(UnsupportedError, match="GGUF has no word for dynamic rope scaling; write hf"):
+        save_weights(weights, tmp_path / "m.gguf", format="gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_rope_freqs_divide_what_linear_scaling_divides(tmp_path: Path) -> None:
+    """As llama.cpp does: both apply."""
+    scaling = RopeScaling(rule="divisors", divisors=(2.0,) * 8)
+    assert add_divisors(HERE, tiny_config(), np.full(8, 2.0, np.float32)) == scaling
+    linear = tiny_config(rope_scaling=RopeScaling(rule="linear", factor=4.0))
+    assert add_divisors(HERE, linear, np.full(8, 2.0, np.float32)) == replace(scaling, divisors=(8.0,) * 8)
+    assert add_divisors(HERE, linear, np.ones(8, np.float32)) == linear.rope_scaling
+    yarn = tiny_config(rope_scaling=RopeScaling(rule="yarn", factor=4.0))
+    with pytest.raises(UnsupportedError, match="both yarn rope scaling and a rope_freqs tensor"):
+        add_divisors(HERE, yarn, np.full(8, 2.0, np.float32))
+
+
 def test_yarn_attention_factor_round_trip() -> None:
     scaling = RopeScaling(rule="yarn", factor=4.0, original_context=128, attention_factor=1.5)
     found = read_config(
@@ -132,9 +194,12 @@ def test_yarn_attention_factor_round_trip() -> None:
         ({"attention__value_length": 8}, UnsupportedError, "value_length"),
         ({"vocab_size": 7}, FormatError, "vocab_size is 7"),
         ({"expert_count": 8}, UnsupportedError, "expert_count = 8"),
-        ({"rope__scaling__type": "longrope"}, UnsupportedError, "longrope"),
+        ({"rope__scaling__type": "su"}, UnsupportedError, "'su'; supported: none, linear, yarn, longrope"),
+        ({"rope__scaling__type": "longrope", "rope__scaling__factor": 2.0}, UnsupportedError, "beside longrope"),
         ({"attention__sliding_window": 4096}, UnsupportedError, "sliding_window"),
-        ({"something_new": 1}, UnsupportedError, "something_new"),
+        ({"attention__something_new": 1}, UnsupportedError, "attention.something_new = 1"),
+        ({"attention__causal": False}, UnsupportedError, "causal = False"),
+        ({"embedding_length_out": 32}, UnsupportedError, "embedding_length_out"),
     ],
 )
 def test_config_refusals(changes: dict[str, Any], error: type[CamelidError], says: str) -> None:
@@ -178,9 +243,11 @@ def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
         ("blk.1.ffn_up.weight", {}, FormatError, "lacks layers.1.up_proj"),
         ("", {"surprise": one}, FormatError, "does not know: surprise"),
         ("output_norm.weight", {"output_norm.weight": one}, FormatError, r"norm \(4,\), not \(64,\)"),
-        ("", {"blk.0.attn_q.bias": one}, UnsupportedError, "blk.0.attn_q.bias"),
+        ("", {"blk.0.attn_q.bias": one}, FormatError, "other shapes than its config says: layers.0.q_proj.bias"),
+        ("", {"blk.0.attn_norm.bias": one}, FormatError, "does not know: blk.0.attn_norm.bias"),
         ("", {"blk.0.ffn_up_exps.weight": one}, UnsupportedError, "ffn_up_exps"),
-        ("", {"rope_factors_long.weight": one}, UnsupportedError, "rope_factors_long"),
+        ("", {"rope_factors_long.weight": one}, FormatError, "rope_factors_long need each other"),
+        ("", {"rope_something.weight": one}, UnsupportedError, "rope_something"),
         ("", {"rope_freqs.weight": one}, FormatError, "rope_freqs is not 8 positive"),
     ):
         with pytest.raises(error, match=says):
@@ -194,7 +261,7 @@ def test_absurd_layer_count_is_refused_quickly(tmp_path: Path) -> None:
     at = data.index(b"llama.block_count") + len("llama.block_count") + 4
     data[at : at + 4] = (4_000_000_000).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(FormatError, match="4000000000 layers"):
+    with pytest.raises(FormatError, match="n_layers must be a positive whole number up to 65536, got 4000000000"):
         open_weights(path)
 
 

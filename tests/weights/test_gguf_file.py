@@ -97,7 +97,13 @@ def test_version_2_is_read(write) -> None:
         (header(fields=text("k") + struct.pack("<IQ", 8, 1 << 62), n_fields=1), FormatError, "short"),
         (header(fields=text("k") + struct.pack("<IIQ", 9, 8, 1 << 62), n_fields=1), FormatError, "list of strings"),
         (header(fields=text("k") + struct.pack("<IIQ", 9, 4, 1 << 62), n_fields=1), FormatError, "short"),
-        (header(fields=text("k") + struct.pack("<IIQ", 9, 9, 1), n_fields=1), FormatError, "array of unknown type 9"),
+        (header(fields=text("k") + struct.pack("<IIQ", 9, 99, 1), n_fields=1), FormatError, "array of unknown type 99"),
+        (header(fields=text("k") + struct.pack("<IIQ", 9, 9, 2000) + bytes(9), n_fields=1), FormatError, "too many"),
+        (
+            header(fields=text("k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 9, n_fields=1),
+            FormatError,
+            "deep",
+        ),
         (header(fields=2 * (text("k") + struct.pack("<IQ", 10, 7)), n_fields=2), FormatError, "twice"),
         (
             header(fields=text("general.alignment") + struct.pack("<II", 4, 12), n_fields=1),

@@ -59,13 +59,14 @@ def test_fields(tmp_path: Path) -> None:
         "llama.rope.dimension_count": 16, "llama.rope.freq_base": 10000.0, "llama.vocab_size": 320,
         "llama.attention.layer_norm_rms_epsilon": pytest.approx(1e-5),
         "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.eot_token_id": 9, "tokenizer.ggml.eom_token_id": 7,
-        "tokenizer.ggml.token_type": [1, 3, 1], "tokenizer.ggml.scores": [0.5, -1.0, 0.0],
+        "tokenizer.ggml.token_type": [1, 3, 1] + [5] * 317,
+        "tokenizer.ggml.scores": [0.5, -1.0, 0.0] + [-10000.0] * 317,
         "tokenizer.ggml.merges": [], "tokenizer.ggml.add_bos_token": True, "tokenizer.chat_template": "{{ 1 }}",
     }  # fmt: skip
     assert {key: fields[key] for key in expected} == expected
     found = open_weights(path)
     assert (found.stop_ids, found.sampling) == ((2, 9, 7), {"temperature": 0.6, "top_k": 40.0})
-    assert found.gguf_fields["tokenizer.ggml.tokens"] == ["<0>", "é", "\udcff"]
+    assert found.gguf_fields["tokenizer.ggml.tokens"] == ["<0>", "é", "\udcff", *(f"[PAD{n}]" for n in range(3, 320))]
     assert found.has_tokenizer
 
 
@@ -92,6 +93,6 @@ def test_frequencies_are_the_first_tensor(tmp_path: Path) -> None:
 
 
 def test_values_that_gguf_cannot_hold() -> None:
-    for value in ({"a": 1}, 1 << 70, [1, "a"], [[1]]):
+    for value in ({"a": 1}, 1 << 70, [1, "a"], [[1], 2], [[1, "a"]]):
         with pytest.raises(UnsupportedError, match="GGUF cannot hold"):
             _value("k", value)

@@ -110,7 +110,7 @@ def test_writes_end_ids_sampling_and_template(tmp_path: Path) -> None:
     assert (found.chat_template, found.stop_ids, found.sampling) == (
         "{{ 1 }}",
         (2, 9),
-        {"temperature": 0.6, "top_k": 40},
+        {"temperature": 0.6, "top_k": 40, "top_p": 1.0},  # left out, so transformers takes 1
     )
     assert found.has_tokenizer
     assert json.loads((tmp_path / "m/generation_config.json").read_text())["do_sample"] is True
@@ -142,7 +142,7 @@ def test_old_files_store_frequencies(tmp_path: Path) -> None:
     [
         ("lm_head.weight", {}, FormatError, "lacks lm_head"),
         ("model.norm.weight", {"model.norm.weight": np.ones(8)}, FormatError, r"norm \(8,\), not \(64,\)"),
-        ("", {"model.layers.0.self_attn.q_proj.bias": np.ones(64)}, UnsupportedError, "q_proj.bias"),
+        ("", {"model.layers.0.self_attn.q_proj.bias": np.ones(64)}, FormatError, "set attention_bias to true"),
         ("", {"model.layers.5.mlp.up_proj.weight": np.ones((2, 2))}, FormatError, "layers.5.mlp.up_proj"),
     ],
 )

@@ -89,7 +89,7 @@ def test_two_pulls_of_one_model_fetch_it_once(hub: HubServer) -> None:
     assert [headers.get("Range") for _, headers in hub.contents_asked()] == [None, "bytes=1000-"]
 
 
-def until(true: object, seconds: float = 10.0) -> None:
+def until(true: object, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():  # type: ignore[operator]
         assert time.monotonic() < end, "waited too long"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from camelid.errors import CamelidError, FormatError, UnsupportedError
+from camelid.errors import CamelidError, FormatError, NumericsError, UnsupportedError
 from camelid.weights.safetensors_file import plan_shards, read_safetensors, shard_names, write_header
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
@@ -83,9 +83,30 @@ def test_absurd_header_length(tmp_path: Path) -> None:
 
 
 def test_a_dtype_that_is_no_weight_is_told_when_used(tmp_path: Path) -> None:
-    found = read_safetensors(file_of(tmp_path / "m", {"a": row(0, 16, dtype="F64")}, bytes(16)))
-    with pytest.raises(UnsupportedError, match="a is stored as F64"):
+    found = read_safetensors(file_of(tmp_path / "m", {"a": row(0, 16, dtype="I64")}, bytes(16)))
+    with pytest.raises(UnsupportedError, match="a is stored as I64"):
         found["a"].quant()
+
+
+def test_float64_is_rounded_to_float32(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((3, 5))
+    found = read_safetensors(file_of(tmp_path / "m", {"a": row(0, 120, (3, 5), "F64")}, values.tobytes()))["a"]
+    assert found.quant() == "F32"
+    np.testing.assert_array_equal(found.rows().view("<f4"), values.astype(np.float32))
+    values[1, 2] = 1e60
+    found = read_safetensors(file_of(tmp_path / "n", {"a": row(0, 120, (3, 5), "F64")}, values.tobytes()))["a"]
+    with pytest.raises(NumericsError, match="a holds numbers too large for F32"):
+        found.rows()
+
+
+def test_single_numbers_and_empty_tensors_are_read(tmp_path: Path) -> None:
+    rows = {"step": row(0, 4, ()), "nothing": row(4, 4, (0, 2)), "w": row(4, 12)}
+    found = read_safetensors(file_of(tmp_path / "m", rows, bytes(12)))
+    assert {name: (stored.shape, stored.rows().size) for name, stored in found.items()} == {
+        "step": ((), 4),
+        "nothing": ((0, 2), 0),
+        "w": ((2,), 8),
+    }
 
 
 @given(data=st.data())

@@ -12,7 +12,7 @@ from pydantic import Field
 from camelid.data.document import Document
 from camelid.data.stage import StageReport
 from camelid.data.words import Words
-from camelid.errors import MissingError
+from camelid.errors import FormatError, MissingError
 from camelid.options import Options
 
 
@@ -66,6 +66,7 @@ def blocked(options: Url) -> frozenset[str]:
 
     Raises:
         MissingError: a list that is not there.
+        FormatError: one that is not UTF-8.
     """
     return _blocked(options.block, options.files)
 
@@ -75,9 +76,11 @@ def _blocked(block: tuple[str, ...], files: tuple[str, ...]) -> frozenset[str]:
     lines = list(block)
     for name in files:
         try:
-            lines += Path(name).read_text(encoding="utf-8").splitlines()
+            lines += Path(name).read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
             raise MissingError(f"data.rules.url.files: {name}: {error.strerror}; give a file that is there") from None
+        except UnicodeDecodeError as error:
+            raise FormatError(f"data.rules.url.files: {name}: not UTF-8 at byte {error.start}; convert it") from None
     return frozenset(_bare(line.partition("#")[0].strip()) for line in lines if line.partition("#")[0].strip())
 
 

@@ -124,6 +124,10 @@ NB_MODULE(_cpu, m) {
                 rounded += self.fill(layer, slot, matrices[slot].data(), matrices[slot].shape(1));
             return rounded;
         })
+        .def("set_bias", [](Model& self, int layer, int slot, Floats1 bias) {
+            require(layer >= 0 && self.has_rows(layer, slot, bias.shape(0)), "set_bias: shape");
+            self.set_bias(layer, slot, bias.data());
+        })
         .def("set_norm", [](Model& self, int layer, int slot, Floats1 weight) {
             self.set_norm(layer, slot, weight.data(), (int)weight.shape(0));
         })

@@ -13,8 +13,10 @@ constexpr int OWN_TOKENS = 16, OWN_TOKENS_A_THREAD = 4;  // where each has so ma
 
 int padded(int n) { return (n + LANES - 1) / LANES * LANES; }
 
-RowLayout layout_of(int width, int forms, bool fine, int tokens) {
-    RowLayout layout{fine, width, tokens <= PRIVATE_TOKENS ? tokens : STRIP, 0, 0, 0};
+int side_of(int tokens) { return tokens <= PRIVATE_TOKENS ? tokens : STRIP; }
+
+RowLayout layout_of(int width, int forms, const uint8_t* fine_strips, bool any_fine, int tokens) {
+    RowLayout layout{fine_strips, width, side_of(tokens), any_fine ? sizeof(FineRecord) : sizeof(Record), 0, 0, 0};
     const size_t room = (size_t)((tokens + layout.side - 1) / layout.side * layout.side);
     size_t end = 0;
     auto place = [&](int form, size_t bytes) {
@@ -22,7 +24,7 @@ RowLayout layout_of(int width, int forms, bool fine, int tokens) {
         if (forms & form) end = (end + room * bytes + 63) / 64 * 64;
         return start;
     };
-    place(FORM_BYTES, layout.record_bytes() * (size_t)(width / 32));
+    place(FORM_BYTES, layout.record_room * (size_t)(width / 32));
     layout.brain = place(FORM_BRAIN, 2 * (size_t)(width + 1));
     layout.floats = place(FORM_FLOATS, 4 * (size_t)width);
     layout.bytes = end;
@@ -79,6 +81,15 @@ size_t Model::fill(int layer, int slot, const uint8_t* blocks, size_t row_bytes)
             rounded += pack(matrix, blocks, row_bytes, i * step, std::min(matrix.groups, (i + 1) * step));
     });
     return rounded;
+}
+
+void Model::set_bias(int layer, int slot, const float* bias) {
+    Layer& l = layers_[(size_t)layer];
+    Matrix& matrix = l.matrix[slot];
+    float* own = l.bias[slot].grow((size_t)matrix.groups * LANES);
+    std::fill(own, own + matrix.groups * LANES, 0.0f);
+    std::copy(bias, bias + matrix.rows, own);
+    matrix.bias = own;
 }
 
 void Model::set_norm(int layer, int slot, const float* weight, int width) {
@@ -149,13 +160,19 @@ void Model::make_room(const Batch& batch) {
     if (shape_.norms_after) added_.grow(tokens * dim_);
     if (batch.logits && vocab_ != shape_.vocab) wide_.grow(batch.wanted.size() * vocab_);
     const int widest = std::max({dim_, q_, ffn_}), all = FORM_BYTES | FORM_BRAIN | FORM_FLOATS;
-    const auto room_for = [&](int tokens, bool fine) {
-        const Part part = part_of(pool_.size() - 1, tokens);  // none has more
-        const size_t bytes = layout_of(widest, all, fine, part.count).bytes;
-        if (!part.alone) rows_.grow(bytes);
-        else for (Scratch& s : scratch_) s.rows.grow(bytes);
+    token_fine_.resize(tokens);
+    for (const Span& span : batch.spans)
+        for (int t = 0; t < span.length; t++) token_fine_[(size_t)(span.first + t)] = span.start + t < FINE_POSITIONS;
+    share_tokens();
+    const auto room_for = [&](int tokens) {
+        for (int thread = 0; thread < pool_.size(); thread++) {
+            const Part part = part_of(thread, tokens);
+            const size_t bytes = layout_of(widest, all, nullptr, true, part.count).bytes;
+            Scratch& s = scratch_[(size_t)thread];
+            (part.alone ? s.rows : rows_).grow(bytes), s.fine_strips.grow((size_t)part.count / STRIP + 1);
+        }
     };
-    room_for(batch.tokens, fine_), room_for(std::max(1, (int)batch.wanted.size()), true);
+    room_for(batch.tokens), room_for(std::max(1, (int)batch.wanted.size()));
     const int rows = std::max(ITEM_ROWS, heads_.group);
     for (Scratch& s : scratch_) {
         s.normed.grow((size_t)widest);
@@ -173,10 +190,24 @@ bool Model::parted(int tokens) const {
 }
 
 Model::Part Model::part_of(int thread, int tokens) const {
-    const int threads = pool_.size();
     if (!parted(tokens)) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
-    const int first = (int)((int64_t)tokens * thread / threads);
-    return {first, (int)((int64_t)tokens * (thread + 1) / threads) - first, true, true};
+    const bool all = tokens == batch_->tokens;  // else those of the last layer, which cost the same
+    const auto start = [&](int i) { return all ? shares_[(size_t)i] : (int)((int64_t)tokens * i / pool_.size()); };
+    return {start(thread), start(thread + 1) - start(thread), true, true};
+}
+
+// Where each thread's own tokens begin, so that all have as much to do: a fine token costs a third more.
+void Model::share_tokens() {
+    constexpr int64_t cost = 3, fine_cost = 4;
+    const int threads = pool_.size(), tokens = batch_->tokens;
+    int64_t total = 0, sum = 0;
+    for (int t = 0; t < tokens; t++) total += is_fine(t, fine_) ? fine_cost : cost;
+    shares_.assign(1, 0);
+    for (int t = 0; t < tokens; t++) {
+        sum += is_fine(t, fine_) ? fine_cost : cost;
+        while ((int)shares_.size() < threads && sum * threads >= total * (int64_t)shares_.size()) shares_.push_back(t + 1);
+    }
+    shares_.push_back(tokens);
 }
 
 // Lets a thread go on when all tokens are there that it will read: at once if they are its own.
@@ -184,18 +215,30 @@ void Model::meet(int tokens) {
     if (!parted(tokens)) pool_.barrier();
 }
 
+RowLayout Model::layout_for(int thread, const Part& part, int width, int forms, bool fine) {
+    uint8_t* strips = scratch_[(size_t)thread].fine_strips.data();
+    const int side = side_of(part.count);
+    bool any = false;
+    for (int t = 0; t < part.count; t++) {
+        if (t % side == 0) strips[t / side] = 0;
+        if (is_fine(part.first + t, fine)) strips[t / side] = 1, any = true;
+    }
+    return layout_of(width, forms, strips, any, part.count);
+}
+
 // row(t, thread's scratch) gives the numbers of token t; they are prepared for the matrices of the next phase.
 template <class Row> Model::Rows Model::prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row) {
     const Part part = part_of(thread, tokens);
-    const RowLayout layout = layout_of(width, forms, fine, part.count);
+    const RowLayout layout = layout_for(thread, part, width, forms, fine);
     Scratch& scratch = scratch_[(size_t)thread];
     uint8_t* base = part.alone ? scratch.rows.data() : rows_.data();
+    const auto put = [&](int t) { k_.prepare(row(part.first + t, scratch), forms, layout, base, t, is_fine(part.first + t, fine)); };
     if (part.alone) {
-        for (int t = 0; t < part.count; t++) k_.prepare(row(part.first + t, scratch), forms, layout, base, t);
+        for (int t = 0; t < part.count; t++) put(t);
     } else {
         const int run = std::min(STRIP, (tokens + pool_.size() - 1) / pool_.size());  // neighbours share lines
         for (int first = thread * run; first < tokens; first += run * pool_.size())
-            for (int t = first; t < std::min(first + run, tokens); t++) k_.prepare(row(t, scratch), forms, layout, base, t);
+            for (int t = first; t < std::min(first + run, tokens); t++) put(t);
         pool_.barrier();
     }
     return {part, base, layout};

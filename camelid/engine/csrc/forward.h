@@ -14,6 +14,7 @@ namespace camelid {
 
 constexpr int STRETCH = 256;    // positions whose attention is summed together, counted from position 0
 constexpr int STRETCH_PAGES = STRETCH / LANES;
+constexpr int FINE_POSITIONS = 64;  // the first of a sequence, whose activations have fifteen bits
 constexpr int ITEM_ROWS = 48;   // queries that read a stretch together
 constexpr int GATED_GROUPS = 8, GATED_TOKENS = 5 * STRIP;  // of gate and up that are multiplied before silu joins them
 
@@ -48,13 +49,15 @@ struct Batch {
 
 class Model {
 public:
-    // `fine`: all activations have fifteen bits where they meet quantised weights, else few (Record).
+    // `fine`: all activations have fifteen bits where they meet quantised weights, else those of the first positions of a
+    // sequence and of the last layer, and others few (Record).
     Model(const Shape& shape, const Kernels& kernels, int threads, bool fine);
 
     // Say what every matrix will be, `layer` −1 for the output matrix; then reserve; then fill each.
     void plan(int layer, int slot, Kind kind, int rows, int columns);
     void reserve();
     size_t fill(int layer, int slot, const uint8_t* blocks, size_t row_bytes);
+    void set_bias(int layer, int slot, const float* bias);  // as many numbers as the matrix has rows
     void set_norm(int layer, int slot, const float* weight, int width);  // layer −1: the final norm
 
     uint64_t read_weights();  // every byte once on all threads: the least time a decoded token can take here
@@ -65,6 +68,9 @@ public:
     const Kernels& kernels() const { return k_; }
     bool has_page(int page) const { return page >= 0 && page < n_pages_; }
     bool fits(int layer, int slot, size_t rows, size_t row_bytes) const;  // blocks a matrix can be filled from
+    bool has_rows(int layer, int slot, size_t rows) const {
+        return layer < shape_.layers && slot >= 0 && slot < N_SLOTS && (size_t)at(layer, slot).rows == rows;
+    }
     int threads() const { return pool_.size(); }
     const Shape& shape() const { return shape_; }
     size_t weight_bytes() const { return reserved_; }  // that a token's forward pass reads
@@ -72,7 +78,7 @@ public:
 private:
     struct Layer {
         Matrix matrix[N_SLOTS];
-        Buffer<float> norm[N_NORMS];
+        Buffer<float> norm[N_NORMS], bias[N_SLOTS];
     };
     struct Page {  // of one key/value head
         uint16_t *keys, *values;
@@ -88,7 +94,7 @@ private:
         bool splits;
     };
     struct Scratch {  // of one thread
-        Buffer<uint8_t> rows;
+        Buffer<uint8_t> rows, fine_strips;
         Buffer<float> normed, gated, row, queries, scores, peak, mass, mixed, sum_peak, sum_mass, sum_mixed;
         Buffer<int> limits;
     };
@@ -106,6 +112,9 @@ private:
     void feed_forward_block(int layer, int thread);
     void output(int thread);
     template <class Row> Rows prepare(int thread, int tokens, int width, int forms, bool fine, Row&& row);
+    RowLayout layout_for(int thread, const Part& part, int width, int forms, bool fine);
+    bool is_fine(int token, bool fine) const { return fine || token_fine_[(size_t)token]; }
+    void share_tokens();
     bool parted(int tokens) const;
     Part part_of(int thread, int tokens) const;
     template <class Act> void each_token(int thread, int tokens, Act&& act) const {  // act(t) for those that are the thread's
@@ -148,6 +157,8 @@ private:
 
     const Batch* batch_ = nullptr;
     std::vector<int> token_span_;
+    std::vector<uint8_t> token_fine_;
+    std::vector<int> shares_;  // where each thread's tokens begin, if it takes its own; as many as threads, and the end
     std::vector<Item> items_;
     std::vector<int> parts_at_, n_parts_;  // of each token: where its stretches' results lie, and how many
     bool writes_with_attention_ = false;

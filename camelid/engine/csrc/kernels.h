@@ -49,6 +49,7 @@ struct Matrix {
     int rows, columns, groups;
     size_t group_bytes;
     uint8_t* data;
+    const float* bias;  // padded to whole groups, or none
     const uint8_t* group(int g) const { return data + (size_t)g * group_bytes; }
 };
 
@@ -62,19 +63,25 @@ struct Record {
     float scale, scaled_sum;
     int32_t minus8, minus32[2];
 };
+// A token with few bits gives the same sums from it as from a Record: what lies beyond its bytes is 0 but in its largest quad.
 struct FineRecord : Record {
     int8_t overs[32];  // of every quad
 };
 
-// Activations in the forms that matrices multiply: `side` tokens beside each other for every block, or pair, or column,
-// so that a kernel reads its tokens from one place.
+// Activations in the forms that matrices multiply: `side` tokens beside each other (a strip) for every block, or pair, or
+// column, so that a kernel reads its tokens from one place.
 struct RowLayout {
-    bool fine;  // records are fine: fifteen bits everywhere
+    const uint8_t* fine;  // of each strip: whether its records are fine, as they must be where any of its tokens has fifteen bits
     int width, side;
+    size_t record_room;  // for a record of any strip
     size_t brain, floats, bytes;  // where forms begin, and their end
     size_t at(int token, int n) const { return (size_t)(token / side) * (size_t)(side * n) + (size_t)(token % side); }
-    size_t record_bytes() const { return fine ? sizeof(FineRecord) : sizeof(Record); }
-    uint8_t* records(const uint8_t* base, int token) const { return (uint8_t*)base + at(token, width / 32) * record_bytes(); }
+    bool is_fine(int token) const { return fine[token / side]; }
+    size_t record_bytes(int token) const { return is_fine(token) ? sizeof(FineRecord) : sizeof(Record); }
+    uint8_t* records(const uint8_t* base, int token) const {
+        const size_t strip = (size_t)(token / side) * (size_t)side * (size_t)(width / 32) * record_room;
+        return (uint8_t*)base + strip + (size_t)(token % side) * record_bytes(token);
+    }
     uint32_t* pairs(const uint8_t* base, int token) const { return (uint32_t*)(base + brain) + at(token, (width + 1) / 2); }
     float* numbers(const uint8_t* base, int token) const { return (float*)(base + floats) + at(token, width); }
 };
@@ -97,8 +104,9 @@ struct Kernels {
 
     // x (padded, zeros behind `width`) → x / rms(x) · weight, or (x − mean) / deviation where `centred`.
     void (*norm)(const float* x, const float* weight, int width, float eps, bool centred, float* out);
-    // The forms of a token's x that `forms` asks for; x is padded with zeros to whole registers.
-    void (*prepare)(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token);
+    // The forms of a token's x that `forms` asks for; x is padded with zeros to whole registers. `fine`: with fifteen bits,
+    // which takes a fine strip.
+    void (*prepare)(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token, bool fine);
     // out[t · stride + 16 · (g − first)] = rows of groups first … last − 1 times tokens token + t; added to what is there
     // where `adds`. `token` begins a strip.
     void (*multiply)(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first,

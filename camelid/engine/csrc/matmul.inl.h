@@ -206,25 +206,20 @@ void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int to
     for (; g < last; g++) tile(std::integral_constant<int, 1>{}, g);
 }
 
-template <Kind K, int T, bool FINE>
-void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
-              float* out, size_t stride, bool adds) {
-    for (int strip = 0; strip < tokens; strip += layout.side)
-        in_tiles<T>(tokens - strip < layout.side ? tokens - strip : layout.side, 0, [&](auto t, int done) {
-            const int at = strip + done;
-            tiles<K, t(), FINE>(a, layout, rows, token + at, first, last, out + at * stride, stride, adds);
-        });
-}
-
 void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
               float* out, size_t stride, bool adds) {
     const auto run = [&](auto kind) {
-        const auto go = [&](auto most, auto fine) {
-            multiply<kind(), most(), fine()>(a, layout, rows, token, tokens, first, last, out, stride, adds);
-        };
-        if constexpr (is_float(kind())) go(std::integral_constant<int, TILE_FLOAT_TOKENS>{}, std::false_type{});
-        else if (layout.fine) go(std::integral_constant<int, TILE_FINE_TOKENS>{}, std::true_type{});
-        else go(std::integral_constant<int, TILE_TOKENS>{}, std::false_type{});
+        for (int strip = 0; strip < tokens; strip += layout.side) {
+            const auto go = [&](auto most, auto fine) {
+                in_tiles<most()>(tokens - strip < layout.side ? tokens - strip : layout.side, 0, [&](auto t, int done) {
+                    const int at = strip + done;
+                    tiles<kind(), t(), fine()>(a, layout, rows, token + at, first, last, out + at * stride, stride, adds);
+                });
+            };
+            if constexpr (is_float(kind())) go(std::integral_constant<int, TILE_FLOAT_TOKENS>{}, std::false_type{});
+            else if (layout.is_fine(token + strip)) go(std::integral_constant<int, TILE_FINE_TOKENS>{}, std::true_type{});
+            else go(std::integral_constant<int, TILE_TOKENS>{}, std::false_type{});
+        }
     };
     switch (a.kind) {
         case Kind::Q4_0: return run(std::integral_constant<Kind, Kind::Q4_0>{});

@@ -12,6 +12,14 @@ constexpr size_t PREFETCH_BYTES = 16 << 10;  // of the next phase's weights, fet
 constexpr size_t PIECE_BYTES = 32 << 10;     // taken at once, so that a slow core holds nobody up
 constexpr size_t NEAR_BYTES = 192 << 10;     // where strips follow each other, weights that stay near meanwhile
 
+// Groups `first` to `last` of a matrix's bias, added to each token's outputs, which begin at `first`.
+void add_bias(const Matrix& matrix, int tokens, int first, int last, float* out, size_t stride) {
+    if (!matrix.bias) return;
+    const float* bias = matrix.bias + (size_t)first * LANES;
+    for (int t = 0; t < tokens; t++)
+        for (int i = 0; i < (last - first) * LANES; i++) out[(size_t)t * stride + (size_t)i] += bias[i];
+}
+
 }  // namespace
 
 void Model::multiply(int thread, const Job* jobs, int n_jobs, const Rows& in) {
@@ -38,8 +46,11 @@ void Model::multiply(int thread, const Job* jobs, int n_jobs, const Rows& in) {
 
 void Model::multiply_groups(int thread, const Job& job, const Rows& in, int first, int last) {
     float* to = job.out + (size_t)in.first * job.stride;
-    if (!job.up)
-        return k_.multiply(*job.a, in.layout, in.base, 0, in.count, first, last, to + (size_t)first * LANES, job.stride, job.adds);
+    if (!job.up) {
+        to += (size_t)first * LANES;
+        k_.multiply(*job.a, in.layout, in.base, 0, in.count, first, last, to, job.stride, job.adds);
+        return add_bias(*job.a, in.count, first, last, to, job.stride);
+    }
     constexpr int wide = GATED_GROUPS * LANES;
     float *gate = scratch_[(size_t)thread].gated.data(), *up = gate + GATED_TOKENS * wide;
     for (; first < last; first += GATED_GROUPS) {
@@ -48,6 +59,7 @@ void Model::multiply_groups(int thread, const Job& job, const Rows& in, int firs
             const int n = std::min(GATED_TOKENS, in.count - token);
             k_.multiply(*job.a, in.layout, in.base, token, n, first, stop, gate, wide, false);
             k_.multiply(*job.up, in.layout, in.base, token, n, first, stop, up, wide, false);
+            add_bias(*job.a, n, first, stop, gate, wide), add_bias(*job.up, n, first, stop, up, wide);
             float* out = to + (size_t)token * job.stride + (size_t)first * LANES;
             for (int t = 0; t < n; t++)
                 k_.silu(gate + t * wide, up + t * wide, (stop - first) * LANES, out + (size_t)t * job.stride);

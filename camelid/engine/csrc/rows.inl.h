@@ -72,8 +72,8 @@ inline Largest find_largest(const float* x, int blocks) {
 
 // Up to sixteen blocks of 32 numbers. Bytes lose most where one number is far larger than its neighbours: so the largest quad of
 // a block is left out of its scale and goes beyond its bytes. On English text and the default model the divergence from
-// float32 falls from 3e-3 to 3e-4.
-inline void prepare_blocks(const float* x, int blocks, bool fine, uint8_t* to, size_t stride) {
+// float32 falls from 3e-3 to 3e-4. `in_fine`: they go to fine records.
+inline void prepare_blocks(const float* x, int blocks, bool fine, bool in_fine, uint8_t* to, size_t stride) {
     constexpr float MOST = 63 * 256 + 127;  // fifteen bits
     alignas(64) int32_t quads[LANES], whole[LANES][32], sums[2 * LANES];
     int8_t overs[LANES][32];
@@ -90,7 +90,7 @@ inline void prepare_blocks(const float* x, int blocks, bool fine, uint8_t* to, s
             FineRecord& record = *(FineRecord*)(to + (size_t)i * stride);
             const I n = to_int(mul(load(x + 32 * i + LANES * half), set1(inverses[i]))), raised = iadd(n, iset1(128));
             istore(whole[i] + LANES * half, n), store_s8(record.bytes + LANES * half, n);
-            store_s8((fine ? record.overs : overs[i]) + LANES * half, shr<8>(raised));
+            store_s8((in_fine ? record.overs : overs[i]) + LANES * half, shr<8>(raised));
         }
     const auto add_up = [](I a, I b, auto even, auto odd) INLINE { return iadd(even(a, b), odd(a, b)); };
     for (int i = 0; i < blocks; i += LANES / 2) {
@@ -99,7 +99,7 @@ inline void prepare_blocks(const float* x, int blocks, bool fine, uint8_t* to, s
     }
     for (int i = 0; i < blocks; i++) {
         Record& record = *(Record*)(to + (size_t)i * stride);
-        std::memcpy(record.over, (fine ? ((FineRecord&)record).overs : overs[i]) + 4 * quads[i], 4);
+        std::memcpy(record.over, (in_fine ? ((FineRecord&)record).overs : overs[i]) + 4 * quads[i], 4);
         const uint32_t first = (uint32_t)sums[2 * i], second = (uint32_t)sums[2 * i + 1];
         record.quad = quads[i], record.in_first = quads[i] < 4 ? -1 : 0;
         record.minus8 = (int32_t)(-8u * (first + second));
@@ -108,14 +108,15 @@ inline void prepare_blocks(const float* x, int blocks, bool fine, uint8_t* to, s
     }
 }
 
-void prepare(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token) {
+void prepare(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token, bool fine) {
     const int width = layout.width;
     if (forms & FORM_BYTES) {
         const int blocks = width / 32;
-        const size_t stride = (size_t)layout.side * layout.record_bytes();
+        const size_t stride = (size_t)layout.side * layout.record_bytes(token);
         uint8_t* records = layout.records(rows, token);
         for (int i = 0; i < blocks; i += LANES)
-            prepare_blocks(x + 32 * i, blocks - i < LANES ? blocks - i : LANES, layout.fine, records + (size_t)i * stride, stride);
+            prepare_blocks(x + 32 * i, blocks - i < LANES ? blocks - i : LANES, fine, layout.is_fine(token), records + (size_t)i * stride,
+                           stride);
     }
     if (forms & FORM_FLOATS) {
         float* numbers = layout.numbers(rows, token);

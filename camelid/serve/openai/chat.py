@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -34,7 +35,10 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     """
     models: Models = request.app.state.models
     worker = models.get(body.model)
-    running = await asyncio.to_thread(_prepare, worker, body)
+    if body.may_have_form:
+        running = await worker.prepare(partial(_prepare, worker, body))
+    else:
+        running = await asyncio.to_thread(_prepare, worker, body)
     if body.stream:
         chunks = ChatChunks(head(worker, "chat.completion.chunk"), body.wants_usage)
         return EventStream(running.events(chunks, body.wants_usage))
@@ -51,21 +55,21 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
     """Everything up to the engine; a thread's work, since templates and forms may take their time."""
     llama, messages, tools = worker.llama, to_messages(body.messages), _tools(body)
     form_is = "tools" if body.response_format is None else "response_format"
-    with named({"form": form_is, "json_schema": form_is, "prompt": "messages", "tool_calls": "messages"}):
+    words = {"form": form_is, "json_schema": form_is, **dict.fromkeys(("prompt", "tool_calls", "text"), "messages")}
+    with named(words):
         params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
         style = llama.chat_format.tool_style if tools else None  # None though there are tools: encoding says why
         promise, form = _form(body, llama.tokenizer, tools, style)
-        if form is not None and (params.stop or params.stop_ids):
-            name = "stop" if params.stop else "stop_ids"
-            raise OptionError(f"{name}: the form alone says where the answer ends; leave one of them out")
-        made = llama.chat_request(messages, params, form=form, tools=tools)
+        if params.stop or params.stop_ids:
+            promise = None  # as at OpenAI's, the answer may end before its form does
+        made = llama.chat_request(messages, params, form=form, tools=tools, continue_final_message=body.continues)
     found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
     shown = control_ids(llama.tokenizer, style) if style is not None else {}
     choices = []
     for index in range(params.n):
-        speller = Speller(llama.tokenizer, starts_text=True, shown=shown) if body.logprobs else None
+        speller = Speller(llama.tokenizer, starts_text=not body.continues, shown=shown) if body.logprobs else None
         choices.append(Choice(index, speller=speller, tools=found, promise=promise))
-    return Running(worker, [made], choices, starts_text=True, shown=shown)
+    return Running(worker, [made], choices, starts_text=not body.continues, shown=shown)
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:
@@ -98,7 +102,7 @@ def _form(
     if schema is not None and tools:
         raise OptionError("response_format: an answer after a form cannot call tools; set tool_choice to none")
     if schema is not None:
-        return "json", Form(json_schema=schema)
+        return "json", Form(json_schema=schema, place="response_format.json_schema.schema")
     if style is None:
         return None, None
     if body.tool_choice in (None, "auto"):

@@ -166,7 +166,13 @@ class Choice:
             if end is not None:
                 self.done = True
                 return events[: end + 1]
-        return events + self._parser.finish() if delta.finish_reason else events
+        if delta.finish_reason is None:
+            return events
+        is_cut = delta.finish_reason == "length" or (delta.finish_reason == "stop" and not delta.ended)
+        events += self._parser.finish(cut=is_cut)
+        if is_cut and self._promise == "calls":  # the beginning of an opening word
+            events = [event for event in events if not isinstance(event, Content)]
+        return events
 
     def _log(self, delta: Delta) -> tuple[Logged, ...]:
         """The tokens of which some text has left by now; those of a stop string never do."""

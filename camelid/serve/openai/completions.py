@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from camelid.chat.llama import Llama
 from camelid.engine import request as engine
+from camelid.engine.readers import PromptLogprobs
 from camelid.errors import ContextError
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
@@ -55,7 +56,7 @@ class _Plan:
 def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
-    with named({"infill": "suffix"}):
+    with named({"infill": "suffix", "text": "prompt"}):
         params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
         if body.suffix is not None:
             assert isinstance(body.prompt, str)
@@ -102,11 +103,12 @@ async def _begin(worker: Worker, body: CompletionRequest, plan: _Plan) -> Runnin
 
 
 async def _logged(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logged, ...]:
-    tokens = await worker.call(lambda llama: llama.engine.prompt_logprobs(ids, n))
+    reader = PromptLogprobs(ids, n)
+    await worker.read(reader)
     speller = Speller(worker.llama.tokenizer, starts_text=True)
     return tuple(
         speller.spell(id, None) if token is None else speller.spell(id, token.logprob, token.top)
-        for id, token in zip(ids, tokens, strict=True)
+        for id, token in zip(ids, reader.tokens, strict=True)
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import Request
 
 from camelid.chat.llama import Llama
+from camelid.engine.readers import MeanHidden
+from camelid.serve.errors import ApiError
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
 from camelid.serve.openai.parameters import named
@@ -40,7 +41,10 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
 
 
 def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
-    with named({"prompt": "input"}):
+    width = llama.config.dim
+    if body.dimensions not in (None, width):
+        raise ApiError(400, f"dimensions: vectors of this model have {width} numbers; leave it out", None, "dimensions")
+    with named({"prompt": "input", "text": "input"}):
         inputs = [llama.prompt_ids(text) for text in body.inputs]
         for ids in inputs:
             check_fits(llama, ids)
@@ -48,16 +52,14 @@ def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
 
 
 async def _vectors(worker: Worker, inputs: list[list[int]]) -> list[NDArray[np.float32]]:
-    """One text after the other, so that running answers go on between them."""
+    """One text after the other, beside what others want."""
     vectors = []
     for ids in inputs:
-        mean = await worker.call(partial(_mean_hidden, ids))
+        reader = MeanHidden(ids)
+        await worker.read(reader)
+        mean = reader.mean()
         vectors.append(mean / (np.linalg.norm(mean) or 1))
     return vectors
-
-
-def _mean_hidden(ids: list[int], llama: Llama) -> NDArray[np.float32]:
-    return llama.engine.mean_hidden(ids)
 
 
 def _base64(vector: NDArray[np.float32]) -> str:

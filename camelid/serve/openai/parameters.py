@@ -20,4 +20,7 @@ def named(words: Mapping[str, str]) -> Iterator[None]:
         yield
     except OptionError as error:
         api = as_api_error(error)
-        raise ApiError(api.status, api.message, api.code, words.get(api.param or "", api.param)) from None
+        param = words.get(api.param or "", api.param)
+        message = api.message.removeprefix(f"{api.param}: ")
+        told = f"{param}: {message}" if message != api.message else api.message
+        raise ApiError(api.status, told, api.code, param) from None

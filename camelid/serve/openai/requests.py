@@ -4,33 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WrapValidator, field_validator
 from pydantic_core import PydanticCustomError
 
+from camelid.serve.body import Body
 from camelid.serve.openai.messages import ChatMessage, FunctionName, NamedTool, Tool
-from camelid.serve.openai.sampling import Body, GenerationRequest, one_sentence
+from camelid.serve.openai.sampling import GenerationRequest, Listed, one_sentence
 
 MOST_PROMPTS, MOST_INPUTS = 256, 2048
 
 Id = Annotated[int, Field(ge=0)]
 
 
-_TEXTS_OR_IDS = one_sentence("must be a text, a list of texts, a list of ids or a list of lists of ids; none empty")
-Ids = Annotated[list[Id], Field(min_length=1)]
+def _texts_or_ids(most: int) -> tuple[WrapValidator, BeforeValidator]:
+    """What a prompt or an input must be, said in one sentence; too many of them are another mistake."""
+
+    def count(value: object) -> object:
+        if isinstance(value, list) and len(value) > most and not isinstance(value[0], int):
+            raise PydanticCustomError("too_many", "has {n} items, the limit is {most}", {"n": len(value), "most": most})
+        return value
+
+    sentence = "must be a text, a list of texts, a list of ids or a list of lists of ids; none empty"
+    return one_sentence(sentence), BeforeValidator(count)
+
+
+def _not_empty(text: str) -> str:
+    """Unlike pydantic's own, this leaves half a character to the tokenizer, which names it."""
+    if not text:
+        raise PydanticCustomError("empty", "must not be empty")
+    return text
+
+
+Ids = Annotated[Listed[Id], Field(min_length=1)]
 Prompts = Annotated[
-    str
-    | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
-    | Ids
-    | Annotated[list[Ids], Field(min_length=1, max_length=MOST_PROMPTS)],
-    _TEXTS_OR_IDS,
+    str | Annotated[Listed[str], Field(min_length=1)] | Ids | Annotated[Listed[Ids], Field(min_length=1)],
+    *_texts_or_ids(MOST_PROMPTS),
 ]
-InputText = Annotated[str, Field(min_length=1)]
+InputText = Annotated[str, AfterValidator(_not_empty)]
 Inputs = Annotated[
-    InputText
-    | Annotated[list[InputText], Field(min_length=1, max_length=MOST_INPUTS)]
-    | Ids
-    | Annotated[list[Ids], Field(min_length=1, max_length=MOST_INPUTS)],
-    _TEXTS_OR_IDS,
+    InputText | Annotated[Listed[InputText], Field(min_length=1)] | Ids | Annotated[Listed[Ids], Field(min_length=1)],
+    *_texts_or_ids(MOST_INPUTS),
 ]
 
 
@@ -74,24 +87,32 @@ ToolChoice = Annotated[
 class ChatRequest(GenerationRequest):
     """A conversation to be answered."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[Listed[ChatMessage], Field(min_length=1)]
     max_completion_tokens: int | None = Field(None, ge=1, description="The same as max_tokens, by its newer name.")
     logprobs: bool | None = Field(None, description="Report each token's log-probability, of the raw distribution.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="And of so many likely tokens in its place.")
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = Field(
+    tools: Annotated[Listed[Tool], Field(max_length=128)] | None = Field(
         None, description="Functions that may be called, in the style of the model's own template."
     )
     tool_choice: ToolChoice | None = Field(
         None, description="none: the tools are not shown; required, or a function's name: the answer is a call."
     )
     parallel_tool_calls: bool | None = Field(None, description="false: the answer ends with its first call.")
-    metadata: dict[str, str] | None = Field(None, description="Accepted, and of no effect.")
+    continue_final_message: bool | None = Field(
+        None, description="Go on with the last message; left out, if it is the assistant's. As in vLLM."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="true: begin an answer even behind a message of the assistant; false: do not."
+    )
+    metadata: Annotated[dict[str, Any], Field(max_length=16)] | None = Field(
+        None, description="Accepted, and of no effect."
+    )
     store: Literal[False] | None = Field(None, description="Nothing is kept.")
     safety_identifier: str | None = Field(None, description="Accepted, and of no effect.")
     prompt_cache_key: str | None = Field(None, description="Of no effect: shared beginnings are always found.")
     service_tier: Literal["auto", "default"] | None = Field(None, description="There is one.")
-    modalities: list[Literal["text"]] | None = Field(None, description="Answers are text.")
+    modalities: Listed[Literal["text"]] | None = Field(None, description="Answers are text.")
 
     @field_validator("top_logprobs")
     @classmethod
@@ -107,12 +128,36 @@ class ChatRequest(GenerationRequest):
             raise PydanticCustomError("two_limits", "differs from max_tokens; give one of them")
         return value
 
+    @field_validator("add_generation_prompt")
+    @classmethod
+    def _one_of_both(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        continued, messages = info.data.get("continue_final_message"), info.data.get("messages")
+        if continued is None and messages:
+            continued = messages[-1].role == "assistant" and not value
+        if value is not None and messages and value == continued:
+            needs = "be true where the last message is continued" if value else "be false where no message is continued"
+            said = f"cannot {needs}"
+            raise PydanticCustomError("prompt_and_continued", said)
+        return value
+
+    @property
+    def continues(self) -> bool:
+        """Whether the answer goes on with the last message."""
+        if self.continue_final_message is not None:
+            return self.continue_final_message
+        return self.messages[-1].role == "assistant" and not self.add_generation_prompt
+
     @field_validator("tool_choice")
     @classmethod
     def _only_with_tools(cls, value: object, info: ValidationInfo) -> object:
         if value not in (None, "none") and not info.data.get("tools"):
             raise PydanticCustomError("needs_tools", "is only given with tools")
         return value
+
+    @property
+    def may_have_form(self) -> bool:
+        """Whether the answer may have to keep to a form."""
+        return self.tools is not None or not isinstance(self.response_format, TextFormat | None)
 
     @property
     def limit(self) -> int | None:
@@ -176,6 +221,7 @@ class EmbeddingRequest(Body):
     encoding_format: Literal["float", "base64"] | None = Field(
         None, description="Numbers as JSON (the default), or as base64 of little-endian float32."
     )
+    dimensions: int | None = Field(None, ge=1, description="The model's own width; there is no other.")
     user: str | None = Field(None, description="Accepted, and of no effect.")
 
     @property

@@ -16,7 +16,7 @@ from camelid.serve.worker import Worker
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "A parameter is wrong or not supported; `param` names it."},
     404: {"model": ErrorBody, "description": "No such model."},
-    429: {"model": ErrorBody, "description": "Too many requests wait; come again after Retry-After seconds."},
+    429: {"model": ErrorBody, "description": "Too many requests wait; try again after Retry-After seconds."},
     503: {"model": ErrorBody, "description": "The server shuts down, or has no memory for this."},
 }
 _STREAMED: dict[int | str, dict[str, Any]] = {

@@ -7,15 +7,17 @@ OpenAI's; those of ours are read from `SamplingParams`, their home.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from camelid.engine.request import Order, SamplingParams
+from camelid.serve.body import Body
 
 MOST_STOPS, LONGEST_STOP = 16, 256  # looked for with every token
 MOST_BIASES = 1024
+LEAST_SHARE = 1e-9  # the likeliest token alone, as OpenAI's top_p of 0
 
 
 def one_sentence(sentence: str) -> WrapValidator:
@@ -30,13 +32,23 @@ def one_sentence(sentence: str) -> WrapValidator:
     return WrapValidator(check)
 
 
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(fail_fast=True)]  # a million errors, of which one is told, take seconds
 StopText = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Stop = Annotated[
-    StopText | Annotated[list[StopText], Field(max_length=MOST_STOPS)],
+    StopText | Annotated[Listed[StopText], Field(max_length=MOST_STOPS)],
     one_sentence(f"must be a text or up to {MOST_STOPS} texts, each of 1 to {LONGEST_STOP} characters"),
 ]
 IdText = Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _few(value: object) -> object:
+    """Count before each is looked at."""
+    if isinstance(value, dict) and len(value) > MOST_BIASES:
+        told = "has {n} ids, the limit is {most}"
+        raise PydanticCustomError("too_many", told, {"n": len(value), "most": MOST_BIASES})
+    return value
 
 
 def _own(name: str) -> Any:
@@ -44,12 +56,6 @@ def _own(name: str) -> Any:
     field = SamplingParams.model_fields[name]
     ranges = {key: value for bound in field.metadata for key, value in asdict(bound).items()}
     return Field(None, description=field.description, **ranges)
-
-
-class Body(BaseModel):
-    """A request's JSON: what it does not know, or what has another type, is refused by name."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class StreamOptions(Body):
@@ -73,15 +79,15 @@ class GenerationRequest(Body):
     temperature: float | None = Field(
         None, ge=0, le=2, description=SamplingParams.model_fields["temperature"].description
     )
-    top_p: float | None = _own("top_p")
+    top_p: float | None = Field(None, ge=0, le=1, description=SamplingParams.model_fields["top_p"].description)
     presence_penalty: float | None = Field(None, ge=-2, le=2, description="Subtract once from tokens already written.")
     frequency_penalty: float | None = Field(
         None, ge=-2, le=2, description="Subtract for each time a token was written."
     )
-    logit_bias: Annotated[dict[IdText, Bias], Field(max_length=MOST_BIASES)] | None = Field(
+    logit_bias: Annotated[dict[IdText, Bias] | None, BeforeValidator(_few)] = Field(
         None, description="Id (as text) to a number from -100 to 100 that is added to its logit."
     )
-    seed: int | None = _own("seed")
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63, description=SamplingParams.model_fields["seed"].description)
     user: str | None = Field(None, description="Accepted, and of no effect.")
 
     top_n_sigma: float | None = _own("top_n_sigma")
@@ -94,7 +100,7 @@ class GenerationRequest(Body):
     penalty_window: int | None = _own("penalty_window")
     min_tokens: int | None = _own("min_tokens")
     ignore_stop: bool | None = _own("ignore_stop")
-    stop_ids: list[int] | None = _own("stop_ids")
+    stop_ids: Listed[int] | None = _own("stop_ids")
     draft_tokens: int | None = _own("draft_tokens")
     order: Order | None = _own("order")
 
@@ -113,6 +119,10 @@ class GenerationRequest(Body):
         given: dict[str, Any] = {name: getattr(self, name) for name in names - {"logprobs"}}
         if isinstance(self.stop, str):
             given["stop"] = (self.stop,)
+        if self.top_p == 0:
+            given["top_p"] = LEAST_SHARE
+        if self.seed is not None and self.seed < 0:
+            given["seed"] = self.seed + 2**63
         if self.logit_bias is not None:
             given["logit_bias"] = {int(id): value for id, value in self.logit_bias.items()}
         given |= changes

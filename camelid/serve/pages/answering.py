@@ -1,7 +1,7 @@
 """An answer of Direct Chat while it is written: sent as HTML as it grows, and kept as far as it has come.
 
-The answer runs in a task of its own, beside the response that shows it. When the response ends, whatever the reason,
-the task is told to stop, and it still keeps what there is.
+The answer runs in a task of its own, beside the responses that show it. Who leaves the page finds it there again,
+further on or complete. Only where it cannot be kept does it end with the response that shows it.
 """
 
 from __future__ import annotations
@@ -36,20 +36,24 @@ class Answering:
         request: what is asked.
         message: the row that it fills.
         store: where that row is; None if it could not be made.
+        seconds: that it may take.
 
     Attributes:
         message: always as far as the answer has come; complete when `task` is done.
         warning: why it could not be kept, if so.
     """
 
-    def __init__(self, worker: Worker, request: Request, message: Message, store: Store | None) -> None:
+    def __init__(
+        self, worker: Worker, request: Request, message: Message, store: Store | None, seconds: float | None = None
+    ) -> None:
         self.worker, self.request, self.message, self.store = worker, request, message, store
+        self._seconds = seconds
         self.warning: str | None = None
         self._ending = False
         self._first: Delta | None = None
-        self._news = asyncio.Event()
+        self._watchers: set[asyncio.Event] = set()  # one for each response that shows it
         self.task = asyncio.create_task(self._run())
-        self.task.add_done_callback(lambda _: self._news.set())
+        self.task.add_done_callback(lambda _: self._tell())
 
     def stop(self) -> None:
         """End the answer where it is; it is kept when `task` is done."""
@@ -58,12 +62,14 @@ class Answering:
             asyncio.get_running_loop().call_soon(self.task.cancel)  # behind the task's first step, so that it begins
 
     async def blocks(self) -> AsyncGenerator[list[Block]]:
-        """Blocks of HTML as they change, until the answer is complete; leaving early stops it."""
-        stream, shown = MarkdownStream(), 0
+        """Blocks of HTML as they change, from the first one on, until the answer is complete."""
+        stream, shown, news = MarkdownStream(), 0, asyncio.Event()
+        self._watchers.add(news)
+        news.set()  # there may be some text already
         try:
             while not self.task.done():
-                await self._news.wait()
-                self._news.clear()
+                await news.wait()
+                news.clear()
                 started, text = time.perf_counter(), self.message.content[shown:]
                 shown += len(text)
                 yield stream.push(text)
@@ -71,14 +77,23 @@ class Answering:
             stream.push(self.message.content[shown:])
             yield stream.finish()
         finally:
-            self.stop()
+            self._watchers.discard(news)
+            if self.store is None:
+                self.stop()
+
+    def _tell(self) -> None:
+        for news in self._watchers:
+            news.set()
 
     async def _run(self) -> None:
         keeping = asyncio.create_task(self._keep_often())
         message = self.message
         try:
-            await self._write()
+            async with asyncio.timeout(self._seconds):
+                await self._write()
             message.state = "complete"
+        except TimeoutError:
+            message.state, message.error = "failed", f"took longer than {self._seconds:g} seconds"
         except asyncio.CancelledError:
             message.state = "stopped"
         except Exception as error:
@@ -96,7 +111,7 @@ class Answering:
             async for delta in deltas:
                 n_tokens += 1
                 self._take(delta, n_tokens)
-                self._news.set()
+                self._tell()
 
     def _take(self, delta: Delta, n_tokens: int) -> None:
         message, first = self.message, self._first or delta
@@ -127,21 +142,32 @@ class Answering:
             await self.store.save(self.message.id, **{name: getattr(self.message, name) for name in names})
         except ResourceError as error:
             self.warning = str(error)
-            self._news.set()
+            self._tell()
 
 
 class Answers:
-    """The answers that are being written."""
+    """The answers that are being written.
 
-    def __init__(self) -> None:
+    Args:
+        seconds: that each may take.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._seconds = seconds
         self._running: set[Answering] = set()
 
     def start(self, worker: Worker, request: Request, message: Message, store: Store | None) -> Answering:
         """Begin one."""
-        answering = Answering(worker, request, message, store)
+        answering = Answering(worker, request, message, store, self._seconds)
         self._running.add(answering)
         answering.task.add_done_callback(lambda _: self._running.discard(answering))
         return answering
+
+    def get(self, conversation: str, message: int) -> Answering | None:
+        """The answer that fills a message; None if none does any more."""
+        return next(
+            (it for it in self._running if (it.message.conversation, it.message.id) == (conversation, message)), None
+        )
 
     async def stop(self, conversation: str | None = None, message: int | None = None) -> None:
         """Stop one answer, all of a conversation, or all; they are kept when this returns."""

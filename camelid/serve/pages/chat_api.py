@@ -27,6 +27,7 @@ from camelid.serve.worker import Worker
 from camelid.tokens.chat_format import Message as Turn
 
 MOST_CHARACTERS = 1_000_000  # of a message; far above any context
+LISTED, MOST_LISTED = 100, 1000  # conversations in one answer
 
 
 def same_origin(request: Request) -> None:
@@ -90,9 +91,11 @@ async def sampling_panel(it: With, model: str | None = None) -> list[panel.Field
 
 
 @router.get("/conversations")
-async def conversations(it: With) -> list[dict[str, Any]]:
-    """All conversations, the latest first."""
-    return [views.summary(conversation) for conversation in await it.store.conversations()]
+async def conversations(
+    it: With, before: str | None = None, limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = LISTED
+) -> list[dict[str, Any]]:
+    """Conversations, the latest first: the first ones, or those that follow the one with the id `before`."""
+    return [views.summary(conversation) for conversation in await it.store.conversations(before, limit)]
 
 
 @router.post("/conversations", status_code=201)
@@ -107,14 +110,14 @@ async def create(it: With, settings: Settings) -> dict[str, Any]:
 @router.get("/conversations/{id}")
 async def read(it: With, id: str) -> dict[str, Any]:
     """A conversation with all its messages and branches."""
-    return views.whole(await it.store.tree(id))
+    return await _whole(it, id)
 
 
 @router.patch("/conversations/{id}")
 async def change(it: With, id: str, settings: Settings) -> dict[str, Any]:
     """Rename a conversation, or choose what its next answers are made with."""
     await it.store.change(id, **_checked(it, settings))
-    return views.whole(await it.store.tree(id))
+    return await _whole(it, id)
 
 
 @router.delete("/conversations/{id}", status_code=204)
@@ -160,13 +163,27 @@ async def choose(it: With, id: str, message: int) -> dict[str, Any]:
     """Show the branch that goes through a message."""
     tree = await it.store.tree(id)
     await it.store.change(id, leaf=tree.newest_leaf(_get(tree, message).id))
-    return views.whole(await it.store.tree(id))
+    return await _whole(it, id)
+
+
+@router.post("/conversations/{id}/messages/{message}/follow", response_class=EventStream)
+async def follow(it: With, id: str, message: int) -> EventStream:
+    """Show an answer that was asked for before, from its beginning, and go on with it."""
+    tree = await it.store.tree(id)
+    kept = _get(tree, message, "assistant")
+    answering = it.answers.get(id, message)
+    return EventStream(_events(answering, tree, [answering.message]) if answering is not None else _told(tree, kept))
 
 
 @router.post("/conversations/{id}/messages/{message}/stop", status_code=204)
 async def stop(it: With, id: str, message: int) -> None:
     """End an answer where it is; its stream ends with `done`."""
     await it.answers.stop(id, message)
+
+
+async def _whole(it: Deps, id: str) -> dict[str, Any]:
+    """A conversation as JSON; a thread's work, since the HTML of long ones takes seconds."""
+    return await anyio.to_thread.run_sync(views.whole, await it.store.tree(id))
 
 
 async def _ask(it: Deps, tree: Tree, parent: int | None, content: str | None) -> EventStream:
@@ -219,6 +236,13 @@ async def _events(answering: Answering, tree: Tree, made: list[Message]) -> Asyn
             warned = True
             yield event({"type": "warning", "message": answering.warning})
     yield event({"type": "done", "message": _view(tree, answering.message)})
+
+
+async def _told(tree: Tree, message: Message) -> AsyncGenerator[bytes, None]:
+    """An answer that nobody writes any more."""
+    view = _view(tree, message)
+    yield event({"type": "start", "conversation": views.summary(tree.conversation), "messages": [view]})
+    yield event({"type": "done", "message": view})
 
 
 def _view(tree: Tree, message: Message) -> dict[str, Any]:

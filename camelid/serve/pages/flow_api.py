@@ -14,7 +14,7 @@ from camelid.chat.outcome import outcome as outcome_of
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
 from camelid.serve.errors import ErrorBody
-from camelid.serve.native import REFUSED, Body
+from camelid.serve.native import REFUSED, ModelBody
 from camelid.serve.pages import flow_stage
 from camelid.serve.pages.flows import Flows
 
@@ -23,24 +23,24 @@ MOST_IDS, MOST_CHARACTERS = 100_000, 100_000  # far above what a flow shows: lon
 _FULL: dict[int | str, dict[str, Any]] = {429: {"model": ErrorBody, "description": "Too many wait already."}}
 
 router = APIRouter(prefix="/api/flow", tags=["flow"], responses={**REFUSED, **_FULL})
-Ids = Annotated[list[int], Field(min_length=1, max_length=MOST_IDS)]
+Ids = Annotated[list[int], Field(fail_fast=True), Field(min_length=1, max_length=MOST_IDS)]
 
 
-class LayerBody(Body):
+class LayerBody(ModelBody):
     """All ids so far, and one layer."""
 
     ids: Ids
     layer: int = Field(ge=0, description="Counted from 0.")
 
 
-class PositionBody(Body):
+class PositionBody(ModelBody):
     """All ids so far, and one position."""
 
     ids: Ids
     position: int = Field(ge=0, description="Counted from 0.")
 
 
-class StageBody(Body):
+class StageBody(ModelBody):
     """A text or ids, and how to sample after them."""
 
     text: str | None = Field(None, max_length=MOST_CHARACTERS, description="Becomes ids; give it or `ids`.")
@@ -114,7 +114,7 @@ async def attention(ask: LayerBody, request: Request) -> Response:
     return Response(await _run(request, ask, work), media_type="application/octet-stream")
 
 
-async def _run(request: Request, ask: Body, work: Callable[[Flow], T]) -> T:
+async def _run(request: Request, ask: ModelBody, work: Callable[[Flow], T]) -> T:
     flows: Flows = request.app.state.flows
     return await flows.run(request.app.state.models.get(ask.model).llama, work)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
+from camelid.serve.conversations import Store, Tree
+from camelid.serve.errors import ApiError
 from camelid.serve.pages import panel, views
-from camelid.serve.pages.shell import MEDIA_TYPES, render, static_files, static_version
+from camelid.serve.pages.shell import MEDIA_TYPES, asset, render, static_files, static_version
+from camelid.serve.root import link
+from camelid.serve.tables import Conversation
 
 EXAMPLES = (
     "Explain in three sentences why the sky is blue.",
@@ -25,6 +30,7 @@ KEYS = (
     ("Alt+N", "New conversation"),
     ("?", "This list"),
 )
+LISTED = 50  # conversations at first; older ones are loaded when somebody wants them
 FOR_EVER = "public, max-age=31536000, immutable"
 
 router = APIRouter(include_in_schema=False)
@@ -33,27 +39,38 @@ router = APIRouter(include_in_schema=False)
 @router.get("/")
 async def home() -> RedirectResponse:
     """The first page."""
-    return RedirectResponse("/chat")
+    return RedirectResponse(link("/chat"))
 
 
 @router.get("/chat")
 @router.get("/chat/{id}")
-async def chat(request: Request, id: str | None = None, model: str | None = None) -> HTMLResponse:
+async def chat(
+    request: Request, id: str | None = None, model: str | None = None, before: str | None = None
+) -> HTMLResponse:
     """Direct Chat: a conversation, or the place to begin one with the model that the address names."""
-    store, models = request.app.state.store, request.app.state.models
-    conversations = await store.conversations()
-    chosen = next((one for one in conversations if one.id == id), None)
-    if id is not None and chosen is None:
+    store: Store = request.app.state.store
+    try:
+        tree = await store.tree(id) if id is not None else None
+        listed = await store.conversations(before, LISTED + 1)
+    except ApiError:  # there is no such conversation
         return render(request, "missing.html", status=404)
+    return await asyncio.to_thread(_chat, request, tree, listed, model)
+
+
+def _chat(request: Request, tree: Tree | None, listed: list[Conversation], model: str | None) -> HTMLResponse:
+    """The page; a thread's work, since the HTML of long conversations takes seconds."""
+    conversations, more = listed[:LISTED], len(listed) > LISTED
+    chosen, models = tree.conversation if tree is not None else None, request.app.state.models
     names = [worker.name for worker in models]
     name = chosen.model if chosen else model if model in names else names[0]
     return render(
         request,
         "chat.html",
         conversations=[views.summary(one) for one in conversations],
-        current=id or "",
+        current=chosen.id if chosen else "",
         title=views.summary(chosen)["title"] if chosen else views.UNTITLED,
-        messages=views.shown(await store.tree(id)) if chosen else [],
+        messages=views.shown(tree) if tree is not None else [],
+        older=conversations[-1].id if more else "",
         models=names,
         model=name,
         system=chosen.system if chosen else "",
@@ -84,4 +101,4 @@ async def static(version: str, name: str) -> Response:
 @router.get("/favicon.ico")
 async def favicon() -> RedirectResponse:
     """For browsers that ask without reading the page."""
-    return RedirectResponse(f"/static/{static_version()}/favicon.svg")
+    return RedirectResponse(asset("favicon.svg"))

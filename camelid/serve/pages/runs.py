@@ -11,7 +11,7 @@ from typing import Any
 from camelid.errors import CamelidError
 from camelid.serve.pages.run_curves import panel
 from camelid.train.plot import CURVES
-from camelid.train.record import Metrics
+from camelid.train.record import NAME, Metrics
 from camelid.train.runs import Run, State, find_runs, state
 from camelid.train.units import count, duration, memory
 
@@ -48,6 +48,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._read: dict[Path, Metrics] = {}
+        self._damaged: dict[Path, tuple[int, str]] = {}  # when the file was written, and what is wrong with it
         self._lock = threading.Lock()
 
     def all(self) -> list[Shown]:
@@ -63,11 +64,17 @@ class Shelf:
             return next((self._show(run) for run in find_runs(self.folder) if run.name == name), None)
 
     def _show(self, run: Run) -> Shown:
+        written = 0
         try:
+            written = (run.folder / NAME).stat().st_mtime_ns
+            if self._damaged.get(run.folder, (None, ""))[0] == written:
+                return Shown(run, None, self._damaged[run.folder][1])
             if run.folder not in self._read:
                 self._read[run.folder] = Metrics(run.folder)
             return Shown(run, self._read[run.folder].read())
         except (CamelidError, OSError) as error:
+            self._read.pop(run.folder, None)  # what was read of it before must not hide that it is damaged
+            self._damaged[run.folder] = (written, str(error))
             return Shown(run, None, str(error))
 
 

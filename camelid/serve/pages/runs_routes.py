@@ -14,6 +14,7 @@ from camelid.serve.pages import runs
 from camelid.serve.pages.run_curves import AGAINST, HEIGHT, WIDTH
 from camelid.serve.pages.runs import Shelf, Shown
 from camelid.serve.pages.shell import render
+from camelid.serve.root import link
 from camelid.weights.open import open_weights
 
 router = APIRouter(include_in_schema=False)
@@ -38,7 +39,7 @@ def compare(request: Request, run: Chosen = [], x: str = "step") -> Response:  #
     """Curves and recipes of several runs."""
     shown = _named(request, run)
     if len(shown) < 2:
-        return RedirectResponse(f"/runs/{shown[0].name}" if shown else "/runs", 303)
+        return RedirectResponse(link(f"/runs/{shown[0].name}" if shown else "/runs"), 303)
     return render(request, "run.html", **_values(request, shown, x))
 
 

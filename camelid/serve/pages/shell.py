@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.routing import Match
 
 from camelid import __version__
+from camelid.serve.root import link
 
 HERE = Path(__file__).parent
 MEDIA_TYPES = {
@@ -68,7 +69,7 @@ def static_version() -> str:
 def asset(name: str) -> str:
     """Address of a static file; KeyError if there is none of that name."""
     static_files()[name]
-    return f"/static/{static_version()}/{name}"
+    return link(f"/static/{static_version()}/{name}")
 
 
 def render(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -83,7 +84,7 @@ def environment() -> Environment:
     """The templates, set up on first use; whatever they are given is escaped."""
     loader = FileSystemLoader(HERE / "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.globals.update(asset=asset, version=__version__)
+    made.globals.update(asset=asset, link=link, version=__version__)
     return made
 
 

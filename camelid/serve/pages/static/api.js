@@ -1,5 +1,7 @@
 // Asking the server: JSON, and streams of events.
 
+import { link } from "./root.js";
+
 /** What the server says is wrong, in words for people. */
 export class Problem extends Error {}
 
@@ -11,7 +13,7 @@ export class Problem extends Error {}
  */
 export async function call(method, path, body) {
   const options = { method, headers: { "content-type": "application/json" }, body: body && JSON.stringify(body) };
-  const response = await fetch(`/api/conversations${path}`, options).catch(() => null);
+  const response = await fetch(`${link("/api/conversations")}${path}`, options).catch(() => null);
   if (!response?.ok) throw new Problem(reason(response?.status ?? 0, (await response?.text()) ?? ""));
   return response.status === 204 ? null : response.json();
 }
@@ -29,7 +31,7 @@ export async function* stream(path, body, signal) {
   let wake = () => {};
   request.onprogress = request.onloadend = () => wake();
   signal.addEventListener("abort", () => request.abort());
-  request.open("POST", `/api/conversations${path}`);
+  request.open("POST", `${link("/api/conversations")}${path}`);
   request.setRequestHeader("content-type", "application/json");
   request.send(body && JSON.stringify(body));
   for (let place = 0, ended = false; !ended; ) {
@@ -53,7 +55,7 @@ export async function* stream(path, body, signal) {
  * @returns {Promise<any[]>}
  */
 export async function panelOf(model) {
-  const response = await fetch(`/api/panel?model=${encodeURIComponent(model)}`);
+  const response = await fetch(`${link("/api/panel")}?model=${encodeURIComponent(model)}`);
   return response.ok ? response.json() : [];
 }
 

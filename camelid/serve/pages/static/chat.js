@@ -1,9 +1,11 @@
 // Direct Chat: what is said, what is answered, and the keys and buttons for it.
 
 import { call, Problem, stream } from "./api.js";
+import { composes } from "./composing.js";
 import { copy } from "./copy.js";
 import { follow, toEnd } from "./follow.js";
 import * as messages from "./messages.js";
+import { link } from "./root.js";
 import * as settings from "./settings.js";
 import * as side from "./side.js";
 
@@ -32,7 +34,7 @@ async function open() {
   if (!conversation) {
     const made = await call("POST", "", settings.chosen());
     conversation = made.id;
-    history.replaceState(null, "", `/chat/${conversation}`);
+    history.replaceState(null, "", link(`/chat/${conversation}`));
   }
   return conversation;
 }
@@ -51,7 +53,7 @@ async function answer(path, body, begun) {
   tell();
   try {
     await saving;
-    for await (const event of stream(`/${await open()}${path}`, body, hangUp.signal)) take(event, begun);
+    for await (const event of stream(`/${await open()}${path}`, body, hangUp.signal)) await take(event, begun);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     tell(error.message);
@@ -65,13 +67,14 @@ async function answer(path, body, begun) {
  * @param {any} event
  * @param {() => void} [begun]
  */
-function take(event, begun) {
+async function take(event, begun) {
   if (!answering) return;
   if (event.type === "start") {
+    await catchUp(event.messages[0]);
     begun?.();
     $("welcome").hidden = true;
     side.put(event.conversation);
-    for (const view of event.messages) answering.article = messages.add(view);
+    for (const view of event.messages) if (answering) answering.article = messages.add(view);
     say("Answering");
     toEnd();
   } else if (event.type === "warning") {
@@ -84,6 +87,35 @@ function take(event, begun) {
     }
     follow();
   }
+}
+
+/**
+ * Show what was said in another tab, if a message comes behind it.
+ * @param {import("./messages.js").View} view
+ */
+async function catchUp(view) {
+  if (view.id === null || view.parent === null || messages.has(view.parent)) return;
+  const whole = await call("GET", `/${conversation}`);
+  showBranch(whole, whole.path.slice(0, whole.path.indexOf(view.parent) + 1));
+}
+
+/** What another tab, or this one before it was left, has had said meanwhile; an answer that is written is followed. */
+async function refresh() {
+  if (!conversation || answering || document.hidden || document.querySelector(".edit")) return;
+  try {
+    const whole = await call("GET", `/${conversation}`);
+    if (answering) return;
+    if (whole.path.join() !== messages.all().map((article) => article.dataset.id).join()) showBranch(whole, whole.path);
+    followLast();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error; // it is deleted, or the server is gone: the next question says so
+  }
+}
+
+/** Go on with an answer that is still being written. */
+function followLast() {
+  const last = messages.all().at(-1);
+  if (last?.dataset.state === "streaming") answer(`/messages/${last.dataset.id}/follow`);
 }
 
 async function stop() {
@@ -118,8 +150,17 @@ function send(content) {
 /** @param {string} id a message on the branch to show */
 async function choose(id) {
   const whole = await call("POST", `/${conversation}/messages/${id}/choose`);
+  showBranch(whole, whole.path);
+}
+
+/**
+ * @param {any} whole the conversation
+ * @param {number[]} path ids of the messages to show
+ */
+function showBranch(whole, path) {
   const views = new Map(whole.messages.map((/** @type {any} */ view) => [view.id, view]));
-  messages.show(whole.path.map((/** @type {number} */ one) => views.get(one)));
+  messages.show(path.map((one) => views.get(one)));
+  $("welcome").hidden = path.length > 0;
 }
 
 /** What the buttons of a message do. @type {Record<string, (article: HTMLElement, button: HTMLElement) => unknown>} */
@@ -199,9 +240,10 @@ settings.start(() => {
 const keys = /** @type {HTMLDialogElement} */ ($("keys"));
 $("show-keys").addEventListener("click", () => keys.showModal());
 document.addEventListener("keydown", (event) => {
+  if (composes(event)) return;
   const writes = /** @type {HTMLElement} */ (event.target).matches("input, textarea, select");
   if (event.key === "Escape" && answering) stop();
-  else if (event.altKey && event.code === "KeyN") location.assign("/chat");
+  else if (event.altKey && event.code === "KeyN") location.assign(link("/chat"));
   else if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
   else if (event.key === "/") question.focus();
   else if (event.key === "?") keys.showModal();
@@ -211,4 +253,7 @@ document.addEventListener("keydown", (event) => {
 
 side.start(tell);
 toEnd();
+document.addEventListener("visibilitychange", refresh);
+addEventListener("pageshow", (event) => event.persisted && refresh());
+followLast();
 if (matchMedia("(pointer: fine)").matches) question.focus();

@@ -1,5 +1,7 @@
 // What the Flow page asks the server for.
 
+import { link } from "./root.js";
+
 /**
  * @typedef {import("./flow-make.js").Token} Token
  * @typedef {{top: [string, number][], entropy: number, attention: number, feed_forward: number,
@@ -20,7 +22,7 @@ export class Refused extends Error {}
 /** @param {string} path @param {object} body @param {AbortSignal} [signal] */
 async function post(path, body, signal) {
   const ask = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal };
-  const answer = await fetch(`/api/flow${path}`, ask).catch((error) => {
+  const answer = await fetch(`${link("/api/flow")}${path}`, ask).catch((error) => {
     if (error instanceof TypeError) throw new Refused("The server cannot be reached; is it still running?");
     throw error;
   });

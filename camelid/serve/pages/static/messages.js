@@ -1,5 +1,7 @@
 // The messages of the branch that is shown. The server makes their HTML; here it is put in its place.
 
+import { composes } from "./composing.js";
+
 /**
  * @typedef {{id: number | null, parent: number | null, versions: number[], role: string, content: string, html: string,
  *   model: string | null, state: string, error: string | null, note: string}} View
@@ -11,6 +13,12 @@ const editTemplate = /** @type {HTMLTemplateElement} */ (document.getElementById
 
 /** @returns {HTMLElement[]} */
 export const all = () => [...list.querySelectorAll("article")];
+
+/**
+ * @param {number} id
+ * @returns {boolean} whether this message is shown
+ */
+export const has = (id) => all().some((article) => article.dataset.id === String(id));
 
 /** @param {boolean} is whether an answer is being written; screen readers wait for its end */
 export function setBusy(is) {
@@ -120,7 +128,7 @@ export function edit(article, send) {
     send(field.value);
   });
   form.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") {
+    if (event.key === "Escape" && !composes(event)) {
       event.stopPropagation();
       close();
     } else if (isSend(event) && event.target === field) {
@@ -139,7 +147,7 @@ export function edit(article, send) {
  * @param {KeyboardEvent} event
  */
 export function isSend(event) {
-  return event.key === "Enter" && !event.shiftKey && !event.isComposing;
+  return event.key === "Enter" && !event.shiftKey && !composes(event);
 }
 
 /**

@@ -1,8 +1,12 @@
 // The list of conversations: what can be done with the current one; and the columns that open and close.
 
 import { call, Problem } from "./api.js";
+import { composes } from "./composing.js";
+import { link } from "./root.js";
 
 const list = /** @type {HTMLElement} */ (document.getElementById("conversations"));
+const older = /** @type {HTMLElement} */ (document.getElementById("older"));
+const MORE = 100; // conversations at a time
 const template = /** @type {HTMLTemplateElement} */ (document.getElementById("row-template"));
 const title = /** @type {HTMLElement} */ (document.getElementById("title"));
 const confirmation = /** @type {HTMLDialogElement} */ (document.getElementById("confirm"));
@@ -13,9 +17,9 @@ const confirmation = /** @type {HTMLDialogElement} */ (document.getElementById("
  */
 export function put(conversation) {
   const row = list.querySelector(`[data-id="${conversation.id}"]`) ?? made(conversation.id);
-  const link = /** @type {HTMLElement} */ (row.querySelector("a"));
-  link.textContent = conversation.title;
-  link.setAttribute("aria-current", "page");
+  const anchor = /** @type {HTMLElement} */ (row.querySelector("a"));
+  anchor.textContent = conversation.title;
+  anchor.setAttribute("aria-current", "page");
   if (list.firstElementChild !== row) list.prepend(row);
   name(conversation.title);
 }
@@ -28,10 +32,26 @@ function made(id) {
   const copy = /** @type {DocumentFragment} */ (template.content.cloneNode(true));
   const row = /** @type {HTMLElement} */ (copy.firstElementChild);
   row.dataset.id = id;
-  for (const link of row.querySelectorAll("a")) {
-    link.href = link.dataset.action ? `/api/conversations/${id}/export?format=${link.dataset.action}` : `/chat/${id}`;
+  for (const anchor of row.querySelectorAll("a")) {
+    const kind = anchor.dataset.action;
+    anchor.href = link(kind ? `/api/conversations/${id}/export` : `/chat/${id}`) + (kind ? `?format=${kind}` : "");
   }
   return row;
+}
+
+/** Add the conversations that follow those that are listed. */
+async function loadOlder() {
+  const found = await call("GET", `?before=${older.dataset.before}&limit=${MORE + 1}`);
+  const first = list.children.length;
+  for (const { id, title } of found.slice(0, MORE)) {
+    if (list.querySelector(`[data-id="${id}"]`)) continue; // it has come up meanwhile
+    const row = made(id);
+    /** @type {HTMLElement} */ (row.querySelector("a")).textContent = title;
+    list.append(row);
+  }
+  older.dataset.before = found[Math.min(found.length, MORE) - 1]?.id;
+  /** @type {HTMLElement} */ (older.parentElement).hidden = found.length <= MORE;
+  list.children[first]?.querySelector("a")?.focus();
 }
 
 /** @param {string} text */
@@ -42,29 +62,30 @@ function name(text) {
 
 /** @param {HTMLElement} row */
 function rename(row) {
-  const link = /** @type {HTMLElement} */ (row.querySelector("a"));
+  const anchor = /** @type {HTMLElement} */ (row.querySelector("a"));
   const field = document.createElement("input");
-  field.value = link.textContent ?? "";
+  field.value = anchor.textContent ?? "";
   field.maxLength = 200;
   field.setAttribute("aria-label", "Title");
   let open = true;
   const close = () => {
     if (!open) return;
     open = false; // taking the field away takes the focus from it, which closes it
-    field.replaceWith(link);
-    link.focus();
+    field.replaceWith(anchor);
+    anchor.focus();
   };
   field.addEventListener("keydown", async (event) => {
     event.stopPropagation();
+    if (composes(event)) return;
     if (event.key === "Escape") close();
-    if (event.key !== "Enter" || event.isComposing) return;
+    if (event.key !== "Enter") return;
     const { title } = await call("PATCH", `/${row.dataset.id}`, { title: field.value.trim() });
-    link.textContent = title;
+    anchor.textContent = title;
     name(title);
     close();
   });
   field.addEventListener("blur", close);
-  link.replaceWith(field);
+  anchor.replaceWith(field);
   field.select();
 }
 
@@ -77,11 +98,20 @@ async function remove(row) {
   await new Promise((resolve) => confirmation.addEventListener("close", resolve, { once: true }));
   if (confirmation.returnValue !== "yes") return;
   await call("DELETE", `/${row.dataset.id}`);
-  location.assign("/chat");
+  location.assign(link("/chat"));
 }
 
 /** @param {(problem: string) => void} tell where to say what went wrong */
 export function start(tell) {
+  older.addEventListener("click", async (event) => {
+    event.preventDefault();
+    try {
+      await loadOlder();
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      tell(error.message);
+    }
+  });
   list.addEventListener("click", async (event) => {
     const button = /** @type {HTMLElement} */ (event.target).closest("button");
     const row = /** @type {HTMLElement | null} */ (button?.closest("li"));

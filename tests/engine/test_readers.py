@@ -1,0 +1,185 @@
+"""What is only read runs beside what is written: the same numbers, little at a time, and no more than is wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from camelid.engine.cache import Pages
+from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.pace import LEAST, LOOK_AGAIN, MOST_WAITED, Pace
+from camelid.engine.readers import AllRows, MeanHidden, PromptLogprobs, Scores
+from camelid.engine.request import Request, SamplingParams
+from camelid.engine.scheduler import Scheduler, Sequence
+from camelid.errors import ContextError, OptionError
+from tests.engine.backends import OracleBackend, tiny_backend
+
+GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
+
+
+class Counting:
+    """A backend that counts the rows it is asked for."""
+
+    def __init__(self, inner):
+        self.inner, self.n_rows, self.n_ids = inner, 0, 0
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def forward(self, batch):
+        return self._count(self.inner.forward(batch), batch)
+
+    def hidden(self, batch):
+        return self._count(self.inner.hidden(batch), batch)
+
+    def _count(self, rows, batch):
+        self.n_rows += len(rows)
+        self.n_ids += sum(len(span.ids) for span in batch.spans)
+        return rows
+
+
+def texts(n, length=40):
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 300, length).tolist() for _ in range(n)]
+
+
+def finish(engine):
+    while engine.is_busy:
+        engine.step()
+
+
+@pytest.mark.parametrize("options", [{}, {"max_batch_tokens": 7}, {"cache_tokens": 512, "context": 64}])
+def test_readers_beside_answers_find_what_they_find_alone(options):
+    ids = texts(4)
+    alone = Engine(tiny_backend(), EngineOptions(**options))
+    scores, hidden, told = alone.score(ids[0]), alone.mean_hidden(ids[1]), alone.prompt_logprobs(ids[2], 3)
+    answer = [token.id for token in alone.stream(Request(ids=tuple(ids[3]), params=GREEDY))]
+
+    engine = Engine(tiny_backend(), EngineOptions(**options))
+    readers = Scores(ids[0]), MeanHidden(ids[1]), PromptLogprobs(ids[2], 3)
+    stream = engine.stream(Request(ids=tuple(ids[3]), params=GREEDY))
+    written = [next(stream).id]
+    numbers = [engine.add(Request(ids=tuple(reader.ids), reader=reader)) for reader in readers]
+    written += [token.id for token in stream]
+    finish(engine)
+    assert sorted(engine.read) == numbers
+    assert written == answer
+    np.testing.assert_allclose(readers[0].logprobs, scores[0], atol=1e-5)
+    assert readers[0].greedy == scores[1].tolist()
+    np.testing.assert_allclose(readers[1].mean(), hidden, atol=1e-5)
+    assert [token and token.id for token in readers[2].tokens] == [token and token.id for token in told]
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_only_the_wanted_rows_are_computed_and_beginnings_are_shared():
+    backend = Counting(OracleBackend())
+    engine = Engine(backend, EngineOptions(context=64))
+    ids = list(range(40))
+    engine.score(ids)
+    assert (backend.n_rows, backend.n_ids) == (39, 39)  # nothing comes after the last id
+    backend.n_rows = backend.n_ids = 0
+    engine.score(ids, start=36)
+    assert backend.n_rows == 4
+    assert backend.n_ids <= 4 + engine.pages.page_size  # what stands before was read already
+    backend.n_rows = backend.n_ids = 0
+    engine.last_logits(ids)
+    assert backend.n_rows == 1
+
+
+def test_a_part_of_the_scores_is_that_part_of_all():
+    engine = Engine(tiny_backend(), EngineOptions())
+    (ids,) = texts(1)
+    logprobs, greedy = engine.score(ids)
+    for start in (1, 2, 17, 39):
+        part = engine.score(ids, start)
+        np.testing.assert_allclose(part[0], logprobs[start - 1 :], atol=1e-5)
+        assert part[1].tolist() == greedy[start - 1 :].tolist()
+
+
+def test_a_reader_whose_pages_are_taken_goes_on_where_it_was():
+    backend = OracleBackend()
+    engine = Engine(backend, EngineOptions(context=48, cache_tokens=64, prefix_cache=False, max_batch_tokens=8))
+    ids = [list(range(n, n + 40)) for n in (1, 50)]
+    alone = Engine(OracleBackend(), EngineOptions(context=48)).score(ids[0])
+    reader = Scores(ids[0])
+    engine.add(Request(ids=tuple(ids[1][:8]), params=GREEDY.with_(max_tokens=30)))
+    engine.add(Request(ids=tuple(reader.ids), reader=reader))
+    finish(engine)
+    np.testing.assert_array_equal(reader.logprobs, alone[0])
+
+
+def test_reading_beside_a_full_cache_waits_for_room_as_others_do():
+    engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
+    alone = engine.score(list(range(40)))
+    next(stream := engine.stream(Request(ids=tuple(range(1, 41)), params=GREEDY.with_(max_tokens=8))))
+    beside = engine.score(list(range(40)))
+    assert len(list(stream)) == 7
+    np.testing.assert_array_equal(beside, alone)
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_leaving_ends_reading():
+    engine = Engine(OracleBackend(), EngineOptions(context=48, max_batch_tokens=4))
+    number = engine.add(Request(ids=tuple(range(40)), reader=Scores(range(40))))
+    engine.step()
+    engine.cancel(number)
+    assert not engine.is_busy
+    assert engine.read == []
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_what_does_not_fit_is_refused():
+    engine = Engine(OracleBackend(), EngineOptions(context=48))
+    engine.score(list(range(48)))  # no room for an answer is needed
+    with pytest.raises(ContextError, match="prompt: has 49 tokens, the context is 48; shorten it"):
+        engine.score(list(range(49)))
+    with pytest.raises(OptionError, match="at least one"):
+        engine.run(AllRows([]))
+
+
+def reading(number, n_ids):
+    ids = [number * 100 + place for place in range(n_ids)]
+    return Sequence(number, Request(ids=tuple(ids), reader=AllRows(ids)), 0, 0, 1000, None, ids)
+
+
+def test_little_is_read_beside_those_who_write():
+    scheduler = Scheduler(Pages(100, 4), max_batch_tokens=32, max_running=4, max_rows=20)
+    scheduler.max_beside = 5
+    scheduler.add(reading(1, 60))
+    chosen, batch = scheduler.next_batch()
+    assert [len(span.ids) for span in batch.spans] == [20]  # alone: as many as rows may be held
+    scheduler.commit(chosen[0], 20)
+    chosen[0].request.reader.taken += 20
+    writing = Sequence(2, Request(ids=(7,)), 0, 0, 1000, None, [7])
+    scheduler.add(writing)
+    scheduler.next_batch()
+    chosen, batch = scheduler.next_batch()
+    assert {one.number: len(span.ids) for one, span in zip(chosen, batch.spans, strict=True)} == {2: 1, 1: 5}
+    writing.held = True  # it waits for its form, and would be held up by more as well
+    chosen, batch = scheduler.next_batch()
+    assert {one.number: len(span.ids) for one, span in zip(chosen, batch.spans, strict=True)} == {1: 5}
+
+
+def test_the_room_beside_answers_follows_the_pace():
+    pace = Pace(512)
+    assert pace.room() == 0  # how fast they come is measured first
+    pace.note(0.010, 0)
+    seconds = lambda n_read: 0.010 + 0.0005 * n_read  # noqa: E731
+    for _ in range(200):
+        room = pace.room()
+        assert room == 0 or LEAST <= room <= 512
+        pace.note(seconds(room), room)
+    while not (room := pace.room()):
+        pace.note(seconds(0), 0)
+    assert seconds(room) <= 2 * 0.010
+    assert room >= 12
+
+
+def test_reading_is_never_put_off_for_ever():
+    pace = Pace(512)
+    assert [pace.room() for _ in range(MOST_WAITED + 1)][-1] > 0
+    pace.note(1.0, 16)  # nothing is known to compare it with
+    pace.note(0.01, 0)
+    for _ in range(LOOK_AGAIN):
+        pace.note(0.1, pace.room())
+    assert pace.room() == 0

@@ -1,0 +1,224 @@
+"""Every file that camelid reads: where a good one lies, and what opens it. A format is a row."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from camelid.chat.conversation import Conversation
+from camelid.data.manifest import read_manifest
+from camelid.data.reading import read_documents, read_pieces
+from camelid.data.sources import source_kind, source_options
+from camelid.data.stage import StageReport
+from camelid.engine.request import SamplingParams
+from camelid.model.options import ModelOptions
+from camelid.model.rope import rope_table
+from camelid.pedigree import read_pedigree, write_pedigree
+from camelid.recipe import read_recipe, shipped_recipes
+from camelid.tokens.chat_format import FORMATS as CHAT_FORMATS
+from camelid.tokens.chat_format import choose_format
+from camelid.tokens.message import Message
+from camelid.tokens.tokenizer import Tokenizer
+from camelid.tokens.train import TokenizerOptions
+from camelid.train.inspect import overview
+from camelid.train.options import PretrainOptions
+from camelid.train.runs import open_run
+from camelid.weights import open_weights, save_weights
+from tests.data.made import byte_tokenizer, make_data
+from tests.tiny import tiny_config
+from tests.tokens.vocabularies import small_llama2
+from tests.weights.models import tiny_weights
+
+TEXT = "Llamas live — in\n  the Andes ☺ 1234 [/INST] <s>"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file of a folder of good ones, and what opens the folder."""
+
+    file: str
+    open: Callable[[Path], object]
+
+
+def open_model(folder: Path) -> None:
+    """Open a model of any format, read all of it, and use its tokenizer and template."""
+    weights = open_weights(folder)
+    for tensor in weights.tensors.values():
+        tensor.array()
+    with np.errstate(all="ignore"):
+        rope_table(weights.config, np.arange(3))
+    if weights.has_tokenizer:
+        tokenizer = weights.tokenizer
+        tokenizer.decode(tokenizer.encode(TEXT, bos=True))
+        if weights.chat_template is not None:
+            choose_format(tokenizer, weights.chat_template, None).encode(tokenizer, [Message("user", TEXT)])
+
+
+def open_tokenizer(folder: Path) -> None:
+    """Open a tokenizer and use it both ways."""
+    tokenizer = Tokenizer.open(folder)
+    tokenizer.decode(tokenizer.encode(TEXT, bos=True, special=True))
+    for id in (0, tokenizer.vocab_size - 1):
+        tokenizer.token_bytes(id)
+
+
+def open_recipe(folder: Path) -> None:
+    """Read a recipe with all its tables, and what it would make."""
+    from camelid.data.options import DataOptions
+    from camelid.train.devices import DEVICES
+    from camelid.train.plan import plan
+
+    recipe = read_recipe(folder / "recipe.toml")
+    recipe.table("data", DataOptions)
+    options, tokenizer = recipe.table("pretrain", PretrainOptions), recipe.table("tokenizer", TokenizerOptions)
+    config = recipe.table("model", ModelOptions).config(tokenizer.vocab_size, options.context)
+    plan(config, options, next(iter(DEVICES.values()))).as_json()
+
+
+def open_corpus(kind: str, name: str) -> Callable[[Path], None]:
+    """Read a source of documents, dropping what is none."""
+
+    def read(folder: Path) -> None:
+        options = source_options({"kind": kind, "name": "a", "path": name, "licence": "x", "malformed": "drop"})
+        for document in read_pieces(source_kind(kind).pieces(options, folder), options, StageReport("read")):
+            document.as_json()
+
+    return read
+
+
+def open_run_folder(folder: Path) -> None:
+    """What `camelid inspect` says of a run."""
+    overview(open_run(folder / "run"))
+
+
+def open_data(folder: Path) -> None:
+    """A data folder, with its rows."""
+    from camelid.data.batches import Batches
+
+    data = folder / "data"
+    manifest = read_manifest(data)
+    manifest.open_tokenizer(data)
+    batches = Batches(data, 16, 2, 0)
+    batches.step(0)
+    batches.rows_of(0)
+    manifest.verify(data)
+
+
+def open_conversation(folder: Path) -> None:
+    """A conversation that was saved."""
+    Conversation(None, SamplingParams()).read(folder / "conversation.json")  # type: ignore[arg-type] - no model needed
+
+
+def _hf(name: str) -> Format:
+    return Format(f"hf/{name}", lambda folder: open_model(folder / "hf"))
+
+
+FORMATS = [
+    Format("model.gguf", lambda folder: open_model(folder / "model.gguf")),
+    Format("llama2.gguf", lambda folder: open_model(folder / "llama2.gguf")),
+    *map(
+        _hf, ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+    ),
+    _hf("chat_template.jinja"),
+    Format("sharded/model.safetensors.index.json", lambda folder: open_model(folder / "sharded")),
+    Format("sharded/config.json", lambda folder: open_model(folder / "sharded")),
+    Format("bin/pytorch_model.bin", lambda folder: open_model(folder / "bin")),
+    Format("meta/params.json", lambda folder: open_model(folder / "meta")),
+    Format("meta/consolidated.00.pth", lambda folder: open_model(folder / "meta")),
+    Format("meta/camelid.json", lambda folder: open_model(folder / "meta")),
+    Format("sentencepiece/tokenizer.model", lambda folder: open_tokenizer(folder / "sentencepiece")),
+    Format("tiktoken/tokenizer.model", lambda folder: open_tokenizer(folder / "tiktoken")),
+    Format("tokenizer/tokenizer.json", lambda folder: open_tokenizer(folder / "tokenizer")),
+    Format("recipe.toml", open_recipe),
+    Format("run.json", read_pedigree),
+    Format("run/pretrain/metrics.jsonl", open_run_folder),
+    Format("run/pretrain/step2-tokens1K/checkpoint.json", open_run_folder),
+    Format("data/manifest.json", open_data),
+    Format("data/tokenizer/tokenizer.json", open_data),
+    Format("data/tokens/made-00000.npy", open_data),
+    Format("data/tokens/made-00000.docs.npy", open_data),
+    Format("data/tokens/made-00000.docs.jsonl.gz", open_data),
+    Format("corpus.jsonl", open_corpus("jsonl", "corpus.jsonl")),
+    Format("corpus.jsonl.gz", open_corpus("jsonl", "corpus.jsonl.gz")),
+    Format("corpus.txt", open_corpus("text", "corpus.txt")),
+    Format("corpus.parquet", open_corpus("parquet", "corpus.parquet")),
+    Format("documents.jsonl.gz", lambda folder: list(read_documents(folder / "documents.jsonl.gz"))),
+    Format("conversation.json", open_conversation),
+]
+
+
+def make_good(folder: Path) -> None:
+    """Write a good file of every format into a folder."""
+    config = tiny_config(vocab_size=320, dim=32, head_dim=8, ffn_dim=32)
+    template = CHAT_FORMATS["chatml"].jinja
+    llama3, llama2 = byte_tokenizer(), small_llama2("<|im_start|>", "<|im_end|>", "<|sep|>")
+    weights = replace(tiny_weights("F32", config=config), load_tokenizer=lambda: llama3, sampling={"temperature": 0.5})
+    save_weights(replace(weights, chat_template=template), folder / "hf", format="hf")
+    (folder / "hf/generation_config.json").write_text('{"temperature": 0.6, "top_k": 40, "eos_token_id": [257, 256]}')
+    if template and not (folder / "hf/chat_template.jinja").exists():
+        (folder / "hf/chat_template.jinja").write_text(template)
+    save_weights(weights, folder / "sharded", format="hf", shards=3)
+    save_weights(weights, folder / "model.gguf", format="gguf", quant="Q8_0")
+    small = tiny_weights("F16", config=replace(config, vocab_size=llama2.vocab_size))
+    small = replace(small, load_tokenizer=lambda: llama2, chat_template=template)
+    save_weights(small, folder / "llama2.gguf", format="gguf")
+    save_weights(small, folder / "meta", format="meta", shards=2)
+    _torch_folder(folder, weights)
+    ranks = "".join(f"{base64.b64encode(bytes([byte])).decode()} {byte}\n" for byte in range(256))
+    for name, data in (("sentencepiece", llama2.to_meta()), ("tiktoken", ranks.encode())):
+        (folder / name).mkdir()
+        (folder / name / "tokenizer.model").write_bytes(data)
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer/tokenizer.json").write_text(llama2.to_json(), encoding="utf-8")
+    _made_by_training(folder)
+    _documents(folder)
+    make_data(folder, vocab_size=320)
+
+
+def _torch_folder(folder: Path, weights: Any) -> None:
+    """Hugging Face's folder with torch's file, which needs no torch to be written."""
+    from camelid.weights.names import hf_name
+    from camelid.weights.torch_write import TorchWriter
+
+    shutil.copytree(folder / "hf", folder / "bin")
+    (folder / "bin/model.safetensors").unlink()
+    rows = {hf_name(name): (tensor.quant, tensor.shape) for name, tensor in weights.tensors.items()}
+    writer = TorchWriter(folder / "bin/pytorch_model.bin", rows)
+    for name, tensor in weights.tensors.items():
+        writer.write(hf_name(name), tensor.blocks())
+    writer.close()
+
+
+def _made_by_training(folder: Path) -> None:
+    shutil.copy(shipped_recipes()["tiny"], folder / "recipe.toml")
+    write_pedigree(folder, "train", [folder / "recipe.toml"], {"steps": 3}, {"tokens": 1000})
+    stage = folder / "run/pretrain"
+    (stage / "step2-tokens1K").mkdir(parents=True)
+    shutil.copy(folder / "recipe.toml", folder / "run/recipe.toml")
+    lines: list[dict[str, Any]] = [{"event": "start", "step": 0, "steps": 9, "device": "CPU", "ranks": 1, "time": 1.5}]
+    lines += [{"step": n, "tokens": 512 * n, "loss": 5 / n, "seconds": 0.5, "time": n + 2.5} for n in (1, 2, 3, 4)]
+    lines += [{"event": "save", "step": 2, "folder": "step2-tokens1K", "time": 7.5}]
+    (stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (stage / "step2-tokens1K/checkpoint.json").write_text('{"step": 2, "tokens": 1024, "data": "abc", "files": {}}')
+
+
+def _documents(folder: Path) -> None:
+    rows = [{"text": f"{TEXT} {n}", "id": f"d{n}", "source": "a", "url": "https://a.example"} for n in range(20)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "corpus.jsonl").write_text(text)
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "documents.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    (folder / "corpus.txt").write_text("\n\n".join(row["text"] for row in rows))
+    (folder / "conversation.json").write_text(json.dumps([{"role": "user", "content": TEXT}] * 2))
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "corpus.parquet")
