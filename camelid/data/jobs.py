@@ -17,6 +17,7 @@ from camelid.data.dedup.signatures import Signer
 from camelid.data.document import Document
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, write_json
+from camelid.data.ids import Ids
 from camelid.data.options import DataOptions
 from camelid.data.reading import read_documents, read_pieces, write_documents
 from camelid.data.shards import ShardWriter
@@ -88,8 +89,9 @@ def keep_unit(job: Job, numbered: tuple[int, Unit]) -> None:
         decontamination = Decontamination(job.options.decontaminate, job.base)
         reports.append(decontamination.report)
         documents = decontamination.apply(documents)
-    last = StageReport("kept", filters=False)
-    write_documents(at.documents / f"{unit.name}.jsonl.gz", _counted(documents, last))
+    last, ids = StageReport("kept", filters=False), Ids()
+    write_documents(at.documents / f"{unit.name}.jsonl.gz", _counted(ids.noted(documents), last))
+    ids.save(at.kept / f"{unit.name}.ids.npy")
     for report in reports:
         if report.name in stages:
             report.name = f"dedup.{report.name}"  # there are rules of the same names

@@ -19,6 +19,7 @@ from camelid.data.estimate import Estimate, check_memory, estimate
 from camelid.data.evaluation_text import evaluation_text
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, read_json
+from camelid.data.ids import REPEATED, count_repeated
 from camelid.data.jobs import Group, Job, encode_group, is_apart, keep_unit, read_unit
 from camelid.data.made_from import chosen, inputs, lists
 from camelid.data.manifest import Manifest, read_manifest
@@ -117,9 +118,8 @@ def already(recipe: Recipe, folder: Path, quick: bool = False) -> Prepared:
     """
     notes, manifest = DataFolder(folder).check_finished(recipe, quick), read_manifest(folder)
     reports = [StageReport.from_json(stage) for stage in manifest.stages]
-    return Prepared(
-        folder, manifest, reports, True, [*notes, *_notes(manifest, recipe.table("data", DataOptions).validation)]
-    )
+    notes += _notes(manifest, reports, recipe.table("data", DataOptions).validation)
+    return Prepared(folder, manifest, reports, True, notes)
 
 
 def try_out(recipe: Recipe, n_documents: int, progress: Report | None = None) -> Prepared:
@@ -278,6 +278,13 @@ class Preparing:
         """Give shards their names, write the manifest, and remove what was between."""
         groups = self._groups()
         reports = self._reports(groups)
+        names = [unit.name for unit in self.units]
+        count_repeated(
+            [self.at.kept / f"{name}.ids.npy" for name in names],
+            [self.at.documents / f"{name}.jsonl.gz" for name in names],
+            self.at.work,
+            reports[0],
+        )
         shards = [shard for source in self.options.sources for shard in self._place(source.name, groups)]
         tokenizer = Tokenizer.open(self.at.tokenizer)
         assert tokenizer.eos_id is not None
@@ -298,7 +305,7 @@ class Preparing:
         write_pedigree(self.at.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
         manifest.write(self.at.path)
         self.at.end()
-        return Prepared(self.at.path, manifest, reports, notes=_notes(manifest, self.options.validation))
+        return Prepared(self.at.path, manifest, reports, notes=_notes(manifest, reports, self.options.validation))
 
     def _place(self, source: str, groups: list[Group]) -> list[Shard]:
         """Move the shards of a source where they belong, numbered through; again, if a kill came between."""
@@ -353,10 +360,14 @@ class Preparing:
         return [merged(name, some) for name, some in parts.items()]
 
 
-def _notes(manifest: Manifest, validation: float) -> list[str]:
+def _notes(manifest: Manifest, reports: Sequence[StageReport], validation: float) -> list[str]:
     notes = [f"{source.name}: no document is left for training" for source in manifest.sources if not source.documents]
     if validation and not any(shard.validation for shard in manifest.shards):
         notes.append("validation: no document was kept apart; there are few, so give a greater share")
+    for report in reports:
+        if REPEATED in report.changed:
+            count, name = report.changed[REPEATED], report.examples[REPEATED][0]["id"]
+            notes.append(f"ids: {count} documents have an id that another of their source has, such as {name!r}")
     return notes
 
 

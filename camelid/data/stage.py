@@ -55,6 +55,10 @@ class StageReport:
     def refuse(self, reason: str, id: str, text: str) -> None:
         """Note a reason, with what was dropped; for what never became a document, such as a line that is no JSON."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
+        self.example(reason, id, text)
+
+    def example(self, reason: str, id: str, text: str) -> None:
+        """Keep a document as an example of a reason, if there are few yet."""
         seen = self.examples.setdefault(reason, [])
         if len(seen) < MOST_EXAMPLES:
             seen.append({"id": id, "excerpt": text[:_EXCERPT]})
