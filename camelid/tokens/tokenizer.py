@@ -19,22 +19,11 @@ from camelid.errors import OptionError
 from camelid.tokens.added_tokens import AddedTokens, Chunk
 from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
 from camelid.tokens.chat_templates import folder_templates, gguf_templates
-from camelid.tokens.merges import mergeable_ids
 from camelid.tokens.normalizing import build_normalize
+from camelid.tokens.spelling import absent_bytes, check_text, is_control, refuse_absent, spell
 from camelid.tokens.template_tokens import as_in_file, reserved
 from camelid.tokens.tokenizer_files import read_vocabulary
-from camelid.tokens.vocabulary import (
-    BYTE,
-    CONTROL,
-    NORMAL,
-    SPACE,
-    UNKNOWN,
-    UNUSED,
-    USER,
-    Kind,
-    Vocabulary,
-    byte_alphabet,
-)
+from camelid.tokens.vocabulary import CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, Kind, Vocabulary
 
 _PROBE = (
     "Hello  world\n\n\t 1234567 The best thing about AI is its ability to\r\n    if x_1 != 0: # can't WE'LL Ünïcödé é "
@@ -154,8 +143,7 @@ class Tokenizer:
         texts = list(texts)
         for text in texts:
             check_text(text)
-            if self._absent_bytes:
-                self._refuse_absent(text)
+            refuse_absent(text, self._absent_bytes)
         small = self.vocab_size <= 1 << 16
         if self._added.in_plain_text or self._pieces_need_care:
             return [np.array(self._encode(text), np.uint16 if small else np.uint32) for text in texts]
@@ -194,7 +182,7 @@ class Tokenizer:
         """
         self._check_id(id)
         if id not in self._bytes:
-            self._bytes[id] = self._spell(id)
+            self._bytes[id] = spell(self._vocabulary, id)
         data = self._bytes[id]
         dropped = self._vocabulary.space_prefix or self._vocabulary.collapses
         if first and dropped and self._vocabulary.pieces[id].startswith(SPACE):
@@ -296,8 +284,7 @@ class Tokenizer:
     def _encode_chunk(self, chunk: Chunk) -> list[int]:
         """The ids of normalised text without added tokens."""
         if self.kind == "bpe":
-            if self._absent_bytes:
-                self._refuse_absent(chunk.text)
+            refuse_absent(chunk.text, self._absent_bytes)
             return self._backend.encode(chunk.text)
         if self._prefix_backend is not None:
             return (self._prefix_backend if chunk.prefix else self._backend).encode(chunk.text)
@@ -369,53 +356,16 @@ class Tokenizer:
 
     @cached_property
     def _absent_bytes(self) -> bytes:
-        """Bytes of UTF-8 that the vocabulary cannot spell, which some vocabularies lack."""
-        if self.kind == "sentencepiece":
-            return b""
-        there = {piece for piece in mergeable_ids(self._vocabulary) if len(piece) == 1}
-        return bytes(byte for character, byte in byte_alphabet().items() if character not in there and byte < 0xF5)
-
-    def _refuse_absent(self, text: str) -> None:
-        data = text.encode()
-        if len(data.translate(None, self._absent_bytes)) == len(data):
-            return
-        lost = next(one for one in text if not set(self._absent_bytes).isdisjoint(one.encode()))
-        raise OptionError(f"text: this vocabulary has nothing for U+{ord(lost):04X}; remove it")
+        return absent_bytes(self._vocabulary)
 
     def _is_control(self, id: int) -> bool:
         self._check_id(id)
-        return self._vocabulary.types[id] in (CONTROL, UNKNOWN) and id not in self._vocabulary.shown
+        return is_control(self._vocabulary, id)
 
     def _check_id(self, id: int) -> None:
         if not 0 <= id < self.vocab_size:
             raise OptionError(f"id {id}: the vocabulary has 0 to {self.vocab_size - 1}")
 
-    def _spell(self, id: int) -> bytes:
-        piece, kind = self._vocabulary.pieces[id], self._vocabulary.types[id]
-        if self._is_control(id):
-            return b""
-        if self.kind == "sentencepiece":
-            return bytes([int(piece[3:5], 16)]) if kind == BYTE else piece.replace(SPACE, " ").encode()
-        alphabet = byte_alphabet()
-        if kind in (USER, CONTROL) or not all(character in alphabet for character in piece):
-            return piece.encode()
-        return bytes(alphabet[character] for character in piece)
-
 
 def _same(text: str, prefix: bool) -> str:
     return text
-
-
-def check_text(text: str) -> None:
-    """Refuse a text that has no UTF-8.
-
-    Raises:
-        OptionError: it has a lone surrogate.
-    """
-    if text.isascii():
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        code = ord(text[error.start])
-        raise OptionError(f"text: lone surrogate U+{code:04X} at character {error.start}; remove it") from None
