@@ -165,19 +165,20 @@ class Scheduler:
     def _budget(self, chosen: Chosen) -> int:
         return self.max_batch_tokens - sum(chosen.values())
 
-    def _reading_room(self, chosen: Chosen, hidden: bool) -> int:
-        """Ids that readers may still have in this pass."""
+    def _reading_room(self, chosen: Chosen, few: bool) -> int:
+        """Ids that readers may still have in this pass; `few`: no logits come of them, or one row."""
         room = self.max_beside if self.is_writing else self.max_batch_tokens
-        return (room if hidden else min(room, self._max_rows)) - n_read(chosen)
+        return (room if few else min(room, self._max_rows)) - n_read(chosen)
 
     def _plan(self, sequence: Sequence, chosen: Chosen) -> None:
         """Choose a span of the sequence within the budget, and find pages for it."""
         sequence.computed = min(sequence.computed, len(sequence.ids) - 1)  # less only after an interrupted step
         size = min(len(sequence.ids) - sequence.computed, self._budget(chosen))
         if sequence.request.reader is not None:
-            if sequence.computed < sequence.first_row:  # of these no row is wanted
+            few = sequence.computed < sequence.first_row  # of these no row is wanted, or the last one alone
+            if few and sequence.first_row < len(sequence.ids) - 1:
                 size = min(size, sequence.first_row - sequence.computed)
-            size = min(size, self._reading_room(chosen, sequence.request.reader.hidden))
+            size = min(size, self._reading_room(chosen, few or sequence.request.reader.hidden))
         while len(sequence.pages) * self.pages.page_size < sequence.computed + size:
             page = self.pages.take(sequence.pages[-1] if sequence.pages else None)
             if page is not None:
@@ -211,7 +212,8 @@ class Scheduler:
         logits: Rows = "last" if end == len(sequence.ids) else "none"
         ids = tuple(sequence.ids[sequence.computed : end])
         if sequence.request.reader is not None:
-            logits = "all" if sequence.computed >= sequence.first_row else "none"
+            only = sequence.first_row == len(sequence.ids) - 1
+            logits = logits if only else "all" if sequence.computed >= sequence.first_row else "none"
         if sequence.n_ahead:
             ids, logits = ids + tuple(guess.id for guess in sequence.guesses[: sequence.n_ahead]), "all"
         n_prompt = len(sequence.request.ids)

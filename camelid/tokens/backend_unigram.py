@@ -1,7 +1,6 @@
 """SentencePiece's unigram models: the cut of a text whose pieces' scores have the largest sum.
 
-Sums are rounded to float32 where SentencePiece stores them, and of equal sums the first found stays, so that ties fall
-as they do there. Source: Model::EncodeOptimized of unigram_model.cc.
+Sums are float32, and of equal sums the first found stays, so that ties fall as they do in SentencePiece. Source: Model::EncodeOptimized of unigram_model.cc.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class UnigramBackend:
         for id, (piece, kind, score) in enumerate(rows):
             if kind not in (NORMAL, USER) or not piece or id in vocabulary.flags:
                 continue
-            own = len(piece.encode()) * highest - 0.1
-            self._pieces.setdefault(piece, (id, own if kind == USER else float(np.float32(score))))
+            own = len(piece.encode()) * highest - 0.1 if kind == USER else score
+            self._pieces.setdefault(piece, (id, float(np.float32(own))))
             lengths.setdefault(piece[0], set()).add(len(piece))
         self._lengths = {first: sorted(found) for first, found in lengths.items()}
         bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -72,9 +71,9 @@ class UnigramBackend:
         score, came_from, id_of = [0.0] * (size + 1), [-1] * (size + 1), [-1] * (size + 1)
 
         def offer(start: int, end: int, id: int, gain: float) -> None:
-            whole = gain + score[start]
+            whole = float(np.float32(gain + score[start]))
             if came_from[end] < 0 or whole > score[end]:
-                score[end], came_from[end], id_of[end] = float(np.float32(whole)), start, id
+                score[end], came_from[end], id_of[end] = whole, start, id
 
         for start in range(size):
             single = False

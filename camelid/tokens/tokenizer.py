@@ -289,7 +289,7 @@ class Tokenizer:
         if self._prefix_backend is not None:
             return (self._prefix_backend if chunk.prefix else self._backend).encode(chunk.text)
         text = self._prefix(chunk.text, chunk.prefix) + chunk.text
-        if not self._symbols:
+        if not self._symbols or self._vocabulary.unigram:  # a unigram model weighs its symbols as it does pieces
             ids = self._backend.encode(text)
         else:
             ids = []

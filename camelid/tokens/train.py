@@ -14,8 +14,8 @@ from camelid.options import Options
 from camelid.tokens.learn_merges import Pair, Words, learn_merges
 from camelid.tokens.pretokenizers import LLAMA2_WORDS, LLAMA3, splitter_named
 from camelid.tokens.sentencepiece_file import sentencepiece_vocabulary
-from camelid.tokens.tiktoken_file import SPECIALS
 from camelid.tokens.spelling import check_text
+from camelid.tokens.tiktoken_file import SPECIALS
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.vocabulary import (
     BYTE,

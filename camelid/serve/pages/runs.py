@@ -21,7 +21,7 @@ _TABLE_ROWS = 24
 
 @dataclass(frozen=True)
 class Shown:
-    """A run and what has been read of it; `wrong` says why nothing could be."""
+    """A run and what has been read of it; `wrong` says why nothing could be, or what was left out."""
 
     run: Run
     metrics: Metrics | None
@@ -71,11 +71,20 @@ class Shelf:
                 return Shown(run, None, self._damaged[run.folder][1])
             if run.folder not in self._read:
                 self._read[run.folder] = Metrics(run.folder)
-            return Shown(run, self._read[run.folder].read())
+            metrics = self._read[run.folder].read()
+            return Shown(run, metrics, _left_out(metrics))
         except (CamelidError, OSError) as error:
             self._read.pop(run.folder, None)  # what was read of it before must not hide that it is damaged
             self._damaged[run.folder] = (written, str(error))
             return Shown(run, None, str(error))
+
+
+def _left_out(metrics: Metrics) -> str:
+    """Lines that say nothing, as a power cut leaves them."""
+    if not metrics.broken:
+        return ""
+    more = f" and {len(metrics.broken) - 1} more" if len(metrics.broken) > 1 else ""
+    return f"{metrics.path}: line {metrics.broken[0]}{more}: neither a step nor an event; left out"
 
 
 def view(shown: Shown) -> dict[str, Any]:
