@@ -1,6 +1,7 @@
 """SentencePiece's unigram models: the cut of a text whose pieces' scores have the largest sum.
 
-Sums are float32, and of equal sums the first found stays, so that ties fall as they do in SentencePiece. Source: Model::EncodeOptimized of unigram_model.cc.
+Sums are float32, and of equal sums the first found stays, so that ties fall as they do in SentencePiece.
+Source: Model::EncodeOptimized of unigram_model.cc.
 """
 
 from __future__ import annotations
