@@ -32,7 +32,7 @@ class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
     Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share
-    a scale), for the first 64 positions of a text, in the last layer and where `activation_bits` asks for them: whole
+    a scale), for the first 48 positions of a text, in the last layer and where `activation_bits` asks for them: whole
     numbers all. BF16 and F32 meet float32.
     F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor multiplies those;
     `dtype="float32"` leaves it as it is. Keys and values are float16; where the processor multiplies BF16, and neither

@@ -14,7 +14,7 @@ namespace camelid {
 
 constexpr int STRETCH = 256;    // positions whose attention is summed together, counted from position 0
 constexpr int STRETCH_PAGES = STRETCH / LANES;
-constexpr int FINE_POSITIONS = 64;  // the first of a sequence, whose activations have fifteen bits
+constexpr int FINE_POSITIONS = 48;  // the first of a sequence, whose activations have fifteen bits
 constexpr int ITEM_ROWS = 48;   // queries that read a stretch together
 constexpr int GATED_GROUPS = 8, GATED_TOKENS = 5 * STRIP;  // of gate and up that are multiplied before silu joins them
 
