@@ -248,9 +248,10 @@ class _Reader:
 
     def merges(self) -> list[tuple[str, str]]:
         pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in self.model["merges"]]
-        wrong = next((pair for pair in pairs if len(pair) != 2), None)
+        wrong = next((pair for pair in pairs if len(pair) != 2 or not set(map(type, pair)) <= {str}), None)
         if wrong is not None:
-            raise FormatError(f"{self.path}: merge {' '.join(wrong)!r} is not two pieces; {_ADVICE}")
+            shown = " ".join(map(str, wrong))[:60]
+            raise FormatError(f"{self.path}: merge {shown!r} is not two pieces; {_ADVICE}")
         return [(left, right) for left, right in pairs]
 
     def template(self, pieces: list[str]) -> tuple[int | None, int | None, bool, bool]:

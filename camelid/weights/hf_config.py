@@ -179,8 +179,9 @@ def _architecture(keys: _Keys) -> Architecture:
         raise UnsupportedError(f"{keys.path}: model_type {str(name)!r} is not supported; {one_of(str(name), known)}")
     classes = keys.get("architectures")
     wanted = known[name].hf_class
-    if classes and [str(name).lower() for name in classes] != [wanted.lower()]:  # LLaMAForCausalLM in 2023
-        raise UnsupportedError(f"{keys.path}: architectures {classes} is not supported; only {wanted} is")
+    named = classes if isinstance(classes, list) else [classes]
+    if classes and [str(name).lower() for name in named] != [wanted.lower()]:  # LLaMAForCausalLM in 2023
+        raise UnsupportedError(f"{keys.path}: architectures {str(classes)[:60]} is not supported; only {wanted} is")
     if keys.get("quantization_config") is not None:
         raise UnsupportedError(f"{keys.path}: quantization_config: this quantised format is not read; use a GGUF")
     return known[name]

@@ -47,6 +47,8 @@ _SPACES = {"type": "Metaspace", "replacement": "▁"}
         ({"added_tokens": _token(300, "x" * 5000)}, "an added token of 5000 characters"),
         ({"model": {"type": "BPE", "vocab": ["a"], "merges": []}}, "damaged"),
         ({"model": {"type": "BPE", "vocab": {"a": [0]}, "merges": []}}, "no whole numbers below"),
+        ({"model": {"type": "BPE", "vocab": _VOCAB, "merges": [["a", 283]]}}, "merge 'a 283' is not two pieces"),
+        ({"model": {"type": "BPE", "vocab": _VOCAB, "merges": [[{}, "a"]]}}, "is not two pieces"),
         ({"normalizer": {"type": "Sequence", "normalizers": [_TEN] * 12}}, "makes more than 65536 characters"),
         ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 9000}}, "9000 members"),
         ({"normalizer": _replace({"String": "a"}, "a" * 10**6)}, "puts in 1000000 characters"),
