@@ -93,6 +93,6 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _LONGEST:
             raise FormatError(f"{path}: {path.stat().st_size} bytes are too many for this file; fetch it again")
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         raise FormatError(f"{path}: not UTF-8 text; fetch it again") from None

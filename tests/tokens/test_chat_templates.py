@@ -116,3 +116,12 @@ def test_all_are_kept_beside_metas_files(tmp_path: Path) -> None:
     weights = tiny_weights(chat_template=PLAIN, named_templates={"tool_use": TOOLS}, load_tokenizer=StubTokenizer)
     found = open_weights(save_weights(weights, tmp_path / "m", format="meta"))
     assert (found.chat_template, found.named_templates) == (PLAIN, {"tool_use": TOOLS})
+
+
+def test_a_byte_order_mark_is_no_part_of_a_template(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "model", {"chat_template": PLAIN}, rag=RAG)
+    expected = folder_templates(folder)
+    for path in (folder / "tokenizer_config.json", folder / "additional_chat_templates" / "rag.jinja"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert folder_templates(folder) == expected
+    assert Tokenizer.open(folder).encode("ab") == _tokenizer().encode("ab")
