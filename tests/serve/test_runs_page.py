@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from camelid.serve.models import Models
@@ -251,6 +251,7 @@ FIELDS = st.sampled_from(["step", "steps", "loss", "validation_loss", "tokens", 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(FIELDS, VALUES), max_size=4))
+@example([{"event": "start"}, {"step": 1, "loss": 1.0, "seconds": 16777216.0}])
 def test_no_line_takes_the_page_down(tmp_path, lines):
     folder = tmp_path / "run" / "pretrain"
     folder.mkdir(parents=True, exist_ok=True)

@@ -121,7 +121,9 @@ def test_a_full_queue_is_429_and_says_when_to_come_again(smollm2_path):
     error, stats = run(llama, play, max_waiting=1)
     assert error.status == 429
     assert int(error.headers["Retry-After"]) > 0
-    assert stats.outcomes == {"cancelled": 1, "refused": 1}
+    assert stats.outcomes["refused"] == 1
+    assert stats.outcomes["cancelled"] in (1, 2)  # on a busy machine the second one has begun when it leaves
+    assert set(stats.outcomes) == {"cancelled", "refused"}
 
 
 def test_one_failing_request_does_not_hurt_the_others(llama):

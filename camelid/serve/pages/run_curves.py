@@ -67,7 +67,8 @@ def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: str) -> Panel
     xs = [x for points in found for x, _ in points]
     zero = name in ("mfu", "tokens_per_second", "memory_bytes", "lr")
     bottom, top, y_ticks = nice(0.0 if zero else min(ys), max(ys))
-    left, right = min(xs), max(max(xs), min(xs) + 1e-9)
+    left = min(xs)
+    right = max(max(xs), left + 1e-9 * max(1.0, abs(left)))  # wider than nothing, however large they are
     place = _Place(left, right, bottom, top)
     lines = []
     for number, (points, dots, level) in enumerate(zip(found, marks, levels, strict=True)):
