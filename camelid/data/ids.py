@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -56,5 +57,5 @@ def count_repeated(ids: Sequence[Path], documents: Sequence[Path], scratch: Path
     report.change(REPEATED, len(places))
     for place in places[:MOST_EXAMPLES].tolist():
         unit = int(np.searchsorted(starts, place, side="right")) - 1
-        document = next(one for n, one in enumerate(read_documents(documents[unit])) if n == place - starts[unit])
+        document = next(islice(read_documents(documents[unit]), place - int(starts[unit]), None))
         report.example(REPEATED, document.id, document.text)

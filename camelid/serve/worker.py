@@ -25,7 +25,7 @@ from camelid.chat.results import Delta
 from camelid.engine.readers import Reader
 from camelid.engine.request import Request, Token
 from camelid.errors import CamelidError
-from camelid.serve.errors import ApiError, internal_error
+from camelid.serve.errors import RETRY_SECONDS, ApiError, internal_error
 from camelid.serve.stats import Counts, WorkerStats
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MOST_HELD = 4096  # pieces that a slow reader may be behind, beyond what the connection's own buffers hold
 MOST_PREPARED = 32  # requests with forms that are prepared at the same time; as many more wait for a thread
-RETRY_SECONDS = 2  # after which a client that found the queue full may try again
 _Item = Delta | CamelidError | None  # None: the answer is complete
 
 
