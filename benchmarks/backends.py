@@ -23,8 +23,8 @@ import numpy as np
 from camelid.engine.backend import choose, has_torch
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.measure import measure
-from camelid.weights.catalog import DEFAULT_MODEL
-from camelid.weights.home import resolve
+from camelid.hub.catalog import DEFAULT_MODEL
+from camelid.hub.store import resolve
 from camelid.weights.open import open_weights
 
 RESULTS = Path(__file__).parent / "results" / "backends.jsonl"

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from camelid.weights.catalog import DEFAULT_MODEL
-from camelid.weights.home import resolve
+from camelid.hub.catalog import DEFAULT_MODEL
+from camelid.hub.store import resolve
 
 RESULTS = Path(__file__).parent / "results" / "serve.jsonl"
 TOPICS = ("rivers", "bread", "clocks", "glass", "bridges", "maps", "salt", "ships", "music", "paper")

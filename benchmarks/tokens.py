@@ -28,12 +28,12 @@ from pathlib import Path
 
 from camelid.data.document import Document
 from camelid.data.sources import corpus
+from camelid.hub.catalog import DEFAULT_MODEL
+from camelid.hub.store import resolve
 from camelid.tokens.backend_library import LibraryBackend
 from camelid.tokens.pretokenizers import LLAMA3
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.train import TokenizerOptions, learn
-from camelid.weights.catalog import DEFAULT_MODEL
-from camelid.weights.home import resolve
+from camelid.tokens.training import TokenizerOptions, learn
 from camelid.weights.open import open_weights
 
 Encode = Callable[[str], Iterable[int]]

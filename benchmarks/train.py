@@ -40,15 +40,15 @@ from camelid.data.batches import Batch
 from camelid.engine.memory import threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
+from camelid.train.allocator import keep_freed_memory
 from camelid.train.devices import flops_per_token
-from camelid.train.initial import initialise
+from camelid.train.flops import matrix_peak, peak_memory
+from camelid.train.init import initialise
 from camelid.train.loop import State, optimise
-from camelid.train.malloc import keep_freed_memory
-from camelid.train.measured import matrix_peak, peak_memory
+from camelid.train.mixed_precision import Working
 from camelid.train.optim import make_optimizer
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
-from camelid.train.working import Working
 
 RESULTS = Path(__file__).parent / "results" / "train.jsonl"
 

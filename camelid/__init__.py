@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from camelid.chat.load import load
     from camelid.engine.request import SamplingParams
     from camelid.errors import CamelidError
-    from camelid.tokens.chat_format import Message
+    from camelid.tokens.templates.chat_format import Message
 
 __version__ = "0.1.0"
 __all__ = ["CamelidError", "Llama", "Message", "SamplingParams", "__version__", "load"]

@@ -14,8 +14,8 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, MissingError
+from camelid.files import whole_file
 from camelid.parsing import MAX_JSON, parse_json
-from camelid.whole import whole_file
 
 NAME = "run.json"
 LIBRARIES = ("numpy", "tokenizers", "torch")

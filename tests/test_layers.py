@@ -19,11 +19,11 @@ ROWS = [
     "serve evals",
     "chat train",
     "engine data",
-    "weights",
+    "weights hub",
     "model tokens",
     "recipe",
     "options pedigree log console _lazy",
-    "streams whole",
+    "streams files",
     "errors parsing",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}

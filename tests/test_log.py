@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import logging
 {set_up}
-logger = logging.getLogger("camelid.weights.pull")
+logger = logging.getLogger("camelid.hub.pull")
 logger.debug("a detail")
 logger.warning("a warning")
 """
@@ -53,7 +53,7 @@ def test_an_unknown_level_is_refused(monkeypatch) -> None:
 
 
 def test_the_library_itself_touches_no_handlers(monkeypatch) -> None:
-    code = "import camelid, camelid.log, camelid.weights.home"
+    code = "import camelid, camelid.log, camelid.hub.store"
     assert said(f"{code}; assert not logging.getLogger('camelid').handlers", "debug", monkeypatch) == (
         "",
         "a warning\n",

@@ -10,9 +10,9 @@ from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError, ResourceError, one_of
+from camelid.files import whole_file
 from camelid.streams import read_text
-from camelid.tokens.chat_format import Message
-from camelid.whole import whole_file
+from camelid.tokens.templates.chat_format import Message
 
 
 class Conversation:

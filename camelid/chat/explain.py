@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from camelid.chat.flow import Flow, Pass
+from camelid.chat.activations import Flow, Pass
 from camelid.chat.llama import Llama
-from camelid.chat.outcome import follow
 from camelid.chat.results import NextTable
+from camelid.chat.sampling_trace import follow
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from camelid.errors import CamelidError
 from camelid.model.family import recognise
-from camelid.tokens.chat_format import choose_format
+from camelid.tokens.templates.chat_format import choose_format
 from camelid.weights.open import Weights
 
 

@@ -19,8 +19,8 @@ from camelid.engine.engine import Engine
 from camelid.engine.request import Request, SamplingParams
 from camelid.engine.sampling import distribution
 from camelid.errors import OptionError
-from camelid.tokens.chat_format import ChatFormat, Message, choose_format
 from camelid.tokens.infill import encode_infill, infill_stop_ids
+from camelid.tokens.templates.chat_format import ChatFormat, Message, choose_format
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.open import Weights
 

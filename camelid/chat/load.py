@@ -8,8 +8,8 @@ from camelid.chat.llama import Llama
 from camelid.engine.backend import choose
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import OptionError
-from camelid.weights.catalog import DEFAULT_MODEL
-from camelid.weights.home import resolve
+from camelid.hub.catalog import DEFAULT_MODEL
+from camelid.hub.store import resolve
 from camelid.weights.open import open_weights
 from camelid.weights.weights import Weights
 

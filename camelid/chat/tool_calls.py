@@ -9,8 +9,8 @@ from typing import Any
 
 from camelid.chat.constrain import Form
 from camelid.errors import OptionError, one_of
+from camelid.tokens.templates.tool_styles import Style, control_ids, tool_names
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.tool_styles import Style, control_ids, tool_names
 
 NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}  # of a function without parameters
 

@@ -96,8 +96,8 @@ def check_draft(draft: str | None, params: SamplingParams) -> None:
 def fetch_default() -> Path:
     """Where the default model lies; fetched first if it is not there yet."""
     from camelid.errors import MissingError
-    from camelid.weights.catalog import DEFAULT_MODEL
-    from camelid.weights.home import resolve
+    from camelid.hub.catalog import DEFAULT_MODEL
+    from camelid.hub.store import resolve
 
     try:
         return resolve(DEFAULT_MODEL)
@@ -108,7 +108,7 @@ def fetch_default() -> Path:
 
 def fetch(name: str, **choices: Any) -> Path:
     """Pull a model with a progress bar on standard error."""
-    from camelid.weights.pull import pull
+    from camelid.hub.pull import pull
 
     with progress_bar() as show:
         return pull(name, progress=show, **choices)

@@ -13,7 +13,7 @@ from camelid.model.family import FAMILY
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
 from camelid.streams import literal
-from camelid.tokens.train import TokenizerOptions
+from camelid.tokens.training import TokenizerOptions
 from camelid.train.devices import DEVICES, device_named
 from camelid.train.options import PretrainOptions
 from camelid.train.plan import MFU, Plan, check_fits, plan

@@ -32,7 +32,7 @@ def run(
     """In a terminal: several lines, history, /commands. From a pipe: all of it is one message, the answer plain."""
     from camelid.chat.conversation import Conversation
     from camelid.chat.terminal import answer_pipe, talk
-    from camelid.weights.home import home
+    from camelid.hub.store import home
 
     check_text([system], "--system")
     text = None if stdin_is_terminal() else read_stdin().strip()

@@ -27,10 +27,10 @@ def run(
     json: Json = False,
 ) -> None:
     """One tensor at a time, complete or not at all; run.json beside it says what it was made from."""
+    from camelid.hub.store import resolve
     from camelid.pedigree import write_pedigree
-    from camelid.tokens.chat_format import FORMATS
+    from camelid.tokens.templates.chat_format import FORMATS
     from camelid.weights.convert import save_weights
-    from camelid.weights.home import resolve
     from camelid.weights.open import open_weights
 
     weights = open_weights(resolve(model))

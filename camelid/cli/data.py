@@ -41,7 +41,7 @@ def run(
 
     `verify`: are all tokens, documents' records and the tokenizer what they were when they were made?
     """
-    from camelid.data.report import find_data
+    from camelid.data.report.report import find_data
 
     if what not in WHAT:
         raise OptionError(f"data: no {what!r}; {one_of(what, WHAT)}")
@@ -52,12 +52,12 @@ def run(
     if what == "verify":
         _verify(data, json)
         return
-    from camelid.data.report import report
+    from camelid.data.report.report import report
 
     with progress_bar() as show:
         found = report(data, _items(against or []), workers, show)
     if html is not None:
-        from camelid.data.report_page import write_page
+        from camelid.data.report.page import write_page
 
         write_page(found, html)
         stderr.print(literal(str(html)))
@@ -93,7 +93,7 @@ def _print(found: dict[str, Any]) -> None:
     from rich.columns import Columns
 
     from camelid.console import Terminal
-    from camelid.data.report_page import share, size
+    from camelid.data.report.page import share, size
 
     console = Terminal()
     lengths = found["lengths"]
@@ -130,7 +130,7 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
-    from camelid.data.report_page import size
+    from camelid.data.report.page import size
 
     rows = []
     for one in sources:

@@ -43,9 +43,9 @@ def _findings() -> dict[str, Any]:
     from camelid import __version__
     from camelid.engine.backend import automatic, has_cuda, has_torch
     from camelid.engine.memory import available_bytes, threads
+    from camelid.hub.catalog import DEFAULT_MODEL, find
+    from camelid.hub.store import home, is_local
     from camelid.tokens.backend import has_bpe
-    from camelid.weights.catalog import DEFAULT_MODEL, find
-    from camelid.weights.home import home, is_local
 
     count, reason = threads()
     place = home()

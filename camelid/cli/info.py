@@ -20,7 +20,7 @@ def run(
 ) -> None:
     """Reads the files only; the model is not run."""
     from camelid.chat.inspect import describe
-    from camelid.weights.home import resolve
+    from camelid.hub.store import resolve
     from camelid.weights.open import open_weights
 
     found = describe(open_weights(resolve(model) if model else fetch_default()), hashes)

@@ -17,8 +17,8 @@ from camelid.streams import write
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
-    from camelid.train.sites import Site
-    from camelid.train.slurm import Job
+    from camelid.train.cluster.clusters import Site
+    from camelid.train.cluster.slurm import Job
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
     comes back until the recipe is done.
     """
     from camelid.recipe import read_recipe
-    from camelid.train.slurm import Job, script
+    from camelid.train.cluster.slurm import Job, script
 
     if scheduler != "slurm":
         raise OptionError(f"{scheduler}: no such scheduler; {one_of(scheduler, ['slurm'])}")
@@ -83,8 +83,8 @@ def run(
 
 def _row(name: str, time: str | None, account: str | None) -> tuple[Site, int]:
     """The site, and the minutes of a job there."""
-    from camelid.train.sites import SITES
-    from camelid.train.slurm import as_time, minutes
+    from camelid.train.cluster.clusters import SITES
+    from camelid.train.cluster.slurm import as_time, minutes
 
     if name not in SITES:
         raise OptionError(f"--site: no {name!r}; {one_of(name, SITES)}")
@@ -113,7 +113,7 @@ def _check_shares(recipe: Recipe, job: Job) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from camelid.whole import whole_file
+    from camelid.files import whole_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

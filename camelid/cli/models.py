@@ -43,9 +43,9 @@ def run(
 
 
 def _rows() -> list[dict[str, Any]]:
+    from camelid.hub.catalog import CATALOG, Hub
+    from camelid.hub.store import is_local
     from camelid.model.family import FAMILY
-    from camelid.weights.catalog import CATALOG, Hub
-    from camelid.weights.home import is_local
 
     return [
         {

@@ -10,8 +10,8 @@ import typer
 from camelid.cli._open import Json, print_json
 from camelid.errors import OptionError, one_of
 from camelid.streams import write
-from camelid.train.plot import CURVES, USUAL, plot
-from camelid.train.record import read_metrics
+from camelid.train.report.metrics import read_metrics
+from camelid.train.report.plot import CURVES, USUAL, plot
 from camelid.train.runs import open_run
 
 AGAINST = ("step", "tokens", "time")

@@ -19,7 +19,7 @@ from camelid.streams import literal, printable
 if TYPE_CHECKING:
     from camelid.data.estimate import Estimate
     from camelid.data.prepare import Prepared, Report
-    from camelid.data.stage import StageReport
+    from camelid.data.stage_stats import StageReport
 
 
 def run(

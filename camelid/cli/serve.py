@@ -17,8 +17,8 @@ from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.chat.llama import Llama
+    from camelid.hub.store import Name
     from camelid.serve.models import Models
-    from camelid.weights.home import Name
 
 GB = 10**9
 
@@ -70,8 +70,8 @@ def _names(models: list[str]) -> dict[str, str]:
     Raises:
         OptionError: two of them would have the same name.
     """
-    from camelid.weights.catalog import DEFAULT_MODEL
-    from camelid.weights.home import parse_name
+    from camelid.hub.catalog import DEFAULT_MODEL
+    from camelid.hub.store import parse_name
 
     if not models:
         return {DEFAULT_MODEL: str(fetch_default())}

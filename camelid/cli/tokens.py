@@ -22,7 +22,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Control tokens written in the text stay text unless --special says otherwise."""
-    from camelid.weights.home import resolve
+    from camelid.hub.store import resolve
     from camelid.weights.open import open_tokenizer
 
     model, words = model_and_text(text, "text")

@@ -19,9 +19,9 @@ from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
-    from camelid.train.display import Display
     from camelid.train.options import PretrainOptions
     from camelid.train.parallel import Parallel
+    from camelid.train.report.display import Display
     from camelid.train.step import Step
 
 
@@ -56,12 +56,12 @@ def run(
     if gpu is not None or gpus is not None or mfu is not None:
         raise OptionError("--gpu, --gpus, --mfu: belong to --dry-run; what trains here is what is found here")
     _check_torch()
-    from camelid.train.malloc import sleep_while_waiting
+    from camelid.train.allocator import sleep_while_waiting
 
     sleep_while_waiting()
+    from camelid.train.cluster.preemption import STATUS, wait_for_stopper
     from camelid.train.options import PretrainOptions
     from camelid.train.parallel import Parallel
-    from camelid.train.stopping import STATUS, wait_for_stopper
 
     wait_for_stopper()
     options = read.table("pretrain", PretrainOptions)
@@ -143,7 +143,7 @@ def _train(
 
 
 def _display(recipe: Recipe, options: PretrainOptions, about: dict[str, Any]) -> Display:
-    from camelid.train.display import Display
+    from camelid.train.report.display import Display
     from camelid.train.units import count
 
     where = about["device"] if about["ranks"] == 1 else f"{about['ranks']} × {about['device']}"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.data.manifest import read_manifest
-from camelid.data.order import Order, Rows
+from camelid.data.shuffle import Order, Rows
 from camelid.errors import OptionError
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from camelid.data.dedup.decide import MEMORY
+from camelid.data.dedup.cluster import MEMORY
 from camelid.data.options import DataOptions
-from camelid.data.units import Unit
+from camelid.data.reading.work_units import Unit
 from camelid.errors import ResourceError
-from camelid.tokens.train import TokenizerOptions
+from camelid.tokens.training import TokenizerOptions
 
 PROCESS = 160 * 2**20  # bytes of a process with its libraries and tables
 FOR_A_CHARACTER = 80  # bytes, of the longest document while it is looked at

@@ -12,9 +12,9 @@ from typing import Any
 from camelid.data.made_from import check_finished, differences
 from camelid.data.manifest import NAME, read_manifest
 from camelid.errors import FormatError, OptionError
+from camelid.files import whole_file
 from camelid.recipe import Recipe
 from camelid.weights.lock import exclusive
-from camelid.whole import whole_file
 
 PLAN = "plan.json"
 

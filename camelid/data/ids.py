@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.data.dedup.repeats import digest, records, repeats
+from camelid.data.dedup.external_sort import digest, records, repeats
 from camelid.data.document import Document
-from camelid.data.reading import read_documents
-from camelid.data.stage import MOST_EXAMPLES, StageReport
+from camelid.data.reading.documents import read_documents
+from camelid.data.stage_stats import MOST_EXAMPLES, StageReport
 
 REPEATED = "id that another document has"  # among what was changed, though nothing was: such documents stay
 _MEMORY = 256 * 2**20

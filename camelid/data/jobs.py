@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from camelid.data.decontaminate import Decontamination
-from camelid.data.dedup.decisions import Decisions
+from camelid.data.dedup.apply import Decisions
 from camelid.data.dedup.signatures import Signer
 from camelid.data.document import Document
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, write_json
 from camelid.data.ids import Ids
 from camelid.data.options import DataOptions
-from camelid.data.reading import read_documents, read_pieces, write_documents
+from camelid.data.reading.documents import read_documents, read_pieces, write_documents
+from camelid.data.reading.work_units import Unit
 from camelid.data.shards import ShardWriter
-from camelid.data.stage import StageReport
-from camelid.data.units import Unit
+from camelid.data.stage_stats import StageReport
 from camelid.tokens.tokenizer import Tokenizer
 
 _BATCH = 1_000_000  # characters that are tokenised at once

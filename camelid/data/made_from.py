@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from camelid.data.files import FileOptions
 from camelid.data.manifest import Manifest
 from camelid.data.options import DataOptions, SourceOptions
-from camelid.data.record import files_on_record, hash_file
-from camelid.data.units import Unit, files_of, units
+from camelid.data.reading.files import FileOptions
+from camelid.data.reading.work_units import Unit, files_of, units
+from camelid.data.source_stats import files_on_record, hash_file
 from camelid.errors import CamelidError, FormatError, MissingError, OptionError
 from camelid.pedigree import describe_file
 from camelid.recipe import Recipe
-from camelid.tokens.train import TokenizerOptions
+from camelid.tokens.training import TokenizerOptions
 
 
 def chosen(recipe: Recipe, data: DataOptions | None = None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.data.shards import FOLDER, Shard, Tokens, shard_from_json
 from camelid.errors import FormatError, MissingError, UnsupportedError, VerifyError
+from camelid.files import whole_file
 from camelid.parsing import parse_json
-from camelid.whole import whole_file
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from camelid.data.dedup.decide import decide
+from camelid.data.decontaminate.evaluation_text import evaluation_text
+from camelid.data.dedup.cluster import decide
 from camelid.data.estimate import Estimate, check_memory, estimate
-from camelid.data.evaluation_text import evaluation_text
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, read_json
 from camelid.data.ids import REPEATED, count_repeated
@@ -24,20 +24,20 @@ from camelid.data.jobs import Group, Job, encode_group, is_apart, keep_unit, rea
 from camelid.data.made_from import chosen, inputs, lists
 from camelid.data.manifest import Manifest, read_manifest
 from camelid.data.options import DataOptions
-from camelid.data.reading import read_documents
-from camelid.data.record import source_records
+from camelid.data.reading.documents import read_documents
+from camelid.data.reading.work_units import Unit, units
 from camelid.data.shards import FOLDER, Shard, shard_from_json
-from camelid.data.stage import StageReport, merged
-from camelid.data.units import Unit, units
+from camelid.data.source_stats import source_records
+from camelid.data.stage_stats import StageReport, merged
 from camelid.data.workers import Workers, default_workers
 from camelid.errors import OptionError
+from camelid.files import writing
 from camelid.pedigree import write_pedigree
 from camelid.recipe import Recipe
-from camelid.tokens.save import save_tokenizer
+from camelid.tokens.files.save import save_tokenizer
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.train import TokenizerOptions, check_size, learn
+from camelid.tokens.training import TokenizerOptions, check_size, learn
 from camelid.weights.writing import check_space
-from camelid.whole import writing
 
 Report = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
 
@@ -378,7 +378,7 @@ def open_tokenizer(name: str, base: Path) -> Tokenizer:
         OptionError: it has no token that ends a text.
         MissingError, FormatError: there is none, or it cannot be read.
     """
-    from camelid.weights.home import resolve
+    from camelid.hub.store import resolve
     from camelid.weights.open import open_weights
 
     path = base / Path(name).expanduser()

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from camelid import __version__
+from camelid.hub.store import home
 from camelid.serve import errors, login, native
 from camelid.serve.api_file import Api
 from camelid.serve.conversations import Store
-from camelid.serve.guards import Guards
 from camelid.serve.keys import Keys
+from camelid.serve.middleware import Guards
 from camelid.serve.models import Models
 from camelid.serve.openai import routes as openai
 from camelid.serve.options import ServeOptions
@@ -22,7 +23,6 @@ from camelid.serve.pages import routes as pages
 from camelid.serve.pages.answering import Answers
 from camelid.serve.pages.flows import Flows
 from camelid.serve.pages.runs import FOLDER, Shelf
-from camelid.weights.home import home
 
 
 def create_app(models: Models, options: ServeOptions | None = None) -> FastAPI:

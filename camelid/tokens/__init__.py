@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from camelid.tokens.chat_format import FORMATS, Message, choose_format
+    from camelid.tokens.files.save import save_tokenizer
     from camelid.tokens.infill import encode_infill
-    from camelid.tokens.save import save_tokenizer
     from camelid.tokens.stream import TextStream
+    from camelid.tokens.templates.chat_format import FORMATS, Message, choose_format
     from camelid.tokens.tokenizer import Tokenizer
-    from camelid.tokens.train import TokenizerOptions, learn
+    from camelid.tokens.training import TokenizerOptions, learn
 
 __all__ = [
     "FORMATS",
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FORMATS": "chat_format",
-    "Message": "chat_format",
+    "FORMATS": "templates.chat_format",
+    "Message": "templates.chat_format",
     "TextStream": "stream",
     "Tokenizer": "tokenizer",
-    "TokenizerOptions": "train",
-    "choose_format": "chat_format",
+    "TokenizerOptions": "training",
+    "choose_format": "templates.chat_format",
     "encode_infill": "infill",
-    "learn": "train",
-    "save_tokenizer": "save",
+    "learn": "training",
+    "save_tokenizer": "files.save",
 }
 
 

@@ -15,10 +15,10 @@ from tokenizers.models import BPE, Unigram
 
 from camelid.errors import FormatError
 from camelid.tokens.backend import Array
+from camelid.tokens.files.tokenizer_parts import with_prefix
 from camelid.tokens.merges import known_merges, mergeable_ids
 from camelid.tokens.normalizing import asked, asked_quietly, library_part
 from camelid.tokens.pretokenizers import stages_of
-from camelid.tokens.tokenizer_parts import with_prefix
 from camelid.tokens.vocabulary import CONTROL, SPACE, UNKNOWN, Vocabulary
 
 

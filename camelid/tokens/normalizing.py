@@ -16,7 +16,7 @@ from typing import Any
 import tokenizers
 
 from camelid.errors import FormatError
-from camelid.tokens.tokenizer_parts import members
+from camelid.tokens.files.tokenizer_parts import members
 from camelid.tokens.vocabulary import SPACE, Vocabulary
 
 Normalize = Callable[[str, bool], str]

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from camelid.errors import OptionError
 from camelid.tokens.added_tokens import AddedTokens, Chunk
 from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
-from camelid.tokens.chat_templates import folder_templates, gguf_templates
+from camelid.tokens.files.tokenizer_files import read_vocabulary
 from camelid.tokens.normalizing import build_normalize
 from camelid.tokens.spelling import absent_bytes, check_text, is_control, refuse_absent, spell
-from camelid.tokens.template_tokens import as_in_file, reserved
-from camelid.tokens.tokenizer_files import read_vocabulary
+from camelid.tokens.templates.chat_templates import folder_templates, gguf_templates
+from camelid.tokens.templates.template_tokens import as_in_file, reserved
 from camelid.tokens.vocabulary import CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, Kind, Vocabulary
 
 _PROBE = (
@@ -86,7 +86,7 @@ class Tokenizer:
             FormatError: a field is missing or damaged.
             UnsupportedError: another kind of tokenizer.
         """
-        from camelid.tokens.gguf_vocab import read_gguf_vocabulary
+        from camelid.tokens.files.gguf_vocab import read_gguf_vocabulary
 
         return cls(reserved(read_gguf_vocabulary(fields), gguf_templates("GGUF", fields).values()))
 
@@ -219,7 +219,7 @@ class Tokenizer:
         Raises:
             UnsupportedError: GGUF cannot hold this tokenizer.
         """
-        from camelid.tokens.gguf_vocab import write_gguf_vocabulary
+        from camelid.tokens.files.gguf_vocab import write_gguf_vocabulary
 
         return write_gguf_vocabulary(as_in_file(self._vocabulary))
 
@@ -229,8 +229,8 @@ class Tokenizer:
         Raises:
             UnsupportedError: the file cannot hold this tokenizer.
         """
-        from camelid.tokens.sentencepiece_file import write_sentencepiece
-        from camelid.tokens.tiktoken_file import write_tiktoken
+        from camelid.tokens.files.sentencepiece_file import write_sentencepiece
+        from camelid.tokens.files.tiktoken_file import write_tiktoken
 
         vocabulary = as_in_file(self._vocabulary)
         return write_tiktoken(vocabulary) if self.kind == "bpe" else write_sentencepiece(vocabulary)
@@ -241,7 +241,7 @@ class Tokenizer:
         Raises:
             UnsupportedError: it cannot hold this tokenizer.
         """
-        from camelid.tokens.tokenizer_json import write_json_vocabulary
+        from camelid.tokens.files.tokenizer_json import write_json_vocabulary
 
         return write_json_vocabulary(as_in_file(self._vocabulary))
 

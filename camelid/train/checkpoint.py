@@ -24,20 +24,20 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
 from camelid.errors import NumericsError, VerifyError
+from camelid.files import cannot_write
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
-from camelid.train import kept
+from camelid.train import checkpoint_store
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel, held
 from camelid.train.resume import as_json, check_same
 from camelid.train.runs import Checkpoint
-from camelid.weights.hf_write import write_hf
+from camelid.weights.formats.hf_write import write_hf
 from camelid.weights.quants import QUANTS, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
 from camelid.weights.writing import check_space
-from camelid.whole import cannot_write
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
@@ -131,10 +131,10 @@ class Checkpoints:
         Raises:
             OptionError: it was made from other data, with another model or with other options.
         """
-        record, about = kept.read_record(checkpoint.path), self._about
+        record, about = checkpoint_store.read_record(checkpoint.path), self._about
         check_same(checkpoint.path, record, about.options, model.config, about.data, about.seed)
         self.seconds, self.notes = float(record["seconds"]), dict(record["notes"])
-        place = checkpoint.path / kept.STATE
+        place = checkpoint.path / checkpoint_store.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
         state: dict[str, Any] = {}
         for name, parameter in model.named_parameters():
@@ -158,7 +158,7 @@ class Checkpoints:
             ResourceError: the disk has not enough room, or cannot be written. Nothing of it stays.
         """
         begin = time.monotonic()
-        name = kept.folder_name(step, tokens)
+        name = checkpoint_store.folder_name(step, tokens)
         if self._problem(self.folder / name) is None:
             return self.folder / name  # never take away what may be the only one
         self._parallel.each(lambda: self._check_finite(step, model, optimizer))
@@ -168,7 +168,7 @@ class Checkpoints:
             self._parallel.from_first(lambda: self._finish(name, step, record))
         except OSError as error:
             if self._parallel.is_main:
-                kept.sweep(self.folder)
+                checkpoint_store.sweep(self.folder)
             raise cannot_write(self.folder, error) from None
         self.seconds = max(self._parallel.everyone(time.monotonic() - begin))
         return self.folder / name
@@ -180,25 +180,25 @@ class Checkpoints:
         return 1 + self._bytes(model) / _FIRST_GUESS / self._parallel.n_ranks
 
     def _look(self, fresh: bool) -> tuple[list[Checkpoint], dict[str, str]]:
-        kept.sweep(self.folder)
+        checkpoint_store.sweep(self.folder)
         if fresh:
-            kept.begin_anew(self.folder)
-        return kept.candidates(self.folder)
+            checkpoint_store.begin_anew(self.folder)
+        return checkpoint_store.candidates(self.folder)
 
     def _settle(self, good: str, damaged: Mapping[str, str]) -> None:
         """Go on from a good checkpoint."""
         for name, problem in damaged.items():
             log.warning("%s: damaged (%s); it is passed over", self.folder / name, problem)
-        kept.put_aside(self.folder, damaged)
-        kept.link(self.folder, good)
+        checkpoint_store.put_aside(self.folder, damaged)
+        checkpoint_store.link(self.folder, good)
 
     def _problem(self, checkpoint: Path) -> str | None:
         """What is wrong with its files, all ranks' shares together; None if nothing is."""
-        files = self._parallel.everyone(kept.read_files(checkpoint) if self._parallel.is_main else {})[0]
+        files = self._parallel.everyone(checkpoint_store.read_files(checkpoint) if self._parallel.is_main else {})[0]
         mine = sorted(files)[self._parallel.rank :: self._parallel.n_ranks]
-        problem = kept.damage(checkpoint, {name: files[name] for name in mine})
+        problem = checkpoint_store.damage(checkpoint, {name: files[name] for name in mine})
         problems = [said for said in self._parallel.everyone(problem) if said]
-        return next(iter(problems), None if files else f"{kept.NAME} is missing or damaged")
+        return next(iter(problems), None if files else f"{checkpoint_store.NAME} is missing or damaged")
 
     def _check_finite(self, step: int, model: LlamaTorch, optimizer: Optimizer) -> None:
         """Refuse to save ruined numbers as if they were good; this rank's share, and as it is stored."""
@@ -215,7 +215,7 @@ class Checkpoints:
 
     def _write(self, name: str, step: int, tokens: int, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
         """Write all files but checkpoint.json in the hidden folder; returns what that will say."""
-        parallel, partial = self._parallel, kept.saving(self.folder, name)
+        parallel, partial = self._parallel, checkpoint_store.saving(self.folder, name)
         parallel.from_first(lambda: self._begin(partial, model))
         parallel.rest(model)
         parallel.each(lambda: self._write_model(partial, model))
@@ -223,13 +223,13 @@ class Checkpoints:
         parallel.each(lambda: self._write_state(partial, model, optimizer))
         parallel.from_first(lambda: self._write_pedigree(partial, step, tokens))
         self._phase("hash")
-        names = parallel.from_first(lambda: kept.files_of(partial))
-        described = parallel.each(lambda: kept.describe(partial, names[parallel.rank :: parallel.n_ranks]))
+        names = parallel.from_first(lambda: checkpoint_store.files_of(partial))
+        described = parallel.each(lambda: checkpoint_store.describe(partial, names[parallel.rank :: parallel.n_ranks]))
         files = {name: row for part in described for name, row in part.items()}
         return self._record(model, step, tokens) | {"files": {name: files[name] for name in sorted(files)}}
 
     def _begin(self, partial: Path, model: LlamaTorch) -> None:
-        kept.sweep(self.folder)
+        checkpoint_store.sweep(self.folder)
         check_space(self.folder, self._bytes(model))
         partial.parent.mkdir()
 
@@ -271,7 +271,7 @@ class Checkpoints:
         try:
             with _quietly():
                 alone = self._parallel.n_ranks == 1
-                dcp.save(self._state(model, optimizer), checkpoint_id=partial / kept.STATE, no_dist=alone)
+                dcp.save(self._state(model, optimizer), checkpoint_id=partial / checkpoint_store.STATE, no_dist=alone)
         except (RuntimeError, CheckpointException) as error:
             raise _write_error(error) from None
 
@@ -310,13 +310,13 @@ class Checkpoints:
 
     def _finish(self, name: str, step: int, record: Mapping[str, Any]) -> None:
         self._phase("record")
-        kept.write_record(kept.saving(self.folder, name), record)
+        checkpoint_store.write_record(checkpoint_store.saving(self.folder, name), record)
         self._phase("appear")
-        kept.appear(self.folder, name)
+        checkpoint_store.appear(self.folder, name)
         self._phase("link")
-        kept.link(self.folder, name)
+        checkpoint_store.link(self.folder, name)
         self._phase("keep")
-        kept.keep(self.folder, step, self._about.options.keep_last, self._about.options.keep_every)
+        checkpoint_store.keep(self.folder, step, self._about.options.keep_last, self._about.options.keep_every)
         self._phase("done")
 
     def _together(self, work: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from camelid.data.manifest import read_manifest
 from camelid.errors import CamelidError, MissingError, OptionError, VerifyError
 from camelid.recipe import read_recipe
 from camelid.train.options import PretrainOptions
-from camelid.train.record import read_metrics
+from camelid.train.report.metrics import read_metrics
 from camelid.train.runs import RECIPE, Run, state
 
 

@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from camelid.data.batches import Batch, Batches
 from camelid.errors import NumericsError
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.measured import batch_flops, peak_memory
+from camelid.train.flops import batch_flops, peak_memory
+from camelid.train.mixed_precision import Working
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
 from camelid.train.schedule import learning_rate
 from camelid.train.step import Step
-from camelid.train.working import Working
 
 
 @dataclass

@@ -28,7 +28,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from camelid.errors import CamelidError, OptionError, UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.ranks import place
+from camelid.train.cluster.launch_env import place
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from camelid.errors import MissingError, OptionError
-from camelid.train.record import NAME, Metrics
+from camelid.train.report.metrics import NAME, Metrics
 
 DATA = "data"
 RECIPE = "recipe.toml"

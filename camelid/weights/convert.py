@@ -15,12 +15,12 @@ from typing import get_args
 import numpy as np
 
 from camelid.errors import NumericsError, OptionError, one_of
-from camelid.weights.gguf_write import write_gguf
-from camelid.weights.hf_write import write_hf
-from camelid.weights.meta_write import output_bytes, write_meta
+from camelid.weights.formats.gguf_write import write_gguf
+from camelid.weights.formats.hf_write import write_hf
+from camelid.weights.formats.meta_write import output_bytes, write_meta
 from camelid.weights.open import open_weights
-from camelid.weights.quant import Bytes
 from camelid.weights.quants import QUANTS, UNQUANTISED, dequantise_rows, quantise_rows
+from camelid.weights.quants.quant import Bytes
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Format, Weights
 from camelid.weights.writing import Progress, replacing

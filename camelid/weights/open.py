@@ -92,8 +92,8 @@ def open_tokenizer(path: Path | str) -> Tokenizer:
     Raises:
         MissingError, FormatError, UnsupportedError: as `open_weights` and `Tokenizer.open`.
     """
+    from camelid.tokens.files.tokenizer_files import TOKENIZER_FILES
     from camelid.tokens.tokenizer import Tokenizer
-    from camelid.tokens.tokenizer_files import TOKENIZER_FILES
 
     path = Path(path)
     if path.is_dir():
@@ -131,7 +131,7 @@ def _open_folder(folder: Path) -> Weights:
     if (folder / "config.json").exists() and any((folder / name).exists() for name in _HF_FILES):
         return _open_hf(folder)
     if (folder / "params.json").exists():
-        from camelid.weights.meta import open_meta
+        from camelid.weights.formats.meta import open_meta
 
         return open_meta(folder)
     ggufs = sorted(folder.glob("*.gguf"))
@@ -186,12 +186,12 @@ def _looks_like(start: bytes) -> str:
 
 
 def _open_gguf(path: Path) -> Weights:
-    from camelid.weights.gguf import open_gguf
+    from camelid.weights.formats.gguf import open_gguf
 
     return open_gguf(path)
 
 
 def _open_hf(folder: Path) -> Weights:
-    from camelid.weights.hf import open_hf
+    from camelid.weights.formats.hf import open_hf
 
     return open_hf(folder)

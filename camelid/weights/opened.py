@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.errors import FormatError, MissingError, ResourceError
-from camelid.weights.quant import Bytes
+from camelid.weights.quants.quant import Bytes
 
 LFS_POINTER = b"version https://git-lfs"
 _AT_ONCE = 1 << 30  # bytes; systems read at most 2 GiB in one call

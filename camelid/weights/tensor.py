@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.weights.opened import Which
-from camelid.weights.quant import Bytes, Floats
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
+from camelid.weights.quants.quant import Bytes, Floats
 
 Read = Callable[[], Bytes]
 ReadRows = Callable[[Which], Bytes]

@@ -15,7 +15,7 @@ from camelid.errors import OptionError, ResourceError
 from camelid.pedigree import pedigree_path
 from camelid.weights.exchange import can_exchange, exchange
 from camelid.weights.lock import exclusive
-from camelid.weights.quant import Bytes
+from camelid.weights.quants.quant import Bytes
 from camelid.weights.tensor import Tensor
 
 Progress = Callable[[int, int, str], None]  # bytes done, bytes in all, name of the tensor just written

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from camelid.chat.flow import Flow
+from camelid.chat.activations import Flow
 from camelid.chat.llama import Llama
 from camelid.engine.backend import absent_ids, choose
 from camelid.engine.engine import Engine, EngineOptions

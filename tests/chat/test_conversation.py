@@ -18,7 +18,7 @@ from camelid.chat.terminal import answer_pipe, show_answer, split_blocks
 from camelid.console import Terminal
 from camelid.engine.request import Token
 from camelid.errors import CamelidError, OptionError, ResourceError
-from camelid.tokens.chat_format import Message
+from camelid.tokens.templates.chat_format import Message
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import camelid
 from camelid.chat.answer import Answer, collect
 from camelid.errors import ContextError, OptionError
-from camelid.tokens.chat_format import Message
+from camelid.tokens.templates.chat_format import Message
 
 DECK = "The best thing about AI is its ability to"
 

@@ -15,12 +15,12 @@ from camelid.chat.llama import Llama
 from camelid.chat.tool_calls import NOTHING, tool_form
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import OptionError
-from camelid.tokens.message import Message
-from camelid.tokens.tool_calls import ToolParser, gathered
-from camelid.tokens.tool_styles import STYLES, control_ids
+from camelid.tokens.templates.message import Message
+from camelid.tokens.templates.tool_calls import ToolParser, gathered
+from camelid.tokens.templates.tool_styles import STYLES, control_ids
 from tests.engine.backends import tiny_backend
 from tests.tiny import tiny_config
-from tests.tokens.test_tool_templates import CUSTOM, HERMES, LLAMA
+from tests.tokens.templates.test_tool_templates import CUSTOM, HERMES, LLAMA
 from tests.tokens.vocabularies import small_bytes
 from tests.weights.models import tiny_weights
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.data.decontaminate import Decontamination
+from camelid.data.decontaminate.evaluation_text import EvaluationText
 from camelid.data.document import Document
-from camelid.data.evaluation_text import EvaluationText
 from camelid.data.options import DecontaminateOptions, EvaluationFile
-from camelid.data.words import Words
+from camelid.data.word_hashes import Words
 from camelid.errors import FormatError, MissingError, OptionError
 
 HUMAN_EVAL = {

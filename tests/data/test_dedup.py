@@ -13,15 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.data.dedup import paragraph
-from camelid.data.dedup.decide import decide, memory_bound
-from camelid.data.dedup.decisions import Decisions
+from camelid.data.dedup.apply import Decisions
+from camelid.data.dedup.cluster import decide, memory_bound
+from camelid.data.dedup.external_sort import RECORD, records, repeats
 from camelid.data.dedup.minhash import MinHash, unite
 from camelid.data.dedup.options import DedupOptions
-from camelid.data.dedup.repeats import RECORD, records, repeats
 from camelid.data.dedup.signatures import Signer
 from camelid.data.dedup.url import normal_url
 from camelid.data.document import Document
-from camelid.data.words import Words
+from camelid.data.word_hashes import Words
 from camelid.errors import FormatError, MissingError
 
 NOTHING = DedupOptions(url=False, exact=False, minhash=False, paragraph=False)

@@ -13,8 +13,8 @@ from camelid.data.filters.blocked import domain
 from camelid.data.filters.c4 import n_sentences
 from camelid.data.filters.pii import find_pii
 from camelid.data.filters.rules import RULES, Filters, rule_options
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.errors import MissingError, OptionError
 
 FREQUENT = """the be to of and that have with a in is it for on was as by at from they we say her she or an will my one

@@ -15,10 +15,10 @@ from camelid.cli import main
 from camelid.data.document import Document
 from camelid.data.manifest import read_manifest
 from camelid.data.options import DecontaminateOptions, EvaluationFile
-from camelid.data.reading import write_documents
-from camelid.data.report import find_data, report
-from camelid.data.report_page import bars, page, short, size, write_page
-from camelid.data.stage import StageReport
+from camelid.data.reading.documents import write_documents
+from camelid.data.report.page import bars, page, short, size, write_page
+from camelid.data.report.report import find_data, report
+from camelid.data.stage_stats import StageReport
 from camelid.errors import MissingError, OptionError
 from tests.data.made import make_data, some_documents
 
@@ -142,7 +142,7 @@ def test_the_page_is_whole_and_loads_nothing(data):
 
 
 def test_the_page_has_no_barriers(data, tmp_path):
-    watched = pytest.importorskip("tests.serve.watched")
+    watched = pytest.importorskip("tests.serve.pages.watched")
     write_page(report(data / "data"), tmp_path / "r.html")
     with watched.chromium() as browser:
         for scheme in ("light", "dark"):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from camelid.data.options import DataOptions
-from camelid.data.reading import read_documents, read_pieces, write_documents
+from camelid.data.reading.documents import read_documents, read_pieces, write_documents
+from camelid.data.reading.work_units import units
 from camelid.data.sources import kinds, source_options
-from camelid.data.stage import StageReport
-from camelid.data.units import units
+from camelid.data.stage_stats import StageReport
 from camelid.errors import FormatError, MissingError, OptionError
 
 RECORDS = [

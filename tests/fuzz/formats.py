@@ -15,19 +15,19 @@ import numpy as np
 
 from camelid.chat.conversation import Conversation
 from camelid.data.manifest import read_manifest
-from camelid.data.reading import read_documents, read_pieces
+from camelid.data.reading.documents import read_documents, read_pieces
 from camelid.data.sources import source_kind, source_options
-from camelid.data.stage import StageReport
+from camelid.data.stage_stats import StageReport
 from camelid.engine.request import SamplingParams
 from camelid.model.options import ModelOptions
 from camelid.model.rope import rope_table
 from camelid.pedigree import read_pedigree, write_pedigree
 from camelid.recipe import read_recipe, shipped_recipes
-from camelid.tokens.chat_format import FORMATS as CHAT_FORMATS
-from camelid.tokens.chat_format import choose_format
-from camelid.tokens.message import Message
+from camelid.tokens.templates.chat_format import FORMATS as CHAT_FORMATS
+from camelid.tokens.templates.chat_format import choose_format
+from camelid.tokens.templates.message import Message
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.train import TokenizerOptions
+from camelid.tokens.training import TokenizerOptions
 from camelid.train.inspect import overview
 from camelid.train.options import PretrainOptions
 from camelid.train.runs import open_run
@@ -185,8 +185,8 @@ def make_good(folder: Path) -> None:
 
 def _torch_folder(folder: Path, weights: Any) -> None:
     """Hugging Face's folder with torch's file, which needs no torch to be written."""
-    from camelid.weights.names import hf_name
-    from camelid.weights.torch_write import TorchWriter
+    from camelid.weights.formats.tensor_names import hf_name
+    from camelid.weights.formats.torch_write import TorchWriter
 
     shutil.copytree(folder / "hf", folder / "bin")
     (folder / "bin/model.safetensors").unlink()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.serve.conftest import MODEL
-from tests.serve.watched import playwright
+from tests.serve.pages.watched import playwright
 
 expect = playwright.expect
 

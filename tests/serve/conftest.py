@@ -116,7 +116,7 @@ def browser() -> Iterator[Any]:
     """Debian's chromium, for tests of pages."""
     from playwright.sync_api import expect
 
-    from tests.serve.watched import chromium  # playwright may be missing; only those tests are skipped then
+    from tests.serve.pages.watched import chromium  # playwright may be missing; only those tests are skipped then
 
     expect.set_options(timeout=60_000)  # a machine that does other things too makes pages slow, not wrong
     with chromium() as it:
@@ -133,7 +133,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def watched(browser: Any, server: Running) -> Iterator[Any]:
     """A new page of desk width, on which nothing may have gone wrong when the test ends."""
-    from tests.serve.watched import Watched
+    from tests.serve.pages.watched import Watched
 
     it = Watched(browser, server.url, viewport={"width": 1280, "height": 800})
     it.page.set_default_timeout(60_000)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from camelid.serve import connection as connection_module
-from camelid.serve import guards
+from camelid.serve import middleware
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.worker import Worker
@@ -173,7 +173,7 @@ def test_ten_megabytes_without_a_length_are_413_too(server):
 
 
 def test_a_body_without_end_is_refused_in_the_end(server, monkeypatch):
-    monkeypatch.setattr(guards, "MOST_DISCARDED", 2**24)
+    monkeypatch.setattr(middleware, "MOST_DISCARDED", 2**24)
     with connect(server) as connection:
         connection.sendall(head(server, None, **{"Transfer-Encoding": "chunked", "Connection": "close"}))
         with pytest.raises(ConnectionError):
@@ -234,7 +234,7 @@ def test_a_head_that_drips_is_closed(server, monkeypatch):
 
 
 def test_a_body_that_does_not_come_is_408(server, monkeypatch):
-    monkeypatch.setattr(guards, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
     with connect(server) as connection:
         connection.sendall(head(server, 100) + b'{"prompt"')
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")

@@ -13,7 +13,7 @@ from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.worker import Worker
 from tests.serve.conftest import TINY, random_llama, running
-from tests.serve.watched import Watched, playwright
+from tests.serve.pages.watched import Watched, playwright
 from tests.train.test_runs import made_run
 
 KEY = "a-key-of-this-server"

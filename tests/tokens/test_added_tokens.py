@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers
 
-from camelid.tokens.chat_format import Message, template_format
+from camelid.tokens.templates.chat_format import Message, template_format
 from camelid.tokens.tokenizer import Tokenizer
 
 _BYTES = [*(f"<0x{byte:02X}>" for byte in range(256))]

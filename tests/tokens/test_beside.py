@@ -13,7 +13,7 @@ import pytest
 import tokenizers
 
 from camelid.errors import FormatError
-from camelid.tokens.chat_format import Message, template_format
+from camelid.tokens.templates.chat_format import Message, template_format
 from camelid.tokens.tokenizer import Tokenizer
 
 sentencepiece = pytest.importorskip("sentencepiece")

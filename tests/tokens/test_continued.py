@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from camelid.errors import OptionError
-from camelid.tokens.chat_format import FORMATS, Message, template_format
-from camelid.tokens.message import ToolCall
+from camelid.tokens.templates.chat_format import FORMATS, Message, template_format
+from camelid.tokens.templates.message import ToolCall
 from camelid.tokens.tokenizer import Tokenizer
 from tests.tokens.vocabularies import llama3, small_bytes, small_llama2
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from camelid.errors import CamelidError, FormatError, OptionError
-from camelid.tokens.chat_format import Message, template_format
+from camelid.tokens.templates.chat_format import Message, template_format
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.vocabulary import byte_characters
 from tests.tokens.vocabularies import small_bytes

@@ -14,8 +14,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from camelid.errors import FormatError, OptionError, UnsupportedError
+from camelid.tokens.files.sentencepiece_file import read_sentencepiece, write_sentencepiece
 from camelid.tokens.merges import last_pair, merges_by_score
-from camelid.tokens.sentencepiece_file import read_sentencepiece, write_sentencepiece
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.vocabulary import CONTROL, NORMAL, UNKNOWN, UNUSED, USER, Vocabulary
 

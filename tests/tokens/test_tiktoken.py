@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.errors import FormatError, OptionError, UnsupportedError
+from camelid.tokens.files.tiktoken_file import SPECIALS
 from camelid.tokens.pretokenizers import LLAMA3
-from camelid.tokens.tiktoken_file import SPECIALS
 from camelid.tokens.tokenizer import Tokenizer
 from tests.tokens.vocabularies import llama3, llama3_path
 

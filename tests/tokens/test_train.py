@@ -19,15 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.errors import OptionError
-from camelid.tokens import learn_merges as merging
-from camelid.tokens import words as counting
-from camelid.tokens.learn_merges import Words, learn_merges, plainly
+from camelid.tokens.files.save import save_tokenizer
+from camelid.tokens.files.tiktoken_file import SPECIALS
 from camelid.tokens.pretokenizers import LLAMA2_WORDS, LLAMA3
-from camelid.tokens.save import save_tokenizer
-from camelid.tokens.tiktoken_file import SPECIALS
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.train import TokenizerOptions, learn
-from camelid.tokens.words import WordCounts
+from camelid.tokens.training import TokenizerOptions, learn
+from camelid.tokens.training import bpe_train as merging
+from camelid.tokens.training import word_counts as counting
+from camelid.tokens.training.bpe_train import Words, learn_merges, plainly
+from camelid.tokens.training.word_counts import WordCounts
 
 ROOT = Path(__file__).parent.parent.parent
 SIZE = 1500

@@ -17,8 +17,8 @@ from camelid.pedigree import read_pedigree
 from camelid.recipe import read_recipe
 from camelid.train import checkpoint as module
 from camelid.train.checkpoint import About, Checkpoints
-from camelid.train.initial import initialise
-from camelid.train.kept import holding
+from camelid.train.checkpoint_store import holding
+from camelid.train.init import initialise
 from camelid.train.optim import make_optimizer
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel

@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
     """A run, and the ids and targets that its forward passes really saw, step by step."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("tensorboardX")
-    from camelid.train import working
+    from camelid.train import mixed_precision
     from camelid.train.parallel import Parallel
     from camelid.train.stages.pretrain import pretrain
 
@@ -49,7 +49,7 @@ def trained(tmp_path_factory):
     make_data(folder, {"one": some_documents(30), "two": some_documents(20, seed=1)}, weights={"two": 2.0})
     (folder.parent / "small.toml").write_text(RECIPE)
     seen: list[list[list[int]]] = [[]]
-    real = working.LlamaTorch.forward
+    real = mixed_precision.LlamaTorch.forward
 
     def forward(self, ids, *rest):
         if torch.is_grad_enabled():
@@ -57,7 +57,7 @@ def trained(tmp_path_factory):
         return real(self, ids, *rest)
 
     with pytest.MonkeyPatch.context() as patch, Parallel() as parallel:
-        patch.setattr(working.LlamaTorch, "forward", forward)
+        patch.setattr(mixed_precision.LlamaTorch, "forward", forward)
         for _ in pretrain(read_recipe(folder.parent / "small.toml"), folder, parallel):
             seen.append([])
     return Run(folder / "pretrain"), seen[:-1]

@@ -15,13 +15,13 @@ from camelid.data.batches import IGNORED, Batch, Batches
 from camelid.errors import NumericsError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.initial import initialise
+from camelid.train.init import initialise
 from camelid.train.loop import State, optimise
+from camelid.train.mixed_precision import Working
 from camelid.train.optim import make_optimizer
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
 from camelid.train.schedule import learning_rate
-from camelid.train.working import Working
 from tests.data.made import make_data, some_documents
 
 CONFIG = ModelConfig(

@@ -13,10 +13,10 @@ from camelid.errors import OptionError, UnsupportedError
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.recipe import read_recipe
-from camelid.train.initial import initial_values, initialise
+from camelid.train.cluster.launch_env import Place, first_host, place
+from camelid.train.init import initial_values, initialise
 from camelid.train.parallel import Parallel, check_sizes
-from camelid.train.ranks import Place, first_host, place
-from camelid.train.record import read_metrics
+from camelid.train.report.metrics import read_metrics
 from camelid.train.stages.pretrain import pretrain
 from camelid.weights.open import open_weights
 from tests.data.made import make_data, some_documents

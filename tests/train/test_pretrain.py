@@ -19,12 +19,12 @@ from camelid.errors import NumericsError, OptionError, ResourceError, VerifyErro
 from camelid.model.options import ModelOptions
 from camelid.recipe import read_recipe
 from camelid.train import loop
+from camelid.train.mixed_precision import Working
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
-from camelid.train.record import read_metrics
+from camelid.train.report.metrics import read_metrics
 from camelid.train.stages.pretrain import pretrain, unigram_entropy
 from camelid.train.toml import to_toml
-from camelid.train.working import Working
 from camelid.weights.convert import save_weights
 from camelid.weights.open import open_weights
 from tests.data.made import make_data, some_documents
@@ -189,7 +189,7 @@ def test_metrics_that_cannot_be_written_end_the_run_after_a_save(run, monkeypatc
         if step.step == 3:
             raise ResourceError("metrics.jsonl: the disk or quota is full")
 
-    monkeypatch.setattr("camelid.train.record.Record.write", full)
+    monkeypatch.setattr("camelid.train.report.metrics.Record.write", full)
     with pytest.raises(ResourceError, match="full"):
         trained(run)
     assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from camelid.errors import MissingError, OptionError
-from camelid.train.record import NAME, Record, read_metrics
+from camelid.train.report.metrics import NAME, Record, read_metrics
 from camelid.train.runs import Run, find_runs, open_run, state
-from tests.train.test_record import step
+from tests.train.report.test_metrics import step
 
 
 def made_run(folder: Path, steps: int = 6, last: int | None = None, save_every: int = 2, loss: float = 5.0) -> Run:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from camelid.weights import download
-from tests.weights.hub_server import REPO, HubServer, hub_server
+from camelid.hub import download
+from tests.hub.hub_server import REPO, HubServer, hub_server
 
 
 @pytest.fixture

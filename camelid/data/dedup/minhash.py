@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.data.dedup.options import DedupOptions
-from camelid.data.words import Words, mix
+from camelid.data.word_hashes import Words, mix
 
 _SEED = 5
 _BLOCK = 2048  # runs of words at a time: a table of them stays in the cache

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.data.dedup import exact, paragraph, url
+from camelid.data.dedup.external_sort import digest
 from camelid.data.dedup.minhash import MinHash
 from camelid.data.dedup.options import DedupOptions
-from camelid.data.dedup.repeats import digest
 from camelid.data.document import Document
-from camelid.data.words import Words
-from camelid.whole import whole_file
+from camelid.data.word_hashes import Words
+from camelid.files import whole_file
 
 _TOGETHER = 1024  # documents whose signatures become keys of bands in one go
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.errors import FormatError, MissingError
 from camelid.options import Options
 

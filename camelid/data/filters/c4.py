@@ -10,8 +10,8 @@ import re
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.options import Options
 
 _CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")

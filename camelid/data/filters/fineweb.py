@@ -6,8 +6,8 @@ from pydantic import Field
 
 from camelid.data.document import Document
 from camelid.data.filters.gopher import duplicates
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.options import Options
 
 # What ends a sentence in the scripts of the world: Unicode's property Sentence_Terminal, in its common members.

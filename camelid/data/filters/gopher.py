@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage import StageReport
-from camelid.data.words import STEP, Hashes, Places, Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import STEP, Hashes, Places, Words
 from camelid.options import Options
 
 _PARAGRAPHS, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")

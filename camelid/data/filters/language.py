@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.errors import MissingError, OptionError, one_of
 from camelid.options import Options
 

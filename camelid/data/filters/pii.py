@@ -16,8 +16,8 @@ from typing import Literal
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.options import Options
 
 Kind = Literal["email", "phone", "ip"]

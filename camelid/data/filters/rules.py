@@ -15,8 +15,8 @@ from camelid.data.filters.fineweb import FineWeb, fineweb
 from camelid.data.filters.gopher import GopherQuality, GopherRepetition, gopher_quality, gopher_repetition
 from camelid.data.filters.language import Language, language
 from camelid.data.filters.pii import Pii, pii
-from camelid.data.stage import StageReport
-from camelid.data.words import Words
+from camelid.data.stage_stats import StageReport
+from camelid.data.word_hashes import Words
 from camelid.errors import OptionError, one_of
 from camelid.options import Options
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.files import Piece
-from camelid.data.records import Malformed, RecordOptions, check_fields, to_document
+from camelid.data.reading.fields import Malformed, RecordOptions, check_fields, to_document
+from camelid.data.reading.files import Piece
 from camelid.errors import MissingError, OptionError
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from camelid.data.document import Document
-from camelid.data.files import FileOptions, Piece, cut, find_files, lines
-from camelid.data.records import Malformed, RecordOptions, check_fields, to_document
+from camelid.data.reading.fields import Malformed, RecordOptions, check_fields, to_document
+from camelid.data.reading.files import FileOptions, Piece, cut, find_files, lines
 from camelid.errors import FormatError
 
 _ENDINGS = tuple(name + end for name in (".jsonl", ".ndjson", ".json") for end in ("", ".gz", ".zst", ".zstd"))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.document import Document
-from camelid.data.files import FileOptions, Piece, find_files
-from camelid.data.records import Malformed, RecordOptions, check_fields, fields, to_document
+from camelid.data.reading.fields import Malformed, RecordOptions, check_fields, fields, to_document
+from camelid.data.reading.files import FileOptions, Piece, find_files
 from camelid.errors import CamelidError, FormatError, MissingError
 
 _BATCH = 256  # rows in memory at once

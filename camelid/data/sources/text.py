@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.files import FileOptions, Piece, cut, find_files, is_utf16, lines, opened, whole
-from camelid.data.records import Malformed
+from camelid.data.reading.fields import Malformed
+from camelid.data.reading.files import FileOptions, Piece, cut, find_files, is_utf16, lines, opened, whole
 
 
 class Source(FileOptions):

@@ -20,8 +20,8 @@ from camelid.serve.openai.replies import ChatReply, chat_choice, head
 from camelid.serve.openai.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from camelid.serve.openai.running import Running
 from camelid.serve.worker import Worker
+from camelid.tokens.templates.tool_styles import Style, control_ids, tool_names
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.tool_styles import Style, control_ids, tool_names
 
 if TYPE_CHECKING:
     from camelid.chat.constrain import Form

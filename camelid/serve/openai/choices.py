@@ -15,10 +15,10 @@ from typing import Literal
 from camelid.chat.results import Delta
 from camelid.engine.request import Alternative
 from camelid.serve.errors import ApiError
-from camelid.tokens.message import ToolCall
+from camelid.tokens.templates.message import ToolCall
+from camelid.tokens.templates.tool_calls import Arguments, CallBegun, CallEnded, Content, ToolParser, gathered
+from camelid.tokens.templates.tool_styles import Style
 from camelid.tokens.tokenizer import Tokenizer
-from camelid.tokens.tool_calls import Arguments, CallBegun, CallEnded, Content, ToolParser, gathered
-from camelid.tokens.tool_styles import Style
 
 Promise = Literal["json", "calls", "arguments"]  # arguments: of those calls that there are
 UNLIKELY = -9999.0  # OpenAI's stand-in for minus infinity, which JSON does not have

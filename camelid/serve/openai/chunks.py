@@ -13,7 +13,7 @@ from typing import Any
 from camelid.serve.event_stream import event
 from camelid.serve.openai.choices import Piece
 from camelid.serve.openai.replies import ChatLogprobs, TextLogprobs, Usage
-from camelid.tokens.tool_calls import Arguments, CallBegun
+from camelid.tokens.templates.tool_calls import Arguments, CallBegun
 
 DONE = b"data: [DONE]\n\n"
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from camelid.serve.body import Body
 from camelid.serve.openai.sampling import Listed
-from camelid.tokens.message import Message, ToolCall
+from camelid.tokens.templates.message import Message, ToolCall
 
 FunctionName = Annotated[str, Field(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 

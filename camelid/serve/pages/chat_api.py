@@ -24,7 +24,7 @@ from camelid.serve.pages import panel, views
 from camelid.serve.pages.answering import Answering, Answers
 from camelid.serve.tables import Message, Role
 from camelid.serve.worker import Worker
-from camelid.tokens.chat_format import Message as Turn
+from camelid.tokens.templates.chat_format import Message as Turn
 
 MOST_CHARACTERS = 1_000_000  # of a message; far above any context
 LISTED, MOST_LISTED = 100, 1000  # conversations in one answer

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from camelid.chat.flow import Flow, Pass
-from camelid.chat.outcome import Chosen, Outcome
-from camelid.chat.outcome import outcome as outcome_of
+from camelid.chat.activations import Flow, Pass
+from camelid.chat.sampling_trace import Chosen, Outcome
+from camelid.chat.sampling_trace import outcome as outcome_of
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
 from camelid.serve.errors import ErrorBody

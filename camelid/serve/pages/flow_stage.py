@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.chat.flow import Flow, Pass
+from camelid.chat.activations import Flow, Pass
 from camelid.chat.llama import Llama
-from camelid.chat.outcome import Chosen, Outcome
+from camelid.chat.sampling_trace import Chosen, Outcome
 from camelid.engine.request import SamplingParams
 from camelid.engine.sampling import STEPS
 from camelid.model.rope import inverse_frequencies

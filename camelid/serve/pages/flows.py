@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import anyio.to_thread
 from anyio import CapacityLimiter
 
-from camelid.chat.flow import Flow
+from camelid.chat.activations import Flow
 from camelid.chat.llama import Llama
 from camelid.serve.errors import ApiError
 

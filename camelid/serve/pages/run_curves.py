@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from camelid.train.plot import CURVES, smoothed
-from camelid.train.record import Metrics
+from camelid.train.report.metrics import Metrics
+from camelid.train.report.plot import CURVES, smoothed
 from camelid.train.units import count, duration
 
 WIDTH, HEIGHT = 440, 220

@@ -10,8 +10,8 @@ from typing import Any
 
 from camelid.errors import CamelidError
 from camelid.serve.pages.run_curves import panel
-from camelid.train.plot import CURVES
-from camelid.train.record import NAME, Metrics
+from camelid.train.report.metrics import NAME, Metrics
+from camelid.train.report.plot import CURVES
 from camelid.train.runs import Run, State, find_runs, state
 from camelid.train.units import count, duration, memory
 

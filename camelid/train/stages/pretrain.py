@@ -17,29 +17,29 @@ from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
 from camelid.engine.memory import available_bytes, threads
 from camelid.errors import OptionError, ResourceError
+from camelid.files import whole_file, writing
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
-from camelid.train import kept
+from camelid.train import checkpoint_store
+from camelid.train.allocator import keep_freed_memory
 from camelid.train.checkpoint import About, Checkpoints
+from camelid.train.cluster.preemption import Stopper, end_of_job
 from camelid.train.devices import flops_per_token
-from camelid.train.initial import initialise
+from camelid.train.flops import fusing_pays, matrix_peak
+from camelid.train.init import initialise
 from camelid.train.loop import State, micro_rows, optimise
-from camelid.train.malloc import keep_freed_memory
-from camelid.train.measured import fusing_pays, matrix_peak
+from camelid.train.mixed_precision import Working
 from camelid.train.optim import make_optimizer
 from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
 from camelid.train.plan import RUNTIME_BYTES, memory_of
-from camelid.train.record import Record
+from camelid.train.report.metrics import Record
+from camelid.train.report.trackers import open_trackers
 from camelid.train.runs import DATA, RECIPE
 from camelid.train.step import Step
-from camelid.train.stopping import Stopper, end_of_job
 from camelid.train.toml import to_toml
-from camelid.train.trackers import open_trackers
-from camelid.train.working import Working
-from camelid.whole import whole_file, writing
 
 STAGE = "pretrain"
 Tell = Callable[[str, dict[str, Any]], None]
@@ -223,7 +223,7 @@ def unigram_entropy(batches: Batches, most: int = 10_000_000) -> float:
 
 
 def _hold(stack: ExitStack, folder: Path) -> None:
-    stack.enter_context(kept.holding(folder))
+    stack.enter_context(checkpoint_store.holding(folder))
 
 
 def check_alike(told: list[Any]) -> None:

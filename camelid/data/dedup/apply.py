@@ -1,0 +1,96 @@
+"""Decisions put into effect: documents dropped or changed, each with its reason in the account of its stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from camelid.data.dedup import paragraph
+from camelid.data.dedup.options import STAGES, DedupOptions
+from camelid.data.document import Document
+from camelid.data.stage_stats import StageReport
+from camelid.errors import FormatError, MissingError
+
+REASONS = {
+    "url": "URL seen before",
+    "exact": "text seen before",
+    "minhash": "nearly the same as one before",
+    "paragraph": "all paragraphs seen before",
+}
+
+
+class Decisions:
+    """What `decide` found, for one unit.
+
+    Args:
+        folder: of `decide`.
+        unit: number of the unit in the global order.
+        options: the same as when it was decided.
+
+    Attributes:
+        reports: an account of each stage, filled by `apply`.
+
+    Raises:
+        MissingError: nothing was decided there.
+    """
+
+    def __init__(self, folder: Path, unit: int, options: DedupOptions) -> None:
+        try:
+            about = json.loads((folder / "units.json").read_text(encoding="utf-8"))
+        except OSError:
+            raise MissingError(f"{folder}: no decisions about duplicates; prepare again") from None
+        self._options = options
+        first, last = about["documents"][unit : unit + 2]
+        self._reasons = _part(folder / "reasons.npy", first, last)
+        self._paragraphs = np.zeros(0, np.uint8)
+        if options.paragraph:
+            first, last = about["paragraphs"][unit : unit + 2]
+            self._paragraphs = _part(folder / "paragraphs.npy", first, last)
+        self.reports = {name: StageReport(name, filters=name != "url") for name in options.stages()}
+
+    def apply(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents of the unit that stay; the same documents in the same order as were signed.
+
+        Raises:
+            FormatError: there are more or fewer of them.
+        """
+        at = number = 0
+        for number, document in enumerate(documents, 1):
+            if number > len(self._reasons):
+                raise FormatError(f"{document.id}: more documents than were compared; prepare again")
+            count = 0
+            if self._options.paragraph:
+                count = len(paragraph.keys(document.text, self._options.paragraph_words))
+            kept = self._through(document, int(self._reasons[number - 1]), self._paragraphs[at : at + count])
+            at += count
+            if kept is not None:
+                yield kept
+        if number < len(self._reasons):
+            raise FormatError(f"{number} documents, {len(self._reasons)} were compared; prepare again")
+
+    def _through(self, document: Document, reason: int, repeated: NDArray[np.uint8]) -> Document | None:
+        """A document through the stages, counted in each that it reaches."""
+        for name, report in self.reports.items():
+            report.filters |= document.url is not None  # without any URL, dropping none is no news
+            if reason == 1 + STAGES.index(name):
+                report.drop(document, REASONS[name])
+                return None
+            if name != "paragraph" or not repeated.any():
+                report.keep(document)
+                continue
+            shorter = paragraph.without(document, repeated.tolist(), self._options.paragraph_words)
+            if shorter is None:
+                report.drop(document, REASONS[name])
+                return None
+            report.keep(document, shorter)
+            report.change("paragraphs removed", int(repeated.sum()))
+            document = shorter
+        return document
+
+
+def _part(path: Path, first: int, last: int) -> NDArray[np.uint8]:
+    return np.array(np.load(path, mmap_mode="r")[first:last]) if last > first else np.zeros(0, np.uint8)

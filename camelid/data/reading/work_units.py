@@ -1,0 +1,86 @@
+"""Units of work: files of a source, small ones together and large ones cut, so that work can be shared and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from camelid.data.options import DataOptions, SourceOptions
+from camelid.data.reading.files import Piece
+from camelid.data.sources import source_kind
+from camelid.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker reads in one go.
+
+    Attributes:
+        source: whose documents.
+        number: of the unit in its source.
+        pieces: what is read, in order.
+    """
+
+    source: SourceOptions
+    number: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def name(self) -> str:
+        """Begins the names of its files: `SOURCE-00000`."""
+        return f"{self.source.name}-{self.number:05d}"
+
+    @property
+    def n_bytes(self) -> int:
+        """About how much there is to read."""
+        return sum(piece.n_bytes for piece in self.pieces)
+
+
+def units(options: DataOptions, folder: Path) -> list[Unit]:
+    """All units, by source in the recipe's order; the same for any number of workers.
+
+    Args:
+        options: the table `data`.
+        folder: of the recipe, which paths are relative to.
+
+    Raises:
+        OptionError: no source, or two of one name; a field that files do not have.
+        MissingError: files or libraries that are not there.
+    """
+    if not options.sources:
+        raise OptionError("data.sources: no source of documents; give a table [[data.sources]] with name and kind")
+    names = [source.name for source in options.sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"data.sources: two sources are named {twice!r}; give each its own name")
+    return [unit for source in options.sources for unit in _units(source, folder)]
+
+
+def files_of(units: Sequence[Unit]) -> dict[str, str]:
+    """Path → label of what units read: files, those in a dataset's folder, and `NAME@COMMIT` for one on the hub."""
+    found: dict[str, str] = {}
+    for unit in units:
+        for piece in unit.pieces:
+            path = Path(piece.path)
+            if not path.is_dir():
+                found[piece.path] = piece.label if path.is_file() else piece.path
+            elif piece.path not in found:
+                below = sorted(file for file in path.rglob("*") if file.is_file())
+                found |= {str(file): file.relative_to(path).as_posix() for file in below}
+    return found
+
+
+def _units(source: SourceOptions, folder: Path) -> list[Unit]:
+    pieces: Sequence[Piece] = source_kind(source.kind).pieces(source, folder)
+    if source.max_documents is not None:  # the first ones, so one after another
+        return [Unit(source, 0, tuple(pieces))]
+    together: list[list[Piece]] = []
+    size = 0
+    for piece in pieces:
+        if not together or size + piece.n_bytes > source.unit_bytes or piece.alone:
+            together.append([])
+            size = 0
+        together[-1].append(piece)
+        size += piece.n_bytes
+    return [Unit(source, number, tuple(some)) for number, some in enumerate(together)]

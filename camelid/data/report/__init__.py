@@ -1,0 +1,1 @@
+"""What a prepared folder holds: counted, summed up, and shown as a page."""

@@ -1,0 +1,1 @@
+"""The files that hold a tokenizer: tokenizer.json, SentencePiece, tiktoken, GGUF; read and saved."""

@@ -1,0 +1,1 @@
+"""Training on many machines: SLURM scripts, known clusters, the launch environment, preemption."""
