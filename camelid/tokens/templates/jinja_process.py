@@ -37,7 +37,7 @@ class _Process:
 
     def __init__(self) -> None:
         _watch()
-        places = [Path(__file__).parents[2], *map(_place, ("jinja2", "markupsafe"))]
+        places = [Path(__file__).parents[3], *map(_place, ("jinja2", "markupsafe"))]
         command = [sys.executable, "-I", "-S", "-c", _START, *dict.fromkeys(map(str, places))]
         try:
             self._child = subprocess.Popen(
