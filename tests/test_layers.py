@@ -23,7 +23,7 @@ ROWS = [
     "model tokens",
     "recipe",
     "options pedigree log console _lazy",
-    "streams files",
+    "streams files machine",
     "errors parsing",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}

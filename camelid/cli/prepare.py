@@ -34,7 +34,7 @@ def run(
 ) -> None:
     """What is done stays done: a run that was killed goes on where it stopped, with the same result."""
     from camelid.data.prepare import prepare, try_out
-    from camelid.engine.memory import available_bytes, threads
+    from camelid.machine import available_bytes, threads
     from camelid.recipe import read_recipe
 
     read = read_recipe(recipe, set or ())

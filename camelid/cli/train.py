@@ -56,7 +56,7 @@ def run(
     if gpu is not None or gpus is not None or mfu is not None:
         raise OptionError("--gpu, --gpus, --mfu: belong to --dry-run; what trains here is what is found here")
     _check_torch()
-    from camelid.train.allocator import sleep_while_waiting
+    from camelid.machine import sleep_while_waiting
 
     sleep_while_waiting()
     from camelid.train.cluster.preemption import STATUS, wait_for_stopper
@@ -97,7 +97,7 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
     from camelid.cli.prepare import stage_bars, tell_plan
     from camelid.data.folder import DataFolder
     from camelid.data.prepare import already, prepare
-    from camelid.engine.memory import available_bytes, threads
+    from camelid.machine import available_bytes, threads
     from camelid.train.runs import DATA
 
     if DataFolder(run / DATA).is_finished():

@@ -12,9 +12,8 @@ from typing import Any
 from camelid.data.made_from import check_finished, differences
 from camelid.data.manifest import NAME, read_manifest
 from camelid.errors import FormatError, OptionError
-from camelid.files import whole_file
+from camelid.files import lock, whole_file
 from camelid.recipe import Recipe
-from camelid.weights.lock import exclusive
 
 PLAN = "plan.json"
 
@@ -59,7 +58,7 @@ class DataFolder:
             raise OptionError(f"{self.path}: another camelid prepares data here; wait for it, or choose another name")
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.path / ".lock", busy):
+        with lock(self.path / ".lock", busy):
             yield
 
     def clear(self) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from camelid.data.document import n_bytes
 from camelid.errors import FormatError, MissingError, OptionError, VerifyError
+from camelid.files import sha256
 
 if TYPE_CHECKING:
     from camelid.data.document import Document
@@ -372,17 +373,13 @@ def _read_lines(path: Path) -> list[bytes]:
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again") from None
 
 
-def _hash(path: Path, opener: Callable[[Path], Any] = lambda path: path.open("rb")) -> str:
+def _hash(path: Path, *opener: Callable[[Path], Any]) -> str:
     try:
-        with opener(path) as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**20):
-                digest.update(block)
+        return sha256(path, *opener)
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; prepare the data again") from None
     except (OSError, EOFError, zlib.error) as error:
         raise VerifyError(f"{path}: cannot be read ({error}); prepare the data again") from None
-    return digest.hexdigest()
 
 
 def _check_hash(path: Path, found: str, expected: str) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
-from camelid.engine.memory import available_bytes, check_fits
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.config import ModelConfig
 from camelid.model.rope import rope_table

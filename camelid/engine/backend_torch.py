@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, has_cuda, without_absent
-from camelid.engine.memory import available_bytes, check_fits, threads
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import ResourceError
+from camelid.machine import available_bytes, threads
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.weights import Weights

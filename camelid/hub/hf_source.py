@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError, FormatError, MissingError, OptionError, ResourceError
+from camelid.files import check_space
 from camelid.hub.catalog import Hub
 from camelid.hub.download import Again, Place, ask, download, open_url
 from camelid.hub.file_choice import Listed, choose_files
-from camelid.hub.staging import OWN_NAMES, Arrival, Proof, Record, Report, check_room, disk_errors, finish, part_of
+from camelid.hub.staging import ELSEWHERE, OWN_NAMES, Arrival, Proof, Record, Report, disk_errors, finish, part_of
 from camelid.hub.store import Name, hub_endpoint, public
 
 _COMMIT = OWN_NAMES[0]  # file in the staging folder: the commit that was begun with
@@ -75,7 +76,8 @@ def fetch_hub(name: Name, staging: Path, token: str | None, report: Report) -> A
         (staging / _COMMIT).write_text(commit, encoding="utf-8")
     kind = source.format if name.entry is not None else None
     chosen = choose_files(source.repo, listed, kind, source.folder, name.file)
-    check_room(staging, sum(max(0, file.size - _arrived(staging / Path(file.path).name)) for file in chosen))
+    missing = sum(max(0, file.size - _arrived(staging / Path(file.path).name)) for file in chosen)
+    check_space(staging, missing, ELSEWHERE)
     records = []
     with disk_errors(staging):
         for file in chosen:

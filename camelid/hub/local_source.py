@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import FormatError, ResourceError
-from camelid.hub.staging import Arrival, Proof, Report, check_room, copy_stream, disk_errors, finish
+from camelid.files import check_space
+from camelid.hub.staging import ELSEWHERE, Arrival, Proof, Report, copy_stream, disk_errors, finish
 from camelid.hub.store import MANIFEST, read_manifest
 
 _PART = re.compile(r"(.*-)\d{5}(-of-\d{5}\.gguf)")
@@ -29,7 +30,7 @@ def fetch_local(path: Path, staging: Path, report: Report) -> Arrival:
     if missing := sorted(known.keys() - {file.name for file in files}):
         raise FormatError(f"{path}: {missing[0]} of its manifest is missing; copy the folder again")
     sizes = [file.stat().st_size for file in files]
-    check_room(staging, sum(sizes))
+    check_space(staging, sum(sizes), ELSEWHERE)
     records = []
     for file, size in zip(files, sizes, strict=True):
         try:

@@ -16,10 +16,10 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, OptionError
+from camelid.files import lock
 from camelid.hub.catalog import Hub, Wheel, near
 from camelid.hub.staging import OWN_NAMES, OWN_SUFFIXES, Arrival, Report, disk_errors
 from camelid.hub.store import MANIFEST, Name, check_name, is_complete, local_path, model_path, models, parse_name
-from camelid.weights.lock import exclusive
 
 
 def pull(
@@ -57,7 +57,7 @@ def pull(
     incoming = models() / ".incoming"
     with disk_errors(incoming):
         incoming.mkdir(parents=True, exist_ok=True)
-    with exclusive(incoming / f"{wanted.folder}.lock", lambda: report(f"{wanted}: another pull is at it", 0, None)):
+    with lock(incoming / f"{wanted.folder}.lock", lambda: report(f"{wanted}: another pull is at it", 0, None)):
         if not _is_here(folder, wanted):
             staging = incoming / wanted.folder
             _stage(folder, staging)

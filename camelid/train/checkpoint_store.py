@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import FormatError, ResourceError, UnsupportedError
-from camelid.files import writing
+from camelid.files import lock, writing
 from camelid.pedigree import describe_file
 from camelid.train.runs import CHECKPOINT, Checkpoint, Run
-from camelid.weights.lock import exclusive
 
 log = logging.getLogger(__name__)
 
@@ -243,5 +242,5 @@ def holding(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive(folder / _LOCK, refuse))
+            stack.enter_context(lock(folder / _LOCK, refuse))
         yield

@@ -15,15 +15,14 @@ from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
-from camelid.engine.memory import available_bytes, threads
 from camelid.errors import OptionError, ResourceError
 from camelid.files import whole_file, writing
+from camelid.machine import available_bytes, keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
 from camelid.train import checkpoint_store
-from camelid.train.allocator import keep_freed_memory
 from camelid.train.checkpoint import About, Checkpoints
 from camelid.train.cluster.preemption import Stopper, end_of_job
 from camelid.train.devices import flops_per_token
