@@ -22,7 +22,7 @@ ROWS = [
     "weights hub",
     "model tokens",
     "recipe",
-    "options pedigree log console _lazy",
+    "options pedigree log console run_layout _lazy",
     "streams files machine",
     "errors parsing",
 ]

@@ -15,6 +15,7 @@ import typer
 from camelid.cli._open import Json, print_json
 from camelid.console import Terminal
 from camelid.errors import MissingError, OptionError
+from camelid.run_layout import RUNS
 from camelid.streams import literal
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A .toml file, or the name of a recipe that comes with camelid.")],
     *,
     set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path(RUNS),
     stop_after: Annotated[int | None, typer.Option(min=1, help="Save and end after so many steps.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start at step 0; checkpoints that are there are put aside.")
@@ -98,7 +99,7 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
     from camelid.data.folder import DataFolder
     from camelid.data.prepare import already, prepare
     from camelid.machine import available_bytes, threads
-    from camelid.train.runs import DATA
+    from camelid.run_layout import DATA
 
     if DataFolder(run / DATA).is_finished():
         for note in already(recipe, run / DATA, quick=True).notes:

@@ -14,6 +14,7 @@ from camelid.data.manifest import NAME, read_manifest
 from camelid.errors import FormatError, OptionError
 from camelid.files import lock, whole_file
 from camelid.recipe import Recipe
+from camelid.run_layout import DOCUMENTS, TOKENIZER
 
 PLAN = "plan.json"
 
@@ -31,8 +32,8 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.documents = path / "documents"
-        self.tokenizer = path / "tokenizer"
+        self.documents = path / DOCUMENTS
+        self.tokenizer = path / TOKENIZER
         self.work = path / "work"
         self.read, self.kept, self.encoded = self.work / "read", self.work / "kept", self.work / "encoded"
         self.decisions = self.work / "decisions"

@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from camelid.data.document import n_bytes
 from camelid.errors import FormatError, MissingError, OptionError, VerifyError
 from camelid.files import sha256
+from camelid.run_layout import TOKENS
 
 if TYPE_CHECKING:
     from camelid.data.document import Document
 
-FOLDER = "tokens"  # inside a data folder
+FOLDER = TOKENS  # inside a data folder
 MAX_BYTES = 256 * 2**20
 _HEADER = 128  # bytes before the numbers of a one-dimensional .npy file
 _OPEN = 64  # mapped shards of a source; a mapped file is an open file, and systems allow about a thousand

@@ -22,6 +22,7 @@ from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
+from camelid.run_layout import DATA, RECIPE
 from camelid.train import checkpoint_store
 from camelid.train.checkpoint import About, Checkpoints
 from camelid.train.cluster.preemption import Stopper, end_of_job
@@ -36,7 +37,6 @@ from camelid.train.parallel import Parallel
 from camelid.train.plan import RUNTIME_BYTES, memory_of
 from camelid.train.report.metrics import Record
 from camelid.train.report.trackers import open_trackers
-from camelid.train.runs import DATA, RECIPE
 from camelid.train.step import Step
 from camelid.train.toml import to_toml
 
