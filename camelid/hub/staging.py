@@ -29,7 +29,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Record:
-    """One file of a model: its name in the model's folder, its size, its SHA-256."""
+    """One file of a model: its name in the model's folder, with / if it is deeper, its size, its SHA-256."""
 
     name: str
     bytes: int
@@ -91,8 +91,11 @@ def copy_stream(stream: BinaryIO, target: Path, size: int | None, report: Report
     report(target.name, done, size)
 
 
-def finish(target: Path, proof: Proof, report: Report) -> Record:
+def finish(target: Path, proof: Proof, report: Report, name: str | None = None) -> Record:
     """Check the part of `target` against what is known, and give it its name.
+
+    Args:
+        name: of its record, where it lies in a folder within the model's.
 
     Raises:
         VerifyError: size or hash differ; the part has become `name.bad`.
@@ -114,7 +117,7 @@ def finish(target: Path, proof: Proof, report: Report) -> Record:
     with part.open("rb") as file:
         os.fsync(file.fileno())  # a name must not outlive its bytes in a power cut
     part.replace(target)
-    return Record(target.name, size, sha256)
+    return Record(name or target.name, size, sha256)
 
 
 def record(path: Path, report: Report) -> Record:
