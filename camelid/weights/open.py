@@ -162,6 +162,8 @@ def _refuse_adapter(folder: Path) -> None:
 def _open_file(path: Path) -> Weights:
     if not path.is_file():
         raise FormatError(f"{path}: neither a file nor a folder; {_READS}")
+    if not path.stat().st_size:
+        raise FormatError(f"{path}: an empty file; {_READS}")
     start = OpenFile(path).up_to(0, 64).tobytes()
     if start.startswith(b"GGUF"):
         return _open_gguf(path)
