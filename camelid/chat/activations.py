@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from camelid.chat.llama import Llama
 from camelid.engine.backend import without_absent
 from camelid.engine.backend_numpy import NumpyBackend
-from camelid.engine.memory import available_bytes
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.open import Weights

@@ -93,11 +93,12 @@ def _print(found: dict[str, Any]) -> None:
     from rich.columns import Columns
 
     from camelid.console import Terminal
-    from camelid.data.report.page import share, size
+    from camelid.data.report.page import share
+    from camelid.files import size_text
 
     console = Terminal()
     lengths = found["lengths"]
-    told = f"{size(found['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
+    told = f"{size_text(found['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
     console.print(f"[bold]{found['documents']:,} documents[/], {told}")
     console.print(_sources(found["sources"]))
     rows = []
@@ -130,7 +131,7 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
-    from camelid.data.report.page import size
+    from camelid.files import size_text
 
     rows = []
     for one in sources:
@@ -138,7 +139,7 @@ def _sources(sources: list[dict[str, Any]]) -> Table:
         counts = (
             f"{one['documents']:,}",
             apart,
-            size(one["bytes"]),
+            size_text(one["bytes"]),
             f"{one['tokens']:,}",
             f"{100 * one['share']:.1f} %",
         )

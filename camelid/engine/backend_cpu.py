@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from camelid.engine import _cpu
 from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
 from camelid.engine.batch import Batch, Kind, Span
-from camelid.engine.memory import available_bytes, check_fits, threads
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
+from camelid.machine import available_bytes, threads
 from camelid.model.rope import rope_table, scaled_length
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor

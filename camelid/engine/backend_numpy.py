@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
 from camelid.engine.batch import Batch, Span
-from camelid.engine.memory import available_bytes, check_fits
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.config import ModelConfig
 from camelid.model.rope import rope_table

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camelid.engine.backend import Backend, absent_ids
-from camelid.engine.memory import has_cuda
 from camelid.errors import MissingError, OptionError, one_of
+from camelid.machine import has_cuda
 
 if TYPE_CHECKING:
     from camelid.engine.options import EngineOptions
