@@ -119,7 +119,7 @@ def choose(weights: Weights, name: str, options: EngineOptions) -> Backend:
 
 def _load(weights: Weights, name: str, options: EngineOptions) -> Backend:
     if name not in BACKENDS:
-        raise OptionError(f"backend: {name!r} is none; {one_of(name, (*BACKENDS, 'auto'))}")
+        raise OptionError(f"backend: {name!r} is none; {one_of(name, (*BACKENDS, 'auto'))}", param="backend")
     if name == "cpu":
         if not has_cpu():
             raise MissingError(
