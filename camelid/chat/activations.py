@@ -167,7 +167,8 @@ class Flow:
         wanted = tuple(self.llama.prompt_ids(ids))
         if len(wanted) > self.longest:
             raise OptionError(
-                f"prompt: has {len(wanted)} tokens; of this model the flow shows up to {self.longest} at once"
+                f"prompt: has {len(wanted)} tokens; of this model the flow shows up to {self.longest} at once",
+                param="prompt",
             )
         if wanted not in self._passes:
             self._passes[wanted] = self._forward(wanted, self._longest_beginning(wanted))

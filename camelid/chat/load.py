@@ -50,5 +50,7 @@ def _open_draft(weights: Weights, draft: str | Path) -> Weights:
     smaller = open_weights(resolve(draft))
     tokenizers = [one.tokenizer for one in (weights, smaller) if one.has_tokenizer]
     if len({tokenizer.fingerprint() for tokenizer in tokenizers}) > 1:
-        raise OptionError(f"draft: {draft} cuts text into other tokens than the model; take one of the same family")
+        raise OptionError(
+            f"draft: {draft} cuts text into other tokens than the model; take one of the same family", param="draft"
+        )
     return smaller

@@ -59,7 +59,9 @@ class CpuBackend:
 
     def __init__(self, weights: Weights, options: EngineOptions, isa: str | None = None) -> None:
         if options.dtype not in ("auto", "float32"):
-            raise OptionError(f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch")
+            raise OptionError(
+                f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch", param="dtype"
+            )
         _cpu.keep_freed_memory()
         self.config = config = weights.config
         check_fits(weights, bytes_per_weight(weights), options, "cpu", available_bytes(), self.bytes_per_number)

@@ -53,7 +53,9 @@ class NumpyBackend:
             ResourceError: they do not fit into memory.
         """
         if options.dtype not in ("auto", "float32"):
-            raise OptionError(f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch")
+            raise OptionError(
+                f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch", param="dtype"
+            )
         check_fits(weights, 4, options, "numpy", available_bytes())
         names = list(weights.tensors)
         with ThreadPoolExecutor(LOADERS) as pool:

@@ -100,12 +100,13 @@ class Engine:
         """
         vocab_size, n_ids, params = self.backend.config.vocab_size, len(request.ids), request.params
         if not n_ids:
-            raise OptionError("prompt: has no tokens; give at least one")
+            raise OptionError("prompt: has no tokens; give at least one", param="prompt")
         if request.reader is not None and n_ids > self.context:
             raise ContextError(
                 f"prompt: has {n_ids} tokens, the context is {self.context}; shorten it or raise --context",
                 n_ids,
                 self.context,
+                param="prompt",
             )
         if request.reader is None and n_ids >= self.context:
             raise ContextError(
@@ -113,14 +114,17 @@ class Engine:
                 "shorten it or raise --context",
                 n_ids,
                 self.context,
+                param="prompt",
             )
         for id in request.ids:
             if not 0 <= id < vocab_size:
-                raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids")
+                raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids", param="prompt")
         sampling.check(params, vocab_size, self.backend.absent)
         if request.constraint is not None and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
-            raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")
+            raise OptionError(
+                f"{name}: the constrained form alone says where the text may end; leave one of them out", param=name
+            )
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.

@@ -35,7 +35,7 @@ def choose_backend(weights: Weights, name: str, options: EngineOptions) -> Backe
 
 def _load(weights: Weights, name: str, options: EngineOptions) -> Backend:
     if name not in BACKENDS:
-        raise OptionError(f"backend: unknown backend {name!r}; {one_of(name, (*BACKENDS, 'auto'))}")
+        raise OptionError(f"backend: unknown backend {name!r}; {one_of(name, (*BACKENDS, 'auto'))}", param="backend")
     if name == "cpu":
         if not has_cpu():
             raise MissingError(

@@ -87,6 +87,7 @@ def cache_tokens(config: ModelConfig, options: EngineOptions, context: int, byte
     if options.cache_tokens < context:
         raise OptionError(
             f"cache_tokens: {options.cache_tokens} is less than the context, {context}; raise it or give "
-            f"--context {options.cache_tokens}"
+            f"--context {options.cache_tokens}",
+            param="cache_tokens",
         )
     return options.cache_tokens

@@ -91,7 +91,9 @@ class AddedTokens:
             return normal
         marked = self._normalize(text, prefix)
         if marked.replace(mark, "") != normal:
-            raise OptionError("messages: this model's normaliser joins what reads like a control token; reword it")
+            raise OptionError(
+                "messages: this model's normaliser joins what reads like a control token; reword it", param="messages"
+            )
         return marked
 
     def _found(self, text: str, finder: _Finder, special: bool, mark: str) -> Iterator[tuple[int, int | str]]:

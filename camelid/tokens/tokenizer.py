@@ -104,7 +104,7 @@ class Tokenizer:
         ids = self._encode(text, special=special)
         if bos:
             if self.bos_id is None:
-                raise OptionError("bos: this tokenizer has no token that begins a text; leave it out")
+                raise OptionError("bos: this tokenizer has no token that begins a text; leave it out", param="bos")
             if ids[:1] != [self.bos_id]:
                 ids.insert(0, self.bos_id)
         return ids

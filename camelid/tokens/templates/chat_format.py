@@ -67,7 +67,7 @@ class ChatFormat:
             FormatError: the model's own template runs too long or makes too much text.
         """
         if not messages:
-            raise OptionError("messages: there are none; give at least one")
+            raise OptionError("messages: there are none; give at least one", param="messages")
         missing = next((token for token in self.needs if _id(tokenizer, token) is None), None)
         if missing is not None:
             raise OptionError(
@@ -105,11 +105,17 @@ class ChatFormat:
             jinja = self.tool_jinja
         template = _compiled(jinja) if jinja is not None else None
         if template is None or (tools and "tools" not in template.variables):
-            raise OptionError(f"tools: {whose} has no place for tools; leave them out or take a model that calls tools")
+            raise OptionError(
+                f"tools: {whose} has no place for tools; leave them out or take a model that calls tools", param="tools"
+            )
         if calls and "tool_calls" not in template.source:
-            raise OptionError(f"tool_calls: {whose} has no place for calls of tools; write them as content")
+            raise OptionError(
+                f"tool_calls: {whose} has no place for calls of tools; write them as content", param="tool_calls"
+            )
         if tools and self.tool_style is None:
-            raise OptionError(f"tools: {whose} has calls written in a way that is not read here; leave tools out")
+            raise OptionError(
+                f"tools: {whose} has calls written in a way that is not read here; leave tools out", param="tools"
+            )
         return template
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:

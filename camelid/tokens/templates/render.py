@@ -73,7 +73,7 @@ def template_ids(
                     "change their angle brackets"
                 )
     except RecursionError:
-        raise OptionError("tools: a description or a call is nested too deep; flatten it") from None
+        raise OptionError("tools: a description or a call is nested too deep; flatten it", param="tools") from None
     if careful != marked:
         # A template can take words out of a message; what is left then must not have become a control token.
         made = whole.findall(text)
@@ -175,7 +175,9 @@ def _with_answers(broken: dict[str, Any], plain: dict[str, Any], starts: re.Patt
 def _open_ended(messages: Sequence[Message], end: str) -> list[Message]:
     """The conversation, with a sign behind the last content and a space that shows whether the template trims."""
     if messages[-1].tool_calls:
-        raise OptionError("messages: the last one calls tools, so it cannot be continued; add the tools' answers")
+        raise OptionError(
+            "messages: the last one calls tools, so it cannot be continued; add the tools' answers", param="messages"
+        )
     return [*messages[:-1], replace(messages[-1], content=f"{messages[-1].content}{end} ")]
 
 
@@ -186,7 +188,8 @@ def _up_to(text: str, end: str, mark: str, content: str) -> str:
     if not found or not before.replace(mark, "").rstrip().endswith(content.strip()):
         raise OptionError(
             "messages: the last one cannot be continued, the chat template changes it or leaves it out; "
-            "end with a message of the user"
+            "end with a message of the user",
+            param="messages",
         )
     return before
 
@@ -196,7 +199,7 @@ def _free_mark(source: str, plain: dict[str, Any]) -> str:
     for mark in _MARKS:
         if mark not in written:
             return mark
-    raise OptionError("messages: hold every noncharacter from U+FDD0 to U+FDEF; take one out")
+    raise OptionError("messages: hold every noncharacter from U+FDD0 to U+FDEF; take one out", param="messages")
 
 
 def _text(tokenizer: Tokenizer, id: int | None) -> str:
