@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.manifest import Manifest
-from camelid.data.options import DataOptions, SourceOptions
+from camelid.data.options import DataOptions
 from camelid.data.reading.files import FileOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.data.reading.work_units import Unit, files_of, units
 from camelid.data.source_stats import files_on_record, hash_file
 from camelid.errors import CamelidError, FormatError, MissingError, OptionError

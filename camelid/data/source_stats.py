@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.manifest import SourceRecord
-from camelid.data.options import SourceOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.data.reading.work_units import Unit, files_of
 from camelid.data.shards import Shard
 from camelid.data.workers import Workers

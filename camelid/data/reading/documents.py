@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from camelid.data.document import Document
-from camelid.data.options import SourceOptions
 from camelid.data.reading.fields import Malformed
 from camelid.data.reading.files import Piece
+from camelid.data.reading.options import SourceOptions
 from camelid.data.sources import source_kind
 from camelid.data.stage_stats import StageReport
 from camelid.errors import FormatError

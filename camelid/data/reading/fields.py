@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.options import SourceOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import OptionError
 
 _MISSING = object()

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from pydantic import Field
 
-from camelid.data.options import SourceOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import FormatError, MissingError
 
 _LOOK = 1 << 16  # bytes read at once in search of a place to cut

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from camelid.data.options import DataOptions, SourceOptions
+from camelid.data.options import DataOptions
 from camelid.data.reading.files import Piece
+from camelid.data.reading.options import SourceOptions
 from camelid.data.sources import source_kind
 from camelid.errors import OptionError
 

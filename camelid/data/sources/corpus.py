@@ -19,9 +19,9 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.options import SourceOptions
 from camelid.data.reading.fields import Malformed
 from camelid.data.reading.files import Piece, whole
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import MissingError
 
 Part: TypeAlias = Literal["topics", "docstrings", "source"]

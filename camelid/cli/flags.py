@@ -24,7 +24,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     Raises:
         CamelidError: what the verb raises; OptionError for a flag that is wrong.
     """
-    module = importlib.import_module(f"camelid.cli.{verb}")
+    module = importlib.import_module(f"camelid.cli.verbs.{verb}")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.command(help=f"{module.__doc__}\n\n{module.run.__doc__}")(module.run)
     command = typer.main.get_command(app)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Json, print_json, progress_bar, stderr
+from camelid.cli.console import print_json, progress_bar, stderr
+from camelid.cli.options import Json
 from camelid.errors import OptionError, one_of
 from camelid.streams import literal, write
 
@@ -160,8 +161,8 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], last_left: bo
 
 
 def _show(data: Path, sample: int, context: int, seed: int | None, json: bool) -> None:
-    from camelid.cli.next import visible
-    from camelid.cli.tokens import COLOURS
+    from camelid.cli.verbs.next import visible
+    from camelid.cli.verbs.tokens import COLOURS
     from camelid.console import Terminal
     from camelid.data.batches import IGNORED, Batches
     from camelid.data.manifest import read_manifest

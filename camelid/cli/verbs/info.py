@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from camelid.cli._open import Json, Model, fetch_default, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json, ModelName, fetch_default
 from camelid.console import Terminal
 from camelid.streams import literal
 
 
 def run(
-    model: Model = None,
+    model: ModelName = None,
     *,
     hashes: Annotated[bool, typer.Option(help="Read all files for their SHA-256.")] = True,
     json: Json = False,

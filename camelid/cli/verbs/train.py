@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Json, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import MissingError, OptionError
 from camelid.streams import literal
@@ -49,7 +50,7 @@ def run(
 
     read = read_recipe(recipe, set or ())
     if dry_run:
-        from camelid.cli._plan import show_plan
+        from camelid.cli.plan import show_plan
 
         show_plan(read, gpu, gpus, mfu, json)
         return

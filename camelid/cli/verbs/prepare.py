@@ -11,7 +11,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from camelid.cli._open import Json, print_json, stderr
+from camelid.cli.console import print_json, stderr
+from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import OptionError
 from camelid.streams import literal, printable
