@@ -40,7 +40,7 @@ class DataOptions(Options):
     """From documents to tokens."""
 
     sources: tuple[Source, ...] = Field((), description="Where documents come from.")
-    validation: float = Field(0.01, ge=0, lt=1, description="Share of documents kept apart, chosen by their id.")
+    validation: float = Field(0.01, ge=0, lt=1, description="Share of documents held out, chosen by their id.")
     rules: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Filters by name (data/filters), each with the thresholds that differ."
     )

@@ -143,7 +143,7 @@ def test_files_of_several_kinds(tmp_path):
         (None, ("prompt",), MissingError, "no such file"),
         (b"{", ("prompt",), FormatError, "not JSON"),
         (b"\xff", ("prompt",), FormatError, "not UTF-8 at byte 0"),
-        (b'"text"', ("prompt",), FormatError, "item 1: is no JSON object"),
+        (b'"text"', ("prompt",), FormatError, "item 1: is not a JSON object"),
         (b'{"question": "x"}', ("prompt",), OptionError, "no field 'prompt'; let `fields` name some of: question"),
         (b'{"question": "x"}', (), OptionError, "let `fields` name some of: question"),
         (b'{"prompt": "x"}', ("prompt",), OptionError, "no item of 8 words or more"),

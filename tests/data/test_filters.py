@@ -13,7 +13,7 @@ from camelid.data.filters.blocked import domain
 from camelid.data.filters.c4 import n_sentences
 from camelid.data.filters.pii import find_pii
 from camelid.data.filters.rules import RULES, Filters, rule_options
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.errors import MissingError, OptionError
 
@@ -70,7 +70,7 @@ def random_text(draw: random.Random) -> str:
 def check(name: str, text: str, **values: object) -> Document | str:
     rule = next(rule for rule in RULES if rule.name == name)
     document = Document(text, "d", "s")
-    return rule.check(document, Words(text), rule_options(name, values), StageReport(name))
+    return rule.check(document, Words(text), rule_options(name, values), StageStats(name))
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from camelid.data.options import DataOptions
-from camelid.data.reading.documents import read_documents, read_pieces, write_documents
-from camelid.data.reading.work_units import units
+from camelid.data.reading.documents import read_documents, read_parts, write_documents
+from camelid.data.reading.work_units import work_units
 from camelid.data.sources import kinds, source_options
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.errors import FormatError, MissingError, OptionError
 
 RECORDS = [
@@ -24,10 +24,10 @@ RECORDS = [
 def read(folder: Path, **source: object):
     """All documents of a source, by way of units, and the account of reading."""
     options = DataOptions(sources=[{"name": "s", **source}])
-    report = StageReport("read", filters=False)
+    report = StageStats("read", filters=False)
     found = []
-    for unit in units(options, folder):
-        found += list(read_pieces(unit.pieces, unit.source, report))
+    for unit in work_units(options, folder):
+        found += list(read_parts(unit.parts, unit.source, report))
     return found, report
 
 
@@ -93,7 +93,7 @@ def test_malformed_lines_are_counted_with_examples_or_an_error(tmp_path):
     assert report.dropped == dict.fromkeys([*BAD.values(), "not UTF-8"], 1)
     assert report.documents_in == 2 + len(report.dropped)
     assert report.examples["not JSON"] == [{"id": f"a.jsonl#{len(good) + 1}", "excerpt": '{"text": "cut'}]
-    with pytest.raises(FormatError, match=r"a.jsonl: not JSON at a.jsonl#\d+; mend it, or say malformed = "):
+    with pytest.raises(FormatError, match=r"a.jsonl: not JSON at a.jsonl#\d+; fix it, or set malformed = "):
         read(tmp_path, kind="jsonl", path="a.jsonl", malformed="error")
 
 
@@ -122,7 +122,7 @@ def test_cutting_changes_no_document(tmp_path, kind):
     for size in (1, 300, 5000):
         assert read(tmp_path, **source, unit_bytes=size)[0] == whole
         assert (
-            len(units(DataOptions(sources=[{"name": "s", **source, "unit_bytes": size}]), tmp_path))
+            len(work_units(DataOptions(sources=[{"name": "s", **source, "unit_bytes": size}]), tmp_path))
             > 5 - (size > 300) * 4
         )
 
@@ -225,7 +225,7 @@ def test_a_folder_of_files_is_a_dataset_too(tmp_path, offline):
         write_lines(tmp_path / "files" / f"{number}.jsonl", lines)
     found, _ = read(tmp_path, kind="dataset", path="files")
     assert [one.text for one in found] == [record["text"] for record in RECORDS[:30]]
-    assert len(units(DataOptions(sources=[{"name": "s", "kind": "dataset", "path": "files"}]), tmp_path)) == 3
+    assert len(work_units(DataOptions(sources=[{"name": "s", "kind": "dataset", "path": "files"}]), tmp_path)) == 3
 
 
 def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypatch):
@@ -251,7 +251,7 @@ def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypat
     assert [one.text for one in found] == [record["text"] for record in RECORDS]
     assert set(asked) == {("owner/name", "en", "train", "abc123", True)}
     states = [
-        inputs(units(DataOptions(sources=[{"name": "s", **source, **more}]), tmp_path))
+        inputs(work_units(DataOptions(sources=[{"name": "s", **source, **more}]), tmp_path))
         for more in ({}, {"revision": "v2"})
     ]
     assert states[0]["s"]["files"] == 1
@@ -320,9 +320,9 @@ def test_kinds_are_files_and_options_are_strict():
     with pytest.raises(OptionError, match="say what kind"):
         source_options({"name": "s"})
     with pytest.raises(OptionError, match="two sources are named 's'"):
-        units(DataOptions(sources=[{"name": "s", "kind": "corpus"}] * 2), Path())
+        work_units(DataOptions(sources=[{"name": "s", "kind": "corpus"}] * 2), Path())
     with pytest.raises(OptionError, match=r"give a table \[\[data.sources\]\]"):
-        units(DataOptions(), Path())
+        work_units(DataOptions(), Path())
 
 
 def test_documents_survive_their_file(tmp_path):

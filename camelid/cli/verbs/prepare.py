@@ -19,8 +19,9 @@ from camelid.streams import literal, printable
 
 if TYPE_CHECKING:
     from camelid.data.estimate import Estimate
-    from camelid.data.prepare import Prepared, Report
-    from camelid.data.stage_stats import StageReport
+    from camelid.data.prepare import Prepared
+    from camelid.data.prepare import Progress as OnProgress
+    from camelid.data.stage_stats import StageStats
 
 
 def run(
@@ -69,7 +70,7 @@ def _time(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def stage_bars() -> Iterator[Report]:
+def stage_bars() -> Iterator[OnProgress]:
     """A callback that draws a bar for each step, on standard error."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     times = (TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn())
@@ -104,7 +105,7 @@ def _print(done: Prepared, trial: bool) -> None:
     )
 
 
-def _table(reports: Sequence[StageReport]) -> Table:
+def _table(reports: Sequence[StageStats]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("stage", "in", "out", "MB/s"):
         table.add_column(name, justify="left" if name == "stage" else "right")

@@ -1,6 +1,6 @@
 """Where documents come from: one file a kind, found by its name.
 
-Each has a class `Source` of options, and the functions `pieces` (what there is to read) and `read` (its documents).
+Each has a class `Source` of options, and the functions `file_parts` (what there is to read) and `read` (its documents).
 """
 
 from __future__ import annotations
