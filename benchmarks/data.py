@@ -224,7 +224,7 @@ def compare(folder: Path, choices: argparse.Namespace) -> None:
             done.append({"seconds": seconds, "memory": memory, "kept": int(last)})
             shown = f"{size / seconds / 1e6:6.2f} MB/s, {count / seconds:7,.0f} documents/s, peak {memory:,.0f} MB"
             print(f"{name:10} {shown}, {done[-1]['kept']:,} kept")
-    middle = {name: statistics.median(one["seconds"] for one in done) for name, done in runs.items()}
+    middle = {name: statistics.median(run["seconds"] for run in done) for name, done in runs.items()}
     ratio = middle["datatrove"] / middle["camelid"]
     print(f"camelid is {ratio:.1f} times as fast")
     words = "spaCy" if choices.spacy else "str.split"

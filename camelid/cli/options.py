@@ -22,7 +22,7 @@ ModelName = Annotated[
 ]
 BackendName = Annotated[str, typer.Option(help="numpy, torch, cpu (C++), or auto: the best one here.")]
 DraftName = Annotated[
-    str | None, typer.Option(help="A smaller model of the same family that guesses --draft-tokens ahead.")
+    str | None, typer.Option(help="A smaller model of the same family that drafts --draft-tokens at a time.")
 ]
 ChatFormatName = Annotated[
     str | None, typer.Option(help="Chat format, for models that bring no template of their own.")
@@ -32,8 +32,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 
 def TextArgument(what: str) -> Any:  # noqa: N802 - stands where typer's Argument does
     """The argument of verbs that take a text and perhaps a model before it."""
-    said = "Text in quotes, one that begins with - behind --; a pipe if left out."
-    return typer.Argument(metavar=f"[MODEL] {what}", help=said, show_default=False)
+    help_text = "Text in quotes, after -- if it begins with -; read from a pipe if left out."
+    return typer.Argument(metavar=f"[MODEL] {what}", help=help_text, show_default=False)
 
 
 def open_llama(
@@ -55,7 +55,7 @@ def open_llama(
 def check_draft(draft: str | None, params: SamplingParams) -> None:
     """Refuse a draft model that would not be asked, before anything is loaded."""
     if draft is not None and not params.draft_tokens:
-        raise OptionError("--draft: guesses nothing while --draft-tokens is 0; add, for example, --draft-tokens 4")
+        raise OptionError("--draft: not used while --draft-tokens is 0; add, for example, --draft-tokens 4")
 
 
 def fetch_default() -> Path:
@@ -84,7 +84,7 @@ def model_and_text(words: list[str] | None, what: str) -> tuple[str | None, str]
     words = list(words or [])
     check_text(words[-1:], what)
     if len(words) > 2:
-        raise OptionError(f"{what}: put it in quotes; got {len(words)} words where [MODEL] {what.upper()} was wanted")
+        raise OptionError(f"{what}: put it in quotes; got {len(words)} words where [MODEL] {what.upper()} was expected")
     if len(words) == 2:
         return words[0], read_stdin() if words[1] == "-" else words[1]
     if words and words[0] != "-":

@@ -69,7 +69,7 @@ class DataFolder:
             OptionError: the folder holds something else than prepared data.
         """
         if others := self._foreign():
-            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+            raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         shutil.rmtree(self.path, ignore_errors=True)
 
     def is_finished(self) -> bool:
@@ -84,7 +84,7 @@ class DataFolder:
             FormatError: plan.json or the manifest cannot be read.
         """
         if others := self._foreign():
-            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+            raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         try:
             return check_finished(recipe, read_json(self.path / PLAN), read_manifest(self.path), quick)
         except OptionError as error:
@@ -114,7 +114,7 @@ class DataFolder:
                 raise OptionError(self._another("; ".join(changes)))
             return
         if others := self._foreign():
-            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+            raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         write_json(path, plan)
 
     def _another(self, differences: str) -> str:

@@ -107,7 +107,7 @@ class ShardWriter:
         self, folder: Path, source: str, vocab_size: int, max_bytes: int = MAX_BYTES, validation: bool = False
     ) -> None:
         if not source or source.startswith(".") or not all(letter.isalnum() or letter in "._-" for letter in source):
-            raise OptionError(f"source {source!r}: wants a name of letters, digits, '.', '_' and '-'")
+            raise OptionError(f"source {source!r}: needs a name of letters, digits, '.', '_' and '-'")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._source, self._vocab_size, self._validation = folder, source, vocab_size, validation
         self._type = token_type(vocab_size)
@@ -312,7 +312,7 @@ class Tokens:
             path = self._folder / f"{shard.name}.docs.npy"
             starts = _map(path, _STARTS, shard.documents + 1)
             if starts[0] or starts[-1] != shard.tokens or (starts[1:] < starts[:-1]).any():
-                raise FormatError(f"{path}: no beginnings of documents in order; prepare the data again")
+                raise FormatError(f"{path}: starts of documents are not in order; prepare the data again")
             self._mapped[number] = ids, starts
             if len(self._mapped) > _OPEN:
                 self._mapped.popitem(last=False)

@@ -241,7 +241,7 @@ def test_candidates_are_those_of_datasketchs_lsh():
     signatures = [minhash.signature(Words(text)) for text in texts]
     index = datasketch.MinHashLSH(num_perm=112, params=(14, 8))
     kind = {"scheme": "affine32"} if hasattr(datasketch.MinHash(112), "scheme") else {}
-    sketches = [datasketch.MinHash(112, hashvalues=one.astype(np.uint64), **kind) for one in signatures]
+    sketches = [datasketch.MinHash(112, hashvalues=signature.astype(np.uint64), **kind) for signature in signatures]
     for number, sketch in enumerate(sketches):
         index.insert(number, sketch)
     theirs = {(number, other) for number, sketch in enumerate(sketches) for other in index.query(sketch)}

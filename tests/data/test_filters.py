@@ -370,4 +370,4 @@ def test_blocked_sites_come_from_files_beside_the_recipe(tmp_path):
 
 
 def test_details_do_not_overlap():
-    assert [(one.kind, one.start) for one in find_pii("a@8.8.8.8.org 8.8.8.8")] == [("email", 0), ("ip", 14)]
+    assert [(detail.kind, detail.start) for detail in find_pii("a@8.8.8.8.org 8.8.8.8")] == [("email", 0), ("ip", 14)]

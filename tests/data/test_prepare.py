@@ -88,7 +88,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def counts(prepared) -> dict[str, tuple[int, int, dict[str, int]]]:
-    return {one.name: (one.documents_in, one.documents_out, one.dropped) for one in prepared.reports}
+    return {report.name: (report.documents_in, report.documents_out, report.dropped) for report in prepared.reports}
 
 
 def test_every_document_is_accounted_for(recipe, tmp_path):
@@ -386,7 +386,10 @@ def square(number: int) -> int:
 
 
 def test_a_killed_worker_is_a_plain_error():
-    with pytest.raises(ResourceError, match="one of 2 workers was killed, most often for memory"), Workers(2) as pool:
+    with (
+        pytest.raises(ResourceError, match="one of 2 workers was killed, probably for lack of memory"),
+        Workers(2) as pool,
+    ):
         list(pool.map(square, [1, 13, 3]))
 
 

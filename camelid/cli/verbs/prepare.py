@@ -49,14 +49,14 @@ def run(
             folder = out / read.name / "data"
             workers = threads()[0] if workers is None else workers
             free = available_bytes()
-            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=tell_plan, progress=show)
+            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=show_estimate, progress=show)
     if json:
         print_json(_as_json(done, dry_run is not None))
     else:
         _print(done, dry_run is not None)
 
 
-def tell_plan(need: Estimate) -> None:
+def show_estimate(need: Estimate) -> None:
     """Say, before anything begins, what it will take."""
     about = f"{need.n_bytes / 1e6:,.1f} MB" if need.n_bytes else "an unknown amount"
     stderr.print(
@@ -111,12 +111,12 @@ def _table(reports: Sequence[StageStats]) -> Table:
         table.add_column(name, justify="left" if name == "stage" else "right")
     table.add_column("dropped and changed", overflow="fold")
     for report in reports:
-        most = sorted(report.dropped.items(), key=lambda one: (-one[1], one[0]))
-        said = [f"{count:,} {reason}" for reason, count in most]
-        said += [f"{times:,} {what}" for what, times in report.changed.items()]
+        most = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
+        changes = [f"{count:,} {reason}" for reason, count in most]
+        changes += [f"{times:,} {what}" for what, times in report.changed.items()]
         speed = f"{report.bytes_in / report.seconds / 1e6:,.1f}" if report.seconds else ""
         numbers = (f"{report.documents_in:,}", f"{report.documents_out:,}", speed)
-        table.add_row(report.name, *numbers, literal(", ".join(said)))
+        table.add_row(report.name, *numbers, literal(", ".join(changes)))
     return table
 
 

@@ -76,13 +76,13 @@ def _names(models: list[str]) -> dict[str, str]:
 
     if not models:
         return {DEFAULT_MODEL: str(fetch_default())}
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for model in models:
         short = _short(parse_name(model), model)
-        if short in found:
-            raise OptionError(f"{model}: the name {short} is taken by {found[short]} already; rename one of them")
-        found[short] = model
-    return found
+        if short in named:
+            raise OptionError(f"{model}: the name {short} is taken by {named[short]} already; rename one of them")
+        named[short] = model
+    return named
 
 
 def _short(name: Name, given: str) -> str:

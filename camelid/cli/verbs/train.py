@@ -95,7 +95,7 @@ def _check_torch() -> None:
 
 def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
     """Make the data if it is not there, and see that it is the recipe's."""
-    from camelid.cli.verbs.prepare import stage_bars, tell_plan
+    from camelid.cli.verbs.prepare import show_estimate, stage_bars
     from camelid.data.folder import DataFolder
     from camelid.data.prepare import already, prepare
     from camelid.engine.memory import available_bytes, threads
@@ -110,7 +110,7 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
         )
     else:
         with stage_bars() as show:
-            prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=tell_plan, progress=show)
+            prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=show_estimate, progress=show)
 
 
 def _train(

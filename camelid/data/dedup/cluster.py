@@ -131,6 +131,6 @@ def _load(path: Path, name: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as arrays:
             return np.asarray(arrays[name])
     except FileNotFoundError:
-        raise MissingError(f"{path}: signatures are not there; prepare again") from None
+        raise MissingError(f"{path}: signatures are missing; prepare again") from None
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(f"{path}: not as expected ({error}); remove it and prepare again") from None

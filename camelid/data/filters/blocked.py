@@ -78,7 +78,7 @@ def _blocked(block: tuple[str, ...], files: tuple[str, ...]) -> frozenset[str]:
         try:
             lines += Path(name).read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
-            raise MissingError(f"data.rules.url.files: {name}: {error.strerror}; give a file that is there") from None
+            raise MissingError(f"data.rules.url.files: {name}: {error.strerror}; check the path") from None
         except UnicodeDecodeError as error:
             raise FormatError(f"data.rules.url.files: {name}: not UTF-8 at byte {error.start}; convert it") from None
     return frozenset(_bare(line.partition("#")[0].strip()) for line in lines if line.partition("#")[0].strip())

@@ -160,7 +160,7 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         with _open(path) as file:
             yield file
     except FileNotFoundError:
-        raise MissingError(f"{path}: was there before and is gone; put it back") from None
+        raise MissingError(f"{path}: has disappeared since the work began; put it back") from None
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path}: cannot be read ({error}); fetch it again") from None
     except Exception as error:

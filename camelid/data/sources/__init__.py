@@ -27,7 +27,7 @@ def source_kind(kind: str) -> ModuleType:
         OptionError: there is no such kind.
     """
     if kind not in kinds():
-        raise OptionError(f"kind: {kind!r} is no kind of source; {one_of(kind, kinds())}")
+        raise OptionError(f"kind: unknown kind of source {kind!r}; {one_of(kind, kinds())}")
     return importlib.import_module(f"{__name__}.{kind}")
 
 

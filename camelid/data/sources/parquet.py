@@ -67,7 +67,7 @@ def _open(path: str) -> Iterator[Any]:
         with pyarrow.parquet.ParquetFile(path) as file:
             yield file
     except FileNotFoundError:
-        raise MissingError(f"{path}: was there before and is gone; put it back") from None
+        raise MissingError(f"{path}: has disappeared since the work began; put it back") from None
     except CamelidError:
         raise
     except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
