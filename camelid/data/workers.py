@@ -63,8 +63,8 @@ class Workers:
                 yield futures.pop(future), future.result()
         except BrokenProcessPool:
             raise ResourceError(
-                f"one of {self._count} workers was killed, most often for memory; "
-                "run again with fewer --workers, and what is done stays done"
+                f"one of {self._count} workers was killed, probably for lack of memory; "
+                "run again with fewer --workers; finished work is kept"
             ) from None
 
 

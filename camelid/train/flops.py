@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from camelid.data.batches import Batch
+from camelid.data.batches import TrainingBatch
 from camelid.model.config import ModelConfig
 from camelid.train.devices import device_reported, matrix_parameters
 
@@ -30,7 +30,7 @@ def matrix_peak(device: torch.device, precision: str) -> float | None:
     return max(_product_rate(size, dtype) for size in (1024, 2048))
 
 
-def batch_flops(config: ModelConfig, batch: Batch) -> float:
+def batch_flops(config: ModelConfig, batch: TrainingBatch) -> float:
     """Arithmetic of learning from a batch, forward and backward, by the lengths of its documents.
 
     As `devices.flops_per_token`, attention counted whole (n² for n tokens), but for each document on its own.

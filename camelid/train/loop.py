@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from camelid.data.batches import Batch, Batches
+from camelid.data.batches import Batches, TrainingBatch
 from camelid.errors import NumericsError
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.flops import batch_flops, peak_memory
@@ -96,7 +96,9 @@ def optimise(
         )
 
 
-def _learn(working: Working, batch: Batch, n_rows: int, n_trained: int, parallel: Parallel) -> tuple[float, float]:
+def _learn(
+    working: Working, batch: TrainingBatch, n_rows: int, n_trained: int, parallel: Parallel
+) -> tuple[float, float]:
     """Forward and backward over all micro-batches; loss and z-loss of all ranks, per trained token."""
     parts = torch.zeros(2, dtype=torch.float64, device=parallel.device)
     for some in _micro_batches(batch, n_rows, parallel.device):
@@ -140,7 +142,7 @@ def micro_rows(options: PretrainOptions, parallel: Parallel) -> int:
     return max(1, min(share, tokens // options.context))
 
 
-def _micro_batches(batch: Batch, n_rows: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _micro_batches(batch: TrainingBatch, n_rows: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """ids, positions and targets, each (R, T), of a few rows at a time."""
     for start in range(0, len(batch.ids), n_rows):
         some = slice(start, start + n_rows)

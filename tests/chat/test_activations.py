@@ -25,11 +25,6 @@ RAW = camelid.SamplingParams(temperature=1.0, top_p=1.0)
 
 
 @pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
-@pytest.fixture(scope="module")
 def flow(llama):
     return Flow(llama)
 

@@ -11,14 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import camelid
 from camelid.chat.constrain import Constrainer, Form
 from camelid.errors import OptionError
-
-
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,6 @@ from camelid.errors import CamelidError, OptionError, ResourceError
 from camelid.tokens.templates.chat_format import Message
 
 
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
 @pytest.fixture
 def talk(llama):
     return Conversation(llama, llama.params.with_(temperature=0, max_tokens=12))

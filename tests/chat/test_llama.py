@@ -15,11 +15,6 @@ from camelid.tokens.templates.chat_format import Message
 DECK = "The best thing about AI is its ability to"
 
 
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
 def test_paris(llama):
     answer = llama.chat("What is the capital of France?", temperature=0, max_tokens=40)
     assert "Paris" in answer.text

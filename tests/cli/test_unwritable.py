@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from camelid.cli.infill import _cut
+from camelid.cli.verbs.infill import _cut
 from camelid.errors import OptionError
 from tests.weights.models import saved
 

@@ -13,7 +13,7 @@ from camelid.data.filters.blocked import domain
 from camelid.data.filters.c4 import n_sentences
 from camelid.data.filters.pii import find_pii
 from camelid.data.filters.rules import RULES, Filters, rule_options
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.errors import MissingError, OptionError
 
@@ -70,7 +70,7 @@ def random_text(draw: random.Random) -> str:
 def check(name: str, text: str, **values: object) -> Document | str:
     rule = next(rule for rule in RULES if rule.name == name)
     document = Document(text, "d", "s")
-    return rule.check(document, Words(text), rule_options(name, values), StageReport(name))
+    return rule.check(document, Words(text), rule_options(name, values), StageStats(name))
 
 
 @pytest.fixture(scope="module")
@@ -370,4 +370,4 @@ def test_blocked_sites_come_from_files_beside_the_recipe(tmp_path):
 
 
 def test_details_do_not_overlap():
-    assert [(one.kind, one.start) for one in find_pii("a@8.8.8.8.org 8.8.8.8")] == [("email", 0), ("ip", 14)]
+    assert [(detail.kind, detail.start) for detail in find_pii("a@8.8.8.8.org 8.8.8.8")] == [("email", 0), ("ip", 14)]

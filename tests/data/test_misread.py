@@ -50,7 +50,7 @@ def test_fields_in_fields(tmp_path):
     names = {"text_field": "doc.text", "id_field": "doc.about.id", "keep_fields": ["doc.about.lang", "a.b"]}
     for kind in ("jsonl", "parquet"):
         found, report = read(tmp_path, kind=kind, path=f"a.{kind}", **names)
-        assert [(one.id, one.text, dict(one.meta)) for one in found] == [
+        assert [(document.id, document.text, dict(document.meta)) for document in found] == [
             (f"d{i}", f"text {i}", {"doc.about.lang": "en", "a.b": i}) for i in range(5)
         ]
         assert report.dropped == ({"no text field": 2} if kind == "jsonl" else {})
@@ -68,7 +68,7 @@ def test_long_windows_of_zstd(tmp_path):
         for _ in range(3):
             file.write(line)
     found, _ = read(tmp_path, kind="jsonl", path="a.jsonl.zst")
-    assert [one.text for one in found] == ["words"] * 3
+    assert [document.text for document in found] == ["words"] * 3
 
 
 def test_damaged_parquet_is_always_one_line(tmp_path):

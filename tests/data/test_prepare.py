@@ -88,7 +88,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def counts(prepared) -> dict[str, tuple[int, int, dict[str, int]]]:
-    return {one.name: (one.documents_in, one.documents_out, one.dropped) for one in prepared.reports}
+    return {report.name: (report.documents_in, report.documents_out, report.dropped) for report in prepared.reports}
 
 
 def test_every_document_is_accounted_for(recipe, tmp_path):
@@ -302,7 +302,7 @@ def test_a_folder_with_something_else_is_left_alone(recipe, tmp_path):
 def test_two_at_once_are_refused(recipe, tmp_path):
     from camelid.data.folder import DataFolder
 
-    with DataFolder(tmp_path / "data").held(), pytest.raises(OptionError, match="another camelid prepares data here"):
+    with DataFolder(tmp_path / "data").locked(), pytest.raises(OptionError, match="another camelid prepares data here"):
         prepare(read_recipe(recipe), tmp_path / "data", 1)
 
 
@@ -335,7 +335,7 @@ def test_a_tokenizer_can_be_taken(recipe, tmp_path):
 
 
 def test_validation_is_chosen_by_id_whatever_else_there_is(recipe, tmp_path):
-    def apart(folder: Path) -> set[str]:
+    def held_out(folder: Path) -> set[str]:
         manifest = read_manifest(folder)
         tokens = manifest.tokens(folder, "web", validation=True)
         return {tokens.describe(piece)["id"] for piece in tokens.documents_at(0, len(tokens))}
@@ -344,7 +344,7 @@ def test_validation_is_chosen_by_id_whatever_else_there_is(recipe, tmp_path):
     lines = (recipe.parent / "web.jsonl").read_text().splitlines(keepends=True)
     (recipe.parent / "web.jsonl").write_text("".join(lines[:60]))
     prepare(read_recipe(recipe, ["data.dedup={}"]), tmp_path / "other", 1)
-    assert apart(tmp_path / "other") < apart(tmp_path / "one")
+    assert held_out(tmp_path / "other") < held_out(tmp_path / "one")
 
 
 def test_a_trial_keeps_nothing_and_may_be_too_small_for_a_tokenizer(recipe, tmp_path, monkeypatch):
@@ -386,7 +386,10 @@ def square(number: int) -> int:
 
 
 def test_a_killed_worker_is_a_plain_error():
-    with pytest.raises(ResourceError, match="one of 2 workers was killed, most often for memory"), Workers(2) as pool:
+    with (
+        pytest.raises(ResourceError, match="one of 2 workers was killed, probably for lack of memory"),
+        Workers(2) as pool,
+    ):
         list(pool.map(square, [1, 13, 3]))
 
 

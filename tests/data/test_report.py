@@ -18,7 +18,7 @@ from camelid.data.options import DecontaminateOptions, EvaluationFile
 from camelid.data.reading.documents import write_documents
 from camelid.data.report.page import bars, page, short, write_page
 from camelid.data.report.report import find_data, report
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.errors import MissingError, OptionError
 from tests.data.made import make_data, some_documents
 
@@ -44,7 +44,7 @@ def data(tmp_path_factory) -> Path:
     (at / "documents").mkdir()
     write_documents(at / "documents" / "made-00000.jsonl.gz", made[:7])
     write_documents(at / "documents" / "made-00001.jsonl.gz", made[7:])
-    stage = StageReport("rules")
+    stage = StageStats("rules")
     for document in made:
         stage.keep(document)
     for _ in range(3):

@@ -11,7 +11,7 @@ import torch
 import transformers
 from torch._dynamo.utils import counters
 
-from camelid.data.batches import IGNORED, Batch, Batches
+from camelid.data.batches import IGNORED, Batches, TrainingBatch
 from camelid.errors import NumericsError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
@@ -70,7 +70,7 @@ def trained(data, options=OPTIONS, config=CONFIG, seed=3):
     return list(optimise(state, working, batches, options, parallel, validation)), state.model
 
 
-def gradients(batch: Batch, options=OPTIONS, config=CONFIG, pieces=None, seed=3):
+def gradients(batch: TrainingBatch, options=OPTIONS, config=CONFIG, pieces=None, seed=3):
     """Loss and gradients by name of one batch, rows taken `pieces` at a time."""
     state, working, _ = begun(options, config, seed)
     loss = 0.0
@@ -232,7 +232,9 @@ def test_numbers_that_are_lost_stop_the_run_before_the_weights_change(data):
 def test_nothing_to_learn_is_an_error(data, monkeypatch):
     batches = Batches(data, 32, 8, 3)
     batch = batches.step(0)
-    nothing = Batch(batch.ids, np.full_like(batch.ids, IGNORED), batch.positions, batch.documents, batch.samples)
+    nothing = TrainingBatch(
+        batch.ids, np.full_like(batch.ids, IGNORED), batch.positions, batch.documents, batch.samples
+    )
     monkeypatch.setattr(batches, "step", lambda *_: nothing)
     state, working, parallel = begun()
     with pytest.raises(NumericsError, match="step 1: no token of its rows is learned"):

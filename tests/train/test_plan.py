@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from camelid.cli._plan import shape_of, show_plan
+from camelid.cli.plan import shape_of, show_plan
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.recipe import read_recipe

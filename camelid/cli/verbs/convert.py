@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import ChatFormat, Json, print_json, progress_bar, stderr
+from camelid.cli.console import print_json, progress_bar, stderr
+from camelid.cli.options import ChatFormatName, Json
 from camelid.errors import OptionError, one_of
 from camelid.streams import write
 
@@ -22,7 +23,7 @@ def run(
         str | None, typer.Option(help="Store matrices as F32, F16, BF16; in a GGUF also Q8_0, Q4_0, Q4_1, Q4_K, Q6_K …")
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="Parts of a Meta folder; about how many files of hf.")] = 1,
-    chat_format: ChatFormat = None,
+    chat_format: ChatFormatName = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: Json = False,
 ) -> None:

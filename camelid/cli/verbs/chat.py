@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import Backend, ChatFormat, Draft, Model, check_draft, open_llama
-from camelid.cli._run import takes
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, ChatFormatName, DraftName, ModelName, check_draft, open_llama
 from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -19,13 +19,13 @@ from camelid.streams import check_text, literal, read_stdin, stdin_is_terminal
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams, without=("n", "logprobs"))
 def run(
-    model: Model = None,
+    model: ModelName = None,
     *,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a conversation that /save wrote.")] = None,
-    chat_format: ChatFormat = None,
-    backend: Backend = "auto",
-    draft: Draft = None,
+    chat_format: ChatFormatName = None,
+    backend: BackendName = "auto",
+    draft: DraftName = None,
     params: SamplingParams,
     engine: EngineOptions,
 ) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.table import Table
 
-from camelid.cli._open import Json, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.streams import literal
 
@@ -25,12 +26,12 @@ REASONS = {
 
 def run(*, json: Json = False) -> None:
     """Nothing is changed and nobody is asked."""
-    found = _findings()
+    findings = _findings()
     if json:
-        print_json(found)
+        print_json(findings)
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in found.items():
+    for name, value in findings.items():
         if name.endswith("_bytes"):
             name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
         shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
@@ -106,10 +107,10 @@ def _cpuinfo(name: str) -> str:
 
 
 def _libraries() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in ("numpy", "tokenizers", "llguidance", "huggingface-hub", "jinja2", "pydantic", "typer", "rich"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            versions[name] = "missing"
+    return versions

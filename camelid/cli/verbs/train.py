@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Json, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import MissingError, OptionError
 from camelid.run_layout import RUNS
@@ -50,7 +51,7 @@ def run(
 
     read = read_recipe(recipe, set or ())
     if dry_run:
-        from camelid.cli._plan import show_plan
+        from camelid.cli.plan import show_plan
 
         show_plan(read, gpu, gpus, mfu, json)
         return
@@ -95,7 +96,7 @@ def _check_torch() -> None:
 
 def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
     """Make the data if it is not there, and see that it is the recipe's."""
-    from camelid.cli.prepare import stage_bars, tell_plan
+    from camelid.cli.verbs.prepare import show_estimate, stage_bars
     from camelid.data.folder import DataFolder
     from camelid.data.prepare import already, prepare
     from camelid.machine import available_bytes, threads
@@ -110,7 +111,7 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
         )
     else:
         with stage_bars() as show:
-            prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=tell_plan, progress=show)
+            prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=show_estimate, progress=show)
 
 
 def _train(

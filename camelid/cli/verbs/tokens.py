@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import Json, Words, fetch_default, model_and_text, print_json
-from camelid.cli.next import visible
+from camelid.cli.console import print_json
+from camelid.cli.options import Json, TextArgument, fetch_default, model_and_text
+from camelid.cli.verbs.next import visible
 from camelid.console import Terminal
 from camelid.streams import literal
 
@@ -15,7 +16,7 @@ COLOURS = ("black on cyan", "black on yellow", "black on green", "black on magen
 
 
 def run(
-    text: Annotated[list[str] | None, Words("TEXT")] = None,
+    text: Annotated[list[str] | None, TextArgument("TEXT")] = None,
     *,
     special: Annotated[bool, typer.Option("--special", help="Read control tokens in the text as such.")] = False,
     bos: Annotated[bool, typer.Option("--bos", help="Put the start token first.")] = False,

@@ -24,7 +24,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
     Raises:
         CamelidError: what the verb raises; OptionError for a flag that is wrong.
     """
-    module = importlib.import_module(f"camelid.cli.{verb}")
+    module = importlib.import_module(f"camelid.cli.verbs.{verb}")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.command(help=f"{module.__doc__}\n\n{module.run.__doc__}")(module.run)
     command = typer.main.get_command(app)
@@ -35,7 +35,7 @@ def run_verb(verb: str, arguments: list[str]) -> int:
         message: str = error.format_message() if hasattr(error, "format_message") else str(error)
         hint = f"see: camelid {verb} --help"
         if type(error).__name__ == "NoSuchOption":  # of click, which newer versions of typer hold themselves
-            hint += f"; a text that begins with - goes behind --, as in: camelid {verb} -- '- one'"
+            hint += f"; put -- before a text that begins with -, as in: camelid {verb} -- '- one'"
         raise OptionError(f"{message.strip().rstrip('.')}; {hint}") from None
     except typer.Exit as end:  # after --help
         return int(end.exit_code)
@@ -82,8 +82,8 @@ def _flag(kind: type[Options], name: str) -> inspect.Parameter:
     shown: Any = str(default) if default not in (None, (), {}) else False
     many = get_origin(annotation) is list or isinstance(default, tuple)
     panel = (kind.__doc__ or "").partition("\n")[0]
-    said = (field.description or "") + (r" \n, \t, \r and \\ are escapes." if name in _ESCAPED else "")
-    option = typer.Option(help=said, show_default=shown, rich_help_panel=panel)
+    help_text = (field.description or "") + (r" \n, \t, \r and \\ are escapes." if name in _ESCAPED else "")
+    option = typer.Option(help=help_text, show_default=shown, rich_help_panel=panel)
     if isinstance(default, dict):
         annotation = list[str]
         option.metavar = "ID=VALUE"
@@ -110,7 +110,7 @@ def _value(kind: type[Options], name: str, value: Any) -> Any:
     if isinstance(default, dict):
         pairs = [str(item).partition("=") for item in value]
         if not all(mark for _, mark, _ in pairs):
-            raise OptionError(f"--{name.replace('_', '-')}: wants ID=VALUE, got {value[0]!r}")
+            raise OptionError(f"--{name.replace('_', '-')}: needs ID=VALUE, got {value[0]!r}")
         return {key: number for key, _, number in pairs}
     if name in _ESCAPED:
         value = [_unescaped(name, text) for text in value]
@@ -120,11 +120,11 @@ def _value(kind: type[Options], name: str, value: Any) -> Any:
 def _unescaped(name: str, text: str) -> str:
     check_text([text], f"--{name}")
 
-    def meant(found: re.Match[str]) -> str:
-        if found[1] not in _ESCAPES:
+    def unescape(match: re.Match[str]) -> str:
+        if match[1] not in _ESCAPES:
             raise OptionError(
-                f"--{name}: unknown escape {found[0]}; choose \\n, \\t, \\r, or \\\\ for a backslash itself"
+                f"--{name}: unknown escape {match[0]}; choose \\n, \\t, \\r, or \\\\ for a backslash itself"
             )
-        return _ESCAPES[found[1]]
+        return _ESCAPES[match[1]]
 
-    return re.sub(r"\\(.?)", meant, text, flags=re.DOTALL)
+    return re.sub(r"\\(.?)", unescape, text, flags=re.DOTALL)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Backend, Draft, Json, Words, check_draft, model_and_text, open_llama, print_json, stderr
-from camelid.cli._run import takes
+from camelid.cli.console import print_json, stderr
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, DraftName, Json, TextArgument, check_draft, model_and_text, open_llama
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams)
 def run(
-    prompt: Annotated[list[str] | None, Words("PROMPT")] = None,
+    prompt: Annotated[list[str] | None, TextArgument("PROMPT")] = None,
     *,
     json_schema: Annotated[Path | None, typer.Option(help="File with a JSON schema that the output must meet.")] = None,
     regex: Annotated[str | None, typer.Option(help="Regular expression that the output must match.")] = None,
     grammar: Annotated[Path | None, typer.Option(help="File with a Lark grammar that the output must follow.")] = None,
     beams: Annotated[int, typer.Option(min=1, help="Beam search of this width instead of sampling.")] = 1,
     length_penalty: Annotated[float, typer.Option(help="Beam search: above 1 favours longer answers.")] = 1.0,
-    backend: Backend = "auto",
-    draft: Draft = None,
+    backend: BackendName = "auto",
+    draft: DraftName = None,
     json: Json = False,
     params: SamplingParams,
     engine: EngineOptions,

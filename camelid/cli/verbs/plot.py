@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import Json, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json
 from camelid.errors import OptionError, one_of
 from camelid.streams import write
 from camelid.train.report.metrics import read_metrics

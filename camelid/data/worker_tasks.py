@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 
 from camelid.data.decontaminate import Decontamination
-from camelid.data.dedup.apply import Decisions
+from camelid.data.dedup.apply import Deduplication
 from camelid.data.dedup.signatures import Signer
 from camelid.data.document import Document
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, write_json
 from camelid.data.ids import Ids
 from camelid.data.options import DataOptions
-from camelid.data.reading.documents import read_documents, read_pieces, write_documents
-from camelid.data.reading.work_units import Unit
+from camelid.data.reading.documents import read_documents, read_parts, write_documents
+from camelid.data.reading.work_units import WorkUnit
 from camelid.data.shards import ShardWriter
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.tokens.tokenizer import Tokenizer
 
 _BATCH = 1_000_000  # characters that are tokenised at once
 
 
 @dataclass(frozen=True)
-class Job:
+class PrepareContext:
     """What all workers know.
 
     Attributes:
@@ -45,58 +45,58 @@ class Job:
     seed: int
 
     @property
-    def at(self) -> DataFolder:
+    def data_folder(self) -> DataFolder:
         """The data folder."""
         return DataFolder(self.folder)
 
 
-def read_unit(job: Job, unit: Unit) -> None:
-    """Read a unit, filter its documents, and sign those that stay for comparing."""
-    at = job.at
-    report, filters = StageReport("read", filters=False), Filters(job.options.rules, job.base)
-    signer = Signer(job.options.dedup)
-    compared = bool(job.options.dedup.stages())
+def read_unit(context: PrepareContext, unit: WorkUnit) -> None:
+    """Read a unit, filter its documents, and make signatures of those that stay."""
+    folder = context.data_folder
+    report, filters = StageStats("read", filters=False), Filters(context.options.rules, context.base)
+    signer = Signer(context.options.dedup)
+    compared = bool(context.options.dedup.stages())
 
-    def kept() -> Iterator[Document]:
-        for document in read_pieces(unit.pieces, unit.source, report):
+    def remaining() -> Iterator[Document]:
+        for document in read_parts(unit.parts, unit.source, report):
             passed = filters(document)
             if passed is not None:
                 if compared:
                     signer.add(*passed)
                 yield passed[0]
 
-    write_documents(at.read / f"{unit.name}.jsonl.gz", kept())
-    signer.save(at.read / f"{unit.name}.npz")
-    save_reports(at.read / f"{unit.name}.json", [report, *filters.reports])
+    write_documents(folder.read / f"{unit.name}.jsonl.gz", remaining())
+    signer.save(folder.read / f"{unit.name}.npz")
+    save_reports(folder.read / f"{unit.name}.json", [report, *filters.reports])
 
 
-def keep_unit(job: Job, numbered: tuple[int, Unit]) -> None:
+def keep_unit(context: PrepareContext, numbered: tuple[int, WorkUnit]) -> None:
     """Put decisions about duplicates into effect and take out evaluation text: what is left is the data's documents.
 
     Args:
-        job: what all workers know.
+        context: what all workers know.
         numbered: the unit and its number among all units.
     """
     number, unit = numbered
-    at, stages = job.at, job.options.dedup.stages()
-    documents = read_documents(at.read / f"{unit.name}.jsonl.gz")
-    reports: list[StageReport] = []
+    folder, stages = context.data_folder, context.options.dedup.stages()
+    documents = read_documents(folder.read / f"{unit.name}.jsonl.gz")
+    reports: list[StageStats] = []
     if stages:
-        decisions = Decisions(at.decisions, number, job.options.dedup)
-        reports += decisions.reports.values()
-        documents = decisions.apply(documents)
-    if job.options.decontaminate.against:
-        decontamination = Decontamination(job.options.decontaminate, job.base)
+        deduplication = Deduplication(folder.decisions, number, context.options.dedup)
+        reports += deduplication.reports.values()
+        documents = deduplication.apply(documents)
+    if context.options.decontaminate.against:
+        decontamination = Decontamination(context.options.decontaminate, context.base)
         reports.append(decontamination.report)
         documents = decontamination.apply(documents)
-    last, ids = StageReport("kept", filters=False), Ids()
-    write_documents(at.documents / f"{unit.name}.jsonl.gz", _counted(ids.noted(documents), last))
-    ids.save(at.kept / f"{unit.name}.ids.npy")
+    last, ids = StageStats("kept", filters=False), Ids()
+    write_documents(folder.documents / f"{unit.name}.jsonl.gz", _counted(ids.noted(documents), last))
+    ids.save(folder.kept / f"{unit.name}.ids.npy")
     for report in reports:
         if report.name in stages:
             report.name = f"dedup.{report.name}"  # there are rules of the same names
-    save_reports(at.kept / f"{unit.name}.json", [*reports, last])
-    (at.read / f"{unit.name}.jsonl.gz").unlink(missing_ok=True)
+    save_reports(folder.kept / f"{unit.name}.json", [*reports, last])
+    (folder.read / f"{unit.name}.jsonl.gz").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -121,26 +121,26 @@ class Group:
         return f"{self.source}-{self.number:05d}"
 
 
-def encode_group(job: Job, group: Group) -> None:
-    """Tokenise documents, those for training and those kept apart."""
-    at, tokenizer = job.at, _tokenizer(job.at.tokenizer)
-    report = StageReport("tokenise", filters=False)
+def encode_group(context: PrepareContext, group: Group) -> None:
+    """Tokenise documents, those for training and those held out for validation."""
+    data_folder, tokenizer = context.data_folder, _tokenizer(context.data_folder.tokenizer)
+    report = StageStats("tokenise", filters=False)
     ends = (tokenizer.bos_id, tokenizer.eos_id)
     begin, end = (np.array([] if id is None else [id], np.uint32) for id in ends)
-    folder, size = at.encoded / group.name, tokenizer.vocab_size
+    shard_folder, size = data_folder.encoded / group.name, tokenizer.vocab_size
     with (
-        ShardWriter(folder, group.source, size) as training,
-        ShardWriter(folder, group.source, size, validation=True) as apart,
+        ShardWriter(shard_folder, group.source, size) as training,
+        ShardWriter(shard_folder, group.source, size, validation=True) as validation,
     ):
-        for batch in _batches(at.documents / f"{name}.jsonl.gz" for name in group.units):
-            for document, ids in zip(batch, tokenizer.encode_batch([one.text for one in batch]), strict=True):
-                whole = np.concatenate([begin, ids, end])
-                (apart if is_apart(document, job) else training).add(document, whole)
+        for batch in _batches(data_folder.documents / f"{name}.jsonl.gz" for name in group.units):
+            for document, ids in zip(batch, tokenizer.encode_batch([document.text for document in batch]), strict=True):
+                tokens = np.concatenate([begin, ids, end])
+                (validation if is_validation(document, context) else training).add(document, tokens)
                 report.keep(document)
-                report.change("tokens", len(whole))
-        shards = [*training.close(), *apart.close()]
+                report.change("tokens", len(tokens))
+        shards = [*training.close(), *validation.close()]
     about = {"shards": [asdict(shard) for shard in shards], "stages": [_as_json(report)]}
-    write_json(at.encoded / f"{group.name}.json", about)
+    write_json(data_folder.encoded / f"{group.name}.json", about)
 
 
 def _batches(paths: Iterable[Path]) -> Iterator[list[Document]]:
@@ -158,23 +158,23 @@ def _batches(paths: Iterable[Path]) -> Iterator[list[Document]]:
         yield batch
 
 
-def is_apart(document: Document, job: Job) -> bool:
+def is_validation(document: Document, context: PrepareContext) -> bool:
     """Whether a document is for validation: by its source and id and the seed, whatever other documents there are."""
-    name = f"{job.seed}\n{document.source}\n{document.id}".encode()
+    name = f"{context.seed}\n{document.source}\n{document.id}".encode()
     number = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
-    return number < job.options.validation * 2**64
+    return number < context.options.validation * 2**64
 
 
-def save_reports(path: Path, reports: Sequence[StageReport]) -> None:
-    """Write accounts, which says at the same time that the unit is done."""
+def save_reports(path: Path, reports: Sequence[StageStats]) -> None:
+    """Write statistics, which says at the same time that the unit is done."""
     write_json(path, {"stages": [_as_json(report) for report in reports]})
 
 
-def _as_json(report: StageReport) -> dict[str, Any]:
+def _as_json(report: StageStats) -> dict[str, Any]:
     return {**report.as_json(), "seconds": report.seconds}
 
 
-def _counted(documents: Iterator[Document], report: StageReport) -> Iterator[Document]:
+def _counted(documents: Iterator[Document], report: StageStats) -> Iterator[Document]:
     for document in documents:
         report.keep(document)
         yield document

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from camelid.cli._open import Json, print_json, progress_bar, stderr
+from camelid.cli.console import print_json, progress_bar, stderr
+from camelid.cli.options import Json
 from camelid.errors import OptionError, one_of
 from camelid.streams import literal, write
 
@@ -55,16 +56,16 @@ def run(
     from camelid.data.report.report import report
 
     with progress_bar() as show:
-        found = report(data, _items(against or []), workers, show)
+        result = report(data, _items(against or []), workers, show)
     if html is not None:
         from camelid.data.report.page import write_page
 
-        write_page(found, html)
+        write_page(result, html)
         stderr.print(literal(str(html)))
     if json:
-        print_json(found)
+        print_json(result)
     else:
-        _print(found)
+        _print(result)
 
 
 def _verify(data: Path, json: bool) -> None:
@@ -83,13 +84,13 @@ def _items(against: list[str]) -> DecontaminateOptions:
     from camelid.data.options import DecontaminateOptions, EvaluationFile
 
     files = []
-    for one in against:
-        path, _, fields = one.partition(":")
+    for item in against:
+        path, _, fields = item.partition(":")
         files.append(EvaluationFile(path=path, fields=tuple(filter(None, fields.split(",")))))
     return DecontaminateOptions(against=tuple(files))
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(report: dict[str, Any]) -> None:
     from rich.columns import Columns
 
     from camelid.console import Terminal
@@ -97,53 +98,52 @@ def _print(found: dict[str, Any]) -> None:
     from camelid.files import size_text
 
     console = Terminal()
-    lengths = found["lengths"]
-    told = f"{size_text(found['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
-    console.print(f"[bold]{found['documents']:,} documents[/], {told}")
-    console.print(_sources(found["sources"]))
+    lengths = report["lengths"]
+    sizes = f"{size_text(report['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
+    console.print(f"[bold]{report['documents']:,} documents[/], {sizes}")
+    console.print(_sources(report["sources"]))
     rows = []
-    for stage in found["stages"]:
+    for stage in report["stages"]:
         most = sorted(stage["dropped"].items(), key=lambda row: (-row[1], row[0]))
-        said = ", ".join(f"{count:,} {reason}" for reason, count in most)
-        rows.append((stage["name"], f"{stage['documents_in']:,}", f"{stage['documents_out']:,}", said))
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in most)
+        rows.append((stage["name"], f"{stage['documents_in']:,}", f"{stage['documents_out']:,}", reasons))
     console.print(_table(("stage", "in", "out", "dropped"), rows, last_left=True))
-    spreads = [(name, *(f"{one[key]:,}" for key in ("least", "mean", "most"))) for name, one in lengths.items()]
+    spreads = [(name, *(f"{length[key]:,}" for key in ("least", "mean", "most"))) for name, length in lengths.items()]
     console.print(_table(("of a document", "least", "mean", "most"), spreads))
     grams = []
-    for one in found["ngrams"]:
-        title = "words" if one["n"] == 1 else f"{one['n']} words in a row"
-        grams.append(_table((title, "times"), [(row["text"], f"{row['count']:,}") for row in one["rows"][:8]]))
+    for ngram in report["ngrams"]:
+        title = "words" if ngram["n"] == 1 else f"{ngram['n']} words in a row"
+        grams.append(_table((title, "times"), [(row["text"], f"{row['count']:,}") for row in ngram["rows"][:8]]))
     console.print(Columns(grams, padding=(0, 4)))
     tallies = [("domains", "domain"), ("top_level", "ending"), ("languages", "language"), ("licences", "licence")]
     shown = [
-        _table((title, "documents"), [(row["name"], f"{row['documents']:,}") for row in found[name]["rows"][:8]])
+        _table((title, "documents"), [(row["name"], f"{row['documents']:,}") for row in report[name]["rows"][:8]])
         for name, title in tallies
-        if found[name]["rows"]
+        if report[name]["rows"]
     ]
     console.print(Columns(shown, padding=(0, 4)))
-    details, twice = found["personal_details"], found["duplicates"]
+    details, twice = report["personal_details"], report["duplicates"]
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in details["kinds"].items()) or "none"
-    console.print(f"Personal details: {kinds}, in {share(details['documents'], found['documents'])} of documents.")
+    console.print(f"Personal details: {kinds}, in {share(details['documents'], report['documents'])} of documents.")
     console.print(f"Twice: {twice['exact']['repeated']:,} texts, {twice['url']['repeated']:,} URLs.")
-    for row in (found["tests"] or {"rows": []})["rows"]:
-        told = f"{row['found']:,} of {row['items']:,} items in {row['documents']:,} documents"
-        console.print(f"Test items of {literal(row['name'])}: {told}.")
+    for row in (report["tests"] or {"rows": []})["rows"]:
+        counts = f"{row['found']:,} of {row['items']:,} items in {row['documents']:,} documents"
+        console.print(f"Test items of {literal(row['name'])}: {counts}.")
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
     from camelid.files import size_text
 
     rows = []
-    for one in sources:
-        apart = f"{one['validation_documents']:,}"
+    for source in sources:
         counts = (
-            f"{one['documents']:,}",
-            apart,
-            size_text(one["bytes"]),
-            f"{one['tokens']:,}",
-            f"{100 * one['share']:.1f} %",
+            f"{source['documents']:,}",
+            f"{source['validation_documents']:,}",
+            size_text(source["bytes"]),
+            f"{source['tokens']:,}",
+            f"{100 * source['share']:.1f} %",
         )
-        rows.append((one["name"], *counts, one["licence"] or "not named"))
+        rows.append((source["name"], *counts, source["licence"] or "not named"))
     head = ("source", "documents", "for validation", "text", "tokens", "share", "licence")
     return _table(head, rows, last_left=True)
 
@@ -161,8 +161,8 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], last_left: bo
 
 
 def _show(data: Path, sample: int, context: int, seed: int | None, json: bool) -> None:
-    from camelid.cli.next import visible
-    from camelid.cli.tokens import COLOURS
+    from camelid.cli.verbs.next import visible
+    from camelid.cli.verbs.tokens import COLOURS
     from camelid.console import Terminal
     from camelid.data.batches import IGNORED, Batches
     from camelid.data.manifest import read_manifest
@@ -172,8 +172,8 @@ def _show(data: Path, sample: int, context: int, seed: int | None, json: bool) -
     # A token is learned where it is a target: not the first of a document, nor of the row, which the row before has.
     learned = [False, *(batch.targets[0][:-1] != IGNORED).tolist()]
     if json:
-        told = {"sample": sample, "pieces": pieces, "ids": batch.ids[0].tolist(), "learned": learned}
-        print_json({**told, "documents": batch.documents[0].tolist()})
+        shown = {"sample": sample, "pieces": pieces, "ids": batch.ids[0].tolist(), "learned": learned}
+        print_json({**shown, "documents": batch.documents[0].tolist()})
         return
     console = Terminal()
     for number, piece in enumerate(pieces):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from camelid.cli._open import Json, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json
 from camelid.errors import MissingError, OptionError, ResourceError, one_of
 from camelid.run_layout import RUNS
 from camelid.streams import write

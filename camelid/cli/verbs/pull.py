@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import Json, fetch, print_json, stderr
+from camelid.cli.console import print_json, stderr
+from camelid.cli.options import Json, fetch
 from camelid.streams import literal, write
 
 

@@ -11,7 +11,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from camelid.cli._open import Json, print_json, stderr
+from camelid.cli.console import print_json, stderr
+from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import OptionError
 from camelid.run_layout import DATA, RUNS
@@ -19,8 +20,9 @@ from camelid.streams import literal, printable
 
 if TYPE_CHECKING:
     from camelid.data.estimate import Estimate
-    from camelid.data.prepare import Prepared, Report
-    from camelid.data.stage_stats import StageReport
+    from camelid.data.prepare import Prepared
+    from camelid.data.prepare import Progress as OnProgress
+    from camelid.data.stage_stats import StageStats
 
 
 def run(
@@ -48,14 +50,14 @@ def run(
             folder = out / read.name / DATA
             workers = threads()[0] if workers is None else workers
             free = available_bytes()
-            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=tell_plan, progress=show)
+            done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=show_estimate, progress=show)
     if json:
         print_json(_as_json(done, dry_run is not None))
     else:
         _print(done, dry_run is not None)
 
 
-def tell_plan(need: Estimate) -> None:
+def show_estimate(need: Estimate) -> None:
     """Say, before anything begins, what it will take."""
     about = f"{need.n_bytes / 1e6:,.1f} MB" if need.n_bytes else "an unknown amount"
     stderr.print(
@@ -69,7 +71,7 @@ def _time(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def stage_bars() -> Iterator[Report]:
+def stage_bars() -> Iterator[OnProgress]:
     """A callback that draws a bar for each step, on standard error."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     times = (TimeElapsedColumn(), TextColumn("[dim]left[/]"), TimeRemainingColumn())
@@ -104,18 +106,18 @@ def _print(done: Prepared, trial: bool) -> None:
     )
 
 
-def _table(reports: Sequence[StageReport]) -> Table:
+def _table(reports: Sequence[StageStats]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("stage", "in", "out", "MB/s"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     table.add_column("dropped and changed", overflow="fold")
     for report in reports:
-        most = sorted(report.dropped.items(), key=lambda one: (-one[1], one[0]))
-        said = [f"{count:,} {reason}" for reason, count in most]
-        said += [f"{times:,} {what}" for what, times in report.changed.items()]
+        most = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
+        changes = [f"{count:,} {reason}" for reason, count in most]
+        changes += [f"{times:,} {what}" for what, times in report.changed.items()]
         speed = f"{report.bytes_in / report.seconds / 1e6:,.1f}" if report.seconds else ""
         numbers = (f"{report.documents_in:,}", f"{report.documents_out:,}", speed)
-        table.add_row(report.name, *numbers, literal(", ".join(said)))
+        table.add_row(report.name, *numbers, literal(", ".join(changes)))
     return table
 
 

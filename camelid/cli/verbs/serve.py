@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from camelid.cli._open import Backend, ChatFormat, fetch_default, saying, stderr
-from camelid.cli._run import takes
+from camelid.cli.console import saying, stderr
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, ChatFormatName, fetch_default
 from camelid.engine.engine import EngineOptions
 from camelid.errors import OptionError
 from camelid.serve.options import ServeOptions
@@ -41,8 +42,8 @@ def run(
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="A name that a proxy calls the server by; several too, or *.")
     ] = None,
-    backend: Backend = "auto",
-    chat_format: ChatFormat = None,
+    backend: BackendName = "auto",
+    chat_format: ChatFormatName = None,
     options: ServeOptions,
     engine: EngineOptions,
 ) -> None:
@@ -75,13 +76,13 @@ def _names(models: list[str]) -> dict[str, str]:
 
     if not models:
         return {DEFAULT_MODEL: str(fetch_default())}
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for model in models:
         short = _short(parse_name(model), model)
-        if short in found:
-            raise OptionError(f"{model}: the name {short} is taken by {found[short]} already; rename one of them")
-        found[short] = model
-    return found
+        if short in named:
+            raise OptionError(f"{model}: the name {short} is taken by {named[short]} already; rename one of them")
+        named[short] = model
+    return named
 
 
 def _short(name: Name, given: str) -> str:

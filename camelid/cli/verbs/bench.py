@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from camelid.cli._open import Backend, Json, Model, open_llama, print_json, stderr
-from camelid.cli._run import takes
+from camelid.cli.console import print_json, stderr
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, Json, ModelName, open_llama
 from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
 from camelid.streams import literal
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 @takes("engine", EngineOptions)
 def run(
-    model: Model = None,
+    model: ModelName = None,
     *,
     prompt: Annotated[int, typer.Option(min=1, help="Tokens of the prompt that is read.")] = 512,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens that are written.")] = 64,
     ctx: Annotated[int, typer.Option(min=0, help="Tokens that stand before the written ones.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Sequences that are written at once.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Counted runs; the median is shown.")] = 5,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     json: Json = False,
     engine: EngineOptions,
 ) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from camelid.cli._open import Backend, Json, Model, open_llama, print_json
-from camelid.cli._run import takes
-from camelid.cli.generate import as_json
+from camelid.cli.console import print_json
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, Json, ModelName, open_llama
+from camelid.cli.verbs.generate import as_json
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
@@ -21,14 +22,14 @@ GAP = "<FILL>"
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams)
 def run(
-    model: Model = None,
+    model: ModelName = None,
     file: Annotated[str, typer.Argument(help=f"File with one {GAP} in it; - reads a pipe.")] = "-",
     *,
     suffix_first: Annotated[bool, typer.Option("--suffix-first", help="Show the model the suffix first.")] = False,
     whole: Annotated[
         bool, typer.Option("--whole", help="Print the file with the gap filled, not the gap alone.")
     ] = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     json: Json = False,
     params: SamplingParams,
     engine: EngineOptions,

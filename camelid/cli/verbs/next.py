@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from camelid.cli._open import Backend, Json, Words, model_and_text, open_llama, print_json
-from camelid.cli._run import takes
+from camelid.cli.console import print_json
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, Json, TextArgument, model_and_text, open_llama
 from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -30,11 +31,11 @@ ABOVE_SAMPLING = (
 @takes("engine", EngineOptions)
 @takes("params", SamplingParams, without=ABOVE_SAMPLING)
 def run(
-    prompt: Annotated[list[str] | None, Words("PROMPT")] = None,
+    prompt: Annotated[list[str] | None, TextArgument("PROMPT")] = None,
     *,
     top: Annotated[int, typer.Option(min=1, help="Rows of the table.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Walk through the stages that lead to the table.")] = False,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     json: Json = False,
     params: SamplingParams,
     engine: EngineOptions,

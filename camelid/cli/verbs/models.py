@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from camelid.cli._open import Json, print_json
+from camelid.cli.console import print_json
+from camelid.cli.options import Json
 from camelid.console import Terminal
 
 

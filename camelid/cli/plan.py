@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from camelid.cli._open import print_json
+from camelid.cli.console import print_json
 from camelid.console import Terminal
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
