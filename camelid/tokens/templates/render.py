@@ -62,7 +62,7 @@ def render_template(
         marked, text = _safe_text(template, tokenizer, plain, mark, names)
     except RecursionError:
         raise OptionError("tools: a description or a call is nested too deep; flatten it") from None
-    shown = _up_to(text, end, mark, messages[-1].text) if continues else text
+    shown = _up_to(text, end, mark, _last_text(messages)) if continues else text
     ids = tokenizer.encode_marked(shown, mark)
     if tokenizer.bos_id is not None and ids[:2] == [tokenizer.bos_id] * 2:
         raise OptionError("chat template: begins with BOS twice; the model's files are wrong, name a chat format")
@@ -206,13 +206,18 @@ def _with_answers(broken: dict[str, Any], plain: dict[str, Any], starts: re.Patt
 
 def _open_ended(messages: Sequence[Message], end: str) -> list[Message]:
     """The conversation, with a sign behind the last content and a space that shows whether the template trims."""
-    if messages[-1].tool_calls:
-        raise OptionError("messages: the last one calls tools, so it cannot be continued; add the tools' answers")
     last = messages[-1]
-    if isinstance(last.content, str):
-        return [*messages[:-1], replace(last, content=f"{last.content}{end} ")]
-    *before, text = ["", *(part.text for part in last.content if isinstance(part, Text))]
-    return [*messages[:-1], replace(last, content=[*map(Text, before[1:]), Text(f"{text}{end} ")])]
+    if last.tool_calls:
+        raise OptionError("messages: the last one calls tools, so it cannot be continued; add the tools' answers")
+    text = f"{_last_text(messages)}{end} "
+    content = text if isinstance(last.content, str) else [*last.content[:-1], Text(text)]
+    return [*messages[:-1], replace(last, content=content)]
+
+
+def _last_text(messages: Sequence[Message]) -> str:
+    """What a conversation ends with: the last content, or its last part."""
+    content = messages[-1].content
+    return messages[-1].text if isinstance(content, str) else Message("", content[-1:]).text
 
 
 def _up_to(text: str, end: str, mark: str, content: str) -> str:
