@@ -162,7 +162,7 @@ class Llama:
         """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
         continues = _continues(messages, continue_final_message)
-        ids = self.chat_format.encode(self.tokenizer, messages, tools, continues)
+        ids = self.chat_format.render(self.tokenizer, messages, tools=tools, continue_final_message=continues).ids
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
         return self._request(ids, self._params(params, changes), stops, form)
 
