@@ -41,8 +41,8 @@ def run(*, json: Json = False) -> None:
 
 def _findings() -> dict[str, Any]:
     from camelid import __version__
-    from camelid.engine.backend import automatic, has_cuda, has_torch
-    from camelid.engine.memory import available_bytes, threads
+    from camelid.engine.load import automatic, has_torch
+    from camelid.engine.memory import available_bytes, has_cuda, threads
     from camelid.hub.catalog import DEFAULT_MODEL, find
     from camelid.hub.store import home, is_local
     from camelid.tokens.backend import has_bpe
@@ -85,7 +85,7 @@ def _instructions() -> str:
 
 def _instruction_sets() -> list[str]:
     """What the C++ engine can choose from here, its choice first."""
-    from camelid.engine.backend import has_cpu
+    from camelid.engine.load import has_cpu
 
     if not has_cpu():
         return []

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import _cpu
-from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
+from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
+from camelid.engine.batch import Batch, Kind, Span
 from camelid.engine.memory import available_bytes, check_fits, threads
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
@@ -114,51 +115,43 @@ class CpuBackend:
         """Copy a page onto another."""
         self._model.copy_page(source, target)
 
-    def forward(self, batch: Batch) -> Array:
-        """Logits of the wanted rows, (rows, V)."""
-        return without_absent(self._run(batch, self.config.vocab_size), self.absent)
+    def forward(self, batch: Batch) -> list[Array]:
+        """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D).
 
-    def hidden(self, batch: Batch) -> Array:
-        """The same pass, but hidden states after the final norm, (rows, D)."""
-        return self._run(batch, self.config.dim, hidden=True)
-
-    def _run(self, batch: Batch, width: int, hidden: bool = False) -> Array:
-        """One pass; where texts of different lengths turn differently, one for those that turn alike."""
-        lengths = [scaled_length(self.config, span.read) for span in batch.spans]
-        if len(set(lengths)) == 1:
-            return self._pass(batch.spans, lengths[0], width, hidden)
+        One pass, which reads the weights once; where positions turn differently in prompts of different lengths, one
+        for the spans that turn alike.
+        """
+        by_length: dict[int, list[int]] = {}
+        for number, span in enumerate(batch.spans):
+            by_length.setdefault(scaled_length(self.config, span.n_prompt), []).append(number)
         rows: dict[int, Array] = {}
-        for length in sorted(set(lengths)):
-            numbers = [number for number, one in enumerate(lengths) if one == length]
-            spans = tuple(batch.spans[number] for number in numbers)
-            found = self._pass(spans, length, width, hidden)
-            ends = np.cumsum([len(_wanted_rows((span,))) for span in spans])
-            rows |= dict(zip(numbers, np.split(found, ends[:-1]), strict=True))
-        return np.concatenate([rows[number] for number in range(len(lengths))])
+        for length, numbers in by_length.items():
+            rows |= zip(numbers, self._pass([batch.spans[number] for number in numbers], length), strict=True)
+        return [rows[number] for number in range(len(batch.spans))]
 
-    def _pass(self, spans: tuple[Span, ...], length: int, width: int, hidden: bool) -> Array:
-        """The wanted rows of spans whose prompts have the same `scaled_length`."""
+    def _pass(self, spans: list[Span], length: int) -> list[Array]:
+        """Each span's wanted rows; all prompts have the same `scaled_length`."""
         ends = [span.start + len(span.ids) for span in spans]
         cos, sin = self._rope(length, max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
-        wanted = _wanted_rows(spans)
-        rows = np.empty((len(wanted), width), np.float32)
-        none = np.empty((0, self.config.vocab_size if hidden else self.config.dim), np.float32)
+        logits_rows, hidden_rows = _wanted_rows(spans, "logits"), _wanted_rows(spans, "hidden")
+        logits = np.empty((len(logits_rows), self.config.vocab_size), np.float32)
+        hidden = np.empty((len(hidden_rows), self.config.dim), np.float32)
         self._model.forward(
             embedded,
             _ints([len(span.ids) for span in spans]),
             _ints([span.start for span in spans]),
-            _ints([len(own) for own in pages]),
-            _ints([page for own in pages for page in own]),
+            _ints([len(span_pages) for span_pages in pages]),
+            _ints([page for span_pages in pages for page in span_pages]),
             cos,
             sin,
-            _ints([] if hidden else wanted),
-            none if hidden else rows,
-            _ints(wanted if hidden else []),
-            rows if hidden else none,
+            _ints(logits_rows),
+            logits,
+            _ints(hidden_rows),
+            hidden,
         )
-        return rows
+        return _split(spans, {"logits": without_absent(logits, self.absent), "hidden": hidden})
 
     def _embed(self, ids: list[int]) -> Array:
         rows = np.ascontiguousarray(self._embedding_rows[ids])
@@ -247,13 +240,25 @@ def bytes_per_weight(weights: Weights) -> float:
     return (packed + weights.tensors["embed_tokens"].nbytes) / weights.config.n_parameters
 
 
-def _wanted_rows(spans: tuple[Span, ...]) -> list[int]:
-    wanted: list[int] = []
-    end = 0
+def _wanted_rows(spans: list[Span], kind: Kind) -> list[int]:
+    """The rows of a kind that are wanted, as indexes of all spans' ids."""
+    rows: list[int] = []
+    start = 0
     for span in spans:
-        start, end = end, end + len(span.ids)
-        wanted.extend({"all": range(start, end), "last": range(end - 1, end), "none": range(0)}[span.logits])
-    return wanted
+        if span.kind == kind:
+            rows.extend(start + index for index in span.wanted)
+        start += len(span.ids)
+    return rows
+
+
+def _split(spans: list[Span], outputs: dict[Kind, Array]) -> list[Array]:
+    """Each span's rows, from those of its kind in line."""
+    ends: dict[Kind, int] = dict.fromkeys(outputs, 0)
+    rows = []
+    for span in spans:
+        start, ends[span.kind] = ends[span.kind], ends[span.kind] + len(span.wanted)
+        rows.append(outputs[span.kind][start : ends[span.kind]])
+    return rows
 
 
 def _ints(values: list[int]) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import sampling, speculate
-from camelid.engine.backend import Backend, Batch
+from camelid.engine.backend import Backend
 from camelid.engine.cache import Pages
 from camelid.engine.choose import choose_token, finish_reason
 from camelid.engine.draft import DraftModel
@@ -192,7 +192,7 @@ class Engine:
         if not sequences:
             self._hand_out_held(LATER_SECONDS)
             return
-        rows = self._forward(sequences, batch)
+        rows = self.backend.forward(batch)
         for sequence, span, own in zip(sequences, batch.spans, rows, strict=True):
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
@@ -207,20 +207,6 @@ class Engine:
             sizes = {one: len(span.ids) for one, span in zip(sequences, batch.spans, strict=True)}
             if sum(sizes.values()) - n_read(sizes) <= len(sizes):  # no prompt is read in it
                 self._pace.note(time.perf_counter() - started, n_read(sizes))
-
-    def _forward(self, sequences: Sequence[Running], batch: Batch) -> list[Logits]:
-        """The wanted rows of each sequence: logits, or hidden states where its reader takes those."""
-        rows: dict[int, Logits] = {}
-        hidden = [one.request.reader is not None and one.request.reader.hidden for one in sequences]
-        for kind in sorted(set(hidden)):
-            places = [place for place, wants in enumerate(hidden) if wants is kind]
-            part, end = Batch(tuple(batch.spans[place] for place in places)), 0
-            found = self.backend.hidden(part) if kind else self.backend.forward(part)
-            for place in places:
-                span = batch.spans[place]
-                start, end = end, end + {"none": 0, "last": 1, "all": len(span.ids)}[span.logits]
-                rows[place] = found[start:end]
-        return [rows[place] for place in range(len(sequences))]
 
     def _take(self, sequence: Running, reader: Reader, rows: Logits) -> None:
         """Give a reader its rows."""

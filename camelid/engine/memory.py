@@ -124,6 +124,11 @@ def threads(root: Path = ROOT) -> tuple[int, str]:
     return max(1, int(limits[reason])), reason
 
 
+def has_cuda() -> bool:
+    """Whether an NVIDIA GPU is there and not hidden."""
+    return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
+
+
 def _cores(processors: set[int], root: Path) -> int:
     """Physical cores under these processors: two that share one add nothing to what the memory and it can do."""
     folder = root / "sys/devices/system/cpu"
