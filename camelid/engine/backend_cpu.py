@@ -135,9 +135,9 @@ class CpuBackend:
         cos, sin = self._rope(length, max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
-        logits_rows, hidden_rows = _wanted_rows(spans, "logits"), _wanted_rows(spans, "hidden")
-        logits = np.empty((len(logits_rows), self.config.vocab_size), np.float32)
-        hidden = np.empty((len(hidden_rows), self.config.dim), np.float32)
+        wanted = _wanted_rows(spans)
+        logits = np.empty((len(wanted["logits"]), self.config.vocab_size), np.float32)
+        hidden = np.empty((len(wanted["hidden"]), self.config.dim), np.float32)
         self._model.forward(
             embedded,
             _ints([len(span.ids) for span in spans]),
@@ -146,9 +146,9 @@ class CpuBackend:
             _ints([page for span_pages in pages for page in span_pages]),
             cos,
             sin,
-            _ints(logits_rows),
+            _ints(wanted["logits"]),
             logits,
-            _ints(hidden_rows),
+            _ints(wanted["hidden"]),
             hidden,
         )
         return _split(spans, {"logits": without_absent(logits, self.absent), "hidden": hidden})
@@ -240,13 +240,12 @@ def bytes_per_weight(weights: Weights) -> float:
     return (packed + weights.tensors["embed_tokens"].nbytes) / weights.config.n_parameters
 
 
-def _wanted_rows(spans: list[Span], kind: Kind) -> list[int]:
-    """The rows of a kind that are wanted, as indexes of all spans' ids."""
-    rows: list[int] = []
+def _wanted_rows(spans: list[Span]) -> dict[Kind, list[int]]:
+    """The rows that are wanted of each kind, as indexes of all spans' ids."""
+    rows: dict[Kind, list[int]] = {"logits": [], "hidden": []}
     start = 0
     for span in spans:
-        if span.kind == kind:
-            rows.extend(start + index for index in span.wanted)
+        rows[span.kind].extend(range(start + span.wanted.start, start + span.wanted.stop))
         start += len(span.ids)
     return rows
 
