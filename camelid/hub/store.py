@@ -18,6 +18,7 @@ from typing import Any
 
 from camelid.errors import FormatError, MissingError, OptionError
 from camelid.hub.catalog import CATALOG, Entry, find, near
+from camelid.recipe import stages
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"(?P<base>[^@]+?)(@(?P<revision>[^@:]+))?(:(?P<file>[^@:]+))?")
@@ -242,7 +243,7 @@ def _folder_here(name: Name) -> Path:
 
 def _newest(path: Path) -> Path:
     """A run, or a stage of one, means its newest checkpoint; anything else means itself."""
-    for folder in (path, path / "pretrain"):
+    for folder in (path, *(path / stage for stage in stages())):
         if (folder / "latest" / "checkpoint.json").is_file():
             return (folder / "latest").resolve()
     return path

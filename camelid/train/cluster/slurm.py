@@ -12,6 +12,7 @@ from pathlib import Path
 from camelid.errors import OptionError
 from camelid.train.cluster.clusters import Site
 from camelid.train.cluster.preemption import STATUS
+from camelid.train.stages import FIRST
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
 
@@ -47,7 +48,7 @@ class Job:
     minutes: int
     directory: Path
     python: str
-    stage: str = "pretrain"
+    stage: str = FIRST
     changes: Sequence[str] = ()
     account: str | None = None
     partition: str | None = None
