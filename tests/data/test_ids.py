@@ -12,6 +12,7 @@ from camelid.data.prepare import already, prepare
 from camelid.recipe import read_recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_repeated_ids_are_counted_and_named(tmp_path, workers):
     draw, expected, first = random.Random(workers), 0, None
