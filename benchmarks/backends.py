@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from camelid.engine.backend import choose, has_torch
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.load import choose_backend, has_torch
 from camelid.engine.measure import measure
 from camelid.hub.catalog import DEFAULT_MODEL
 from camelid.hub.store import resolve
@@ -54,7 +54,7 @@ def main() -> None:
     for name in names:
         backend, dtype = name.split()
         options = EngineOptions(context=2048, dtype=dtype)
-        engines[name] = Engine(choose(weights, backend, options), options)
+        engines[name] = Engine(choose_backend(weights, backend, options), options)
     bandwidth = read_bandwidth(len(os.sched_getaffinity(0)))
     rows: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     for _ in range(chosen.repeats):

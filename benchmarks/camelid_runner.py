@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from camelid.engine.backend import Batch, Span
 from camelid.engine.backend_cpu import CpuBackend
+from camelid.engine.batch import Batch, Span
 from camelid.engine.options import EngineOptions
 from camelid.weights.open import open_weights
 
@@ -23,7 +23,10 @@ class CamelidRunner:
 
     def forward(self, items: list[tuple[list[int], int, int]]) -> None:
         """Each (ids, start, sequence); logits of the last id of each."""
-        spans = [Span(tuple(ids), start, self.pages[sequence], "last") for ids, start, sequence in items]
+        spans = [
+            Span(tuple(ids), start, self.pages[sequence], range(len(ids) - 1, len(ids)))
+            for ids, start, sequence in items
+        ]
         self.backend.forward(Batch(tuple(spans)))
 
     def trim(self, sequence: int, length: int) -> None:

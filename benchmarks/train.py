@@ -37,10 +37,9 @@ import numpy as np
 import torch
 
 from camelid.data.batches import TrainingBatch
-from camelid.engine.memory import threads
+from camelid.machine import keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.allocator import keep_freed_memory
 from camelid.train.devices import flops_per_token
 from camelid.train.flops import matrix_peak, peak_memory
 from camelid.train.init import initialise

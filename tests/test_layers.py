@@ -23,8 +23,8 @@ ROWS = [
     "weights hub",
     "model tokens",
     "recipe",
-    "options pedigree log console _lazy",
-    "streams files",
+    "options pedigree log console run_layout _lazy",
+    "streams files machine",
     "errors parsing",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}

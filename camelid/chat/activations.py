@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from camelid.chat.llama import Llama
 from camelid.engine.backend import without_absent
 from camelid.engine.backend_numpy import NumpyBackend
-from camelid.engine.memory import available_bytes
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.open import Weights
@@ -167,7 +167,8 @@ class Flow:
         wanted = tuple(self.llama.prompt_ids(ids))
         if len(wanted) > self.longest:
             raise OptionError(
-                f"prompt: has {len(wanted)} tokens; of this model the flow shows up to {self.longest} at once"
+                f"prompt: has {len(wanted)} tokens; of this model the flow shows up to {self.longest} at once",
+                param="prompt",
             )
         if wanted not in self._passes:
             self._passes[wanted] = self._forward(wanted, self._longest_beginning(wanted))

@@ -42,14 +42,18 @@ class Form:
         """What messages call it, and the form as `form_process.py` reads it."""
         given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise OptionError(f"form: give one of json_schema, regex and grammar, got {', '.join(given) or 'none'}")
+            raise OptionError(
+                f"form: give one of json_schema, regex and grammar, got {', '.join(given) or 'none'}", param="form"
+            )
         kind = given[0]
         place = self.place or kind
         text = _as_json(self.json_schema, place) if kind == "json_schema" else getattr(self, kind)
         schemas = {name: (_as_json(schema, where), where) for name, (schema, where) in self.schemas.items()}
         n_characters = len(text) + sum(len(schema) for schema, _ in schemas.values())
         if n_characters > MOST_CHARACTERS:
-            raise OptionError(f"{place}: has {n_characters} characters, the most are {MOST_CHARACTERS}; shorten it")
+            raise OptionError(
+                f"{place}: has {n_characters} characters, the most are {MOST_CHARACTERS}; shorten it", param=place
+            )
         return place, {"kind": kind, "text": text, "schemas": schemas}
 
 
@@ -58,13 +62,13 @@ def _as_json(given: dict[str, Any] | str | None, place: str) -> str:
     if isinstance(given, str):
         return given
     if not isinstance(given, dict):
-        raise OptionError(f"{place}: must be a JSON object, got {type(given).__name__}")
+        raise OptionError(f"{place}: must be a JSON object, got {type(given).__name__}", param=place)
     try:
         return json.dumps(given)
     except RecursionError:
-        raise OptionError(f"{place}: is nested too deep; flatten it") from None
+        raise OptionError(f"{place}: is nested too deep; flatten it", param=place) from None
     except (TypeError, ValueError) as error:
-        raise OptionError(f"{place}: not JSON: {error}") from None
+        raise OptionError(f"{place}: not JSON: {error}", param=place) from None
 
 
 class Constrainer:

@@ -67,7 +67,7 @@ class Conversation:
         Raises:
             ResourceError: the place cannot be written.
         """
-        text = json.dumps([{"role": m.role, "content": m.content} for m in self.messages], ensure_ascii=False, indent=1)
+        text = json.dumps([{"role": m.role, "content": m.text} for m in self.messages], ensure_ascii=False, indent=1)
         try:
             with whole_file(path) as file:
                 file.write(text.encode() + b"\n")
@@ -86,7 +86,7 @@ class Conversation:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             why = str(error).removeprefix(f"{path}: ")
             raise OptionError(f"{path}: not a saved conversation: {why}") from None
-        self.system = messages.pop(0).content if messages and messages[0].role == "system" else None
+        self.system = messages.pop(0).text if messages and messages[0].role == "system" else None
         self.turns = messages
 
 

@@ -162,7 +162,7 @@ class Llama:
         """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
         continues = _continues(messages, continue_final_message)
-        ids = self.chat_format.encode(self.tokenizer, messages, tools, continues)
+        ids = self.chat_format.render(self.tokenizer, messages, tools=tools, continue_final_message=continues).ids
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
         return self._request(ids, self._params(params, changes), stops, form)
 
@@ -280,7 +280,10 @@ class Llama:
         else:
             start, ids = len(context), [*context, *self.tokenizer.encode_segment(continuation)]
         if not 0 < start < len(ids):
-            raise OptionError("loglikelihood: both the context and the continuation must have at least one token")
+            raise OptionError(
+                "loglikelihood: both the context and the continuation must have at least one token",
+                param="loglikelihood",
+            )
         logprobs, greedy = self.engine.score(ids, start)
         return Likelihood(float(logprobs.sum()), bool(greedy.all()), len(ids) - start)
 
@@ -292,7 +295,7 @@ class Llama:
         """
         ids = self.prompt_ids(text)
         if len(ids) < 2:
-            raise OptionError("perplexity: the text must have at least two tokens")
+            raise OptionError("perplexity: the text must have at least two tokens", param="perplexity")
         total, counted, window = 0.0, 0, self.context
         for start in range(0, len(ids) - 1, window - 1):
             logprobs, _ = self.engine.score(ids[start : start + window])
@@ -310,10 +313,12 @@ class Llama:
         else:
             ids = [int(id) for id in prompt]
         if not ids:
-            raise OptionError("prompt: is empty; give at least one character")
+            raise OptionError("prompt: is empty; give at least one character", param="prompt")
         wrong = [id for id in ids if not 0 <= id < self.config.vocab_size]
         if wrong:
-            raise OptionError(f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids")
+            raise OptionError(
+                f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids", param="prompt"
+            )
         return ids
 
     def close_forms(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from camelid.chat.llama import Llama
-from camelid.engine.backend import choose
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.load import choose_backend
 from camelid.errors import OptionError
 from camelid.hub.catalog import DEFAULT_MODEL
 from camelid.hub.store import resolve
@@ -42,7 +42,7 @@ def load(
     options = options if options is not None else EngineOptions()
     weights = open_weights(resolve(model))
     smaller = _open_draft(weights, draft) if draft is not None else None
-    backends = [choose(one, backend, options) for one in (weights, smaller) if one is not None]
+    backends = [choose_backend(one, backend, options) for one in (weights, smaller) if one is not None]
     return Llama(weights, Engine(backends[0], options, *backends[1:]), chat_format)
 
 
@@ -50,5 +50,7 @@ def _open_draft(weights: Weights, draft: str | Path) -> Weights:
     smaller = open_weights(resolve(draft))
     tokenizers = [one.tokenizer for one in (weights, smaller) if one.has_tokenizer]
     if len({tokenizer.fingerprint() for tokenizer in tokenizers}) > 1:
-        raise OptionError(f"draft: {draft} cuts text into other tokens than the model; take one of the same family")
+        raise OptionError(
+            f"draft: {draft} cuts text into other tokens than the model; take one of the same family", param="draft"
+        )
     return smaller

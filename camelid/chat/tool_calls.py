@@ -40,7 +40,7 @@ def tool_form(
     """
     names = tool_names(tools)
     if choice is not None and choice not in names:
-        raise OptionError(f"tool_choice: {choice!r} is none of the tools; {one_of(choice, names)}")
+        raise OptionError(f"tool_choice: {choice!r} is none of the tools; {one_of(choice, names)}", param="tool_choice")
     words = {text: f"<[{id}]>" for id, text in control_ids(tokenizer, style).items()}
     chosen = [
         (f"tools[{index}].function.parameters", tool["function"])
@@ -91,7 +91,7 @@ def _schema(function: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The parameters as a schema of objects."""
     schema = function.get("parameters") or NOTHING
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        raise OptionError(f"{place}: must be a JSON schema of type object")
+        raise OptionError(f"{place}: must be a JSON schema of type object", param=place)
     return {**schema, "type": "object"}
 
 

@@ -22,6 +22,7 @@ from camelid.data.prepare import Preparation
 from camelid.data.workers import Workers
 from camelid.errors import OptionError
 from camelid.recipe import read_recipe
+from camelid.run_layout import DATA, RUNS
 
 MOST_TASKS = 1000  # of one array, on most clusters
 
@@ -76,7 +77,7 @@ class PrepareStep:
 
 
 def steps(
-    recipe: str | Path, changes: Sequence[str] = (), out: str | Path = "runs", most_tasks: int = MOST_TASKS
+    recipe: str | Path, changes: Sequence[str] = (), out: str | Path = RUNS, most_tasks: int = MOST_TASKS
 ) -> list[PrepareStep]:
     """All steps of a preparation, each to be run when the one before is done; makes the data folder.
 
@@ -91,7 +92,7 @@ def steps(
         MissingError: files or libraries that are not there.
     """
     read = read_recipe(recipe, changes)
-    folder = Path(out).resolve() / read.name / "data"
+    folder = Path(out).resolve() / read.name / DATA
     work = Preparation(read, folder, 1, None)
     if work.folder.is_finished():
         work.folder.check_finished(read)

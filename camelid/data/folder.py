@@ -12,9 +12,9 @@ from typing import Any
 from camelid.data.made_from import check_finished, differences
 from camelid.data.manifest import NAME, read_manifest
 from camelid.errors import FormatError, OptionError
-from camelid.files import whole_file
+from camelid.files import lock, whole_file
 from camelid.recipe import Recipe
-from camelid.weights.lock import exclusive
+from camelid.run_layout import DOCUMENTS, TOKENIZER
 
 PLAN = "plan.json"
 
@@ -32,8 +32,8 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.documents = path / "documents"
-        self.tokenizer = path / "tokenizer"
+        self.documents = path / DOCUMENTS
+        self.tokenizer = path / TOKENIZER
         self.work = path / "work"
         self.read, self.kept, self.encoded = self.work / "read", self.work / "kept", self.work / "encoded"
         self.decisions = self.work / "decisions"
@@ -59,7 +59,7 @@ class DataFolder:
             raise OptionError(f"{self.path}: another camelid prepares data here; wait for it, or choose another name")
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.path / ".lock", busy):
+        with lock(self.path / ".lock", busy):
             yield
 
     def clear(self) -> None:

@@ -14,6 +14,7 @@ from camelid.data.shards import FOLDER, Shard, Tokens, shard_from_json
 from camelid.errors import FormatError, MissingError, UnsupportedError, VerifyError
 from camelid.files import whole_file
 from camelid.parsing import parse_json
+from camelid.run_layout import TOKENIZER
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
@@ -111,7 +112,7 @@ class Manifest:
         """
         from camelid.tokens.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.open(folder / "tokenizer")
+        tokenizer = Tokenizer.open(folder / TOKENIZER)
         if tokenizer.fingerprint() != self.tokenizer:
             raise VerifyError(f"{folder / 'tokenizer'}: not the tokenizer that this data was made with; put it back")
         return tokenizer

@@ -29,15 +29,15 @@ from camelid.data.shards import FOLDER, Shard, shard_from_json
 from camelid.data.source_stats import source_stats
 from camelid.data.stage_stats import StageStats, merge_stats
 from camelid.data.worker_tasks import Group, PrepareContext, encode_group, is_validation, keep_unit, read_unit
-from camelid.data.workers import Workers, default_workers
+from camelid.data.workers import Workers
 from camelid.errors import OptionError
-from camelid.files import writing
+from camelid.files import check_space, writing
+from camelid.machine import processors
 from camelid.pedigree import write_pedigree
 from camelid.recipe import Recipe
 from camelid.tokens.files.save import save_tokenizer
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.training import TokenizerOptions, check_size, learn
-from camelid.weights.writing import check_space
 
 Progress = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
 
@@ -154,7 +154,7 @@ class Preparation:
         options: DataOptions | None = None,
     ) -> None:
         self.recipe = recipe
-        self.workers = default_workers() if workers is None else workers
+        self.workers = processors() if workers is None else workers
         if self.workers < 1:
             raise OptionError(f"workers: must be at least 1, got {workers}")
         self.options = options or recipe.table("data", DataOptions)

@@ -19,11 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from camelid.data.document import n_bytes
 from camelid.errors import FormatError, MissingError, OptionError, VerifyError
+from camelid.files import sha256
+from camelid.run_layout import TOKENS
 
 if TYPE_CHECKING:
     from camelid.data.document import Document
 
-FOLDER = "tokens"  # inside a data folder
+FOLDER = TOKENS  # inside a data folder
 MAX_BYTES = 256 * 2**20
 _HEADER = 128  # bytes before the numbers of a one-dimensional .npy file
 _OPEN = 64  # mapped shards of a source; a mapped file is an open file, and systems allow about a thousand
@@ -372,17 +374,13 @@ def _read_lines(path: Path) -> list[bytes]:
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again") from None
 
 
-def _hash(path: Path, opener: Callable[[Path], Any] = lambda path: path.open("rb")) -> str:
+def _hash(path: Path, *opener: Callable[[Path], Any]) -> str:
     try:
-        with opener(path) as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**20):
-                digest.update(block)
+        return sha256(path, *opener)
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; prepare the data again") from None
     except (OSError, EOFError, zlib.error) as error:
         raise VerifyError(f"{path}: cannot be read ({error}); prepare the data again") from None
-    return digest.hexdigest()
 
 
 def _check_hash(path: Path, actual: str, expected: str) -> None:

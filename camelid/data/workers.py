@@ -17,13 +17,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def default_workers() -> int:
-    """Processors that this process may use, within what SLURM gave it."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return max(1, min(allowed, int(given) if given.isdigit() else allowed))
-
-
 class Workers:
     """Runs functions of modules over items; as a context it ends its processes, an interrupt included.
 

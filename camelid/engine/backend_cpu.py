@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import _cpu
-from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
-from camelid.engine.memory import available_bytes, check_fits, threads
+from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
+from camelid.engine.batch import Batch, Kind, Span
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
+from camelid.machine import available_bytes, threads
 from camelid.model.rope import rope_table, scaled_length
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor
@@ -57,7 +59,9 @@ class CpuBackend:
 
     def __init__(self, weights: Weights, options: EngineOptions, isa: str | None = None) -> None:
         if options.dtype not in ("auto", "float32"):
-            raise OptionError(f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch")
+            raise OptionError(
+                f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch", param="dtype"
+            )
         _cpu.keep_freed_memory()
         self.config = config = weights.config
         check_fits(weights, bytes_per_weight(weights), options, "cpu", available_bytes(), self.bytes_per_number)
@@ -116,36 +120,29 @@ class CpuBackend:
         """Copy a page onto another."""
         self._model.copy_page(source, target)
 
-    def forward(self, batch: Batch) -> Array:
-        """Logits of the wanted rows, (rows, V)."""
-        return without_absent(self._run(batch, self.config.vocab_size), self.absent)
+    def forward(self, batch: Batch) -> list[Array]:
+        """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D).
 
-    def hidden(self, batch: Batch) -> Array:
-        """The same pass, but hidden states after the final norm, (rows, D)."""
-        return self._run(batch, self.config.dim, hidden=True)
-
-    def _run(self, batch: Batch, width: int, hidden: bool = False) -> Array:
-        """One pass; where texts of different lengths turn differently, one for those that turn alike."""
-        lengths = [scaled_length(self.config, span.read) for span in batch.spans]
-        if len(set(lengths)) == 1:
-            return self._pass(batch.spans, lengths[0], width, hidden)
+        One pass for those that turn alike and want the same kind of rows.
+        """
+        groups: dict[tuple[int, Kind], list[int]] = {}
+        for number, span in enumerate(batch.spans):
+            groups.setdefault((scaled_length(self.config, span.n_prompt), span.kind), []).append(number)
         rows: dict[int, Array] = {}
-        for length in sorted(set(lengths)):
-            numbers = [number for number, one in enumerate(lengths) if one == length]
+        for (length, kind), numbers in groups.items():
             spans = tuple(batch.spans[number] for number in numbers)
-            found = self._pass(spans, length, width, hidden)
-            ends = np.cumsum([len(_wanted_rows((span,))) for span in spans])
-            rows |= dict(zip(numbers, np.split(found, ends[:-1]), strict=True))
-        return np.concatenate([rows[number] for number in range(len(lengths))])
+            ends = np.cumsum([len(span.wanted) for span in spans])
+            rows |= zip(numbers, np.split(self._pass(spans, length, kind == "hidden"), ends[:-1]), strict=True)
+        return [rows[number] for number in range(len(batch.spans))]
 
-    def _pass(self, spans: tuple[Span, ...], length: int, width: int, hidden: bool) -> Array:
-        """The wanted rows of spans whose prompts have the same `scaled_length`."""
+    def _pass(self, spans: tuple[Span, ...], length: int, hidden: bool) -> Array:
+        """The wanted rows of spans of a kind whose prompts have the same `scaled_length`."""
         ends = [span.start + len(span.ids) for span in spans]
         cos, sin = self._tables(length, max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
         wanted = _wanted_rows(spans)
-        rows = np.empty((len(wanted), width), np.float32)
+        rows = np.empty((len(wanted), self.config.dim if hidden else self.config.vocab_size), np.float32)
         self._model.forward(
             embedded,
             _ints([len(span.ids) for span in spans]),
@@ -158,7 +155,7 @@ class CpuBackend:
             rows,
             hidden,
         )
-        return rows
+        return rows if hidden else without_absent(rows, self.absent)
 
     def _embed(self, ids: list[int]) -> Array:
         rows = np.ascontiguousarray(self._embedding_rows[ids])
@@ -248,10 +245,10 @@ def bytes_per_weight(weights: Weights) -> float:
 
 def _wanted_rows(spans: tuple[Span, ...]) -> list[int]:
     wanted: list[int] = []
-    end = 0
+    start = 0
     for span in spans:
-        start, end = end, end + len(span.ids)
-        wanted.extend({"all": range(start, end), "last": range(end - 1, end), "none": range(0)}[span.logits])
+        wanted.extend(start + index for index in span.wanted)
+        start += len(span.ids)
     return wanted
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, without_absent
-from camelid.engine.memory import available_bytes, check_fits
+from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
+from camelid.engine.batch import Batch, Span
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.config import ModelConfig
 from camelid.model.rope import rope_table
@@ -51,7 +53,9 @@ class NumpyBackend:
             ResourceError: they do not fit into memory.
         """
         if options.dtype not in ("auto", "float32"):
-            raise OptionError(f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch")
+            raise OptionError(
+                f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch", param="dtype"
+            )
         check_fits(weights, 4, options, "numpy", available_bytes())
         names = list(weights.tensors)
         with ThreadPoolExecutor(LOADERS) as pool:
@@ -67,15 +71,16 @@ class NumpyBackend:
         shape = (n_pages * self.page_size, self.config.n_kv_heads, self.config.head_dim)
         self._pool = [(np.empty(shape, np.float32), np.empty(shape, np.float32)) for _ in range(self.config.n_layers)]
 
-    def forward(self, batch: Batch) -> Array:
-        """Logits of the wanted rows, (rows, V)."""
+    def forward(self, batch: Batch) -> list[Array]:
+        """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D)."""
         # Each span's rows go through the output matrix alone: neighbours must not change how they are rounded.
-        rows = [reference.logits(self.config, self.tensors, self._hidden(span)) for span in batch.spans]
-        return without_absent(np.concatenate(rows), self.absent)
+        return [self._rows(span) for span in batch.spans]
 
-    def hidden(self, batch: Batch) -> Array:
-        """Hidden states of the wanted rows after the final norm, (rows, D)."""
-        return np.concatenate([self._hidden(span) for span in batch.spans])
+    def _rows(self, span: Span) -> Array:
+        hidden = self._hidden(span)
+        if span.kind == "hidden":
+            return hidden
+        return without_absent(reference.logits(self.config, self.tensors, hidden), self.absent)
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page onto another."""
@@ -87,9 +92,10 @@ class NumpyBackend:
     def _hidden(self, span: Span) -> Array:
         """The wanted rows of the reference forward pass on one span; its new keys and values go to the pool."""
         end = span.start + len(span.ids)
-        cos, sin = rope_table(self.config, np.arange(span.start, end), span.read)
+        cos, sin = rope_table(self.config, np.arange(span.start, end), span.n_prompt)
         cache = _Layers(self._pool, self.page_size, span, end)
-        return reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)[_wanted(span)]
+        hidden = reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)
+        return hidden[span.wanted.start : span.wanted.stop]
 
 
 class _Layers(Sequence[tuple[Array, Array]]):
@@ -122,7 +128,3 @@ class _Layers(Sequence[tuple[Array, Array]]):
             if not self._in_line:
                 new = self._places[self._start :]
                 all_keys[new], all_values[new] = keys[self._start :], values[self._start :]
-
-
-def _wanted(span: Span) -> slice:
-    return {"all": slice(None), "last": slice(-1, None), "none": slice(0, 0)}[span.logits]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from camelid.engine.backend import ALL_ARE_TOKENS, Batch, Span, has_cuda, without_absent
-from camelid.engine.memory import available_bytes, check_fits, threads
+from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
+from camelid.engine.batch import Batch, Kind, Span
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import ResourceError
+from camelid.machine import available_bytes, has_cuda, threads
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.weights import Weights
@@ -68,17 +70,9 @@ class TorchBackend:
         shape = (self.config.n_layers, 2, positions, self.config.n_kv_heads, self.config.head_dim)
         self._pool = torch.empty(shape, dtype=self.dtype, device=self.device)
 
-    def forward(self, batch: Batch) -> NDArray[np.float32]:
-        """Logits of the wanted rows, (rows, V)."""
-        return without_absent(self._run(batch, self.model.logits), self.absent)
-
-    def hidden(self, batch: Batch) -> NDArray[np.float32]:
-        """Hidden states of the wanted rows after the final norm, (rows, D)."""
-        return self._run(batch, Tensor.float)
-
     @torch.inference_mode()
-    def _run(self, batch: Batch, finish: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-        """The pass, and what `finish` makes of the wanted rows' hidden states."""
+    def forward(self, batch: Batch) -> list[NDArray[np.float32]]:
+        """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D)."""
         ids = torch.tensor([id for span in batch.spans for id in span.ids], device=self.device)
         ends = np.cumsum([len(span.ids) for span in batch.spans])
         positions = torch.cat([torch.arange(span.start, span.start + len(span.ids)) for span in batch.spans])
@@ -92,23 +86,35 @@ class TorchBackend:
                 start = end
             return mixed
 
-        rows = torch.cat([_wanted(span, int(end)) for span, end in zip(batch.spans, ends, strict=True)])
         try:
             hidden = self.model(
                 ids, positions.to(self.device), lambda layer: partial(mix, layer), self._tables(batch.spans)
             )
-            finished: NDArray[np.float32] = finish(hidden[rows.to(self.device)]).cpu().numpy()
+            kinds = {kind: self._rows(hidden, batch, kind) for kind in {span.kind for span in batch.spans}}
         except torch.OutOfMemoryError:
             raise ResourceError(
                 f"the GPU has no memory for a pass of {len(ids)} tokens; lower --max-batch-tokens or --cache-tokens"
             ) from None
-        return finished
+        return [next(kinds[span.kind]) for span in batch.spans]
+
+    def _rows(self, hidden: Tensor, batch: Batch, kind: Kind) -> Iterator[NDArray[np.float32]]:
+        """The wanted rows of each span of a kind, from the hidden states of all new ids, (N, D)."""
+        wanted, end = [], 0
+        for span in batch.spans:
+            start, end = end, end + len(span.ids)
+            if span.kind == kind:
+                wanted.append(torch.arange(start, end)[span.wanted.start : span.wanted.stop])
+        states = hidden[torch.cat(wanted).to(self.device)]
+        rows: NDArray[np.float32] = (states.float() if kind == "hidden" else self.model.logits(states)).cpu().numpy()
+        if kind == "logits":
+            rows = without_absent(rows, self.absent)
+        return iter(np.split(rows, np.cumsum([len(own) for own in wanted])[:-1]))
 
     def _tables(self, spans: Sequence[Span]) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine of every new id, (N, E/2), where they depend on the texts' lengths."""
         if not depends_on_length(self.config):
             return None
-        rows = [rope_table(self.config, np.arange(s.start, s.start + len(s.ids)), s.read) for s in spans]
+        rows = [rope_table(self.config, np.arange(s.start, s.start + len(s.ids)), s.n_prompt) for s in spans]
         cos, sin = (torch.from_numpy(np.concatenate(part)).to(self.device) for part in zip(*rows, strict=True))
         return cos, sin
 
@@ -140,8 +146,3 @@ class TorchBackend:
 
 def _free_bytes(device: str) -> int:
     return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_bytes()
-
-
-def _wanted(span: Span, end: int) -> Tensor:
-    first = {"all": end - len(span.ids), "last": end - 1, "none": end}[span.logits]
-    return torch.arange(first, end)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from camelid.engine.backend import Batch, Span
+from camelid.engine.batch import Batch, Span
 from camelid.engine.engine import Engine
 from camelid.engine.sampling import checked, raw_logprobs
 from camelid.errors import OptionError, ResourceError
@@ -56,9 +57,11 @@ def beam_search(
         ResourceError: the cache has no room for so many beams.
     """
     if width < 1:
-        raise OptionError(f"beams: must be at least 1, got {width}")
+        raise OptionError(f"beams: must be at least 1, got {width}", param="beams")
     if not 0 < len(ids) < engine.context:
-        raise OptionError(f"prompt: has {len(ids)} tokens, the context is {engine.context} with room for the answer")
+        raise OptionError(
+            f"prompt: has {len(ids)} tokens, the context is {engine.context} with room for the answer", param="prompt"
+        )
     n_prompt = len(ids)
     limit = min(engine.context, n_prompt + (max_tokens or engine.context))
     search = _Search(engine, n_prompt, width, length_penalty, frozenset(stop_ids))
@@ -88,9 +91,7 @@ class _Search:
         chunk = self.engine.options.max_batch_tokens
         for at in range(0, len(ids), chunk):
             part = tuple(ids[at : at + chunk])
-            self._logits = self.engine.backend.forward(
-                Batch((Span(part, at, tuple(first.pages), "last", self.n_prompt),))
-            )
+            self._logits = self._forward([_last_row(part, at, first.pages, self.n_prompt)])
 
     def grow(self) -> None:
         """Choose the best continuations of all beams, set ended ones aside, and run the others one id further."""
@@ -107,8 +108,9 @@ class _Search:
             elif len(chosen) < self.width:
                 chosen.append((parent, id, logprob))
         self._branch(chosen)
-        spans = [Span((b.ids[-1],), len(b.ids) - 1, tuple(b.pages), "last", self.n_prompt) for b in self.live]
-        self._logits = self.engine.backend.forward(Batch(tuple(spans)))
+        self._logits = self._forward(
+            [_last_row((beam.ids[-1],), len(beam.ids) - 1, beam.pages, self.n_prompt) for beam in self.live]
+        )
 
     def is_done(self, early_stopping: bool, limit: int) -> bool:
         """Whether no running text can still come among the best."""
@@ -131,6 +133,10 @@ class _Search:
         for beam in self.live:
             self.engine.pages.release(beam.pages)
             beam.pages = []
+
+    def _forward(self, spans: list[Span]) -> NDArray[np.float32]:
+        """Logits of one row of each span, (spans, V)."""
+        return np.concatenate(self.engine.backend.forward(Batch(tuple(spans))))
 
     def _end(self, ids: list[int], logprob: float, extra: int, reason: str) -> None:
         length = len(ids) - self.n_prompt + extra
@@ -168,3 +174,7 @@ class _Search:
         if page is None:
             raise ResourceError("cache: no room for so many beams; raise --cache-tokens or take fewer")
         return page
+
+
+def _last_row(ids: tuple[int, ...], start: int, pages: list[int], n_prompt: int) -> Span:
+    return Span(ids, start, tuple(pages), range(len(ids) - 1, len(ids)), n_prompt=n_prompt)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import sampling
-from camelid.engine.backend import Backend, Batch, Rows, Span
+from camelid.engine.backend import Backend
+from camelid.engine.batch import Batch, Span
 from camelid.engine.cache import Pages
 from camelid.engine.memory import cache_tokens
 from camelid.engine.options import EngineOptions
@@ -56,7 +57,8 @@ class DraftModel:
         own = backend.config.vocab_size
         if own != target.vocab_size:
             raise OptionError(
-                f"draft: its vocabulary has {own} ids, the model's {target.vocab_size}; take one of the same family"
+                f"draft: its vocabulary has {own} ids, the model's {target.vocab_size}; take one of the same family",
+                param="draft",
             )
         self.backend, self._chunk = backend, options.max_batch_tokens
         self.context = min(context, backend.config.context)
@@ -147,17 +149,17 @@ class DraftModel:
             for wish in behind[: self._chunk]:
                 start = wish.twin.computed
                 ids = tuple(wish.sequence.ids[start : min(wish.end, start + room)])
-                wanted: Rows = "last" if wish.n and start + len(ids) == wish.end else "none"
+                is_last = wish.n and start + len(ids) == wish.end
+                wanted = range(len(ids) - 1, len(ids)) if is_last else range(0)
                 if ids:
-                    batch.append(
-                        (wish, Span(ids, start, tuple(wish.twin.pages), wanted, len(wish.sequence.request.ids)))
-                    )
+                    n_prompt = len(wish.sequence.request.ids)
+                    batch.append((wish, Span(ids, start, tuple(wish.twin.pages), wanted, n_prompt=n_prompt)))
                 room -= len(ids)
-            logits = iter(self.backend.forward(Batch(tuple(span for _, span in batch))))
-            for wish, span in batch:
+            logits = self.backend.forward(Batch(tuple(span for _, span in batch)))
+            for (wish, span), own in zip(batch, logits, strict=True):
                 commit(self.pages, wish.twin, len(span.ids))
-                if span.logits == "last":
-                    rows[wish] = next(logits)
+                if len(own):
+                    rows[wish] = own[0]
             behind = [wish for wish in behind if wish.twin.computed < wish.end]
         return rows
 
@@ -167,12 +169,12 @@ class DraftModel:
             spans = []
             for wish in going:
                 guesses = wish.sequence.guesses
-                start, read = wish.end + len(guesses) - 1, len(wish.sequence.request.ids)
-                spans.append(Span((guesses[-1].id,), start, tuple(wish.twin.pages), "last", read))
+                start, n_prompt = wish.end + len(guesses) - 1, len(wish.sequence.request.ids)
+                spans.append(Span((guesses[-1].id,), start, tuple(wish.twin.pages), range(1), n_prompt=n_prompt))
             logits = self.backend.forward(Batch(tuple(spans)))
             for wish in going:
                 wish.twin.guesses.append(Guess(wish.sequence.guesses[-1].id))
-            rows = dict(zip(going, logits, strict=True))
+            rows = {wish: own[0] for wish, own in zip(going, logits, strict=True)}
 
     def _guess(self, wish: _Wish, row: Row) -> bool:
         """Guess the next id as the engine would choose it; whether more are wished for."""

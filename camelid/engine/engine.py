@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import sampling, speculate
-from camelid.engine.backend import Backend, Batch
+from camelid.engine.backend import Backend
 from camelid.engine.cache import Pages
 from camelid.engine.choose import choose_token, finish_reason
 from camelid.engine.draft import DraftModel
@@ -100,12 +100,13 @@ class Engine:
         """
         vocab_size, n_ids, params = self.backend.config.vocab_size, len(request.ids), request.params
         if not n_ids:
-            raise OptionError("prompt: has no tokens; give at least one")
+            raise OptionError("prompt: has no tokens; give at least one", param="prompt")
         if request.reader is not None and n_ids > self.context:
             raise ContextError(
                 f"prompt: has {n_ids} tokens, the context is {self.context}; shorten it or raise --context",
                 n_ids,
                 self.context,
+                param="prompt",
             )
         if request.reader is None and n_ids >= self.context:
             raise ContextError(
@@ -113,14 +114,17 @@ class Engine:
                 "shorten it or raise --context",
                 n_ids,
                 self.context,
+                param="prompt",
             )
         for id in request.ids:
             if not 0 <= id < vocab_size:
-                raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids")
+                raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids", param="prompt")
         sampling.check(params, vocab_size, self.backend.absent)
         if request.constraint is not None and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
-            raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")
+            raise OptionError(
+                f"{name}: the constrained form alone says where the text may end; leave one of them out", param=name
+            )
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.
@@ -192,7 +196,7 @@ class Engine:
         if not sequences:
             self._hand_out_held(LATER_SECONDS)
             return
-        rows = self._forward(sequences, batch)
+        rows = self.backend.forward(batch)
         for sequence, span, own in zip(sequences, batch.spans, rows, strict=True):
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
@@ -207,20 +211,6 @@ class Engine:
             sizes = {one: len(span.ids) for one, span in zip(sequences, batch.spans, strict=True)}
             if sum(sizes.values()) - n_read(sizes) <= len(sizes):  # no prompt is read in it
                 self._pace.note(time.perf_counter() - started, n_read(sizes))
-
-    def _forward(self, sequences: Sequence[Running], batch: Batch) -> list[Logits]:
-        """The wanted rows of each sequence: logits, or hidden states where its reader takes those."""
-        rows: dict[int, Logits] = {}
-        hidden = [one.request.reader is not None and one.request.reader.hidden for one in sequences]
-        for kind in sorted(set(hidden)):
-            places = [place for place, wants in enumerate(hidden) if wants is kind]
-            part, end = Batch(tuple(batch.spans[place] for place in places)), 0
-            found = self.backend.hidden(part) if kind else self.backend.forward(part)
-            for place in places:
-                span = batch.spans[place]
-                start, end = end, end + {"none": 0, "last": 1, "all": len(span.ids)}[span.logits]
-                rows[place] = found[start:end]
-        return [rows[place] for place in range(len(sequences))]
 
     def _take(self, sequence: Running, reader: Reader, rows: Logits) -> None:
         """Give a reader its rows."""

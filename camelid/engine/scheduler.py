@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from camelid.engine.backend import Batch, Rows, Span
+from camelid.engine.batch import Batch, Span
 from camelid.engine.cache import ROOT, Pages
 from camelid.engine.request import Constraint, Request
 from camelid.engine.speculate import Guess, Lookup
@@ -208,16 +208,20 @@ class Scheduler:
         self.waiting.appendleft(sequence)
 
     def _span(self, sequence: Sequence, size: int) -> Span:
-        end = sequence.computed + size
-        logits: Rows = "last" if end == len(sequence.ids) else "none"
+        end, reader = sequence.computed + size, sequence.request.reader
         ids = tuple(sequence.ids[sequence.computed : end])
-        if sequence.request.reader is not None:
-            only = sequence.first_row == len(sequence.ids) - 1
-            logits = logits if only else "all" if sequence.computed >= sequence.first_row else "none"
+        wanted = range(max(sequence.first_row, sequence.computed) - sequence.computed, size)
         if sequence.n_ahead:
-            ids, logits = ids + tuple(guess.id for guess in sequence.guesses[: sequence.n_ahead]), "all"
-        n_prompt = len(sequence.request.ids)
-        return Span(ids=ids, start=sequence.computed, pages=tuple(sequence.pages), logits=logits, read=n_prompt)
+            ids += tuple(guess.id for guess in sequence.guesses[: sequence.n_ahead])
+            wanted = range(len(ids))
+        return Span(
+            ids=ids,
+            start=sequence.computed,
+            pages=tuple(sequence.pages),
+            wanted=wanted,
+            kind="hidden" if reader is not None and reader.hidden else "logits",
+            n_prompt=len(sequence.request.ids),
+        )
 
 
 def root_of(config: ModelConfig, n_prompt: int) -> int:

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
 from camelid.errors import NumericsError, VerifyError
-from camelid.files import cannot_write
+from camelid.files import cannot_write, check_space
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
@@ -37,7 +37,6 @@ from camelid.weights.formats.hf_write import write_hf
 from camelid.weights.quants import QUANTS, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
-from camelid.weights.writing import check_space
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer

@@ -1,12 +1,8 @@
 """The folder in which checkpoints are kept: their names, their hashes, and how one appears, is found and goes.
 
-    pretrain/
-    ├── latest -> step2000-tokens8M      exchanged in one piece
-    ├── step1000-tokens4M/               complete, or not there
-    │   └── checkpoint.json              SHA-256 of every other file; written last
+    pretrain/                            what `run_layout.py` tells, and
     ├── .saving-step3000-tokens12M/      not complete yet; swept away by the next process that trains here
-    ├── damaged-step3000-tokens12M/      was not what its record says; kept for its owner, counts for nothing
-    └── before/                          checkpoints from before a start with --fresh
+    └── .removing-step1000-tokens4M/     being deleted
 
 Names have the step as it is, without zeros before it (as OLMo's revisions), and the tokens in three words or less:
 programs sort by number, and no run must know beforehand how long it will be. No torch here.
@@ -25,31 +21,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from camelid import run_layout
 from camelid.errors import FormatError, ResourceError, UnsupportedError
-from camelid.files import writing
+from camelid.files import lock, writing
 from camelid.pedigree import describe_file
-from camelid.train.runs import CHECKPOINT, Checkpoint, Run
-from camelid.weights.lock import exclusive
+from camelid.run_layout import BEFORE, DAMAGED, LATEST, checkpoint_step, step_folders
+from camelid.train.runs import Checkpoint, Run
 
 log = logging.getLogger(__name__)
 
-NAME = "checkpoint.json"
-LATEST = "latest"
-STATE = "state"  # the folder in a checkpoint that training goes on from
+NAME, STATE, folder_name = run_layout.CHECKPOINT, run_layout.STATE, run_layout.checkpoint_name
 VERSION = 1
 _SAVING, _REMOVING, _LOCK = ".saving-", ".removing-", ".lock"
-DAMAGED, BEFORE = "damaged-", "before"
 _FIELDS: dict[str, type] = {"step": int, "tokens": int, "seed": int, "seconds": float, "data": str}
 _FIELDS |= dict.fromkeys(("files", "notes", "options", "model"), dict)
 _HASHERS = 4  # threads; one SHA-256 is slower than a disk
-
-
-def folder_name(step: int, tokens: int) -> str:
-    """`step1000-tokens4M`; tokens in whole thousands, millions, billions or trillions, rounded down."""
-    for power, letter in ((12, "T"), (9, "B"), (6, "M"), (3, "K")):
-        if tokens >= 10**power:
-            return f"step{step}-tokens{tokens // 10**power}{letter}"
-    return f"step{step}-tokens{tokens}"
 
 
 def saving(folder: Path, name: str) -> Path:
@@ -70,8 +56,7 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
             raise UnsupportedError(
                 f"{checkpoint / NAME}: version {record['version']}, this camelid reads {VERSION}; update camelid"
             )
-        match = CHECKPOINT.fullmatch(checkpoint.name)
-        named = match is not None and int(match[1]) == record["step"]
+        named = checkpoint_step(checkpoint.name) == record["step"]
         typed = all(isinstance(record[name], kind) for name, kind in _FIELDS.items())
         if named and typed and all({"bytes", "sha256"} <= set(file) for file in record["files"].values()):
             return dict(record)
@@ -185,7 +170,7 @@ def put_aside(folder: Path, names: Iterable[str]) -> None:
 
 def begin_anew(folder: Path) -> None:
     """Move every checkpoint to `before`, so that training starts at step 0; a warning says so."""
-    names = sorted(path.name for path in folder.glob("step*") if path.is_dir())
+    names = [path.name for path in step_folders(folder)]
     if names:
         aside = _free(folder, BEFORE)
         aside.mkdir()
@@ -218,15 +203,14 @@ def candidates(folder: Path) -> tuple[list[Checkpoint], dict[str, str]]:
         UnsupportedError: a later camelid wrote one.
     """
     readable, damaged = [], {}
-    for path in sorted(folder.glob("step*")):
-        if CHECKPOINT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            try:
-                record = read_record(path)
-            except FormatError:
-                damaged[path.name] = f"{NAME} is missing or damaged"
-            else:
-                readable.append(Checkpoint(path, record["step"], record["tokens"]))
-    return sorted(readable, key=lambda one: one.step, reverse=True), damaged
+    for path in reversed(step_folders(folder)):
+        try:
+            record = read_record(path)
+        except FormatError:
+            damaged[path.name] = f"{NAME} is missing or damaged"
+        else:
+            readable.append(Checkpoint(path, record["step"], record["tokens"]))
+    return readable, damaged
 
 
 @contextmanager
@@ -243,5 +227,5 @@ def holding(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive(folder / _LOCK, refuse))
+            stack.enter_context(lock(folder / _LOCK, refuse))
         yield

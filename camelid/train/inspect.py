@@ -11,9 +11,10 @@ from camelid.data.batches import Batches
 from camelid.data.manifest import read_manifest
 from camelid.errors import CamelidError, MissingError, OptionError, VerifyError
 from camelid.recipe import read_recipe
+from camelid.run_layout import CHECKPOINT, RECIPE
 from camelid.train.options import PretrainOptions
 from camelid.train.report.metrics import read_metrics
-from camelid.train.runs import RECIPE, Run, state
+from camelid.train.runs import Run, state
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def open_batches(run: Run) -> tuple[Batches, PretrainOptions]:
     options = recipe.table("pretrain", PretrainOptions)
     batches = Batches(run.data, options.context, options.rows, recipe.seed)
     for checkpoint in run.checkpoints()[-1:]:
-        record = json.loads((checkpoint.path / "checkpoint.json").read_text(encoding="utf-8"))
+        record = json.loads((checkpoint.path / CHECKPOINT).read_text(encoding="utf-8"))
         if record.get("data", batches.fingerprint()) != batches.fingerprint():
             raise VerifyError(f"{run.data}: not what {checkpoint.path} was trained on; put that data back")
     return batches, options

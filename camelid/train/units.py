@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from camelid.files import size_text
+
 
 def duration(seconds: float) -> str:
     """Seconds in two units at most: 42 s, 3 min 5 s, 2 h 10 min, 5 d 3 h."""
@@ -24,9 +26,5 @@ def count(number: float) -> str:
 
 
 def memory(n_bytes: float) -> str:
-    """Bytes in words, by thousands; nothing for none."""
-    if not n_bytes:
-        return ""
-    if n_bytes >= 1e12:
-        return f"{n_bytes / 1e12:.3g} TB"
-    return f"{n_bytes / 1e9:.3g} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.3g} MB"
+    """Bytes in words; nothing for none."""
+    return size_text(n_bytes) if n_bytes else ""

@@ -9,8 +9,9 @@ import pytest
 
 from camelid.chat.activations import Flow
 from camelid.chat.llama import Llama
-from camelid.engine.backend import absent_ids, choose
+from camelid.engine.backend import absent_ids
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.load import choose_backend
 from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 from tests.tiny import tiny_config
@@ -33,7 +34,7 @@ def _tokenizer() -> Tokenizer:
 def llama(request: pytest.FixtureRequest) -> Llama:
     weights = tiny_weights(config=tiny_config(vocab_size=ROWS), load_tokenizer=_tokenizer, stop_ids=(256,))
     options = EngineOptions(threads=1)
-    both = [choose(one, request.param, options) for one in (weights, replace(weights))]
+    both = [choose_backend(one, request.param, options) for one in (weights, replace(weights))]
     return Llama(weights, Engine(both[0], options, both[1]), None)
 
 

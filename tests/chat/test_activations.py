@@ -13,7 +13,7 @@ from camelid.chat.activations import Flow, likeliest
 from camelid.chat.llama import Llama
 from camelid.chat.sampling_trace import follow, outcome
 from camelid.engine import Engine, EngineOptions, sampling
-from camelid.engine.backend import choose, has_cpu
+from camelid.engine.load import choose_backend, has_cpu
 from camelid.errors import OptionError
 from camelid.model import reference
 from camelid.model.rope import rope_table
@@ -34,7 +34,7 @@ def tiny():
     """A tiny model of quantised weights on the C++ backend or, where it is not built, NumPy's."""
     tokenizer = small_llama2(*(f"<|{n}|>" for n in range(31)))
     weights, options = tiny_weights("Q8_0", load_tokenizer=lambda: tokenizer), EngineOptions()
-    return Llama(weights, Engine(choose(weights, "cpu" if has_cpu() else "numpy", options), options))
+    return Llama(weights, Engine(choose_backend(weights, "cpu" if has_cpu() else "numpy", options), options))
 
 
 IDS = [5, 300, 17, 17, 200, 3, 42, 99]

@@ -16,7 +16,7 @@ from camelid.data.document import Document
 from camelid.data.manifest import read_manifest
 from camelid.data.options import DecontaminateOptions, EvaluationFile
 from camelid.data.reading.documents import write_documents
-from camelid.data.report.page import bars, page, short, size, write_page
+from camelid.data.report.page import bars, page, short, write_page
 from camelid.data.report.report import find_data, report
 from camelid.data.stage_stats import StageStats
 from camelid.errors import MissingError, OptionError
@@ -166,7 +166,6 @@ def test_bars_are_as_high_as_their_counts():
 
 def test_units_of_numbers():
     assert [short(value) for value in (7, 950, 4100, 1_200_000, 7e9)] == ["7", "950", "4.1k", "1.2M", "7.0B"]
-    assert [size(value) for value in (7, 9500, 3 * 10**9)] == ["7 B", "9.5 kB", "3.0 GB"]
 
 
 def camelid(arguments: list[str]) -> int:

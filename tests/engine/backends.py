@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from camelid.engine.backend import ALL_ARE_TOKENS, Backend, Batch
+from camelid.engine.backend import ALL_ARE_TOKENS, Backend
 from camelid.engine.backend_numpy import NumpyBackend
+from camelid.engine.batch import Batch, Span
 from camelid.model.config import ModelConfig
 from tests.tiny import tiny_config, tiny_tensors
 
@@ -25,7 +26,7 @@ class OracleBackend:
     def allocate(self, n_pages: int) -> None:
         self._pool = np.full((n_pages, self.page_size), -1)
 
-    def forward(self, batch: Batch) -> np.ndarray:
+    def forward(self, batch: Batch) -> list[np.ndarray]:
         rows = []
         for span in batch.spans:
             for offset, id in enumerate(span.ids):
@@ -33,9 +34,9 @@ class OracleBackend:
                 self._pool[span.pages[page], place] = id
             self.forwarded += len(span.ids)
             seen = self._pool[list(span.pages)].ravel()
-            first = {"all": 0, "last": len(span.ids) - 1, "none": len(span.ids)}[span.logits]
-            rows += [self.row(seen[: span.start + at + 1]) for at in range(first, len(span.ids))]
-        return np.array(rows, np.float32).reshape(-1, self.config.vocab_size)
+            own = [self.row(seen[: span.start + at + 1]) for at in span.wanted]
+            rows.append(np.array(own, np.float32).reshape(-1, self.config.vocab_size))
+        return rows
 
     def row(self, ids: np.ndarray) -> np.ndarray:
         assert (ids >= 0).all(), "read a position that was never written"
@@ -44,6 +45,17 @@ class OracleBackend:
 
     def copy_page(self, source: int, target: int) -> None:
         self._pool[target] = self._pool[source]
+
+
+def span(ids: tuple[int, ...], start: int, pages: tuple[int, ...], wanted: str, kind: str = "logits") -> Span:
+    """A span of which all rows are wanted, the last one, or none."""
+    first = {"all": 0, "last": len(ids) - 1, "none": len(ids)}[wanted]
+    return Span(ids, start, pages, range(first, len(ids)), kind)
+
+
+def forward(backend: Backend, *spans: Span) -> np.ndarray:
+    """The wanted rows of all spans, one after the other."""
+    return np.concatenate(backend.forward(Batch(spans)))
 
 
 def tiny_backend(kind: str = "numpy", seed: int = 0, page_size: int = 16, **changes: object) -> Backend:

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from camelid.engine import backend as room
-from camelid.engine.backend import Batch, Span
+from camelid import machine
+from camelid.engine import load
 from camelid.engine.options import EngineOptions
 from camelid.errors import MissingError, OptionError, ResourceError
 from camelid.weights.tensor import Tensor
-from tests.engine.backends import tiny_backend
+from tests.engine.backends import forward, span, tiny_backend
 from tests.tiny import tiny_config, tiny_tensors
 
 
@@ -37,52 +37,52 @@ def weights() -> SimpleNamespace:
 )
 def test_a_choice_that_cannot_be_is_refused(name, options, error, words):
     with pytest.raises(error, match=words):
-        room.choose(weights(), name, EngineOptions(**options))
+        load.choose_backend(weights(), name, EngineOptions(**options))
 
 
 def test_without_torch_the_install_line_is_given(monkeypatch):
-    monkeypatch.setattr(room, "has_torch", lambda: False)
+    monkeypatch.setattr(load, "has_torch", lambda: False)
     with pytest.raises(MissingError, match=r"pip install 'camelid\[train\]'"):
-        room.choose(weights(), "torch", EngineOptions())
+        load.choose_backend(weights(), "torch", EngineOptions())
 
 
 @pytest.mark.parametrize(
     ("torch", "gpu", "expected"), [(True, True, "torch"), (False, True, "cpu"), (True, False, "cpu")]
 )
 def test_automatic_takes_torch_for_a_gpu_only(monkeypatch, torch, gpu, expected):
-    monkeypatch.setattr(room, "has_torch_for_cuda", lambda: torch)
-    monkeypatch.setattr(room, "has_cuda", lambda: gpu)
-    assert room.automatic() == expected
+    monkeypatch.setattr(load, "has_torch_for_cuda", lambda: torch)
+    monkeypatch.setattr(load, "has_cuda", lambda: gpu)
+    assert load.automatic() == expected
 
 
 def test_without_a_compiler_numpy_computes_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(room, "has_cuda", lambda: False)
-    monkeypatch.setattr(room, "has_cpu", lambda: False)
-    assert room.automatic() == "numpy"
+    monkeypatch.setattr(load, "has_cuda", lambda: False)
+    monkeypatch.setattr(load, "has_cpu", lambda: False)
+    assert load.automatic() == "numpy"
     assert "the C++ engine is not built" in caplog.text
     with pytest.raises(MissingError, match="part is not built"):
-        room.choose(weights(), "cpu", EngineOptions())
+        load.choose_backend(weights(), "cpu", EngineOptions())
 
 
 def test_a_hidden_gpu_is_none(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    assert room.has_cuda()
+    assert machine.has_cuda()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not room.has_cuda()
+    assert not machine.has_cuda()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_a_loaded_model_computes_and_one_too_large_is_refused(monkeypatch, name):
-    loaded = room.choose(weights(), name, EngineOptions())
+    loaded = load.choose_backend(weights(), name, EngineOptions())
     loaded.allocate(4)
-    span = Span((1, 2, 3), 0, (2,), "all")
+    asked = span((1, 2, 3), 0, (2,), "all")
     ready = tiny_backend(name)
     ready.allocate(4)
-    np.testing.assert_array_equal(loaded.forward(Batch((span,))), ready.forward(Batch((span,))))
+    np.testing.assert_array_equal(forward(loaded, asked), forward(ready, asked))
     monkeypatch.setattr(f"camelid.engine.backend_{name}.available_bytes", lambda: 10**8)
     with pytest.raises(ResourceError, match=r"tiny: needs 0\.3 GB"):
-        room.choose(weights(), name, EngineOptions())
+        load.choose_backend(weights(), name, EngineOptions())
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -94,7 +94,7 @@ def test_where_pages_lie_changes_no_bit(name, pages):
     def rows(pages: tuple[int, ...]) -> np.ndarray:
         model = tiny_backend(name, page_size=4)
         model.allocate(6)
-        parts = [model.forward(Batch((Span(ids[start:end], start, pages, "all"),))) for start, end in ((0, 7), (7, 11))]
+        parts = [forward(model, span(ids[start:end], start, pages, "all")) for start, end in ((0, 7), (7, 11))]
         return np.concatenate(parts)
 
     np.testing.assert_array_equal(rows(pages), rows((1, 2, 3)))
@@ -104,18 +104,18 @@ def test_where_pages_lie_changes_no_bit(name, pages):
 def test_a_copied_page_holds_the_same(name):
     model = tiny_backend(name, page_size=4)
     model.allocate(6)
-    model.forward(Batch((Span((1, 2, 3, 4, 5), 0, (0, 1), "none"),)))
+    forward(model, span((1, 2, 3, 4, 5), 0, (0, 1), "none"))
     model.copy_page(1, 4)
-    own = model.forward(Batch((Span((6,), 5, (0, 1), "last"),)))
-    copied = model.forward(Batch((Span((6,), 5, (0, 4), "last"),)))
+    own = forward(model, span((6,), 5, (0, 1), "last"))
+    copied = forward(model, span((6,), 5, (0, 4), "last"))
     np.testing.assert_array_equal(own, copied)
 
 
 def test_only_wanted_rows_come_back_in_order():
     model = tiny_backend("numpy")
     model.allocate(4)
-    whole = model.forward(Batch((Span((1, 2, 3), 0, (0,), "all"), Span((4, 5), 0, (1,), "all"))))
-    asked = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
+    whole = forward(model, span((1, 2, 3), 0, (0,), "all"), span((4, 5), 0, (1,), "all"))
+    asked = (span((4, 5), 0, (1,), "last"), span((9,), 0, (2,), "none"), span((1, 2, 3), 0, (0,), "all"))
     # One row and several may go through different BLAS kernels, which round differently.
-    np.testing.assert_allclose(model.forward(Batch(asked)), whole[[4, 0, 1, 2]], rtol=1e-4, atol=1e-5)
-    assert model.forward(Batch((Span((1,), 0, (3,), "none"),))).shape == (0, 320)
+    np.testing.assert_allclose(forward(model, *asked), whole[[4, 0, 1, 2]], rtol=1e-4, atol=1e-5)
+    assert forward(model, span((1,), 0, (3,), "none")).shape == (0, 320)

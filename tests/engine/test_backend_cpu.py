@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from camelid.engine import _cpu
-from camelid.engine.backend import Batch, Span
 from camelid.engine.backend_cpu import PACKED, CpuBackend, instruction_sets
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.options import EngineOptions
@@ -20,6 +19,7 @@ from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.weights.quants import QUANTS
 from camelid.weights.tensor import Tensor
+from tests.engine.backends import forward, span
 from tests.tiny import tiny_config, tiny_tensors
 
 EXACT = ("F32", "BF16")
@@ -60,7 +60,7 @@ def ids_of(n: int, config: ModelConfig, seed: int = 0) -> tuple[int, ...]:
 
 def all_rows(backend, ids: tuple[int, ...], start: int = 0, first_page: int = 0) -> np.ndarray:
     pages = tuple(range(first_page, first_page + -(-(start + len(ids)) // 16)))
-    return backend.forward(Batch((Span(ids, start, pages, "all"),)))
+    return forward(backend, span(ids, start, pages, "all"))
 
 
 def divergence(reference: np.ndarray, rows: np.ndarray) -> float:
@@ -105,8 +105,8 @@ def test_the_first_positions_of_every_text_keep_fifteen_bits(quant, isa):
     assert not np.array_equal(rows[FINE_POSITIONS:], exact[FINE_POSITIONS:])
     crowd = cpu(opened, 2, isa)
     all_rows(crowd, ids[:50])
-    spans = (Span(ids[50:], 50, tuple(range(6)), "all"), Span(ids, 0, tuple(range(10, 16)), "all"))
-    np.testing.assert_array_equal(crowd.forward(Batch(spans)), np.concatenate([rows[50:], rows]))
+    spans = (span(ids[50:], 50, tuple(range(6)), "all"), span(ids, 0, tuple(range(10, 16)), "all"))
+    np.testing.assert_array_equal(forward(crowd, *spans), np.concatenate([rows[50:], rows]))
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
@@ -182,9 +182,9 @@ def test_a_row_has_the_same_bits_alone_in_chunks_in_a_crowd_and_with_more_thread
     parts = [all_rows(chunked, ids[a:b], a) for a, b in ((0, 3), (3, 60), (60, 62), (62, 85))]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     crowd = cpu(opened, 2, isa)
-    others = [Span(ids_of(n, config, n), 0, (10 + n,), "all") for n in (1, 5, 16)]
-    mine = Span(ids, 0, tuple(range(6)), "all")
-    rows = crowd.forward(Batch((others[0], mine, *others[1:])))
+    others = [span(ids_of(n, config, n), 0, (10 + n,), "all") for n in (1, 5, 16)]
+    mine = span(ids, 0, tuple(range(6)), "all")
+    rows = forward(crowd, others[0], mine, *others[1:])
     np.testing.assert_array_equal(rows[1:86], whole)
 
 
@@ -212,11 +212,11 @@ def test_long_contexts_are_read_in_stretches_and_keep_their_bits():
     stepped = cpu(opened, 2)
     all_rows(stepped, ids[:890])
     pages = tuple(range(57))
-    rows = [stepped.forward(Batch((Span(ids[i : i + 1], i, pages, "last"),))) for i in range(890, 900)]
+    rows = [forward(stepped, span(ids[i : i + 1], i, pages, "last")) for i in range(890, 900)]
     np.testing.assert_array_equal(np.concatenate(rows), whole[890:])
     again = cpu(opened, 2)
     all_rows(again, ids[:890])
-    together = again.forward(Batch((Span(ids[890:894], 890, pages, "all"), Span(ids[:3], 0, (60,), "all"))))
+    together = forward(again, span(ids[890:894], 890, pages, "all"), span(ids[:3], 0, (60,), "all"))
     np.testing.assert_array_equal(together[:4], whole[890:894])
 
 
@@ -229,13 +229,14 @@ def test_of_many_tokens_each_thread_takes_its_own_and_bits_stay(shape, threads):
     expected = np.concatenate([all_rows(few, ids[i : i + 20], i) for i in range(0, 230, 20)])
     np.testing.assert_array_equal(all_rows(many, ids), expected)
     pages = tuple(range(15))
-    some = many.forward(Batch((Span(ids, 0, pages, "last"), Span(ids[:170], 0, tuple(range(20, 31)), "all"))))
+    some = forward(many, span(ids, 0, pages, "last"), span(ids[:170], 0, tuple(range(20, 31)), "all"))
     np.testing.assert_array_equal(some, np.concatenate([expected[-1:], expected[:170]]))
-    last = many.forward(Batch((Span(ids[:150], 0, pages, "none"), Span(ids, 0, tuple(range(20, 35)), "last"))))
+    last = forward(many, span(ids[:150], 0, pages, "none"), span(ids, 0, tuple(range(20, 35)), "last"))
     np.testing.assert_array_equal(last, expected[-1:])
-    crowd = tuple(Span(ids[:1], 0, (page,), "all") for page in range(150))
-    np.testing.assert_array_equal(many.forward(Batch(crowd)), np.repeat(expected[:1], 150, 0))
-    np.testing.assert_array_equal(many.hidden(Batch(crowd)), np.repeat(few.hidden(Batch(crowd[:1])), 150, 0))
+    crowd = tuple(span(ids[:1], 0, (page,), "all") for page in range(150))
+    np.testing.assert_array_equal(forward(many, *crowd), np.repeat(expected[:1], 150, 0))
+    states = tuple(span(ids[:1], 0, (page,), "all", "hidden") for page in range(150))
+    np.testing.assert_array_equal(forward(many, *states), np.repeat(forward(few, states[0]), 150, 0))
 
 
 @pytest.mark.parametrize(("quant", "head_dim"), [("Q4_0", 16), ("Q4_0", 24), ("F32", 10)])  # values are padded to 16
@@ -244,19 +245,19 @@ def test_pages_may_lie_anywhere_and_a_copy_holds_the_same(quant, head_dim):
     opened, ids = weights(config, quant), ids_of(40, config)
     whole = all_rows(cpu(opened), ids)
     backend = cpu(opened, n_pages=43)  # the last ones of a run of sixteen that is not full
-    first = backend.forward(Batch((Span(ids[:33], 0, (7, 42, 19), "all"),)))
+    first = forward(backend, span(ids[:33], 0, (7, 42, 19), "all"))
     backend.copy_page(19, 33)
     all_rows(backend, ids_of(200, config, seed=3), first_page=20)  # on all pages between
-    rest = backend.forward(Batch((Span(ids[33:], 33, (7, 42, 33), "all"),)))
+    rest = forward(backend, span(ids[33:], 33, (7, 42, 33), "all"))
     np.testing.assert_array_equal(np.concatenate([first, rest]), whole)
 
 
 def test_only_wanted_rows_come_back_in_order():
     backend = cpu(weights(tiny_config(), "Q8_0"))
-    whole = backend.forward(Batch((Span((1, 2, 3), 0, (0,), "all"), Span((4, 5), 0, (1,), "all"))))
-    asked = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
-    np.testing.assert_array_equal(backend.forward(Batch(asked)), whole[[4, 0, 1, 2]])
-    assert backend.forward(Batch((Span((1,), 0, (3,), "none"),))).shape == (0, 320)
+    whole = forward(backend, span((1, 2, 3), 0, (0,), "all"), span((4, 5), 0, (1,), "all"))
+    asked = (span((4, 5), 0, (1,), "last"), span((9,), 0, (2,), "none"), span((1, 2, 3), 0, (0,), "all"))
+    np.testing.assert_array_equal(forward(backend, *asked), whole[[4, 0, 1, 2]])
+    assert forward(backend, span((1,), 0, (3,), "none")).shape == (0, 320)
 
 
 def test_other_kinds_are_requantised_and_that_is_said(caplog):
@@ -309,9 +310,9 @@ def test_what_cannot_be_is_refused_in_one_line(monkeypatch):
 
 def test_the_binding_refuses_what_would_leave_its_arrays():
     backend = cpu(weights(tiny_config(), "F32"), n_pages=4)
-    for span in (Span((1,), 0, (4,), "last"), Span((1,) * 17, 0, (0,), "last"), Span((1,), 0, (-1,), "last")):
+    for bad in (span((1,), 0, (4,), "last"), span((1,) * 17, 0, (0,), "last"), span((1,), 0, (-1,), "last")):
         with pytest.raises(ValueError, match=r"page|room"):
-            backend.forward(Batch((span,)))
+            forward(backend, bad)
     with pytest.raises(ValueError, match="no such page"):
         backend.copy_page(0, 4)
 

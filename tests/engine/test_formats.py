@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from camelid.engine.backend import choose
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.load import choose_backend
 from camelid.weights import open_weights, save_weights
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config
@@ -21,7 +21,7 @@ IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 
 def logits(path: Path, backend: str) -> np.ndarray:
     options = EngineOptions(context=64)
-    return Engine(choose(open_weights(path), backend, options), options).logits(IDS)
+    return Engine(choose_backend(open_weights(path), backend, options), options).logits(IDS)
 
 
 @pytest.mark.slow

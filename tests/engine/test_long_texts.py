@@ -56,10 +56,12 @@ def case(request):
 
 
 def loaded(kind: str, config: ModelConfig, tensors: dict[str, np.ndarray]) -> Backend:
-    from camelid.engine.backend import choose
+    from camelid.engine.load import choose_backend
 
     stored = {name: Tensor.from_array(name, array) for name, array in tensors.items()}
-    return choose(Weights(Path("tiny"), "hf", config, stored), kind, EngineOptions(context=4 * ORIGINAL, threads=2))
+    return choose_backend(
+        Weights(Path("tiny"), "hf", config, stored), kind, EngineOptions(context=4 * ORIGINAL, threads=2)
+    )
 
 
 def written(oracle, prompt: list[int]) -> list[int]:

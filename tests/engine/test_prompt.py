@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import camelid
-from camelid.engine.backend import Backend, Batch, Span
+from camelid.engine.backend import Backend
 from camelid.engine.backend_numpy import NumpyBackend
+from camelid.engine.batch import Batch, Span
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import NumericsError, OptionError
 from camelid.model.config import ModelConfig
-from tests.engine.backends import tiny_backend
+from tests.engine.backends import forward, span, tiny_backend
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
 from tests.weights.models import tiny_weights
@@ -88,10 +89,29 @@ def test_hidden_states_of_wanted_rows_lead_to_their_logits(kind):
     config = tiny_config(vocab_size=333)
     backend = backend_of(kind, config)
     backend.allocate(8)
-    spans = (Span((4, 5), 0, (1,), "last"), Span((9,), 0, (2,), "none"), Span((1, 2, 3), 0, (0,), "all"))
-    hidden, logits = backend.hidden(Batch(spans)), backend.forward(Batch(spans))
+    asked = (((4, 5), 0, (1,), "last"), ((9,), 0, (2,), "none"), ((1, 2, 3), 0, (0,), "all"))
+    hidden, logits = (forward(backend, *(span(*one, kind) for one in asked)) for kind in ("hidden", "logits"))
     assert (hidden.shape, hidden.dtype) == ((4, config.dim), np.float32)
     np.testing.assert_allclose(hidden @ tiny_tensors(config)["lm_head"].T, logits, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
+def test_a_pass_may_give_logits_and_hidden_states_and_any_stretch_of_rows(kind):
+    config = tiny_config(vocab_size=333)
+    backend = backend_of(kind, config)
+    backend.allocate(8)
+    ids = (((4, 5), range(2)), ((9, 8, 7), range(1, 2)), ((1, 2, 3), range(0)), ((6, 5, 4, 3), range(1, 4)))
+    kinds = ("hidden", "logits", "logits", "hidden")
+
+    def rows(*numbers):
+        spans = tuple(Span(ids[at][0], 0, (at,), ids[at][1], kinds[at]) for at in numbers)
+        return backend.forward(Batch(spans))
+
+    together = rows(0, 1, 2, 3)
+    assert [part.shape for part in together] == [(2, config.dim), (1, 333), (0, 333), (3, config.dim)]
+    for number, part in enumerate(together):
+        (alone,) = rows(number)
+        np.testing.assert_allclose(part, alone, rtol=0 if kind == "cpu" else 1e-4, atol=0 if kind == "cpu" else 1e-5)
 
 
 def test_hidden_states_that_are_no_numbers_are_an_error():

@@ -27,13 +27,8 @@ class Counting:
         return getattr(self.inner, name)
 
     def forward(self, batch):
-        return self._count(self.inner.forward(batch), batch)
-
-    def hidden(self, batch):
-        return self._count(self.inner.hidden(batch), batch)
-
-    def _count(self, rows, batch):
-        self.n_rows += len(rows)
+        rows = self.inner.forward(batch)
+        self.n_rows += sum(len(own) for own in rows)
         self.n_ids += sum(len(span.ids) for span in batch.spans)
         return rows
 

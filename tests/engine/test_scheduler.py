@@ -21,8 +21,8 @@ def passes(scheduler: Scheduler, n: int, writes: bool = True) -> list[dict[int, 
             assert list(span.ids) == one.ids[span.start : span.start + len(span.ids)]
             assert len(span.pages) * scheduler.pages.page_size >= span.start + len(span.ids)
             scheduler.commit(one, len(span.ids))
-            assert (span.logits == "last") == (one.computed == len(one.ids))
-            if writes and span.logits == "last":
+            assert (len(span.wanted) == 1) == (one.computed == len(one.ids))
+            if writes and span.wanted:
                 one.ids.append(0)
         seen.append({one.number: len(span.ids) for one, span in zip(chosen, batch.spans, strict=True)})
     return seen

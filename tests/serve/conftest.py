@@ -17,8 +17,8 @@ from fastapi.testclient import TestClient
 
 import camelid
 from camelid.chat.llama import Llama
-from camelid.engine.backend import choose
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.load import choose_backend
 from camelid.serve.app import create_app
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
@@ -36,7 +36,7 @@ def random_llama(smollm2_path: Path, context: int = 256, **options: Any) -> Llam
     tensors = {name: Tensor.from_array(name, array, "F32") for name, array in tiny_tensors(config).items()}
     weights = replace(real, config=config, tensors=tensors)
     chosen = EngineOptions(**{"threads": 1, **options})
-    return Llama(weights, Engine(choose(weights, "cpu", chosen), chosen))
+    return Llama(weights, Engine(choose_backend(weights, "cpu", chosen), chosen))
 
 
 @pytest.fixture(scope="module")

@@ -270,7 +270,7 @@ def test_real_vocabularies(real: tuple[Tokenizer, LibraryBackend], texts: list[s
 
 def test_english_and_code(real: tuple[Tokenizer, LibraryBackend]) -> None:
     ours, library = real
-    for path in [ROOT / "README.md", ROOT / "docs" / "decisions.md", Path(json.__file__), Path(threading.__file__)]:
+    for path in [ROOT / "README.md", ROOT / "benchmarks" / "LOG.md", Path(json.__file__), Path(threading.__file__)]:
         text = path.read_text(encoding="utf-8")
         assert ours.encode(text) == library.encode(text)
 
@@ -331,7 +331,7 @@ def test_batches(real: tuple[Tokenizer, LibraryBackend]) -> None:
 
 def test_threads_share_a_tokenizer(real: tuple[Tokenizer, LibraryBackend]) -> None:
     ours, _ = real
-    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    text = (ROOT / "benchmarks" / "LOG.md").read_text(encoding="utf-8")
     parts = [text[start : start + 5000] for start in range(0, len(text), 5000)]
     wanted = [ours.encode(part) for part in parts]
     found: list[Any] = [None] * 4

@@ -38,7 +38,7 @@ TEXT = st.text(max_size=40) | st.lists(
 
 @cache
 def documents() -> list[str]:
-    pages = [ROOT / "docs" / "decisions.md", ROOT / "docs" / "tour.md", ROOT / "README.md", Path(json.__file__)]
+    pages = [ROOT / "benchmarks" / "LOG.md", ROOT / "docs" / "tour.md", ROOT / "README.md", Path(json.__file__)]
     whole = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     return [*whole.split("\n\n"), "Grüße, naïve café. 日本語 and العربية", "Δ and ∑ are letters and signs"] * 2
 

@@ -13,7 +13,8 @@ import transformers
 from camelid.chat.load import load
 from camelid.data import verifying
 from camelid.data.options import DataOptions
-from camelid.engine.backend import Batch, Span, choose
+from camelid.engine.batch import Batch, Span
+from camelid.engine.load import choose_backend
 from camelid.engine.options import EngineOptions
 from camelid.errors import NumericsError, OptionError, ResourceError, VerifyError
 from camelid.model.options import ModelOptions
@@ -127,9 +128,10 @@ def test_others_open_a_checkpoint_and_say_the_same(run, tmp_path, precision):
 
 def scores(path, name, ids):
     """(V,) after the last of `ids`."""
-    backend = choose(open_weights(path), name, EngineOptions(threads=1))
+    backend = choose_backend(open_weights(path), name, EngineOptions(threads=1))
     backend.allocate(4)
-    return backend.forward(Batch((Span(tuple(ids), 0, (0,), "last"),)))[-1]
+    (rows,) = backend.forward(Batch((Span(tuple(ids), 0, (0,), range(len(ids) - 1, len(ids))),)))
+    return rows[-1]
 
 
 def test_another_recipe_is_refused(run):

@@ -62,11 +62,11 @@ def test_another_file_under_the_name_changes_nothing(tmp_path: Path, format: str
 def test_a_loaded_model_needs_its_file_no_more(tmp_path: Path, backend: str) -> None:
     if backend == "torch":
         pytest.importorskip("torch")
-    from camelid.engine.backend import choose
+    from camelid.engine.load import choose_backend
 
     path = saved(tmp_path, "gguf", "Q8_0", dim=64, n_heads=2, n_kv_heads=2, head_dim=32, ffn_dim=64)
     options = EngineOptions(context=32, threads=1)
-    engine = Engine(choose(open_weights(path), backend, options), options)
+    engine = Engine(choose_backend(open_weights(path), backend, options), options)
     before = engine.logits([5, 6, 7])
     cut_short(path)
     assert np.array_equal(Engine(engine.backend, options).logits([5, 6, 7]), before)

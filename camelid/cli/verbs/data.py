@@ -94,11 +94,12 @@ def _print(report: dict[str, Any]) -> None:
     from rich.columns import Columns
 
     from camelid.console import Terminal
-    from camelid.data.report.page import share, size
+    from camelid.data.report.page import share
+    from camelid.files import size_text
 
     console = Terminal()
     lengths = report["lengths"]
-    sizes = f"{size(report['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
+    sizes = f"{size_text(report['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
     console.print(f"[bold]{report['documents']:,} documents[/], {sizes}")
     console.print(_sources(report["sources"]))
     rows = []
@@ -131,14 +132,14 @@ def _print(report: dict[str, Any]) -> None:
 
 
 def _sources(sources: list[dict[str, Any]]) -> Table:
-    from camelid.data.report.page import size
+    from camelid.files import size_text
 
     rows = []
     for source in sources:
         counts = (
             f"{source['documents']:,}",
             f"{source['validation_documents']:,}",
-            size(source["bytes"]),
+            size_text(source["bytes"]),
             f"{source['tokens']:,}",
             f"{100 * source['share']:.1f} %",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -42,10 +41,11 @@ def run(*, json: Json = False) -> None:
 
 def _findings() -> dict[str, Any]:
     from camelid import __version__
-    from camelid.engine.backend import automatic, has_cuda, has_torch
-    from camelid.engine.memory import available_bytes, threads
+    from camelid.engine.load import automatic, has_torch
+    from camelid.files import free_bytes
     from camelid.hub.catalog import DEFAULT_MODEL, find
     from camelid.hub.store import home, is_local
+    from camelid.machine import available_bytes, has_cuda, threads
     from camelid.tokens.backend import has_bpe
 
     count, reason = threads()
@@ -67,7 +67,7 @@ def _findings() -> dict[str, Any]:
         "training_softmax": "C++" if find_spec("camelid.train._softmax") else "torch; the C++ part is not built",
         "tokenizer": "C++" if has_bpe() else "the tokenizers library; the C++ tokenizer is not built",
         "home": str(place),
-        "home_free_bytes": shutil.disk_usage(_existing(place)).free,
+        "home_free_bytes": free_bytes(place),
         "default_model": f"{DEFAULT_MODEL}, {'here' if is_local(find(DEFAULT_MODEL)) else 'not fetched yet'}",
         "libraries": _libraries(),
     }
@@ -86,7 +86,7 @@ def _instructions() -> str:
 
 def _instruction_sets() -> list[str]:
     """What the C++ engine can choose from here, its choice first."""
-    from camelid.engine.backend import has_cpu
+    from camelid.engine.load import has_cpu
 
     if not has_cpu():
         return []
@@ -104,10 +104,6 @@ def _cpuinfo(name: str) -> str:
     except OSError:
         pass
     return ""
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
 
 
 def _libraries() -> dict[str, str]:

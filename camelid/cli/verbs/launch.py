@@ -14,6 +14,7 @@ import typer
 from camelid.cli.console import print_json
 from camelid.cli.options import Json
 from camelid.errors import MissingError, OptionError, ResourceError, one_of
+from camelid.run_layout import RUNS
 from camelid.streams import write
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def run(
         bool, typer.Option("--chain", help="Go on in a new job, where the site lets none return to the queue.")
     ] = False,
     set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs; the script is OUT/NAME/NAME.sbatch.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of runs; the script is OUT/NAME/NAME.sbatch.")] = Path(RUNS),
     submit: Annotated[bool, typer.Option("--submit", help="Hand it to sbatch too.")] = False,
     json: Json = False,
 ) -> None:

@@ -15,6 +15,7 @@ from camelid.cli.console import print_json, stderr
 from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import OptionError
+from camelid.run_layout import DATA, RUNS
 from camelid.streams import literal, printable
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A .toml file, or the name of a recipe that comes with camelid.")],
     *,
     set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs; data lies in OUT/NAME/data.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of runs; data lies in OUT/NAME/data.")] = Path(RUNS),
     workers: Annotated[int | None, typer.Option(help="Processes; one for each processor if left out.")] = None,
     dry_run: Annotated[int | None, typer.Option(metavar="N", help="Try N documents and keep nothing.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data made from another recipe.")] = False,
@@ -36,7 +37,7 @@ def run(
 ) -> None:
     """What is done stays done: a run that was killed goes on where it stopped, with the same result."""
     from camelid.data.prepare import prepare, try_out
-    from camelid.engine.memory import available_bytes, threads
+    from camelid.machine import available_bytes, threads
     from camelid.recipe import read_recipe
 
     read = read_recipe(recipe, set or ())
@@ -46,7 +47,7 @@ def run(
                 raise OptionError(f"--dry-run: must be at least 1, got {dry_run}")
             done = try_out(read, dry_run, show)
         else:
-            folder = out / read.name / "data"
+            folder = out / read.name / DATA
             workers = threads()[0] if workers is None else workers
             free = available_bytes()
             done = prepare(read, folder, workers, free=free, overwrite=overwrite, planned=show_estimate, progress=show)

@@ -16,6 +16,7 @@ from camelid.cli.console import print_json
 from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import MissingError, OptionError
+from camelid.run_layout import RUNS
 from camelid.streams import literal
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A .toml file, or the name of a recipe that comes with camelid.")],
     *,
     set: Annotated[list[str] | None, typer.Option(help="TABLE.KEY=VALUE; changes what the recipe says.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of runs; this one is OUT/NAME.")] = Path(RUNS),
     stop_after: Annotated[int | None, typer.Option(min=1, help="Save and end after so many steps.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start at step 0; checkpoints that are there are put aside.")
@@ -57,7 +58,7 @@ def run(
     if gpu is not None or gpus is not None or mfu is not None:
         raise OptionError("--gpu, --gpus, --mfu: belong to --dry-run; what trains here is what is found here")
     _check_torch()
-    from camelid.train.allocator import sleep_while_waiting
+    from camelid.machine import sleep_while_waiting
 
     sleep_while_waiting()
     from camelid.train.cluster.preemption import STATUS, wait_for_stopper
@@ -98,8 +99,8 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
     from camelid.cli.verbs.prepare import show_estimate, stage_bars
     from camelid.data.folder import DataFolder
     from camelid.data.prepare import already, prepare
-    from camelid.engine.memory import available_bytes, threads
-    from camelid.train.runs import DATA
+    from camelid.machine import available_bytes, threads
+    from camelid.run_layout import DATA
 
     if DataFolder(run / DATA).is_finished():
         for note in already(recipe, run / DATA, quick=True).notes:

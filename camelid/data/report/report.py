@@ -23,6 +23,7 @@ from camelid.data.report.summary import CAPACITIES, ReportContext, Summary, summ
 from camelid.data.shards import FOLDER, Shard
 from camelid.data.workers import Workers
 from camelid.errors import FormatError, MissingError
+from camelid.run_layout import DATA, DOCUMENTS
 
 TOP = 20  # rows of each table
 _MEMORY = 256 * 2**20  # for sorting keys of documents
@@ -36,7 +37,7 @@ def find_data(folder: Path) -> Path:
     Raises:
         MissingError: neither has a manifest.
     """
-    for place in (folder, folder / "data"):
+    for place in (folder, folder / DATA):
         if (place / NAME).is_file():
             return place
     raise MissingError(f"{folder}: no prepared data; make it with: camelid prepare RECIPE")
@@ -90,7 +91,7 @@ def _files(folder: Path, manifest: Manifest) -> list[Path]:
     """Files of documents, in the order of sources."""
     files: list[Path] = []
     for source in manifest.sources:
-        files += sorted((folder / "documents").glob(f"{source.name}-[0-9]*.jsonl.gz"))
+        files += sorted((folder / DOCUMENTS).glob(f"{source.name}-[0-9]*.jsonl.gz"))
     if not files and manifest.shards:
         raise MissingError(f"{folder / 'documents'}: no documents; prepare the data again to report on its text")
     return files

@@ -15,7 +15,7 @@ from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Promise, Speller, Tools
 from camelid.serve.openai.chunks import ChatChunks
 from camelid.serve.openai.messages import NamedTool, to_messages
-from camelid.serve.openai.parameters import named
+from camelid.serve.openai.parameters import CHAT, named
 from camelid.serve.openai.replies import ChatReply, chat_choice, head
 from camelid.serve.openai.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from camelid.serve.openai.running import Running
@@ -55,8 +55,7 @@ def _prepare(worker: Worker, body: ChatRequest) -> Running:
     """Everything up to the engine; a thread's work, since templates and forms may take their time."""
     llama, messages, tools = worker.llama, to_messages(body.messages), _tools(body)
     form_is = "tools" if body.response_format is None else "response_format"
-    words = {"form": form_is, "json_schema": form_is, **dict.fromkeys(("prompt", "tool_calls", "text"), "messages")}
-    with named(words):
+    with named({**CHAT, "form": form_is, "json_schema": form_is}):
         params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
         style = llama.chat_format.tool_style if tools else None  # None though there are tools: encoding says why
         promise, form = _form(body, llama.tokenizer, tools, style)
@@ -100,7 +99,10 @@ def _form(
     elif isinstance(body.response_format, JsonSchemaFormat):
         schema = body.response_format.json_schema.schema_
     if schema is not None and tools:
-        raise OptionError("response_format: an answer after a form cannot call tools; set tool_choice to none")
+        raise OptionError(
+            "response_format: an answer after a form cannot call tools; set tool_choice to none",
+            param="response_format",
+        )
     if schema is not None:
         return "json", Form(json_schema=schema, place="response_format.json_schema.schema")
     if style is None:

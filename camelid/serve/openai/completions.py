@@ -17,7 +17,7 @@ from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
 from camelid.serve.openai.choices import Choice, Logged, Piece, Speller, Whole
 from camelid.serve.openai.chunks import TextChunks
-from camelid.serve.openai.parameters import named
+from camelid.serve.openai.parameters import COMPLETIONS, named
 from camelid.serve.openai.replies import CompletionReply, TextChoice, TextLogprobs, Usage, head
 from camelid.serve.openai.requests import CompletionRequest
 from camelid.serve.openai.running import Running
@@ -56,7 +56,7 @@ class _Plan:
 def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
-    with named({"infill": "suffix", "text": "prompt"}):
+    with named(COMPLETIONS):
         params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
         if body.suffix is not None:
             assert isinstance(body.prompt, str)
@@ -81,7 +81,7 @@ def check_fits(llama: Llama, ids: Sequence[int]) -> None:
     """
     if len(ids) > llama.context:
         message = f"prompt: has {len(ids)} tokens, the context is {llama.context}; shorten it or raise --context"
-        raise ContextError(message, len(ids), llama.context)
+        raise ContextError(message, len(ids), llama.context, param="prompt")
 
 
 async def _begin(worker: Worker, body: CompletionRequest, plan: _Plan) -> Running:

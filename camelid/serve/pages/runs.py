@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError
+from camelid.run_layout import RUNS
 from camelid.serve.pages.run_curves import panel
 from camelid.train.report.metrics import NAME, Metrics
 from camelid.train.report.plot import CURVES
 from camelid.train.runs import Run, State, find_runs, state
 from camelid.train.units import count, duration, memory
 
-FOLDER = Path("runs")
+FOLDER = Path(RUNS)
 _TABLE_ROWS = 24
 
 

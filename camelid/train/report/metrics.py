@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from camelid.errors import FormatError, MissingError, ResourceError
+from camelid.run_layout import METRICS
 from camelid.train.step import Step
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "metrics.jsonl"
+NAME = METRICS
 _RECENT_STEPS = 50
 _MOST_STEPS, _LARGEST = 2**53, 1e100  # float64 counts so far; float32, which losses are in, ends at 3e38
 

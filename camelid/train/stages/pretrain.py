@@ -15,15 +15,15 @@ from camelid.data.batches import Batches
 from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
-from camelid.engine.memory import available_bytes, threads
 from camelid.errors import OptionError, ResourceError
 from camelid.files import whole_file, writing
+from camelid.machine import available_bytes, keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
+from camelid.run_layout import DATA, RECIPE
 from camelid.train import checkpoint_store
-from camelid.train.allocator import keep_freed_memory
 from camelid.train.checkpoint import About, Checkpoints
 from camelid.train.cluster.preemption import Stopper, end_of_job
 from camelid.train.devices import flops_per_token
@@ -37,7 +37,6 @@ from camelid.train.parallel import Parallel
 from camelid.train.plan import RUNTIME_BYTES, memory_of
 from camelid.train.report.metrics import Record
 from camelid.train.report.trackers import open_trackers
-from camelid.train.runs import DATA, RECIPE
 from camelid.train.step import Step
 from camelid.train.toml import to_toml
 

@@ -240,7 +240,8 @@ def last_prompt(llama, talk):
     from camelid.serve.openai.requests import ChatRequest
 
     rows = [row if isinstance(row, dict) else row.to_dict() for row in talk]
-    return llama.chat_format.encode(llama.tokenizer, to_messages(ChatRequest(messages=rows).messages), TOOLS)
+    messages = to_messages(ChatRequest(messages=rows).messages)
+    return llama.chat_format.render(llama.tokenizer, messages, tools=TOOLS).ids
 
 
 class Weather(BaseModel):
