@@ -56,8 +56,8 @@ def paragraphs() -> list[str]:
         if path.is_file() and path.stat().st_size < 2**20:
             data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             texts.append(data.decode("utf-8", "ignore"))
-    found = {" ".join(part.split()) for text in texts for part in text.split("\n\n")}
-    prose = (part for part in found if 80 <= len(part) <= 2000 and part.count(" ") > len(part) / 9)
+    unique = {" ".join(part.split()) for text in texts for part in text.split("\n\n")}
+    prose = (part for part in unique if 80 <= len(part) <= 2000 and part.count(" ") > len(part) / 9)
     return sorted(part for part in prose if sum(map(str.isalpha, part)) > 0.7 * len(part))
 
 
@@ -239,13 +239,13 @@ def whole(folder: Path, choices: argparse.Namespace) -> None:
     (text / "data.toml").write_text(RECIPE, encoding="utf-8")
     command = [sys.executable, "-m", "camelid", "prepare", str(text / "data.toml"), "--out", str(folder / "runs")]
     seconds, memory, last = measured([*command, "--workers", str(choices.workers), "--json"])
-    told = json.loads(last)
-    print(f"whole: {count:,} documents, {size / 1e6:.1f} MB to {told['tokens']:,} tokens of {told['documents']:,}")
+    result = json.loads(last)
+    print(f"whole: {count:,} documents, {size / 1e6:.1f} MB to {result['tokens']:,} tokens of {result['documents']:,}")
     print(f"camelid    {size / seconds / 1e6:6.2f} MB/s, {count / seconds:7,.0f} documents/s, peak {memory:,.0f} MB")
-    for stage in told["stages"]:
+    for stage in result["stages"]:
         print(f"  {stage['name']:20} {stage['documents_in']:9,} → {stage['documents_out']:9,}")
     row = {"test": "whole", "documents": count, "bytes": size, "seconds": seconds, "memory": memory}
-    write({**row, "tokens": told["tokens"], "kept": told["documents"]}, choices)
+    write({**row, "tokens": result["tokens"], "kept": result["documents"]}, choices)
 
 
 def write(row: dict[str, Any], choices: argparse.Namespace) -> None:

@@ -63,10 +63,10 @@ def llama3() -> Path:
     """Llama 3's ranks, in the wheel llama-models."""
     spec = importlib.util.find_spec("models")
     places = spec.submodule_search_locations if spec else None
-    found = [path for place in places or () if (path := Path(place) / "llama3" / "tokenizer.model").is_file()]
-    if not found:
+    paths = [path for place in places or () if (path := Path(place) / "llama3" / "tokenizer.model").is_file()]
+    if not paths:
         raise SystemExit("Llama 3's ranks are not here: pip install --no-deps llama-models")
-    return found[0]
+    return paths[0]
 
 
 def tiktoken_pair() -> tuple[Tokenizer, Encode]:

@@ -307,7 +307,7 @@ def report(
 ) -> None:
     """Print the table and keep a line of it."""
     peak, per_token = statistics.median(peaks), flops_per_token(shape.config, shape.context)
-    middle = {name: statistics.median(some) for name, some in rates.items()}
+    middle = {name: statistics.median(values) for name, values in rates.items()}
     peers = {name: rate for name, rate in middle.items() if not name.startswith("camelid")}
     best = max(peers, key=lambda name: peers[name], default=None)
     print(f"{title}: {shape.rows} rows of {shape.context}, bf16 peak {peak / 1e9:.0f} GFLOPS, on {device.type}\n")

@@ -94,8 +94,8 @@ def check_finished(recipe: Recipe, then: Mapping[str, Any], manifest: Manifest, 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`data.validation 0.01 → 0.02` for each value that differs; where files lie is no difference."""
-    said = json.loads(json.dumps({name: now[name] for name in ("seed", "data", "tokenizer")}))
-    return _differences(_without_paths(_completed(then)), _without_paths(said))
+    wanted = json.loads(json.dumps({name: now[name] for name in ("seed", "data", "tokenizer")}))
+    return _differences(_without_paths(_completed(then)), _without_paths(wanted))
 
 
 def _changed_lists(then: Mapping[str, Any], data: DataOptions, base: Path) -> list[str]:

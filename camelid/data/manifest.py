@@ -55,7 +55,7 @@ class Manifest:
         vocab_size, bos_id, eos_id: of the tokenizer.
         sources: in the recipe's order; the order of training depends on it.
         shards: by source, then number.
-        stages: reports, as JSON, in the order in which stages ran.
+        stages: their statistics, as JSON, in the order in which stages ran.
     """
 
     seed: int

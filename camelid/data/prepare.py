@@ -52,14 +52,14 @@ class Prepared:
     Attributes:
         folder: of the data.
         manifest: None after a trial with too few documents for a tokenizer.
-        reports: statistics of each stage, in order.
+        stage_stats: of each stage, in order.
         already: everything was there before.
         notes: what a person should look at.
     """
 
     folder: Path
     manifest: Manifest | None
-    reports: Sequence[StageStats]
+    stage_stats: Sequence[StageStats]
     already: bool = False
     notes: Sequence[str] = field(default=())
 
@@ -117,9 +117,9 @@ def already(recipe: Recipe, folder: Path, quick: bool = False) -> Prepared:
         FormatError, VerifyError: plan.json or the manifest is damaged.
     """
     notes, manifest = DataFolder(folder).check_finished(recipe, quick), read_manifest(folder)
-    reports = [StageStats.from_json(stage) for stage in manifest.stages]
-    notes += _notes(manifest, reports, recipe.table("data", DataOptions).validation)
-    return Prepared(folder, manifest, reports, True, notes)
+    stage_stats = [StageStats.from_json(stage) for stage in manifest.stages]
+    notes += _notes(manifest, stage_stats, recipe.table("data", DataOptions).validation)
+    return Prepared(folder, manifest, stage_stats, True, notes)
 
 
 def try_out(recipe: Recipe, n_documents: int, progress: Progress | None = None) -> Prepared:
@@ -191,7 +191,7 @@ class Preparation:
             except OptionError as error:
                 if not trial:
                     raise
-                return Prepared(self.folder.path, None, self._reports(()), notes=[str(error)])
+                return Prepared(self.folder.path, None, self._stage_stats(()), notes=[str(error)])
             self.encode(pool)
             return self.finish(pool)
 
@@ -219,9 +219,9 @@ class Preparation:
         self._each(pool, "keeping", functools.partial(keep_unit, self.context), todo, lambda pair: pair[1].n_bytes)
 
     def _check_left(self) -> None:
-        reports = self._reports(())
-        if not reports[-1].documents_out:
-            reasons = [warning for report in reports for warning in report.warnings() if not report.documents_out]
+        stage_stats = self._stage_stats(())
+        if not stage_stats[-1].documents_out:
+            reasons = [warning for stats in stage_stats for warning in stats.warnings() if not stats.documents_out]
             raise OptionError(f"data: no document is left: {'; '.join(reasons) or 'the sources are empty'}")
 
     def learn(self) -> None:
@@ -277,13 +277,13 @@ class Preparation:
     def finish(self, pool: Workers) -> Prepared:
         """Give shards their names, write the manifest, and remove what was between."""
         groups = self._groups()
-        reports = self._reports(groups)
+        stage_stats = self._stage_stats(groups)
         names = [unit.name for unit in self.units]
         count_repeated(
             [self.folder.kept / f"{name}.ids.npy" for name in names],
             [self.folder.documents / f"{name}.jsonl.gz" for name in names],
             self.folder.work,
-            reports[0],
+            stage_stats[0],
         )
         shards = [shard for source in self.options.sources for shard in self._place(source.name, groups)]
         tokenizer = Tokenizer.open(self.folder.tokenizer)
@@ -296,16 +296,18 @@ class Preparation:
             eos_id=tokenizer.eos_id,
             sources=source_stats(self.options.sources, self.units, shards, pool),
             shards=shards,
-            stages=[report.as_json() for report in reports],
+            stages=[stats.as_json() for stats in stage_stats],
         )
         counts = {"tokens": sum(shard.tokens for shard in shards)}
         counts |= {"documents": sum(shard.documents for shard in shards)}
-        seconds = {report.name: round(report.seconds, 3) for report in reports}
+        seconds = {stats.name: round(stats.seconds, 3) for stats in stage_stats}
         chosen = self.recipe.as_json()
         write_pedigree(self.folder.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
         manifest.write(self.folder.path)
         self.folder.remove_work()
-        return Prepared(self.folder.path, manifest, reports, notes=_notes(manifest, reports, self.options.validation))
+        return Prepared(
+            self.folder.path, manifest, stage_stats, notes=_notes(manifest, stage_stats, self.options.validation)
+        )
 
     def _place(self, source: str, groups: list[Group]) -> list[Shard]:
         """Move the shards of a source where they belong, numbered through; again, if a kill came between."""
@@ -346,27 +348,27 @@ class Preparation:
         stages = read_json(folder / f"{unit.name}.json")["stages"]
         return [StageStats.from_json(stage) for stage in stages]
 
-    def _reports(self, groups: Sequence[Group]) -> list[StageStats]:
+    def _stage_stats(self, groups: Sequence[Group]) -> list[StageStats]:
         """The statistics of all units, added up in their order."""
         parts: dict[str, list[StageStats]] = {}
         for folder in (self.folder.read, self.folder.kept):
             for unit in self.units:
-                for report in self._unit_stats(folder, unit):
-                    if report.name != "kept":
-                        parts.setdefault(report.name, []).append(report)
+                for stats in self._unit_stats(folder, unit):
+                    if stats.name != "kept":
+                        parts.setdefault(stats.name, []).append(stats)
         for group in groups:
             for stage in read_json(self.folder.encoded / f"{group.name}.json")["stages"]:
                 parts.setdefault(stage["name"], []).append(StageStats.from_json(stage))
         return [merge_stats(name, stats) for name, stats in parts.items()]
 
 
-def _notes(manifest: Manifest, reports: Sequence[StageStats], validation: float) -> list[str]:
+def _notes(manifest: Manifest, stage_stats: Sequence[StageStats], validation: float) -> list[str]:
     notes = [f"{source.name}: no document is left for training" for source in manifest.sources if not source.documents]
     if validation and not any(shard.validation for shard in manifest.shards):
         notes.append("validation: no document was held out; there are few, so give a greater share")
-    for report in reports:
-        if REPEATED in report.changed:
-            count, name = report.changed[REPEATED], report.examples[REPEATED][0]["id"]
+    for stats in stage_stats:
+        if REPEATED in stats.changed:
+            count, name = stats.changed[REPEATED], stats.examples[REPEATED][0]["id"]
             notes.append(f"ids: {count} documents have an id that another of their source has, such as {name!r}")
     return notes
 

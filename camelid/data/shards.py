@@ -383,9 +383,9 @@ def _hash(path: Path, *opener: Callable[[Path], Any]) -> str:
         raise VerifyError(f"{path}: cannot be read ({error}); prepare the data again") from None
 
 
-def _check_hash(path: Path, found: str, expected: str) -> None:
-    if found != expected:
-        raise VerifyError(f"{path}: SHA-256 {found[:12]}…, on record {expected[:12]}…; prepare the data again")
+def _check_hash(path: Path, actual: str, expected: str) -> None:
+    if actual != expected:
+        raise VerifyError(f"{path}: SHA-256 {actual[:12]}…, on record {expected[:12]}…; prepare the data again")
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -53,12 +53,12 @@ class PrepareContext:
 def read_unit(context: PrepareContext, unit: WorkUnit) -> None:
     """Read a unit, filter its documents, and make signatures of those that stay."""
     folder = context.data_folder
-    report, filters = StageStats("read", filters=False), Filters(context.options.rules, context.base)
+    stats, filters = StageStats("read", filters=False), Filters(context.options.rules, context.base)
     signer = Signer(context.options.dedup)
     compared = bool(context.options.dedup.stages())
 
     def remaining() -> Iterator[Document]:
-        for document in read_parts(unit.parts, unit.source, report):
+        for document in read_parts(unit.parts, unit.source, stats):
             passed = filters(document)
             if passed is not None:
                 if compared:
@@ -67,7 +67,7 @@ def read_unit(context: PrepareContext, unit: WorkUnit) -> None:
 
     write_documents(folder.read / f"{unit.name}.jsonl.gz", remaining())
     signer.save(folder.read / f"{unit.name}.npz")
-    save_reports(folder.read / f"{unit.name}.json", [report, *filters.reports])
+    save_stage_stats(folder.read / f"{unit.name}.json", [stats, *filters.stage_stats])
 
 
 def keep_unit(context: PrepareContext, numbered: tuple[int, WorkUnit]) -> None:
@@ -80,22 +80,22 @@ def keep_unit(context: PrepareContext, numbered: tuple[int, WorkUnit]) -> None:
     number, unit = numbered
     folder, stages = context.data_folder, context.options.dedup.stages()
     documents = read_documents(folder.read / f"{unit.name}.jsonl.gz")
-    reports: list[StageStats] = []
+    stage_stats: list[StageStats] = []
     if stages:
         deduplication = Deduplication(folder.decisions, number, context.options.dedup)
-        reports += deduplication.reports.values()
+        stage_stats += deduplication.stage_stats.values()
         documents = deduplication.apply(documents)
     if context.options.decontaminate.against:
         decontamination = Decontamination(context.options.decontaminate, context.base)
-        reports.append(decontamination.report)
+        stage_stats.append(decontamination.stats)
         documents = decontamination.apply(documents)
     last, ids = StageStats("kept", filters=False), Ids()
     write_documents(folder.documents / f"{unit.name}.jsonl.gz", _counted(ids.noted(documents), last))
     ids.save(folder.kept / f"{unit.name}.ids.npy")
-    for report in reports:
-        if report.name in stages:
-            report.name = f"dedup.{report.name}"  # there are rules of the same names
-    save_reports(folder.kept / f"{unit.name}.json", [*reports, last])
+    for stats in stage_stats:
+        if stats.name in stages:
+            stats.name = f"dedup.{stats.name}"  # there are rules of the same names
+    save_stage_stats(folder.kept / f"{unit.name}.json", [*stage_stats, last])
     (folder.read / f"{unit.name}.jsonl.gz").unlink(missing_ok=True)
 
 
@@ -124,7 +124,7 @@ class Group:
 def encode_group(context: PrepareContext, group: Group) -> None:
     """Tokenise documents, those for training and those held out for validation."""
     data_folder, tokenizer = context.data_folder, _tokenizer(context.data_folder.tokenizer)
-    report = StageStats("tokenise", filters=False)
+    stats = StageStats("tokenise", filters=False)
     ends = (tokenizer.bos_id, tokenizer.eos_id)
     begin, end = (np.array([] if id is None else [id], np.uint32) for id in ends)
     shard_folder, size = data_folder.encoded / group.name, tokenizer.vocab_size
@@ -136,10 +136,10 @@ def encode_group(context: PrepareContext, group: Group) -> None:
             for document, ids in zip(batch, tokenizer.encode_batch([document.text for document in batch]), strict=True):
                 tokens = np.concatenate([begin, ids, end])
                 (validation if is_validation(document, context) else training).add(document, tokens)
-                report.keep(document)
-                report.change("tokens", len(tokens))
+                stats.keep(document)
+                stats.change("tokens", len(tokens))
         shards = [*training.close(), *validation.close()]
-    about = {"shards": [asdict(shard) for shard in shards], "stages": [_as_json(report)]}
+    about = {"shards": [asdict(shard) for shard in shards], "stages": [_as_json(stats)]}
     write_json(data_folder.encoded / f"{group.name}.json", about)
 
 
@@ -165,18 +165,18 @@ def is_validation(document: Document, context: PrepareContext) -> bool:
     return number < context.options.validation * 2**64
 
 
-def save_reports(path: Path, reports: Sequence[StageStats]) -> None:
+def save_stage_stats(path: Path, stage_stats: Sequence[StageStats]) -> None:
     """Write statistics, which says at the same time that the unit is done."""
-    write_json(path, {"stages": [_as_json(report) for report in reports]})
+    write_json(path, {"stages": [_as_json(stats) for stats in stage_stats]})
 
 
-def _as_json(report: StageStats) -> dict[str, Any]:
-    return {**report.as_json(), "seconds": report.seconds}
+def _as_json(stats: StageStats) -> dict[str, Any]:
+    return {**stats.as_json(), "seconds": stats.seconds}
 
 
-def _counted(documents: Iterator[Document], report: StageStats) -> Iterator[Document]:
+def _counted(documents: Iterator[Document], stats: StageStats) -> Iterator[Document]:
     for document in documents:
-        report.keep(document)
+        stats.keep(document)
         yield document
 
 

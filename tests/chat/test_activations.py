@@ -164,6 +164,7 @@ def test_steps_are_followed_one_by_one():
     assert steps[2].note == "top_k 3: removes 2"
 
 
+@pytest.mark.slow
 def test_a_draw_falls_where_the_row_says(llama, flow):
     ids = llama.prompt_ids(DECK)
     for seed in range(20):

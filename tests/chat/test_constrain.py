@@ -84,6 +84,7 @@ def test_any_allowed_path_validates_against_the_schema(constrainer, llama, schem
         jsonschema.validate(json.loads(text), schema)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_the_model_itself_keeps_to_the_form(llama, temperature):
     schema = {

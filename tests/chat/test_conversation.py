@@ -113,6 +113,7 @@ def test_an_answer_is_drawn_as_markdown(talk):
     assert "tokens read" in screen.getvalue()
 
 
+@pytest.mark.slow
 def test_a_model_that_brings_no_template_lists_the_formats(smollm2_path):
     silent = camelid.load(smollm2_path, backend="numpy")
     silent.weights.chat_template = None

@@ -26,6 +26,7 @@ TEXT = (
 )
 
 
+@pytest.mark.slow
 def test_greedy_text_is_the_references(cpu_llama, llama):
     same = 0
     for prompt in PROMPTS:
@@ -34,6 +35,7 @@ def test_greedy_text_is_the_references(cpu_llama, llama):
     assert same >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "bound"), [(8, 5e-3), (15, 5e-4)])
 def test_perplexity_is_the_references(smollm2_path, llama, bits, bound):
     ours = camelid.load(smollm2_path, backend="cpu", options=EngineOptions(activation_bits=bits))
@@ -41,6 +43,7 @@ def test_perplexity_is_the_references(smollm2_path, llama, bits, bound):
     assert ours.perplexity(text).perplexity == pytest.approx(llama.perplexity(text).perplexity, rel=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [{"temperature": 0}, {"temperature": 0.8, "seed": 5}])
 def test_guesses_looked_up_change_no_letter(cpu_llama, choices):
     question = f"Repeat this text word for word: {TEXT}"
@@ -51,6 +54,7 @@ def test_guesses_looked_up_change_no_letter(cpu_llama, choices):
     assert cpu_llama.engine.n_accepted > forwards
 
 
+@pytest.mark.slow
 def test_a_draft_model_of_the_same_family(smollm2_path, tmp_path, cpu_llama):
     both = camelid.load(smollm2_path, backend="cpu", draft=smollm2_path)
     prompt = PROMPTS[0]

@@ -23,6 +23,7 @@ def test_paris(llama):
     assert answer.usage.completion_tokens == len(answer.ids) + 1  # the stop id is counted, not shown
 
 
+@pytest.mark.slow
 def test_streamed_pieces_join_to_the_whole_answer(llama):
     choices = {"temperature": 0.9, "seed": 11, "max_tokens": 40, "stop": (" the",)}
     whole = llama.generate(DECK, **choices)
@@ -92,6 +93,7 @@ def test_perplexity_in_windows_counts_every_token_once(smollm2_path):
     assert short.perplexity(text).n_tokens == len(short.prompt_ids(text)) - 1
 
 
+@pytest.mark.slow
 def test_several_samples_differ_and_come_back(llama):
     runs = [llama.generate(DECK, temperature=1.0, seed=5, n=3, max_tokens=8) for _ in range(2)]
     assert runs[0].ids == runs[1].ids
@@ -144,6 +146,7 @@ def test_a_control_token_as_a_stop_string_ends_the_text(llama):
     assert (answer.text, answer.finish_reason, answer.ids) == ("", "stop", (id,))
 
 
+@pytest.mark.slow
 def test_min_tokens_holds_against_stop_strings_too(llama):
     early = llama.generate(DECK, temperature=0, max_tokens=20, stop=(" and",))
     late = llama.generate(DECK, temperature=0, max_tokens=20, min_tokens=8, stop=(" and",))

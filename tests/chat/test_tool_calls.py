@@ -147,6 +147,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_an_answer_may_be_text_but_no_call_is_wrong(case):
     call = CALLS[CASES[case][2]]

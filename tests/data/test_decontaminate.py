@@ -42,10 +42,10 @@ def texts(stage: Decontamination, *given_: str) -> list[str]:
 def test_a_copied_prompt_is_dropped_with_what_was_found(tmp_path):
     made = stage(tmp_path, [HUMAN_EVAL])
     assert texts(made, PROSE, COPIED) == [PROSE]
-    report = made.report
-    assert (report.documents_in, report.documents_out) == (2, 1)
-    assert report.dropped == {"contains human-eval.jsonl": 1}
-    [example] = report.examples["contains human-eval.jsonl"]
+    stats = made.stats
+    assert (stats.documents_in, stats.documents_out) == (2, 1)
+    assert stats.dropped == {"contains human-eval.jsonl": 1}
+    [example] = stats.examples["contains human-eval.jsonl"]
     assert example["id"] == "d1"
     assert example["excerpt"].startswith("item 1: Check if in given list of numbers — are any two")
 
@@ -53,10 +53,10 @@ def test_a_copied_prompt_is_dropped_with_what_was_found(tmp_path):
 def test_lines_are_cut_where_that_is_asked_for(tmp_path):
     made = stage(tmp_path, [HUMAN_EVAL], action="cut")
     assert texts(made, PROSE, COPIED, COPIED.splitlines()[1]) == [PROSE, "Before.\nAfter."]
-    assert made.report.dropped == {"contains human-eval.jsonl": 1}  # of which nothing would be left
-    assert made.report.changed == {"cut: contains human-eval.jsonl": 1}
-    assert made.report.examples["cut: contains human-eval.jsonl"][0]["id"] == "d1"
-    assert made.report.bytes_out == len(PROSE) + len("Before.\nAfter.")
+    assert made.stats.dropped == {"contains human-eval.jsonl": 1}  # of which nothing would be left
+    assert made.stats.changed == {"cut: contains human-eval.jsonl": 1}
+    assert made.stats.examples["cut: contains human-eval.jsonl"][0]["id"] == "d1"
+    assert made.stats.bytes_out == len(PROSE) + len("Before.\nAfter.")
 
 
 def test_all_fields_must_occur(tmp_path):

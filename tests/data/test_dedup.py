@@ -149,7 +149,7 @@ def test_accounts_of_stages_add_up(tmp_path):
     decisions = Deduplication(cluster_duplicates([tmp_path / "0.npz"], options, tmp_path / "d"), 0, options)
     kept = list(decisions.apply(given_))
     assert [document.text for document in kept] == ["a", f"{long}\nfirst", "second and more"]
-    url, exact, paragraphs = decisions.reports.values()
+    url, exact, paragraphs = decisions.stage_stats.values()
     assert (url.documents_in, url.documents_out, url.dropped) == (7, 6, {"URL seen before": 1})
     assert (exact.documents_in, exact.documents_out, exact.dropped) == (6, 4, {"text seen before": 2})
     assert (paragraphs.documents_in, paragraphs.documents_out) == (4, 3)

@@ -88,7 +88,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def counts(prepared) -> dict[str, tuple[int, int, dict[str, int]]]:
-    return {report.name: (report.documents_in, report.documents_out, report.dropped) for report in prepared.reports}
+    return {stats.name: (stats.documents_in, stats.documents_out, stats.dropped) for stats in prepared.stage_stats}
 
 
 def test_every_document_is_accounted_for(recipe, tmp_path):
@@ -103,13 +103,13 @@ def test_every_document_is_accounted_for(recipe, tmp_path):
         "dedup.paragraph": (78, 78, {}),
         "tokenise": (78, 78, {}),
     }
-    by_name = {report.name: report for report in done.reports}
+    by_name = {stats.name: stats for stats in done.stage_stats}
     assert by_name["pii"].changed == {"email masked": 1}
     assert by_name["dedup.paragraph"].changed == {"paragraphs removed": 1}
     assert by_name["gopher_quality"].examples["few words"][0]["excerpt"] == "Short."
     manifest = read_manifest(tmp_path / "data")
     manifest.verify(tmp_path / "data")
-    assert [dict(stage) for stage in manifest.stages] == [report.as_json() for report in done.reports]
+    assert [dict(stage) for stage in manifest.stages] == [stats.as_json() for stats in done.stage_stats]
     web, books = manifest.sources
     assert (web.name, web.kind, web.licence, books.weight) == ("web", "jsonl", "CC0-1.0", 2.0)
     assert web.documents + web.validation_documents == 75
@@ -352,7 +352,7 @@ def test_a_trial_keeps_nothing_and_may_be_too_small_for_a_tokenizer(recipe, tmp_
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "tmp").mkdir()
     tried = try_out(read_recipe(recipe), 20)
-    assert tried.reports[0].documents_in == 13  # ten of the web, all three books
+    assert tried.stage_stats[0].documents_in == 13  # ten of the web, all three books
     assert tried.manifest is not None
     assert try_out(read_recipe(recipe, ["tokenizer.vocab_size=30000"]), 20).manifest is None
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -90,6 +90,7 @@ def test_numbers_are_those_of_plain_python(data):
     assert found["tests"] is None
 
 
+@pytest.mark.slow
 def test_more_workers_find_the_same(data):
     assert report(data / "data", workers=2) == report(data / "data")
 
@@ -141,6 +142,7 @@ def test_the_page_is_whole_and_loads_nothing(data):
     assert "http-equiv" in made
 
 
+@pytest.mark.slow
 def test_the_page_has_no_barriers(data, tmp_path):
     watched = pytest.importorskip("tests.serve.pages.watched")
     write_page(report(data / "data"), tmp_path / "r.html")

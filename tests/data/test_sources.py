@@ -24,11 +24,11 @@ RECORDS = [
 def read(folder: Path, **source: object):
     """All documents of a source, by way of units, and the account of reading."""
     options = DataOptions(sources=[{"name": "s", **source}])
-    report = StageStats("read", filters=False)
+    stats = StageStats("read", filters=False)
     found = []
     for unit in work_units(options, folder):
-        found += list(read_parts(unit.parts, unit.source, report))
-    return found, report
+        found += list(read_parts(unit.parts, unit.source, stats))
+    return found, stats
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
@@ -47,12 +47,12 @@ def write_lines(path: Path, lines: list[str]) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json.zst"])
 def test_json_lines(tmp_path, name):
     write_lines(tmp_path / name, [json.dumps(record) for record in RECORDS])
-    found, report = read(tmp_path, kind="jsonl", path=name, licence="CC0-1.0", keep_fields=["kind", "n"])
+    found, stats = read(tmp_path, kind="jsonl", path=name, licence="CC0-1.0", keep_fields=["kind", "n"])
     assert [document.text for document in found] == [record["text"] for record in RECORDS]
     assert (found[3].id, found[3].url, found[3].licence) == ("d3", "https://a.example/3", "CC0-1.0")
     assert found[3].meta == {"kind": "x", "n": 3}
-    assert (report.documents_in, report.documents_out, report.dropped) == (40, 40, {})
-    assert report.bytes_in == sum(len(record["text"].encode()) for record in RECORDS)
+    assert (stats.documents_in, stats.documents_out, stats.dropped) == (40, 40, {})
+    assert stats.bytes_in == sum(len(record["text"].encode()) for record in RECORDS)
 
 
 def test_fields_by_other_names_and_places_as_ids(tmp_path):
@@ -88,11 +88,11 @@ def test_malformed_lines_are_counted_with_examples_or_an_error(tmp_path):
     write_lines(tmp_path / "a.jsonl", [good, *BAD, "", good])
     with (tmp_path / "a.jsonl").open("ab") as file:
         file.write(b'{"text": "\xff"}\n')
-    found, report = read(tmp_path, kind="jsonl", path="a.jsonl", longest=100)
+    found, stats = read(tmp_path, kind="jsonl", path="a.jsonl", longest=100)
     assert [document.text for document in found] == ["good", "good"]
-    assert report.dropped == dict.fromkeys([*BAD.values(), "not UTF-8"], 1)
-    assert report.documents_in == 2 + len(report.dropped)
-    assert report.examples["not JSON"] == [{"id": f"a.jsonl#{len(good) + 1}", "excerpt": '{"text": "cut'}]
+    assert stats.dropped == dict.fromkeys([*BAD.values(), "not UTF-8"], 1)
+    assert stats.documents_in == 2 + len(stats.dropped)
+    assert stats.examples["not JSON"] == [{"id": f"a.jsonl#{len(good) + 1}", "excerpt": '{"text": "cut'}]
     with pytest.raises(FormatError, match=r"a.jsonl: not JSON at a.jsonl#\d+; fix it, or set malformed = "):
         read(tmp_path, kind="jsonl", path="a.jsonl", malformed="error")
 
@@ -100,9 +100,9 @@ def test_malformed_lines_are_counted_with_examples_or_an_error(tmp_path):
 def test_an_endless_line_is_passed_over_without_being_held(tmp_path):
     good = json.dumps({"text": "good"})
     write_lines(tmp_path / "a.jsonl", [good, '{"text": "' + "x" * 3_000_000 + '"}', good])
-    found, report = read(tmp_path, kind="jsonl", path="a.jsonl", longest=10)
+    found, stats = read(tmp_path, kind="jsonl", path="a.jsonl", longest=10)
     assert len(found) == 2
-    assert report.dropped == {"line too long": 1}
+    assert stats.dropped == {"line too long": 1}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "text"])
@@ -145,11 +145,11 @@ def test_text_is_split_as_asked(tmp_path, split, texts, ids):
 
 def test_text_that_is_too_long_or_not_utf8(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\n\n" + b"x" * 1000 + b"\n" + b"y" * 900 + b"\n\ngood")
-    found, report = read(tmp_path, kind="text", path="a.txt", split="blank-line", longest=400)
+    found, stats = read(tmp_path, kind="text", path="a.txt", split="blank-line", longest=400)
     assert [document.text for document in found] == ["good"]
-    assert report.dropped == {"not UTF-8": 1, "too long": 1}
-    found, report = read(tmp_path, kind="text", path="a.txt", longest=100)
-    assert report.dropped == {"too long": 1}
+    assert stats.dropped == {"not UTF-8": 1, "too long": 1}
+    found, stats = read(tmp_path, kind="text", path="a.txt", longest=100)
+    assert stats.dropped == {"too long": 1}
 
 
 def test_folders_patterns_and_labels(tmp_path):
@@ -281,9 +281,9 @@ def test_a_dataset_that_is_nowhere_is_said_plainly(tmp_path, offline, monkeypatc
 
 
 def test_python_is_a_corpus():
-    found, report = read(Path(), kind="corpus")
-    assert report.bytes_out > 1_000_000
-    assert report.dropped == {}
+    found, stats = read(Path(), kind="corpus")
+    assert stats.bytes_out > 1_000_000
+    assert stats.dropped == {}
     by_id = {document.id: document for document in found}
     assert len(by_id) == len(found)
     assert "if_stmt" in by_id["topics/if"].text
@@ -304,9 +304,9 @@ def test_source_code_is_a_part_of_the_corpus(monkeypatch):
 def test_at_most_so_many_documents(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         write_lines(tmp_path / name, [json.dumps({"text": name})] * 5)
-    found, report = read(tmp_path, kind="jsonl", path="*.jsonl", max_documents=7)
+    found, stats = read(tmp_path, kind="jsonl", path="*.jsonl", max_documents=7)
     assert [document.text for document in found] == ["a.jsonl"] * 5 + ["b.jsonl"] * 2
-    assert report.documents_in == 7
+    assert stats.documents_in == 7
 
 
 def test_kinds_are_files_and_options_are_strict():

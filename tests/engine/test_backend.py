@@ -71,6 +71,7 @@ def test_a_hidden_gpu_is_none(monkeypatch):
     assert not machine.has_cuda()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_a_loaded_model_computes_and_one_too_large_is_refused(monkeypatch, name):
     loaded = load.choose_backend(weights(), name, EngineOptions())

@@ -79,6 +79,7 @@ def reference_rows(opened: SimpleNamespace, ids: tuple[int, ...]) -> np.ndarray:
     return all_rows(backend, ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", instruction_sets())
 @pytest.mark.parametrize("quant", WRITABLE)
 def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, isa):

@@ -106,6 +106,7 @@ def test_class_borders_cut_alike(row: Splitter) -> None:
 # Cutting
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=TEXT)
 def test_text_is_cut_alike(row: Splitter, text: str) -> None:
@@ -255,6 +256,7 @@ def real(request: pytest.FixtureRequest, smollm2_path: Path) -> tuple[Tokenizer,
     return both(request.param, smollm2_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(texts=st.lists(TEXT, max_size=4))
 def test_real_vocabularies(real: tuple[Tokenizer, LibraryBackend], texts: list[str]) -> None:

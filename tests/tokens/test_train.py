@@ -155,6 +155,7 @@ def test_words_are_counted_exactly_however_few_fit(
     assert all(count >= 3 for _, count in counts.most_frequent(7, 3))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "has_bpe", lambda: False)  # so that Python sees the memory
     rng = random.Random(0)

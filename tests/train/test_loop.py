@@ -172,6 +172,7 @@ def test_bf16_learns_as_float32_does(data, ties):
     assert coarse[-1].loss == pytest.approx(fine[-1].loss, rel=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_one_seed_one_run(data, precision):
     options = OPTIONS.with_(precision=precision, micro_rows=3)

@@ -56,6 +56,7 @@ def test_weights_gradients_and_optimiser_are_sixteen_bytes_a_parameter():
     assert more.activations == 4 * one.activations
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, while it loads its compiler
 def test_a_layer_keeps_what_torch_keeps():
     """Compiled as far as the cut between forward and backward, every tensor that is saved between them is counted."""

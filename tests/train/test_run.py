@@ -98,6 +98,7 @@ def test_a_run_leaves_everything(run):
     assert trained(run) == []
 
 
+@pytest.mark.slow
 def test_stopping_and_going_on_changes_no_bit(run, tmp_path_factory):
     whole = trained(run)
     other = tmp_path_factory.mktemp("other") / "small"
@@ -200,6 +201,7 @@ def test_metrics_that_cannot_be_written_end_the_run_after_a_save(run, monkeypatc
     assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("suffix", [".npy", ".docs.npy"])
 def test_a_flipped_bit_in_the_tokens_is_not_learned(run, monkeypatch, at_once, suffix):

@@ -113,6 +113,7 @@ save_weights(tiny_weights("BF16"), target, format="hf", overwrite=True, progress
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not can_exchange(Path(tempfile.gettempdir()) / f"trial-{os.getpid()}"),
     reason="this file system cannot exchange folders",

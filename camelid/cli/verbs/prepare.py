@@ -93,7 +93,7 @@ def stage_bars() -> Iterator[OnProgress]:
 
 def _print(done: Prepared, trial: bool) -> None:
     console = Terminal()
-    console.print(_table(done.reports))
+    console.print(_table(done.stage_stats))
     for warning in _warnings(done):
         stderr.print(f"[yellow]{literal(warning)}[/]")
     if trial:
@@ -106,28 +106,28 @@ def _print(done: Prepared, trial: bool) -> None:
     )
 
 
-def _table(reports: Sequence[StageStats]) -> Table:
+def _table(stage_stats: Sequence[StageStats]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("stage", "in", "out", "MB/s"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     table.add_column("dropped and changed", overflow="fold")
-    for report in reports:
-        most = sorted(report.dropped.items(), key=lambda row: (-row[1], row[0]))
+    for stats in stage_stats:
+        most = sorted(stats.dropped.items(), key=lambda row: (-row[1], row[0]))
         changes = [f"{count:,} {reason}" for reason, count in most]
-        changes += [f"{times:,} {what}" for what, times in report.changed.items()]
-        speed = f"{report.bytes_in / report.seconds / 1e6:,.1f}" if report.seconds else ""
-        numbers = (f"{report.documents_in:,}", f"{report.documents_out:,}", speed)
-        table.add_row(report.name, *numbers, literal(", ".join(changes)))
+        changes += [f"{times:,} {what}" for what, times in stats.changed.items()]
+        speed = f"{stats.bytes_in / stats.seconds / 1e6:,.1f}" if stats.seconds else ""
+        numbers = (f"{stats.documents_in:,}", f"{stats.documents_out:,}", speed)
+        table.add_row(stats.name, *numbers, literal(", ".join(changes)))
     return table
 
 
 def _warnings(done: Prepared) -> list[str]:
-    return [*(warning for report in done.reports for warning in report.warnings()), *done.notes]
+    return [*(warning for stats in done.stage_stats for warning in stats.warnings()), *done.notes]
 
 
 def _as_json(done: Prepared, trial: bool) -> dict[str, object]:
     about: dict[str, object] = {"folder": None if trial else str(done.folder), "already": done.already}
-    about |= {"stages": [report.as_json() for report in done.reports], "warnings": _warnings(done)}
+    about |= {"stages": [stats.as_json() for stats in done.stage_stats], "warnings": _warnings(done)}
     if done.manifest is not None:
         about |= {
             "tokens": sum(shard.tokens for shard in done.manifest.shards),

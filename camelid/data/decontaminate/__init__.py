@@ -18,7 +18,7 @@ class Decontamination:
     """The stage, for one worker.
 
     Attributes:
-        report: what it did.
+        stats: of the stage.
 
     Raises:
         MissingError, FormatError, OptionError: as `EvaluationText`.
@@ -27,7 +27,7 @@ class Decontamination:
     def __init__(self, options: DecontaminateOptions, folder: Path) -> None:
         self._text = evaluation_text(options, folder)
         self._cuts = options.action == "cut"
-        self.report = StageStats(NAME)
+        self.stats = StageStats(NAME)
 
     def apply(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that stay, without the lines that were cut."""
@@ -41,19 +41,19 @@ class Decontamination:
         matches = self._text.find(words)
         first = next(matches, None)
         if first is None:
-            self.report.keep(document)
+            self.stats.keep(document)
             return document
         what = f"contains {first.item.name}"
         excerpt = f"item {first.item.number}: {document.text[first.start : first.stop]}"
         cut = _without(document, [first, *matches]) if self._cuts else None
         if cut is None:  # an example shows what was found, not how the document begins
-            self.report.documents_in += 1
-            self.report.bytes_in += n_bytes(document.text)
-            self.report.refuse(what, document.id, excerpt)
+            self.stats.documents_in += 1
+            self.stats.bytes_in += n_bytes(document.text)
+            self.stats.refuse(what, document.id, excerpt)
             return None
-        self.report.keep(document, cut)
-        self.report.change(f"cut: {what}")
-        examples = self.report.examples.setdefault(f"cut: {what}", [])
+        self.stats.keep(document, cut)
+        self.stats.change(f"cut: {what}")
+        examples = self.stats.examples.setdefault(f"cut: {what}", [])
         if len(examples) < MOST_EXAMPLES:
             examples.append({"id": document.id, "excerpt": excerpt})
         return cut

@@ -32,7 +32,7 @@ class Deduplication:
         options: the same as for `cluster_duplicates`.
 
     Attributes:
-        reports: an account of each stage, filled by `apply`.
+        stage_stats: of each stage by name, filled by `apply`.
 
     Raises:
         MissingError: there are no decisions there.
@@ -50,7 +50,7 @@ class Deduplication:
         if options.paragraph:
             first, last = about["paragraphs"][unit : unit + 2]
             self._paragraphs = _slice(folder / "paragraphs.npy", first, last)
-        self.reports = {name: StageStats(name, filters=name != "url") for name in options.stages()}
+        self.stage_stats = {name: StageStats(name, filters=name != "url") for name in options.stages()}
 
     def apply(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents of the unit that stay; the same documents in the same order as had signatures.
@@ -74,20 +74,20 @@ class Deduplication:
 
     def _through(self, document: Document, reason: int, repeated: NDArray[np.uint8]) -> Document | None:
         """A document through the stages, counted in each that it reaches."""
-        for name, report in self.reports.items():
-            report.filters |= document.url is not None  # without any URL, dropping none is no news
+        for name, stats in self.stage_stats.items():
+            stats.filters |= document.url is not None  # without any URL, dropping none is no news
             if reason == 1 + STAGES.index(name):
-                report.drop(document, REASONS[name])
+                stats.drop(document, REASONS[name])
                 return None
             if name != "paragraph" or not repeated.any():
-                report.keep(document)
+                stats.keep(document)
                 continue
             shorter = paragraph.without(document, repeated.tolist(), self._options.paragraph_words)
             if shorter is None:
-                report.drop(document, REASONS[name])
+                stats.drop(document, REASONS[name])
                 return None
-            report.keep(document, shorter)
-            report.change("paragraphs removed", int(repeated.sum()))
+            stats.keep(document, shorter)
+            stats.change("paragraphs removed", int(repeated.sum()))
             document = shorter
         return document
 

@@ -52,7 +52,7 @@ RULES = (
 
 
 class Filters:
-    """The rules that a recipe asks for, in the order of RULES, each with its statistics in `reports`."""
+    """The rules that a recipe asks for, in the order of RULES, each with its statistics in `stage_stats`."""
 
     def __init__(self, rules: Mapping[str, Mapping[str, Any]], folder: Path = Path()) -> None:
         """Take the recipe's table.
@@ -68,7 +68,7 @@ class Filters:
         self._rules = [(rule, chosen[rule.name], StageStats(rule.name)) for rule in RULES if rule.name in chosen]
 
     @property
-    def reports(self) -> Sequence[StageStats]:
+    def stage_stats(self) -> Sequence[StageStats]:
         """The statistics of each rule."""
         return [stats for _, _, stats in self._rules]
 

@@ -21,8 +21,8 @@ from camelid.files import whole_file
 LEVEL = 1  # of compression: files of documents are read a few times and then mostly rest
 
 
-def read_parts(parts: Iterable[FilePart], options: SourceOptions, report: StageStats) -> Iterator[Document]:
-    """The documents of parts of a source, in order; `report` counts them and what became none.
+def read_parts(parts: Iterable[FilePart], options: SourceOptions, stats: StageStats) -> Iterator[Document]:
+    """The documents of parts of a source, in order; `stats` counts them and what became none.
 
     Raises:
         FormatError: something malformed, and the options say that this is an error; or a file cannot be read.
@@ -32,7 +32,7 @@ def read_parts(parts: Iterable[FilePart], options: SourceOptions, report: StageS
     started = time.perf_counter()
     for part in parts:
         for item in kind.read(part, options):
-            if report.documents_out == options.max_documents:
+            if stats.documents_out == options.max_documents:
                 return
             document = _checked(item, options)
             if isinstance(document, Malformed):
@@ -41,14 +41,14 @@ def read_parts(parts: Iterable[FilePart], options: SourceOptions, report: StageS
                         f"{part.path or options.name}: {document.reason} at {document.id}; "
                         f'fix it, or set malformed = "drop" in its source'
                     )
-                report.documents_in += 1
-                report.refuse(document.reason, document.id, document.text)
+                stats.documents_in += 1
+                stats.refuse(document.reason, document.id, document.text)
                 continue
-            report.keep(document)
-            report.seconds += time.perf_counter() - started
+            stats.keep(document)
+            stats.seconds += time.perf_counter() - started
             yield document
             started = time.perf_counter()
-    report.seconds += time.perf_counter() - started
+    stats.seconds += time.perf_counter() - started
 
 
 def _checked(item: Document | Malformed, options: SourceOptions) -> Document | Malformed:

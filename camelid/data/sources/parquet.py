@@ -71,5 +71,5 @@ def _open(path: str) -> Iterator[Any]:
     except CamelidError:
         raise
     except (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException) as error:
-        said = " ".join(str(error).split())[:200]
-        raise FormatError(f"{path}: not a readable Parquet file ({said}); fetch it again") from None
+        reason = " ".join(str(error).split())[:200]
+        raise FormatError(f"{path}: not a readable Parquet file ({reason}); fetch it again") from None

@@ -194,6 +194,7 @@ REACHING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "meant"), REACHING.values(), ids=REACHING)
 def test_choices_reach_the_engine(client, twin, asked, meant):
     reply = ask(client, **{"seed": 1, "temperature": 1, **asked})

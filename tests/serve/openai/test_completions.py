@@ -67,6 +67,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", CASES.values(), ids=CASES)
 def test_streamed_pieces_joined_are_the_whole_answer(client, asked):
     whole = ask(client, **asked)

@@ -172,6 +172,7 @@ def test_damaged_checkpoints_are_put_aside_with_a_word(tmp_path, caplog):
     assert checkpoints.latest().step == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [1, 2, 3])
 def test_damaged_checkpoints_keep_no_good_one_from_its_place(tmp_path, last):
     """Whichever are damaged, a start goes on from the newest good one, and the newest `last` good ones are kept."""

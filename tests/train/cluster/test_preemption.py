@@ -123,6 +123,7 @@ def test_an_endless_job_and_a_silent_scontrol(tmp_path, monkeypatch, caplog):
     assert "only a signal will stop it in time" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
     (tmp_path / "small.toml").write_text(RECIPE, encoding="utf-8")
     run = make_data(tmp_path / "small").parent
@@ -162,6 +163,7 @@ def test_all_processes_say_that_they_would_go_on(tmp_path):
     assert "another process was asked to" in (tmp_path / "small" / "pretrain" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo")
 def test_all_processes_refuse_data_of_another_recipe(tmp_path):
     """Rank 0 compares, and all end with its line, none waiting."""

@@ -27,6 +27,7 @@ def runs(tmp_path):
     return [(run.folder.parent.name, read_metrics(run.folder)) for run in (one, other)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_pictures_of_every_kind(runs, tmp_path, kind):
     out = plot(runs, tmp_path / "new" / f"plot.{kind}", "tokens")
@@ -49,6 +50,7 @@ def test_a_panel_shows_the_recorded_values(runs, tmp_path, monkeypatch):
     assert len(drawn) == 6
 
 
+@pytest.mark.slow
 def test_text_of_a_picture(tmp_path, runs):
     folder = tmp_path / "three" / "pretrain"
     folder.mkdir(parents=True)

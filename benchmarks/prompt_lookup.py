@@ -1,8 +1,8 @@
-"""Prompt lookup where a text is written again with one word changed: with and without guesses, in turns.
+"""Prompt lookup where a text is written again with one word changed: with and without drafts, in turns.
 
 Both texts must be equal.
 
-python benchmarks/guesses.py [MODEL] [--draft-tokens 8] [--repeats 5]
+python benchmarks/prompt_lookup.py [MODEL] [--draft-tokens 8] [--repeats 5]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TEXT = (
 
 
 def main() -> None:
-    """Print tokens a second of both, the ratio, and how many guesses came true."""
+    """Print tokens a second of both, the ratio, and how many drafted tokens were accepted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="smollm2:135m-instruct")
     parser.add_argument("--draft-tokens", type=int, default=8)
@@ -35,23 +35,23 @@ def main() -> None:
     texts = set()
     before = (llama.engine.n_drafted, llama.engine.n_accepted)
     for turn in range(choices.repeats + 1):
-        for n, found in speeds.items():
+        for n, rates in speeds.items():
             started = time.perf_counter()
             answer = llama.chat(question, temperature=0, max_tokens=200, draft_tokens=n)
             writing = time.perf_counter() - started - answer.seconds_to_first
             texts.add(answer.text)
             if turn:
-                found.append((answer.usage.completion_tokens - 1) / writing)
+                rates.append((answer.usage.completion_tokens - 1) / writing)
     if len(texts) > 1:
-        raise SystemExit("guesses changed the text")
-    plain, guessed = (statistics.median(found) for found in speeds.values())
+        raise SystemExit("drafts changed the text")
+    plain, drafted = (statistics.median(rates) for rates in speeds.values())
     row = {
         "tokens": answer.usage.completion_tokens,
         "plain": round(plain, 1),
-        "guessed": round(guessed, 1),
-        "ratio": round(guessed / plain, 2),
-        "ranges": {n: [round(min(found), 1), round(max(found), 1)] for n, found in speeds.items()},
-        "came_true": (llama.engine.n_accepted - before[1]) / max(1, llama.engine.n_drafted - before[0]),
+        "drafted": round(drafted, 1),
+        "ratio": round(drafted / plain, 2),
+        "ranges": {n: [round(min(rates), 1), round(max(rates), 1)] for n, rates in speeds.items()},
+        "accepted": (llama.engine.n_accepted - before[1]) / max(1, llama.engine.n_drafted - before[0]),
         "text": texts.pop(),
     }
     print(json.dumps(row, ensure_ascii=False))
