@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from camelid.chat.constrain import Form
+from camelid.chat.constrain import Form, Promise
 from camelid.errors import OptionError, one_of
 from camelid.tokens.templates.tool_styles import Style, control_ids, tool_names
 from camelid.tokens.tokenizer import Tokenizer
@@ -54,7 +54,8 @@ def tool_form(
     for number, (place, function) in enumerate(chosen):
         lines.append(f"call_{number}: {_called(function['name'], f'arguments_{number}', style, words)}")
         schemas[f"arguments_{number}"] = _schema(function, place), place
-    return Form(grammar="\n".join(lines), place="tools", schemas=schemas)
+    promise: Promise = "arguments" if talk else "calls"
+    return Form(grammar="\n".join(lines), place="tools", schemas=schemas, promise=promise)
 
 
 def _talk(style: Style, words: Mapping[str, str], more: str) -> list[str]:

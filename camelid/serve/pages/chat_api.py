@@ -14,7 +14,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from camelid.engine.request import Request as EngineRequest
+from camelid.chat.answer import TextRequest
 from camelid.errors import ResourceError
 from camelid.serve.conversations import Store, Tree
 from camelid.serve.errors import ApiError
@@ -204,7 +204,7 @@ async def _ask(it: Deps, tree: Tree, parent: int | None, content: str | None) ->
     return EventStream(_events(answering, Tree(conversation, [*tree.messages, *kept]), made))
 
 
-def _request(worker: Worker, turns: list[tuple[str, str]], params: dict[str, Any]) -> EngineRequest:
+def _request(worker: Worker, turns: list[tuple[str, str]], params: dict[str, Any]) -> TextRequest:
     return worker.llama.chat_request([Turn(role, content) for role, content in turns], **params)
 
 
