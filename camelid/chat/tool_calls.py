@@ -36,11 +36,11 @@ def tool_form(
         talk: the answer may also be text, and text may stand around calls where the style has a word that opens them.
 
     Raises:
-        OptionError: a tool is none or cannot be a form, or none is named so.
+        OptionError: a tool is not a function or cannot be a form, or no tool has that name.
     """
     names = tool_names(tools)
     if choice is not None and choice not in names:
-        raise OptionError(f"tool_choice: {choice!r} is none of the tools; {one_of(choice, names)}")
+        raise OptionError(f"tool_choice: unknown tool {choice!r}; {one_of(choice, names)}")
     words = {text: f"<[{id}]>" for id, text in control_ids(tokenizer, style).items()}
     chosen = [
         (f"tools[{index}].function.parameters", tool["function"])

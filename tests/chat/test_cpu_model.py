@@ -39,7 +39,7 @@ def reference(smollm2_path):
 def test_greedy_text_is_the_references(llama, reference):
     same = 0
     for prompt in PROMPTS:
-        ours, theirs = (one.generate(prompt, temperature=0, max_tokens=50).ids for one in (llama, reference))
+        ours, theirs = (model.generate(prompt, temperature=0, max_tokens=50).ids for model in (llama, reference))
         same += ours == theirs
     assert same >= 4
 

@@ -197,7 +197,7 @@ def deep(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("tools", "choice", "words"),
     [
-        (ALL, "scalar", "^tool_choice: 'scalar' is none of the tools; did you mean 'scalars'"),
+        (ALL, "scalar", "^tool_choice: unknown tool 'scalar'; did you mean 'scalars'"),
         ([{"type": "retrieval"}], None, "^tools: number 1 is not a function"),
         (
             [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}],

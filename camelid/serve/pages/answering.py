@@ -127,11 +127,11 @@ class Answering:
         }
 
     async def _keep_often(self) -> None:
-        kept = ""
+        n_saved = 0
         while True:
             await asyncio.sleep(KEEP_SECONDS)
-            if len(kept) != len(self.message.content):
-                kept = self.message.content
+            if n_saved != len(self.message.content):
+                n_saved = len(self.message.content)
                 await self._keep()
 
     async def _keep(self) -> None:
