@@ -53,9 +53,9 @@ def learn_merges(
     starts: NDArray[np.uint64],
     counts: NDArray[np.int64],
     lengths: NDArray[np.uint32],
-    wanted: int,
+    n_merges: int,
     longest: int,
-    least: int,
+    min_count: int,
     progress: Callable[[int], None] | None,
 ) -> list[tuple[int, int]]:
-    """`learn_merges.py`'s function; the words lie one after another, `starts` has one more than words."""
+    """The function of `training/bpe_train.py`; the words lie one after another, `starts` has one more than words."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-def power_columns(scores: NDArray[Any], tops: NDArray[np.float32], totals: NDArray[np.float64], threads: int) -> None:
+def power_columns(scores: NDArray[Any], maxima: NDArray[np.float32], totals: NDArray[np.float64], threads: int) -> None:
     """Turn scores (V, n) into e^(score - largest of its column); fill in the columns' largest scores and sums, (n,)."""
 
 def attention_rows(scores: NDArray[Any], begins: NDArray[np.int64], start: int, first: int, threads: int) -> None:

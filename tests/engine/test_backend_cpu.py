@@ -87,11 +87,11 @@ def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, is
     opened, ids = weights(config, quant), ids_of(INT16_POSITIONS + 70, config)
     expected = reference_rows(opened, ids)[INT16_POSITIONS:]
     # F16 meets bfloat16 on processors that multiply it.
-    fine, usual = (1e-5, 1e-5) if quant in EXACT else (1e-4, 1e-4) if quant == "F16" else (1e-6, 1e-3)
+    int16, usual = (1e-5, 1e-5) if quant in EXACT else (1e-4, 1e-4) if quant == "F16" else (1e-6, 1e-3)
     for threads in (1, 2):
         assert divergence(expected, all_rows(cpu(opened, threads, isa), ids)[INT16_POSITIONS:]) < usual
         exact = all_rows(cpu(opened, threads, isa, activation_bits=15), ids)
-        assert divergence(expected, exact[INT16_POSITIONS:]) < fine
+        assert divergence(expected, exact[INT16_POSITIONS:]) < int16
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
@@ -200,14 +200,14 @@ def test_kinds_may_be_mixed_in_a_layer(isa):
         for layer in range(config.n_layers):
             old = opened.tensors[f"layers.{layer}.{name}"]
             opened.tensors[old.name] = Tensor.from_array(old.name, old.array(), quant)
-    fine = all_rows(cpu(opened, 2, isa, activation_bits=15), ids)
-    assert divergence(reference_rows(opened, ids), fine) < 1e-6
+    int16 = all_rows(cpu(opened, 2, isa, activation_bits=15), ids)
+    assert divergence(reference_rows(opened, ids), int16) < 1e-6
     alone, whole = cpu(opened, 1, isa), all_rows(cpu(opened, 2, isa), ids)
     np.testing.assert_array_equal(np.concatenate([all_rows(alone, ids[i : i + 1], i) for i in range(len(ids))]), whole)
 
 
-def test_long_contexts_are_read_in_stretches_and_keep_their_bits():
-    """Several stretches of positions: split over threads when one token is read, in line when many are."""
+def test_long_contexts_are_read_in_chunks_and_keep_their_bits():
+    """Several chunks of positions: split over threads when one token is read, in line when many are."""
     config = tiny_config(context=2048)
     opened, ids = weights(config, "Q8_0"), ids_of(900, config)
     expected, whole = reference_rows(opened, ids), all_rows(cpu(opened, 1), ids)

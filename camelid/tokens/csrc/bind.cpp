@@ -1,4 +1,4 @@
-// The encoder and the learner as Python sees them; no other file knows Python.
+// The encoder and the training of merges as Python sees them; no other file knows Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -9,7 +9,7 @@
 #include <unordered_map>
 
 #include "encoder.h"
-#include "learn.h"
+#include "bpe_train.h"
 
 namespace nb = nanobind;
 using namespace camelid;
@@ -128,12 +128,12 @@ uint64_t count_steps(Encoder& self, nb::str text) {
 
 template <class T>
 Array<T> owned(std::vector<T> values) {
-    auto* kept = new std::vector<T>(std::move(values));
-    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
-    return Array<T>(kept->data(), {kept->size()}, owner);
+    auto* array = new std::vector<T>(std::move(values));
+    nb::capsule owner(array, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    return Array<T>(array->data(), {array->size()}, owner);
 }
 
-// The ids of all texts, one after another, and where each begins. They are kept in a tuple, so that nobody changes it meanwhile.
+// The ids of all texts, one after another, and where each begins. They are held in a tuple, so that nobody changes it meanwhile.
 nb::tuple encode_batch(Encoder& self, nb::sequence given, bool small) {
     const nb::tuple texts(given);
     std::vector<std::string_view> data;
@@ -143,8 +143,8 @@ nb::tuple encode_batch(Encoder& self, nb::sequence given, bool small) {
     std::vector<int64_t> starts{0};
     {
         nb::gil_scoped_release release;
-        for (const auto one : data) {
-            self.encode((Text)one.data(), one.size(), ids);
+        for (const std::string_view utf8_text : data) {
+            self.encode((Text)utf8_text.data(), utf8_text.size(), ids);
             starts.push_back((int64_t)ids.size());
         }
         if (small) narrow.assign(ids.begin(), ids.end());
@@ -172,25 +172,25 @@ nb::list take_words(WordCounter& self) {
 }
 
 nb::list learn(Input<uint32_t> symbols, Input<uint64_t> starts, Input<int64_t> counts, Input<uint32_t> lengths,
-               size_t wanted, size_t longest, int64_t least, nb::object progress) {
+               size_t n_merges, size_t longest, int64_t min_count, nb::object progress) {
     const auto copy = [](const auto& array) { return std::vector(array.data(), array.data() + array.size()); };
-    Learning learning{copy(symbols), copy(starts), copy(counts), copy(lengths), wanted, longest, least};
-    if (learning.starts.size() != learning.counts.size() + 1 || learning.starts.front() != 0 ||
-        learning.starts.back() != learning.symbols.size())
+    BpeTraining training{copy(symbols), copy(starts), copy(counts), copy(lengths), n_merges, longest, min_count};
+    if (training.starts.size() != training.counts.size() + 1 || training.starts.front() != 0 ||
+        training.starts.back() != training.symbols.size())
         throw std::invalid_argument("starts: not those of the words");
-    for (size_t n = 0; n < learning.counts.size(); n++)
-        if (learning.starts[n] > learning.starts[n + 1]) throw std::invalid_argument("starts: not in order");
-    for (const uint32_t symbol : learning.symbols)
-        if (symbol >= learning.lengths.size()) throw std::invalid_argument("symbols: no such symbol");
+    for (size_t n = 0; n < training.counts.size(); n++)
+        if (training.starts[n] > training.starts[n + 1]) throw std::invalid_argument("starts: not in order");
+    for (const uint32_t symbol : training.symbols)
+        if (symbol >= training.lengths.size()) throw std::invalid_argument("symbols: no such symbol");
     std::vector<std::pair<uint32_t, uint32_t>> merges;
-    const auto tell = [&](size_t done) {
+    const auto on_progress = [&](size_t done) {
         nb::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals()) throw nb::python_error();
         if (!progress.is_none()) progress(done);
     };
     {
         nb::gil_scoped_release release;
-        merges = learn_merges(std::move(learning), tell);
+        merges = learn_merges(std::move(training), on_progress);
     }
     nb::list pairs;
     for (const auto& [left, right] : merges) pairs.append(nb::make_tuple(left, right));
@@ -221,5 +221,5 @@ NB_MODULE(_bpe, m) {
         .def("__len__", &WordCounter::size);
     m.def("cut", &cut_text);
     m.def("learn_merges", &learn, nb::arg("symbols"), nb::arg("starts"), nb::arg("counts"), nb::arg("lengths"),
-          nb::arg("wanted"), nb::arg("longest"), nb::arg("least"), nb::arg("progress").none());
+          nb::arg("n_merges"), nb::arg("longest"), nb::arg("min_count"), nb::arg("progress").none());
 }

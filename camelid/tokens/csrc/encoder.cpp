@@ -115,9 +115,9 @@ Encoder::Encoder(std::vector<Match> stages, const std::vector<std::pair<std::str
     }
     pairs_.reserve(merges.size());
     for (uint32_t rank = 0; rank < merges.size(); rank++) {
-        const Merge& one = merges[rank];
-        pairs_.insert(one.left, one.right, {rank, one.id});
-        if (!bytes) join(*spelled.at(one.id));
+        const Merge& merge = merges[rank];
+        pairs_.insert(merge.left, merge.right, {rank, merge.id});
+        if (!bytes) join(*spelled.at(merge.id));
     }
     if (whole_words) words_ = std::make_unique<PieceTable>(words);
     if (bytes && std::find(byte_ids_, byte_ids_ + 256, NO_ID) == byte_ids_ + 256)
@@ -141,7 +141,7 @@ void Encoder::join(const std::string& piece) {
     }
 }
 
-std::unique_ptr<Scratch> Encoder::take() {
+std::unique_ptr<Scratch> Encoder::acquire() {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (free_.empty()) return std::make_unique<Scratch>();
     auto scratch = std::move(free_.back());
@@ -149,14 +149,14 @@ std::unique_ptr<Scratch> Encoder::take() {
     return scratch;
 }
 
-void Encoder::give(std::unique_ptr<Scratch> scratch) {
+void Encoder::release(std::unique_ptr<Scratch> scratch) {
     if (scratch->ids.capacity() > KEPT || scratch->next.capacity() > KEPT) return;
     const std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back(std::move(scratch));
 }
 
 void Encoder::encode(Text p, size_t length, std::vector<uint32_t>& out, uint64_t* steps) {
-    auto scratch = take();
+    auto scratch = acquire();
     scratch->steps = 0;
     const Text end = p + length;
     if (stages_.empty())
@@ -165,7 +165,7 @@ void Encoder::encode(Text p, size_t length, std::vector<uint32_t>& out, uint64_t
         cut(stages_.data(), stages_.data() + stages_.size(), p, end, scratch->steps,
             [&](Text from, Text to) { word(from, to, end, out, *scratch); });
     if (steps) *steps = scratch->steps;
-    give(std::move(scratch));
+    release(std::move(scratch));
 }
 
 // Cut where no piece reaches across: before a space that follows a letter, usually also between letters and signs. What
@@ -241,8 +241,8 @@ void Encoder::spell_characters(Text p, Text end, Scratch& scratch) const {
         uint32_t id = NO_ID;
         if (length == 1) {
             id = ascii_[*p];
-        } else if (const auto found = characters_.find(code_at(p, length)); found != characters_.end()) {
-            id = found->second;
+        } else if (const auto entry = characters_.find(code_at(p, length)); entry != characters_.end()) {
+            id = entry->second;
         }
         if (id != NO_ID)
             scratch.ids.push_back(id);
@@ -262,7 +262,7 @@ void Encoder::merge_short(Text p, Scratch& scratch) const {
     uint32_t* ids = scratch.ids.data();
     size_t n = scratch.ids.size();
     uint32_t ranks[SHORT], merged[SHORT];
-    const auto put = [&](size_t at, PairTable::Merge found) { ranks[at] = found.rank, merged[at] = found.id; };
+    const auto put = [&](size_t at, PairTable::Merge merge) { ranks[at] = merge.rank, merged[at] = merge.id; };
     for (size_t at = 0; at + 1 < n; at++) put(at, first(p, scratch, at));
     scratch.steps += n;
     while (n > 1) {
@@ -293,18 +293,18 @@ void Encoder::merge_long(Text p, Scratch& s) const {
     size_t used = 0;
     std::vector<size_t> cursors;
     std::vector<bool> sorted;
-    const auto later = [](const auto& one, const auto& two) { return one.first > two.first; };
-    const auto put = [&](uint32_t at, PairTable::Merge found) {
-        s.ranks[at] = found.rank, s.merged[at] = found.id;
+    const auto later = [](const auto& a, const auto& b) { return a.first > b.first; };
+    const auto put = [&](uint32_t at, PairTable::Merge merge) {
+        s.ranks[at] = merge.rank, s.merged[at] = merge.id;
         s.steps++;
-        if (found.rank == NO_ID) return;
-        uint32_t& bucket = s.bucket_of[found.rank];
+        if (merge.rank == NO_ID) return;
+        uint32_t& bucket = s.bucket_of[merge.rank];
         if (!bucket) {
             if (used == s.buckets.size()) s.buckets.emplace_back();
             s.buckets[used].clear();
             cursors.push_back(0), sorted.push_back(true);
             bucket = (uint32_t)++used;
-            s.waiting.emplace_back(found.rank, bucket - 1);
+            s.waiting.emplace_back(merge.rank, bucket - 1);
             std::push_heap(s.waiting.begin(), s.waiting.end(), later);
         }
         auto& places = s.buckets[bucket - 1];

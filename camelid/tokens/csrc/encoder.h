@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "cut.h"
+#include "pretokenize.h"
 
 namespace camelid {
 
@@ -40,7 +40,7 @@ class PairTable {
     size_t sign(uint64_t key) const { return (key * 0x9E3779B97F4A7C15ull >> 20) & (signs_.size() * 64 - 1); }
     std::vector<Entry> entries_{1};
     size_t mask_ = 0;
-    std::vector<uint64_t> signs_ = std::vector<uint64_t>(1);  // a bit for each pair: most that are not there are told by it
+    std::vector<uint64_t> signs_ = std::vector<uint64_t>(1);  // a bit for each pair: it shows most that are not there
 };
 
 // Bytes → id, for the words that are pieces.
@@ -111,8 +111,8 @@ class Encoder {
     void merge_long(Text p, Scratch& scratch) const;
     void cut_characters(Text p, Text end, std::vector<uint32_t>& out, Scratch& scratch) const;
     void join(const std::string& piece);
-    std::unique_ptr<Scratch> take();
-    void give(std::unique_ptr<Scratch> scratch);
+    std::unique_ptr<Scratch> acquire();
+    void release(std::unique_ptr<Scratch> scratch);
 
     std::vector<Match> stages_;
     PairTable pairs_;

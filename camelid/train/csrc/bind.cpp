@@ -17,13 +17,13 @@ namespace {
 template <class T, int DIMENSIONS>
 using Array = nb::ndarray<T, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
 
-CAMELID_CLONES void tops(const float* s, int64_t rows, int64_t n, float* out) { largest_of_columns(s, rows, n, out); }
-CAMELID_CLONES void tops(const Bf16* s, int64_t rows, int64_t n, float* out) { largest_of_columns(s, rows, n, out); }
-CAMELID_CLONES void powers(float* scores, int64_t rows, int64_t n, const float* tops, double* sums, float* room) {
-    powers_of_columns(scores, rows, n, tops, sums, room);
+CAMELID_CLONES void maxima(const float* s, int64_t rows, int64_t n, float* out) { largest_of_columns(s, rows, n, out); }
+CAMELID_CLONES void maxima(const Bf16* s, int64_t rows, int64_t n, float* out) { largest_of_columns(s, rows, n, out); }
+CAMELID_CLONES void powers(float* scores, int64_t rows, int64_t n, const float* maxima, double* sums, float* scratch) {
+    powers_of_columns(scores, rows, n, maxima, sums, scratch);
 }
-CAMELID_CLONES void powers(Bf16* scores, int64_t rows, int64_t n, const float* tops, double* sums, float* room) {
-    powers_of_columns(scores, rows, n, tops, sums, room);
+CAMELID_CLONES void powers(Bf16* scores, int64_t rows, int64_t n, const float* maxima, double* sums, float* scratch) {
+    powers_of_columns(scores, rows, n, maxima, sums, scratch);
 }
 CAMELID_CLONES void weights(float* scores, int64_t n, float* powers) { weights_row(scores, n, powers); }
 CAMELID_CLONES void weights(Bf16* scores, int64_t n, float* powers) { weights_row(scores, n, powers); }
@@ -39,24 +39,24 @@ void power_columns(Array<Held, 2> scores, Array<float, 1> largest, Array<double,
     if ((int64_t)largest.size() != n || (int64_t)totals.size() != n)
         throw std::invalid_argument("an array has another number of columns");
     T* first = (T*)scores.data();
-    float* top = largest.data();
+    float* maximum = largest.data();
     double* total = totals.data();
     nb::gil_scoped_release unlocked;
-    std::vector<float> tops_of(blocks * n);
+    std::vector<float> maxima_of(blocks * n);
     std::vector<double> sums_of(blocks * n);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t block = 0; block < blocks; block++)
-        tops(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, tops_of.data() + block * n);
-    std::fill(top, top + n, -INFINITY);
+        maxima(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, maxima_of.data() + block * n);
+    std::fill(maximum, maximum + n, -INFINITY);
     for (int64_t block = 0; block < blocks; block++)
-        for (int64_t i = 0; i < n; i++) top[i] = std::max(top[i], tops_of[block * n + i]);
+        for (int64_t i = 0; i < n; i++) maximum[i] = std::max(maximum[i], maxima_of[block * n + i]);
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> room(n);
+        std::vector<float> scratch(n);
 #pragma omp for schedule(static)
         for (int64_t block = 0; block < blocks; block++)
-            powers(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, top,
-                   sums_of.data() + block * n, room.data());
+            powers(first + block * BLOCK * n, std::min(BLOCK, V - block * BLOCK), n, maximum,
+                   sums_of.data() + block * n, scratch.data());
     }
     std::fill(total, total + n, 0.0);
     for (int64_t block = 0; block < blocks; block++)
@@ -64,7 +64,7 @@ void power_columns(Array<Held, 2> scores, Array<float, 1> largest, Array<double,
 }
 
 // Numbers (B, Q, n) of queries at the places start … of R rows and of keys at first …; begins (R, T): where the document
-// of each query begins. Rows share B evenly, and queries Q. work(at, low, high, room) gets the place of a query's numbers
+// of each query begins. Rows share B evenly, and queries Q. work(at, low, high, scratch) gets the place of a query's numbers
 // and which of them it sees, low … high - 1.
 template <class Held, class Work>
 void seen_rows(const Array<Held, 3>& numbers, const Array<const int64_t, 2>& begins, int64_t start, int64_t first,
@@ -77,19 +77,19 @@ void seen_rows(const Array<Held, 3>& numbers, const Array<const int64_t, 2>& beg
     nb::gil_scoped_release unlocked;
 #pragma omp parallel num_threads(threads)
     {
-        std::vector<float> room(n);
+        std::vector<float> scratch(n);
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < B * Q; row++) {
             const int64_t token = row % Q / (Q / T_), low = begin[row / Q / (B / R) * T_ + token] - first;
-            work(row * n, low, start + token + 1 - first, room.data());
+            work(row * n, low, start + token + 1 - first, scratch.data());
         }
     }
 }
 
 // From low to high, wider: loops over whole vectors have no rest, which takes as long as they do in short rows.
-constexpr int64_t WHOLE = 32;
-int64_t down(int64_t low) { return low / WHOLE * WHOLE; }
-int64_t up(int64_t high, int64_t n) { return std::min((high + WHOLE - 1) / WHOLE * WHOLE, n); }
+constexpr int64_t VECTOR = 32;
+int64_t down(int64_t low) { return low / VECTOR * VECTOR; }
+int64_t up(int64_t high, int64_t n) { return std::min((high + VECTOR - 1) / VECTOR * VECTOR, n); }
 
 template <class T, class Held>
 void attention_rows(Array<Held, 3> scores, Array<const int64_t, 2> begins, int64_t start, int64_t first, int threads) {
@@ -97,7 +97,7 @@ void attention_rows(Array<Held, 3> scores, Array<const int64_t, 2> begins, int64
     T* data = (T*)scores.data();
     const int64_t n = scores.shape(2);
     T lowest;
-    narrow(-INFINITY, lowest);
+    from_float(-INFINITY, lowest);
     seen_rows(scores, begins, start, first, threads, [=](int64_t at, int64_t low, int64_t high, float* powers) {
         T* own = data + at;
         const int64_t from = down(low), to = up(high, n);
@@ -129,7 +129,7 @@ void attention_gradient_rows(Array<Held, 3> grad, Array<const Held, 3> of, Array
 
 template <class T, class Held>
 void define(nb::module_& m) {
-    m.def("power_columns", &power_columns<T, Held>, nb::arg("scores").noconvert(), nb::arg("tops").noconvert(),
+    m.def("power_columns", &power_columns<T, Held>, nb::arg("scores").noconvert(), nb::arg("maxima").noconvert(),
           nb::arg("totals").noconvert(), nb::arg("threads"),
           "Turn scores (V, n) into e^(score - largest of its column); fill in the columns' largest scores and sums.");
     m.def("attention_rows", &attention_rows<T, Held>, nb::arg("scores").noconvert(), nb::arg("begins"),

@@ -23,16 +23,16 @@ struct Bf16 {
     uint16_t bits;
 };
 
-CAMELID_INLINE float wide(float x) { return x; }
-CAMELID_INLINE float wide(Bf16 x) {
+CAMELID_INLINE float to_float(float x) { return x; }
+CAMELID_INLINE float to_float(Bf16 x) {
     const uint32_t bits = (uint32_t)x.bits << 16;
     float out;
     std::memcpy(&out, &bits, 4);
     return out;
 }
 
-CAMELID_INLINE void narrow(float x, float& out) { out = x; }
-CAMELID_INLINE void narrow(float x, Bf16& out) {  // to the nearest, ties to even; a processor's own NaN stays one
+CAMELID_INLINE void from_float(float x, float& out) { out = x; }
+CAMELID_INLINE void from_float(float x, Bf16& out) {  // to the nearest, ties to even; a processor's own NaN stays one
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
     out.bits = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
@@ -62,54 +62,54 @@ CAMELID_INLINE float power(float x) {
 // Largest of n scores; -inf if there is none. What is no number is passed over.
 template <class T>
 CAMELID_INLINE float largest(const T* scores, int64_t n) {
-    float top = -INFINITY;
-#pragma omp simd reduction(max : top)
-    for (int64_t i = 0; i < n; i++) top = std::max(top, wide(scores[i]));
-    return top;
+    float maximum = -INFINITY;
+#pragma omp simd reduction(max : maximum)
+    for (int64_t i = 0; i < n; i++) maximum = std::max(maximum, to_float(scores[i]));
+    return maximum;
 }
 
 // The largest score of each of n columns in some rows.
 template <class T>
-CAMELID_INLINE void largest_of_columns(const T* scores, int64_t rows, int64_t n, float* tops) {
-    std::fill(tops, tops + n, -INFINITY);
+CAMELID_INLINE void largest_of_columns(const T* scores, int64_t rows, int64_t n, float* maxima) {
+    std::fill(maxima, maxima + n, -INFINITY);
     for (int64_t row = 0; row < rows; row++)
 #pragma omp simd
         for (int64_t i = 0; i < n; i++) {
-            const float top = tops[i], score = wide(scores[row * n + i]);
-            tops[i] = score > top ? score : top;
+            const float maximum = maxima[i], score = to_float(scores[row * n + i]);
+            maxima[i] = score > maximum ? score : maximum;
         }
 }
 
-// e^(score - top of its column) in the place of some rows of scores; the sums of each column. room: for n.
+// e^(score - maximum of its column) in the place of some rows of scores; the sums of each column. scratch: for n.
 template <class T>
-CAMELID_INLINE void powers_of_columns(T* scores, int64_t rows, int64_t n, const float* tops, double* sums,
-                                      float* room) {
+CAMELID_INLINE void powers_of_columns(T* scores, int64_t rows, int64_t n, const float* maxima, double* sums,
+                                      float* scratch) {
     constexpr int64_t FEW = 32;  // rows whose sums are float32: many small ones added to a large one wear down
     std::fill(sums, sums + n, 0.0);
     for (int64_t start = 0; start < rows; start += FEW) {
-        std::fill(room, room + n, 0.0f);
+        std::fill(scratch, scratch + n, 0.0f);
         for (int64_t row = start; row < std::min(start + FEW, rows); row++)
 #pragma omp simd
             for (int64_t i = 0; i < n; i++) {
-                const float p = power(wide(scores[row * n + i]) - tops[i]);
-                room[i] += p;
-                narrow(p, scores[row * n + i]);
+                const float p = power(to_float(scores[row * n + i]) - maxima[i]);
+                scratch[i] += p;
+                from_float(p, scores[row * n + i]);
             }
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) sums[i] += room[i];
+        for (int64_t i = 0; i < n; i++) sums[i] += scratch[i];
     }
 }
 
-// n scores become their softmax. powers: room for n.
+// n scores become their softmax. powers: scratch for n.
 template <class T>
 CAMELID_INLINE void weights_row(T* scores, int64_t n, float* powers) {
-    const float top = largest(scores, n);
+    const float maximum = largest(scores, n);
     float total = 0;
 #pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < n; i++) total += powers[i] = power(wide(scores[i]) - top);
+    for (int64_t i = 0; i < n; i++) total += powers[i] = power(to_float(scores[i]) - maximum);
     const float share = 1 / total;
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) narrow(powers[i] * share, scores[i]);
+    for (int64_t i = 0; i < n; i++) from_float(powers[i] * share, scores[i]);
 }
 
 // The gradient of n scores takes the place of that of their softmax, `weights`.
@@ -117,9 +117,9 @@ template <class T>
 CAMELID_INLINE void weights_gradient_row(T* grad, const T* weights, int64_t n) {
     float product = 0;
 #pragma omp simd reduction(+ : product)
-    for (int64_t i = 0; i < n; i++) product += wide(grad[i]) * wide(weights[i]);
+    for (int64_t i = 0; i < n; i++) product += to_float(grad[i]) * to_float(weights[i]);
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) narrow(wide(weights[i]) * (wide(grad[i]) - product), grad[i]);
+    for (int64_t i = 0; i < n; i++) from_float(to_float(weights[i]) * (to_float(grad[i]) - product), grad[i]);
 }
 
 }  // namespace camelid

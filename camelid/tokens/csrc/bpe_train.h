@@ -1,4 +1,4 @@
-// Learning a vocabulary: how often words come, and which pairs to merge. learn_merges.py says what, in plain Python.
+// Learning a vocabulary: how often words come, and which pairs to merge. training/bpe_train.py says what, in plain Python.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "cut.h"
+#include "pretokenize.h"
 
 namespace camelid {
 
@@ -35,16 +35,16 @@ class WordCounter {
     std::vector<uint32_t> table_ = std::vector<uint32_t>(1024);  // 1 + place in words_, 0 for none
 };
 
-struct Learning {
+struct BpeTraining {
     std::vector<uint32_t> symbols;      // of all words, one after another
     std::vector<uint64_t> starts;       // words + 1
     std::vector<int64_t> counts;        // of each word
     std::vector<uint32_t> lengths;      // of each symbol
-    size_t wanted, longest;
-    int64_t least;
+    size_t n_merges, longest;           // how many to learn, and of how many characters at most
+    int64_t min_count;                  // of a pair
 };
 
-// The pairs in the order in which they are merged. `tell` gets their number now and then.
-std::vector<std::pair<uint32_t, uint32_t>> learn_merges(Learning learning, const std::function<void(size_t)>& tell);
+// The pairs in the order in which they are merged. `on_progress` gets their number now and then.
+std::vector<std::pair<uint32_t, uint32_t>> learn_merges(BpeTraining training, const std::function<void(size_t)>& on_progress);
 
 }  // namespace camelid

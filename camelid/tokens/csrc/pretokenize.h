@@ -21,18 +21,18 @@ void cut(const Match* stage, const Match* last, Text p, Text end, uint64_t& step
     }
     Text between = p;
     while (p < end) {
-        const Text found = (*stage)(p, end, steps);
-        if (!found) {
+        const Text matched = (*stage)(p, end, steps);
+        if (!matched) {
             p += length_at(p);
             steps++;
             continue;
         }
         if (between < p) cut(stage + 1, last, between, p, steps, emit);
         if (stage + 1 == last)
-            emit(p, found);
+            emit(p, matched);
         else
-            cut(stage + 1, last, p, found, steps, emit);
-        p = between = found;
+            cut(stage + 1, last, p, matched, steps, emit);
+        p = between = matched;
     }
     if (between < end) cut(stage + 1, last, between, end, steps, emit);
 }

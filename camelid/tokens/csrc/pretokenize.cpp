@@ -1,4 +1,4 @@
-#include "cut.h"
+#include "pretokenize.h"
 
 #include <cstring>
 #include <memory>
@@ -60,9 +60,9 @@ Text spaces(Text p, Text end, bool lines, uint64_t& steps) {
     const Text start = p;
     Text last = nullptr, line = nullptr;
     int length;
-    for (uint8_t found; p < end && (found = class_at(p, length)) & SPACE; p += length) {
+    for (uint8_t bits; p < end && (bits = class_at(p, length)) & SPACE; p += length) {
         last = p;
-        if (found & LINE_END) line = p + length;
+        if (bits & LINE_END) line = p + length;
     }
     steps += p - start + 1;
     if (lines && line) return line;
@@ -84,7 +84,7 @@ Text contraction(Text p, Text end) {
 
 // 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 Text gpt2(Text p, Text end, uint64_t& steps) {
-    if (const Text found = contraction<NONE>(p, end)) return found;
+    if (const Text matched = contraction<NONE>(p, end)) return matched;
     const Text word = *p == ' ' && p + 1 < end ? p + 1 : p;
     const uint8_t first = class_before(word, end);
     if (first & LETTER) return skip(word, end, LETTER, steps);
@@ -117,7 +117,7 @@ Text llama3(Text p, Text end, uint64_t& steps) {
     int length;
     const uint8_t first = class_at(p, length);
     if (first & LETTER) return skip(p, end, LETTER, steps);
-    if (const Text found = contraction<FOLD>(p, end)) return found;
+    if (const Text matched = contraction<FOLD>(p, end)) return matched;
     if (first & NUMBER) return numbers(p, end, DIGITS);
     if (!(first & LINE_END) && class_before(p + length, end) & LETTER) return skip(p + length, end, LETTER, steps);
     return rest(p, end, false, steps);
@@ -128,8 +128,8 @@ Text cased_word(Text p, Text end, uint64_t& steps) {
     const Text start = p;
     Text both = nullptr;
     int length;
-    for (uint8_t found; p < end && (found = class_at(p, length)) & UPPER; p += length)
-        if (found & LOWER) both = p + length;
+    for (uint8_t bits; p < end && (bits = class_at(p, length)) & UPPER; p += length)
+        if (bits & LOWER) both = p + length;
     steps += p - start + 1;
     return class_before(p, end) & LOWER ? skip(p, end, LOWER, steps) : both;
 }
@@ -140,15 +140,15 @@ Text cased(Text p, Text end, uint64_t& steps) {
     int length;
     const uint8_t first = class_at(p, length);
     const bool prefix = !(first & (LINE_END | LETTER | NUMBER));
-    Text found = prefix ? cased_word(p + length, end, steps) : nullptr;
-    if (!found) found = cased_word(p, end, steps);
-    if (!found) {
+    Text matched = prefix ? cased_word(p + length, end, steps) : nullptr;
+    if (!matched) matched = cased_word(p, end, steps);
+    if (!matched) {
         const Text word = prefix && class_before(p + length, end) & UPPER ? p + length : p;
-        if (class_before(word, end) & UPPER) found = skip(skip(word, end, UPPER, steps), end, LOWER, steps);
+        if (class_before(word, end) & UPPER) matched = skip(skip(word, end, UPPER, steps), end, LOWER, steps);
     }
-    if (!found) return first & NUMBER ? numbers(p, end, DIGITS) : rest(p, end, true, steps);
-    const Text tail = SHORT ? contraction<UNICODE>(found, end) : nullptr;
-    return tail ? tail : found;
+    if (!matched) return first & NUMBER ? numbers(p, end, DIGITS) : rest(p, end, true, steps);
+    const Text tail = SHORT ? contraction<UNICODE>(matched, end) : nullptr;
+    return tail ? tail : matched;
 }
 
 // The Digits step: each numeric character alone.
@@ -177,9 +177,9 @@ Text punctuation(Text p, Text end, uint64_t& steps) {
     const Text start = p;
     int length;
     while (p < end) {
-        const bool found = class_at(p, length) & PUNCTUATION || (*p && std::strchr("$+<=>^~|", *p)) ||
+        const bool is_symbol = class_at(p, length) & PUNCTUATION || (*p && std::strchr("$+<=>^~|", *p)) ||
                            (BACKTICK && *p == '`');
-        if (!found) break;
+        if (!is_symbol) break;
         p += length;
     }
     steps += p - start;
@@ -225,7 +225,7 @@ Text llama2(Text p, Text end, uint64_t& steps) {
     if (class_before(word, end) & LETTER) {
         Text q = word;
         // Marks are what is upper and lower, and no letter.
-        for (uint8_t found; q < end && ((found = class_at(q, length)) & LETTER || (found & UPPER && found & LOWER));) q += length;
+        for (uint8_t bits; q < end && ((bits = class_at(q, length)) & LETTER || (bits & UPPER && bits & LOWER));) q += length;
         steps += q - word;
         return q;
     }
@@ -266,8 +266,8 @@ constexpr Named MATCHES[] = {
 }  // namespace
 
 Match match_named(const std::string& name) {
-    for (const Named& one : MATCHES)
-        if (name == one.name) return one.match;
+    for (const Named& named : MATCHES)
+        if (name == named.name) return named.match;
     return nullptr;
 }
 
