@@ -267,8 +267,8 @@ def test_export(http):
         ("/{id}/messages", {"content": " \n"}, 400, "content"),
         ("/{id}/messages", {}, 400, "content"),
         ("/{id}/messages", {"content": "word " * 3000}, 400, "context"),
-        ("/{id}/messages/999999/regenerate", None, 404, "no answer of this conversation"),
-        ("/{id}/messages/999999/choose", None, 404, "no message"),
+        ("/{id}/messages/999999/regenerate", None, 404, "not an answer of this conversation"),
+        ("/{id}/messages/999999/choose", None, 404, "not a message"),
         ("/nowhere/messages", {"content": "?"}, 404, "not here"),
     ],
 )
