@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from camelid.chat.forms import Constraint, FormProcess
 from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
 MOST_CHARACTERS = 1 << 20  # of a form
+Promise = Literal["json", "calls", "arguments"]  # arguments: of those calls that there are
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Form:
     Attributes:
         place: what messages call it, if not by the name of what is given.
         schemas: for a grammar: rules that are JSON schemas, by name, and what messages call each.
+        promise: what a complete answer is: JSON, calls and nothing else, or text and calls whose arguments are JSON.
 
     Raises:
         OptionError: none or several are given, or the form itself is wrong, not supported or too complex.
@@ -37,6 +39,7 @@ class Form:
     grammar: str | None = None
     place: str | None = None
     schemas: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    promise: Promise | None = None
 
     def written(self) -> tuple[str, dict[str, Any]]:
         """What messages call it, and the form as `form_process.py` reads it."""

@@ -31,7 +31,7 @@ class Conversation:
     def ask(self, text: str) -> Iterator[Delta]:
         """Answer a new user message; the turn is kept when the answer ends, or as far as it came if stopped."""
         question = Message("user", text)
-        deltas = self.llama.chat([*self.messages, question], self.params, stream=True)
+        deltas = self.llama.stream_chat([*self.messages, question], self.params)
         return self._keep(question, deltas)
 
     def again(self) -> Iterator[Delta]:
@@ -45,7 +45,7 @@ class Conversation:
         before = self.turns[-2:]
         del self.turns[-2:]
         try:
-            deltas = self.llama.chat([*self.messages, before[0]], self.params, stream=True)
+            deltas = self.llama.stream_chat([*self.messages, before[0]], self.params)
         except BaseException:
             self.turns += before
             raise

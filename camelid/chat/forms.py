@@ -234,7 +234,7 @@ class FormProcess:
         self._prepared = tokenizer, stop_ids
         self._lock = threading.Lock()
         self._compiling = threading.BoundedSemaphore(AT_ONCE)
-        self._kept: OrderedDict[bytes, Compiled] = OrderedDict()  # longest unused first
+        self._forms: OrderedDict[bytes, Compiled] = OrderedDict()  # longest unused first
         self._refused: OrderedDict[bytes, OptionError] = OrderedDict()
         self._control: socket.socket | None = None
         self._stopping = threading.Event()
@@ -264,7 +264,7 @@ class FormProcess:
                     if len(self._refused) > MOST_REFUSED:
                         self._refused.popitem(last=False)
                 else:
-                    self._kept[key] = compiled
+                    self._forms[key] = compiled
         if refusal is not None:
             raise refusal
         return compiled
@@ -273,9 +273,9 @@ class FormProcess:
         """End the process and all of its children; who waits is told so."""
         self._stopping.set()
         with self._lock:
-            for compiled in self._kept.values():
+            for compiled in self._forms.values():
                 compiled.close()
-            self._kept.clear()
+            self._forms.clear()
             if self._control is not None:
                 self._control.close()
 
@@ -283,12 +283,12 @@ class FormProcess:
         with self._lock:
             if key in self._refused:
                 raise copy.copy(self._refused[key])
-            compiled = self._kept.get(key)
+            compiled = self._forms.get(key)
             if compiled is not None and compiled.is_broken:
-                del self._kept[key]
+                del self._forms[key]
                 return None
             if compiled is not None:
-                self._kept.move_to_end(key)
+                self._forms.move_to_end(key)
             return compiled
 
     def _make(self, place: str, text: str) -> tuple[Compiled, OptionError | None]:
@@ -326,14 +326,14 @@ class FormProcess:
 
     def _has_room(self) -> bool:
         with self._lock:
-            idle = sum(one.size for one in self._kept.values() if one.is_idle)
-            for key, compiled in list(self._kept.items()):
+            idle = sum(compiled.size for compiled in self._forms.values() if compiled.is_idle)
+            for key, compiled in list(self._forms.items()):
                 if compiled.is_idle and idle > MOST_KEPT_BYTES:
                     idle -= compiled.size
                     compiled.close()
                 if compiled.is_broken:
-                    del self._kept[key]
-            return sum(one.size for one in self._kept.values()) <= MOST_TOTAL_BYTES
+                    del self._forms[key]
+            return sum(compiled.size for compiled in self._forms.values()) <= MOST_TOTAL_BYTES
 
     def _connect(self, place: str) -> Connection:
         """A connection to a new child."""

@@ -136,11 +136,11 @@ class _Check:
         if holds == SCHEMAS:
             if not isinstance(value, list) or not value:
                 raise SchemaError(f"{at}: must be a list with at least one schema", param=at)
-            return [self._schema(one, f"{at}[{index}]", depth + 1) for index, one in enumerate(value)]
+            return [self._schema(item, f"{at}[{index}]", depth + 1) for index, item in enumerate(value)]
         if holds == NAMED:
             if not isinstance(value, dict):
                 raise SchemaError(f"{at}: must be an object of schemas, got {_kind(value)}", param=at)
-            return {name: self._schema(one, _inside(at, name), depth + 1) for name, one in value.items()}
+            return {name: self._schema(member, _inside(at, name), depth + 1) for name, member in value.items()}
         if holds == WHOLE:
             return _whole(value, at)
         if holds == NUMBER:
@@ -200,9 +200,9 @@ class _Check:
         """`oneOf` as `anyOf`, where no value can match two of its choices."""
         if "oneOf" not in made:
             return made
-        for first, one in enumerate(given["oneOf"]):
+        for first, choice in enumerate(given["oneOf"]):
             for second in range(first + 1, len(given["oneOf"])):
-                if may_both_match(one, given["oneOf"][second], self._resolver):
+                if may_both_match(choice, given["oneOf"][second], self._resolver):
                     raise SchemaError(
                         f"{at}.oneOf: a value might match both choice {first} and choice {second}; use anyOf, or "
                         "let a required property tell them apart by its const",
@@ -239,11 +239,11 @@ def _check_bound(value: int | float, is_integer: bool, at: str) -> None:
 def _value(value: Any, at: str) -> Any:
     """A constant; its numbers must survive as float64."""
     if isinstance(value, dict):
-        for name, one in value.items():
-            _value(one, _inside(at, name))
+        for name, member in value.items():
+            _value(member, _inside(at, name))
     elif isinstance(value, list):
-        for index, one in enumerate(value):
-            _value(one, f"{at}[{index}]")
+        for index, item in enumerate(value):
+            _value(item, f"{at}[{index}]")
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT:
         raise SchemaError(
             f"{at}: {value} cannot be kept exactly; whole numbers are exact up to {EXACT}, or as texts", param=at

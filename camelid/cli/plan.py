@@ -15,9 +15,10 @@ from camelid.recipe import Recipe
 from camelid.streams import literal
 from camelid.tokens.training import TokenizerOptions
 from camelid.train.devices import DEVICES, device_named
-from camelid.train.options import PretrainOptions
+from camelid.train.options import RunOptions
 from camelid.train.plan import MFU, Plan, check_fits, plan
-from camelid.train.units import count, duration, memory
+from camelid.train.report.units import count, duration, memory
+from camelid.train.stages import load_stage
 
 _MANY = (64, 1024)  # GPUs for which the table says how long it takes
 
@@ -36,30 +37,32 @@ def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | No
         OptionError: what the recipe or the flags say wrongly.
         ResourceError: it does not fit on the GPUs that were asked for; says which settings would.
     """
-    options = recipe.table("pretrain", PretrainOptions)
+    stage = load_stage()
+    options = recipe.table(stage.name(), stage.Options)
     config = shape_of(recipe, options)
     kinds = [device_named(gpu)] if gpu is not None else list(DEVICES.values())
     plans, refusals = [], []
     for kind in kinds:
         try:
-            found = plan(config, options, kind, gpus, mfu or MFU)
-            check_fits(config, options, found)
+            found = plan(config, options, kind, gpus, mfu or MFU, stage.name())
+            check_fits(config, options, found, stage.name())
             plans.append(found)
         except ResourceError as error:
             refusals.append(str(error))
     if not plans:
         raise ResourceError(f"{recipe.path}: {refusals[-1]}")
     if json:
-        print_json({"name": recipe.name, "plans": [one.as_json() for one in plans], "does_not_fit": refusals})
+        print_json({"name": recipe.name, "plans": [found.as_json() for found in plans], "does_not_fit": refusals})
         return
     console = Terminal()
-    console.print(_what(recipe, config, options, plans[0]))
+    title = f"\n[bold]{literal(recipe.name)}[/] [dim]{stage.name()}, dry run[/]\n"
+    console.print(Group(title, _what(config, options, plans[0])))
     console.print(_one(plans[0], options) if len(kinds) == 1 else _each(plans, options))
     for refusal in refusals:
         console.print(f"  [dim]{literal(refusal)}[/]", soft_wrap=True)
 
 
-def shape_of(recipe: Recipe, options: PretrainOptions) -> ModelConfig:
+def shape_of(recipe: Recipe, options: RunOptions) -> ModelConfig:
     """The model that a recipe trains, before there is a tokenizer: its size is what the recipe asks for."""
     model, tokenizer = recipe.table("model", ModelOptions), recipe.table("tokenizer", TokenizerOptions)
     if tokenizer.open is None:
@@ -71,7 +74,7 @@ def shape_of(recipe: Recipe, options: PretrainOptions) -> ModelConfig:
     raise OptionError(f"{recipe.path}: model.vocab_size: give it for a dry run, which does not open the tokenizer")
 
 
-def _what(recipe: Recipe, config: ModelConfig, options: PretrainOptions, found: Plan) -> RenderableType:
+def _what(config: ModelConfig, options: RunOptions, found: Plan) -> RenderableType:
     table = _rows()
     table.add_row("parameters", f"[bold]{found.parameters:,}[/]")
     shape = (
@@ -85,11 +88,11 @@ def _what(recipe: Recipe, config: ModelConfig, options: PretrainOptions, found: 
     table.add_row("a checkpoint", f"{memory(found.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
     kept = f"{found.kept} kept at the end: the newest, and milestones"
     table.add_row("disk", f"{memory(found.kept * found.checkpoint_bytes)}  [dim]{kept}[/]")
-    return Group(f"\n[bold]{literal(recipe.name)}[/] [dim]pretrain, dry run[/]\n", table)
+    return table
 
 
-def _one(found: Plan, options: PretrainOptions) -> RenderableType:
-    told = found.memory
+def _one(found: Plan, options: RunOptions) -> RenderableType:
+    needed = found.memory
     table = _rows()
     rows = f"{found.micro_rows} row{'s' if found.micro_rows > 1 else ''} at a time"
     again = ", layers computed again" if options.recompute else ""
@@ -103,22 +106,22 @@ def _one(found: Plan, options: PretrainOptions) -> RenderableType:
         "runtime": "driver, communication, fragments",
     }
     for name, note in notes.items():
-        table.add_row(name, f"{memory(getattr(told, name))}  [dim]{note}[/]")
-    table.add_row("in all", f"[bold]{memory(told.total)}[/]  [dim]of {memory(found.device.memory)} on each[/]")
+        table.add_row(name, f"{memory(getattr(needed, name))}  [dim]{note}[/]")
+    table.add_row("in all", f"[bold]{memory(needed.total)}[/]  [dim]of {memory(found.device.memory)} on each[/]")
     took = duration(found.days * 86400)
     speed = f"{found.mfu:.0%} of {found.device.flops / 1e12:.0f} TFLOPS"
     time = f"[bold]{took}[/] on {found.ranks:,}; {_hours(found)} GPU hours at {speed}"
     return Group(f"\n{found.ranks:,} × {found.device.title}\n", table, "", f"  {time}\n")
 
 
-def _each(plans: list[Plan], options: PretrainOptions) -> RenderableType:
+def _each(plans: list[Plan], options: RunOptions) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("GPU", "fewest", "memory of each", "GPU hours", *(f"on {n:,}" for n in _MANY)):
         table.add_column(title, justify="left" if title == "GPU" else "right", no_wrap=True)
-    for one in plans:
-        many = [n if n >= one.ranks and options.rows % n == 0 else None for n in _MANY]
-        days = ["–" if n is None else duration(one.gpu_hours / n * 3600) for n in many]
-        table.add_row(one.device.title, f"{one.ranks:,}", memory(one.memory.total), _hours(one), *days)
+    for found in plans:
+        many = [n if n >= found.ranks and options.rows % n == 0 else None for n in _MANY]
+        days = ["–" if n is None else duration(found.gpu_hours / n * 3600) for n in many]
+        table.add_row(found.device.title, f"{found.ranks:,}", memory(found.memory.total), _hours(found), *days)
     note = f"  [dim]at {plans[0].mfu:.0%} of the peak; --gpu and --gpus show where the memory goes[/]\n"
     return Group("", table, "", note)
 

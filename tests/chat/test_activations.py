@@ -97,7 +97,7 @@ def test_one_token_more_gives_what_reading_all_gives(tiny):
     stepped, whole = Flow(tiny), Flow(tiny).read(IDS)
     for end in range(3, len(IDS) + 1):
         seen = stepped.read(IDS[:end])
-    assert [len(one.embedding) for one in seen.chain()] == [3, 1, 1, 1, 1, 1]
+    assert [len(part.embedding) for part in seen.chain()] == [3, 1, 1, 1, 1, 1]
     np.testing.assert_allclose(seen.logits, whole.logits, atol=1e-5)
     np.testing.assert_array_equal(seen.embeddings(), whole.embeddings())
     for layer in range(tiny.config.n_layers):
@@ -223,5 +223,5 @@ def test_runs_beside_the_engine(tiny):
     finally:
         sys.setswitchinterval(interval)
     assert beside == [alone] * 3
-    for one in seen:
-        np.testing.assert_array_equal(one, logits)
+    for again in seen:
+        np.testing.assert_array_equal(again, logits)

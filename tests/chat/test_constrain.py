@@ -123,5 +123,5 @@ def test_a_grammar_leads(llama):
 )
 def test_a_wrong_form_is_refused_before_anything_is_written(llama, form, words):
     with pytest.raises(OptionError, match=words) as caught:
-        llama.generate("x", form=form, stream=True)
+        llama.stream("x", form=form)
     assert "\n" not in str(caught.value)

@@ -30,7 +30,7 @@ TEXT = (
 def test_greedy_text_is_the_references(cpu_llama, llama):
     same = 0
     for prompt in PROMPTS:
-        ours, theirs = (one.generate(prompt, temperature=0, max_tokens=50).ids for one in (cpu_llama, llama))
+        ours, theirs = (model.generate(prompt, temperature=0, max_tokens=50).ids for model in (cpu_llama, llama))
         same += ours == theirs
     assert same >= 4
 

@@ -27,7 +27,7 @@ def test_paris(llama):
 def test_streamed_pieces_join_to_the_whole_answer(llama):
     choices = {"temperature": 0.9, "seed": 11, "max_tokens": 40, "stop": (" the",)}
     whole = llama.generate(DECK, **choices)
-    pieces = list(llama.generate(DECK, stream=True, **choices))
+    pieces = list(llama.stream(DECK, **choices))
     assert "".join(piece.text for piece in pieces) == whole.text
     assert pieces[-1].finish_reason == whole.finish_reason
     assert " the" not in whole.text
@@ -114,13 +114,13 @@ def test_several_samples_differ_and_come_back(llama):
 )
 def test_mistakes_are_told_at_once(llama, prompt, changes, words):
     with pytest.raises(OptionError, match=words):
-        llama.generate(prompt, stream=True, **changes)
+        llama.stream(prompt, **changes)
 
 
 def test_a_request_and_its_tokens_make_the_same_answer(llama):
     choices = {"temperature": 0, "max_tokens": 12, "stop": ("\n",)}
     request = llama.chat_request("What is the capital of France?", **choices)
-    answer = Answer(llama.tokenizer, request, starts_text=True)
+    answer = Answer(llama.tokenizer, request)
     deltas = [answer.push(token) for token in llama.engine.stream(request)]
     whole = collect(filter(None, deltas))
     again = llama.chat("What is the capital of France?", **choices)

@@ -28,9 +28,9 @@ from camelid.tokens.templates.chat_format import choose_format
 from camelid.tokens.templates.message import Message
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.training import TokenizerOptions
-from camelid.train.inspect import overview
-from camelid.train.options import PretrainOptions
+from camelid.train.report.inspect import overview
 from camelid.train.runs import open_run
+from camelid.train.stages.pretrain import PretrainOptions
 from camelid.weights import open_weights, save_weights
 from tests.data.made import byte_tokenizer, make_data
 from tests.tiny import tiny_config

@@ -53,7 +53,7 @@ def run(
     if json or params.n > 1:
         show(llama.generate(text, params, form=form), json)
         return
-    for delta in llama.generate(text, params, form=form, stream=True):
+    for delta in llama.stream(text, params, form=form):
         write(delta.text)
     write("\n")
 

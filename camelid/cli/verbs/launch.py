@@ -101,9 +101,9 @@ def _row(name: str, time: str | None, account: str | None) -> tuple[Site, int]:
 
 def _check_shares(recipe: Recipe, job: Job) -> None:
     """Refuse now what every process would refuse after hours in the queue."""
-    from camelid.train.options import PretrainOptions
+    from camelid.train.stages import load_stage
 
-    options = recipe.table("pretrain", PretrainOptions)
+    options = recipe.table(job.stage, load_stage(job.stage).Options)
     ranks = job.nodes * job.processes
     if ranks % options.tensor_parallel:
         raise OptionError(f"{ranks} processes cannot be shared by tensor_parallel = {options.tensor_parallel}")

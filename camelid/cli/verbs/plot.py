@@ -12,10 +12,8 @@ from camelid.cli.options import Json
 from camelid.errors import OptionError, one_of
 from camelid.streams import write
 from camelid.train.report.metrics import read_metrics
-from camelid.train.report.plot import CURVES, USUAL, plot
+from camelid.train.report.plot import AGAINST, CURVES, USUAL, plot
 from camelid.train.runs import open_run
-
-AGAINST = ("step", "tokens", "time")
 
 
 def run(
@@ -30,18 +28,18 @@ def run(
     """Raw values are pale, their means strong; several runs are compared in the same panels."""
     if x not in AGAINST:
         raise OptionError(f"--x: no {x!r}; {one_of(x, AGAINST)}")
-    found = [open_run(path) for path in runs]
-    names = [one.folder.parent.name for one in found]
-    names = [one.name if names.count(name) > 1 else name for one, name in zip(found, names, strict=True)]
-    read = [(name, read_metrics(one.folder)) for name, one in zip(names, found, strict=True)]
+    opened = [open_run(path) for path in runs]
+    names = [run.folder.parent.name for run in opened]
+    names = [run.name if names.count(name) > 1 else name for run, name in zip(opened, names, strict=True)]
+    read = [(name, read_metrics(run.folder)) for name, run in zip(names, opened, strict=True)]
     wanted = [name.strip() for name in metrics.split(",") if name.strip()]
-    path = plot(read, out, x, wanted, smooth)  # type: ignore[arg-type]  # checked above
+    path = plot(read, out, x, wanted, smooth)
     if json:
-        told = [{"run": name, "steps": len(one), "loss": one.last("loss")} for name, one in read]
-        print_json({"out": str(path), "metrics": wanted, "runs": told})
+        rows = [{"run": name, "steps": len(steps), "loss": steps.last("loss")} for name, steps in read]
+        print_json({"out": str(path), "metrics": wanted, "runs": rows})
         return
-    for name, one in read:
-        entropy = one.about("unigram_entropy")
+    for name, steps in read:
+        entropy = steps.about("unigram_entropy")
         beside = f", unigram entropy {entropy:.3f}" if entropy is not None else ""
-        write(f"{name}: {len(one):,} steps, loss {one.last('loss'):.4f}{beside}\n")
+        write(f"{name}: {len(steps):,} steps, loss {steps.last('loss'):.4f}{beside}\n")
     write(f"{path}\n")

@@ -21,10 +21,13 @@ from camelid.streams import literal
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
-    from camelid.train.options import PretrainOptions
+    from camelid.train.events import Started
+    from camelid.train.objective import Objective
+    from camelid.train.options import RunOptions
     from camelid.train.parallel import Parallel
     from camelid.train.report.display import Display
-    from camelid.train.step import Step
+
+SHOWN = ("step", "tokens", "loss", "grad_norm", "lr", "tokens_per_second", "mfu", "memory_bytes", "validation_loss")
 
 
 def run(
@@ -62,19 +65,20 @@ def run(
 
     sleep_while_waiting()
     from camelid.train.cluster.preemption import STATUS, wait_for_stopper
-    from camelid.train.options import PretrainOptions
     from camelid.train.parallel import Parallel
+    from camelid.train.stages import load_stage
 
     wait_for_stopper()
-    options = read.table("pretrain", PretrainOptions)
+    stage = load_stage()
+    options = read.table(stage.name(), stage.Options)
     with Parallel(options.tensor_parallel) as parallel:
         parallel.from_first(lambda: _prepare(read, out / read.name, parallel.n_ranks))
-        told = _train(read, out / read.name, options, parallel, stop_after, fresh)
+        result = _train(stage, read, options, out / read.name, parallel, stop_after, fresh)
         if parallel.is_main and json:
-            print_json(told)
+            print_json(result)
         elif parallel.is_main:
-            _say(told)
-    status = 0 if told.get("reason") is None else STATUS
+            _say(result)
+    status = 0 if result.get("reason") is None else STATUS
     if parallel.n_ranks > 1:
         _leave(status)
     if status:
@@ -115,61 +119,65 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
 
 
 def _train(
-    recipe: Recipe, run: Path, options: PretrainOptions, parallel: Parallel, stop_after: int | None, fresh: bool
+    stage: type[Objective[Any]],
+    recipe: Recipe,
+    options: RunOptions,
+    run: Path,
+    parallel: Parallel,
+    stop_after: int | None,
+    fresh: bool,
 ) -> dict[str, Any]:
     """Train, showing it; returns what a person wants to know at the end."""
-    from camelid.train.stages.pretrain import STAGE, pretrain
+    from camelid.train.events import Saved, Started, Step
+    from camelid.train.run import train
 
-    told: dict[str, Any] = {"folder": str(run / STAGE), "step": 0, "steps": options.steps, "ended": "done"}
+    title = f"{recipe.name}, {stage.name()}"
+    result: dict[str, Any] = {"folder": str(run / stage.name()), "step": 0, "steps": options.steps, "ended": "done"}
     with ExitStack() as stack:
-        shown: list[Display] = []
-
-        def tell(event: str, about: dict[str, Any]) -> None:
-            if event == "start":
-                shown.append(stack.enter_context(_display(recipe, options, about)))
-            elif event == "save":
-                told["checkpoint"] = about["folder"]
-                for display in shown:
-                    display.saved(about["folder"])
+        display: Display | None = None
+        for event in train(stage, recipe, options, run, parallel, stop_after=stop_after, fresh=fresh):
+            if isinstance(event, Started):
+                if parallel.is_main:
+                    display = stack.enter_context(_display(title, options, event))
+                known = ("unigram_entropy", "parameters")
+                result |= {"step": event.step} | {name: event.about[name] for name in known if name in event.about}
+            elif isinstance(event, Step):
+                if display is not None:
+                    display.step(event)
+                numbers = event.numbers()
+                result |= {name: numbers[name] for name in SHOWN if name in numbers}
+            elif isinstance(event, Saved):
+                if display is not None:
+                    display.saved(event.folder)
+                result |= {"step": event.step, "checkpoint": event.folder}
             else:
-                told["ended"] = event
-            told.update(
-                {name: about[name] for name in ("step", "unigram_entropy", "parameters", "reason") if name in about}
-            )
-
-        for step in pretrain(recipe, run, parallel, stop_after=stop_after, fresh=fresh, tell=tell):
-            for display in shown:
-                display.step(step)
-            told.update(_told(step))
-    return told
+                result |= {"step": event.step, "ended": "done" if event.done else "stop"}
+                if not event.done:
+                    result["reason"] = event.reason
+    return result
 
 
-def _display(recipe: Recipe, options: PretrainOptions, about: dict[str, Any]) -> Display:
+def _display(title: str, options: RunOptions, started: Started) -> Display:
     from camelid.train.report.display import Display
-    from camelid.train.units import count
+    from camelid.train.report.units import count
 
+    about = started.about
     where = about["device"] if about["ranks"] == 1 else f"{about['ranks']} × {about['device']}"
     threads = f", {about['threads']} threads" if about["device"] == "cpu" else ""
     model = f"{count(about['parameters'])} parameters in {options.precision} on {where}{threads}"
     tokens = options.steps * options.batch_tokens
-    entropy = about["unigram_entropy"]
-    return Display(f"{recipe.name}, pretrain", options.steps, tokens=tokens, about=model, unigram=entropy)
+    return Display(title, started.steps, tokens=tokens, about=model, unigram=about.get("unigram_entropy"))
 
 
-def _told(step: Step) -> dict[str, Any]:
-    names = ("step", "tokens", "loss", "grad_norm", "lr", "tokens_per_second", "mfu", "memory_bytes", "validation_loss")
-    return {name: getattr(step, name) for name in names if getattr(step, name) is not None}
-
-
-def _say(told: dict[str, Any]) -> None:
-    folder = literal(told["folder"])
+def _say(result: dict[str, Any]) -> None:
+    folder = literal(result["folder"])
     console = Terminal()
-    if "loss" not in told:
-        console.print(f"Nothing is left to do: {folder} has all {told['steps']:,} steps.", soft_wrap=True)
-    elif told["ended"] == "done":
-        console.print(f"Done: loss {told['loss']:.3f} after {told['step']:,} steps.", soft_wrap=True)
-        quoted = literal(shlex.quote(told["folder"]))
+    if "loss" not in result:
+        console.print(f"Nothing is left to do: {folder} has all {result['steps']:,} steps.", soft_wrap=True)
+    elif result["ended"] == "done":
+        console.print(f"Done: loss {result['loss']:.3f} after {result['step']:,} steps.", soft_wrap=True)
+        quoted = literal(shlex.quote(result["folder"]))
         console.print(f'Try it: camelid generate {quoted} "Once upon a time"', soft_wrap=True)
     else:
-        console.print(f"Stopped at step {told['step']:,} of {told['steps']:,}, saved.", soft_wrap=True)
+        console.print(f"Stopped at step {result['step']:,} of {result['steps']:,}, saved.", soft_wrap=True)
         console.print("The same command goes on.")

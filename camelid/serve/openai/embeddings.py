@@ -34,7 +34,7 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
     n_tokens = sum(len(ids) for ids in inputs)
     return EmbeddingReply(
         object="list",
-        data=[Embedding(object="embedding", index=index, embedding=one) for index, one in enumerate(written)],
+        data=[Embedding(object="embedding", index=index, embedding=vector) for index, vector in enumerate(written)],
         model=worker.name,
         usage=EmbeddingUsage(prompt_tokens=n_tokens, total_tokens=n_tokens),
     )

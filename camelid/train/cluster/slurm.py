@@ -13,6 +13,7 @@ from camelid.errors import OptionError
 from camelid.run_layout import LATEST
 from camelid.train.cluster.clusters import Site
 from camelid.train.cluster.preemption import STATUS
+from camelid.train.stages import FIRST
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
 
@@ -48,7 +49,7 @@ class Job:
     minutes: int
     directory: Path
     python: str
-    stage: str = "pretrain"
+    stage: str = FIRST
     changes: Sequence[str] = ()
     account: str | None = None
     partition: str | None = None

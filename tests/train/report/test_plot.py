@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from camelid.cli import main
 from camelid.errors import MissingError, OptionError
-from camelid.train.report.metrics import Record, read_metrics
+from camelid.train.report.metrics import MetricsWriter, read_metrics
 from camelid.train.report.plot import CURVES, plot, smoothed
 from tests.train.report.test_metrics import step
 from tests.train.test_runs import made_run
@@ -54,7 +54,7 @@ def test_a_panel_shows_the_recorded_values(runs, tmp_path, monkeypatch):
 def test_text_of_a_picture(tmp_path, runs):
     folder = tmp_path / "three" / "pretrain"
     folder.mkdir(parents=True)
-    with Record(folder, 3, unigram_entropy=6.1) as record:
+    with MetricsWriter(folder, 3, unigram_entropy=6.1) as record:
         for number in (1, 2, 3):
             record.write(step(number, seconds=90.0))
     out = plot([*runs, ("three", read_metrics(folder))], tmp_path / "plot.svg", "time", ["loss", "lr"])
@@ -83,7 +83,7 @@ def test_mistakes_are_named(runs, tmp_path, monkeypatch):
         plot(runs, tmp_path / "a.png", metrics=["z_loss"])
     empty = tmp_path / "empty"
     empty.mkdir()
-    Record(empty, 3).close()
+    MetricsWriter(empty, 3).close()
     with pytest.raises(OptionError, match="nothing to draw"):
         plot([("empty", read_metrics(empty))], tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -15,7 +15,7 @@ struct I {
     int32_t v[16];
 };
 
-constexpr int TILE_TOKENS = 1, TILE_FINE_TOKENS = 1, TILE_FLOAT_TOKENS = 1, FLOAT_GROUPS = 1;
+constexpr int TILE_TOKENS = 1, TILE_INT16_TOKENS = 1, TILE_FLOAT_TOKENS = 1, FLOAT_GROUPS = 1;
 constexpr int ZERO8 = 0;  // bytes of weights stay signed
 constexpr bool HAS_BF16 = false;
 
@@ -34,11 +34,11 @@ inline F set1(float x) { return floats([&](int) { return x; }); }
 inline F zero() { return set1(0); }
 inline F load(const float* p) { return floats([&](int i) { return p[i]; }); }
 inline void store(float* p, F x) { std::memcpy(p, x.v, sizeof x.v); }
-inline F load_f16(const uint16_t* p) { return floats([&](int i) { return from_half(p[i]); }); }
+inline F load_f16(const uint16_t* p) { return floats([&](int i) { return from_f16(p[i]); }); }
 inline void store_f16(uint16_t* p, F x) {
-    for (int i = 0; i < 16; i++) p[i] = to_half(x.v[i]);
+    for (int i = 0; i < 16; i++) p[i] = to_f16(x.v[i]);
 }
-inline F load_bf16(const uint16_t* p) { return floats([&](int i) { return from_brain(p[i]); }); }
+inline F load_bf16(const uint16_t* p) { return floats([&](int i) { return from_bf16(p[i]); }); }
 inline F add(F a, F b) { return floats([&](int i) { return a.v[i] + b.v[i]; }); }
 inline F sub(F a, F b) { return floats([&](int i) { return a.v[i] - b.v[i]; }); }
 inline F mul(F a, F b) { return floats([&](int i) { return a.v[i] * b.v[i]; }); }
@@ -52,7 +52,7 @@ inline float sum(F a) {  // in the order of a tree, as the registers of other in
         for (int i = 0; i < width; i++) a.v[i] += a.v[i + width];
     return a.v[0];
 }
-inline float top(F a) {
+inline float reduce_max(F a) {
     for (int width = 8; width; width /= 2)
         for (int i = 0; i < width; i++) a.v[i] = a.v[i] > a.v[i + width] ? a.v[i] : a.v[i + width];
     return a.v[0];
@@ -66,7 +66,7 @@ inline I iload(const void* p) {
     return x;
 }
 inline void istore(void* p, I x) { std::memcpy(p, x.v, sizeof x.v); }
-inline I ispread(const void* p) {
+inline I ibroadcast(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
     return iset1(x);
@@ -108,16 +108,16 @@ inline void store_s8(int8_t* p, I a) {
     for (int i = 0; i < 16; i++) p[i] = (int8_t)a.v[i];
 }
 // Every other lane of a and then of b, within four lanes side by side; every other four of them.
-template <class Of> inline I chosen(I a, I b, Of of) {
+template <class Of> inline I select(I a, I b, Of of) {
     return ints([&](int i) {
         const int lane = of(i);
         return lane < 16 ? a.v[lane] : b.v[lane - 16];
     });
 }
-inline I evens(I a, I b) { return chosen(a, b, [](int i) { return i % 4 / 2 * 16 + i / 4 * 4 + i % 2 * 2; }); }
-inline I odds(I a, I b) { return chosen(a, b, [](int i) { return i % 4 / 2 * 16 + i / 4 * 4 + i % 2 * 2 + 1; }); }
-inline I even_fours(I a, I b) { return chosen(a, b, [](int i) { return i / 4 * 8 + i % 4; }); }
-inline I odd_fours(I a, I b) { return chosen(a, b, [](int i) { return i / 4 * 8 + 4 + i % 4; }); }
+inline I evens(I a, I b) { return select(a, b, [](int i) { return i % 4 / 2 * 16 + i / 4 * 4 + i % 2 * 2; }); }
+inline I odds(I a, I b) { return select(a, b, [](int i) { return i % 4 / 2 * 16 + i / 4 * 4 + i % 2 * 2 + 1; }); }
+inline I even_fours(I a, I b) { return select(a, b, [](int i) { return i / 4 * 8 + i % 4; }); }
+inline I odd_fours(I a, I b) { return select(a, b, [](int i) { return i / 4 * 8 + 4 + i % 4; }); }
 inline int32_t isum(I a) {
     int32_t total = 0;
     for (int32_t value : a.v) total = wrapped(total, value);

@@ -12,9 +12,10 @@ from camelid.data.manifest import read_manifest
 from camelid.errors import CamelidError, MissingError, OptionError, VerifyError
 from camelid.recipe import read_recipe
 from camelid.run_layout import CHECKPOINT, RECIPE
-from camelid.train.options import PretrainOptions
+from camelid.train.options import RunOptions
 from camelid.train.report.metrics import read_metrics
 from camelid.train.runs import Run, state
+from camelid.train.stages import load_stage
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def documents_of(run: Run, step: int, row: int | None = None) -> StepDocuments:
     return StepDocuments(step, step <= done, options.context, rows if row is None else [rows[row]])
 
 
-def open_batches(run: Run) -> tuple[Batches, PretrainOptions]:
+def open_batches(run: Run) -> tuple[Batches, RunOptions]:
     """The batches that a run is trained on, as its folder says.
 
     Raises:
@@ -69,7 +70,7 @@ def open_batches(run: Run) -> tuple[Batches, PretrainOptions]:
     if not path.is_file():
         raise MissingError(f"{path}: not there; it says how the run is trained, and comes with its first step")
     recipe = read_recipe(path)
-    options = recipe.table("pretrain", PretrainOptions)
+    options = recipe.table(run.folder.name, load_stage(run.folder.name).Options)
     batches = Batches(run.data, options.context, options.rows, recipe.seed)
     for checkpoint in run.checkpoints()[-1:]:
         record = json.loads((checkpoint.path / CHECKPOINT).read_text(encoding="utf-8"))
@@ -82,16 +83,19 @@ def overview(run: Run) -> dict[str, Any]:
     """How a run stands, what it keeps and what it reads, as plain values for JSON."""
     metrics = read_metrics(run.folder)
     names = ("step", "tokens", "loss", "validation_loss", "tokens_per_second", "mfu", "memory_bytes", "seconds_left")
-    told: dict[str, Any] = {"run": run.name, "folder": str(run.folder), "state": state(metrics), "steps": metrics.steps}
-    told |= {name: metrics.last(name) for name in names}
-    told |= {name: metrics.about(name) for name in ("unigram_entropy", "parameters", "device", "ranks")}
-    kept = run.checkpoints()
-    told["checkpoints"] = [{"name": one.name, "step": one.step, "tokens": one.tokens} for one in kept]
-    told["sources"] = []
+    about: dict[str, Any] = {"run": run.name, "folder": str(run.folder), "state": state(metrics)}
+    about["steps"] = metrics.steps
+    about |= {name: metrics.last(name) for name in names}
+    about |= {name: metrics.about(name) for name in ("unigram_entropy", "parameters", "device", "ranks")}
+    about["checkpoints"] = [
+        {"name": checkpoint.name, "step": checkpoint.step, "tokens": checkpoint.tokens}
+        for checkpoint in run.checkpoints()
+    ]
+    about["sources"] = []
     try:
         for source in read_manifest(run.data).sources:
             row = {"name": source.name, "kind": source.kind, "licence": source.licence, "weight": source.weight}
-            told["sources"].append({**row, "documents": source.documents, "tokens": source.tokens})
+            about["sources"].append({**row, "documents": source.documents, "tokens": source.tokens})
     except CamelidError as error:
-        told["data_error"] = str(error)
-    return told
+        about["data_error"] = str(error)
+    return about

@@ -19,7 +19,7 @@ bool has_bit(unsigned leaf, unsigned subleaf, int bit) {
 #endif
 
 std::vector<const Kernels*> usable_kernels() {
-    std::vector<const Kernels*> found;
+    std::vector<const Kernels*> usable;
 #if defined(CAMELID_X86)
     __builtin_cpu_init();
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -27,22 +27,22 @@ std::vector<const Kernels*> usable_kernels() {
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vnni");
 #ifdef CAMELID_HAS_avx512bf16
-    if (avx512 && has_bit(7, 1, 5)) found.push_back(avx512bf16_kernels());
+    if (avx512 && has_bit(7, 1, 5)) usable.push_back(avx512bf16_kernels());
 #endif
 #ifdef CAMELID_HAS_avx512
-    if (avx512) found.push_back(avx512_kernels());
+    if (avx512) usable.push_back(avx512_kernels());
 #endif
 #ifdef CAMELID_HAS_avxvnni
-    if (avx2 && has_bit(7, 1, 4)) found.push_back(avxvnni_kernels());
+    if (avx2 && has_bit(7, 1, 4)) usable.push_back(avxvnni_kernels());
 #endif
 #ifdef CAMELID_HAS_avx2
-    if (avx2) found.push_back(avx2_kernels());
+    if (avx2) usable.push_back(avx2_kernels());
 #endif
 #elif defined(CAMELID_NEON)
-    found.push_back(neon_kernels());
+    usable.push_back(neon_kernels());
 #endif
-    found.push_back(scalar_kernels());
-    return found;
+    usable.push_back(scalar_kernels());
+    return usable;
 }
 
 }  // namespace camelid

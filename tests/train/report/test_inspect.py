@@ -10,7 +10,7 @@ from camelid.cli import main
 from camelid.data.batches import IGNORED, Batches
 from camelid.errors import MissingError, OptionError, VerifyError
 from camelid.recipe import read_recipe
-from camelid.train.inspect import documents_of, open_batches, overview
+from camelid.train.report.inspect import documents_of, open_batches, overview
 from camelid.train.runs import Run
 from tests.data.made import make_data, some_documents
 
@@ -43,7 +43,7 @@ def trained(tmp_path_factory):
     pytest.importorskip("tensorboardX")
     from camelid.train import mixed_precision
     from camelid.train.parallel import Parallel
-    from camelid.train.stages.pretrain import pretrain
+    from tests.train.ranks import steps_of
 
     folder = tmp_path_factory.mktemp("runs") / "small"
     make_data(folder, {"one": some_documents(30), "two": some_documents(20, seed=1)}, weights={"two": 2.0})
@@ -58,7 +58,7 @@ def trained(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch, Parallel() as parallel:
         patch.setattr(mixed_precision.LlamaTorch, "forward", forward)
-        for _ in pretrain(read_recipe(folder.parent / "small.toml"), folder, parallel):
+        for _ in steps_of(read_recipe(folder.parent / "small.toml"), folder, parallel):
             seen.append([])
     return Run(folder / "pretrain"), seen[:-1]
 

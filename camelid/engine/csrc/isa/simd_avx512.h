@@ -10,7 +10,7 @@ namespace camelid::CAMELID_ISA {
 using F = __m512;   // 16 floats
 using I = __m512i;  // 16 integers of 32 bits, or 64 bytes
 
-constexpr int TILE_TOKENS = 12, TILE_FINE_TOKENS = 8, TILE_FLOAT_TOKENS = 12, FLOAT_GROUPS = 2;
+constexpr int TILE_TOKENS = 12, TILE_INT16_TOKENS = 8, TILE_FLOAT_TOKENS = 12, FLOAT_GROUPS = 2;
 constexpr int ZERO8 = 128;  // bytes of weights are made unsigned by adding this
 #ifdef CAMELID_BF16
 constexpr bool HAS_BF16 = true;
@@ -37,12 +37,12 @@ inline F abs(F a) { return _mm512_abs_ps(a); }
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 inline F round(F a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 inline float sum(F a) { return _mm512_reduce_add_ps(a); }
-inline float top(F a) { return _mm512_reduce_max_ps(a); }
+inline float reduce_max(F a) { return _mm512_reduce_max_ps(a); }
 inline I izero() { return _mm512_setzero_si512(); }
 inline I iset1(int32_t x) { return _mm512_set1_epi32(x); }
 inline I iload(const void* p) { return _mm512_loadu_si512(p); }
 inline void istore(void* p, I x) { _mm512_storeu_si512(p, x); }
-inline I ispread(const void* p) {
+inline I ibroadcast(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
     return _mm512_set1_epi32(x);
@@ -78,7 +78,7 @@ inline int32_t isum(I a) {  // wraps, which the last addition of the header's ow
 }
 
 // acc + Σ of four products in each lane: weights (unsigned when ZERO8, of BITS bits) times the four signed bytes at p. In
-// assembly, since GCC would take a second instruction, and a register, to spread them.
+// assembly, since GCC would take a second instruction, and a register, to broadcast them.
 template <int BITS> inline I dot4(I acc, I weights, const void* p) {
     asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(weights), "m"(*(const int32_t*)p));
     return acc;

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -28,10 +28,11 @@ from camelid.files import cannot_write, check_space
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
-from camelid.train import checkpoint_store
-from camelid.train.options import PretrainOptions
+from camelid.train.checkpoints import store
+from camelid.train.checkpoints.resume import as_json, check_same
+from camelid.train.objective import Objective
+from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel, held
-from camelid.train.resume import as_json, check_same
 from camelid.train.runs import Checkpoint
 from camelid.weights.formats.hf_write import write_hf
 from camelid.weights.quants import QUANTS, quantise_rows
@@ -56,6 +57,7 @@ class About:
     """What a run is made from; kept in each checkpoint, and compared when it goes on.
 
     Attributes:
+        stage: its name.
         options: of the stage.
         data: fingerprint of its batches.
         seed: of the run.
@@ -64,12 +66,19 @@ class About:
         inputs: files that run.json names with their hashes, as the data's manifest.
     """
 
-    options: PretrainOptions
+    stage: str
+    options: RunOptions
     data: str
     seed: int
     tokenizer: Tokenizer
     recipe: Mapping[str, Any]
     inputs: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, objective: Objective[Any], recipe: Mapping[str, Any]) -> Self:
+        """What a stage says of itself."""
+        made_from = (objective.fingerprint, objective.seed, objective.tokenizer, recipe)
+        return cls(objective.name(), objective.options, *made_from, objective.inputs)
 
 
 class Checkpoints:
@@ -130,10 +139,10 @@ class Checkpoints:
         Raises:
             OptionError: it was made from other data, with another model or with other options.
         """
-        record, about = checkpoint_store.read_record(checkpoint.path), self._about
-        check_same(checkpoint.path, record, about.options, model.config, about.data, about.seed)
+        record, about = store.read_record(checkpoint.path), self._about
+        check_same(checkpoint.path, record, about.stage, about.options, model.config, about.data, about.seed)
         self.seconds, self.notes = float(record["seconds"]), dict(record["notes"])
-        place = checkpoint.path / checkpoint_store.STATE
+        place = checkpoint.path / store.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
         state: dict[str, Any] = {}
         for name, parameter in model.named_parameters():
@@ -157,7 +166,7 @@ class Checkpoints:
             ResourceError: the disk has not enough room, or cannot be written. Nothing of it stays.
         """
         begin = time.monotonic()
-        name = checkpoint_store.folder_name(step, tokens)
+        name = store.folder_name(step, tokens)
         if self._problem(self.folder / name) is None:
             return self.folder / name  # never take away what may be the only one
         self._parallel.each(lambda: self._check_finite(step, model, optimizer))
@@ -167,7 +176,7 @@ class Checkpoints:
             self._parallel.from_first(lambda: self._finish(name, step, record))
         except OSError as error:
             if self._parallel.is_main:
-                checkpoint_store.sweep(self.folder)
+                store.sweep(self.folder)
             raise cannot_write(self.folder, error) from None
         self.seconds = max(self._parallel.everyone(time.monotonic() - begin))
         return self.folder / name
@@ -179,25 +188,25 @@ class Checkpoints:
         return 1 + self._bytes(model) / _FIRST_GUESS / self._parallel.n_ranks
 
     def _look(self, fresh: bool) -> tuple[list[Checkpoint], dict[str, str]]:
-        checkpoint_store.sweep(self.folder)
+        store.sweep(self.folder)
         if fresh:
-            checkpoint_store.begin_anew(self.folder)
-        return checkpoint_store.candidates(self.folder)
+            store.begin_anew(self.folder)
+        return store.candidates(self.folder)
 
     def _settle(self, good: str, damaged: Mapping[str, str]) -> None:
         """Go on from a good checkpoint."""
         for name, problem in damaged.items():
             log.warning("%s: damaged (%s); it is passed over", self.folder / name, problem)
-        checkpoint_store.put_aside(self.folder, damaged)
-        checkpoint_store.link(self.folder, good)
+        store.put_aside(self.folder, damaged)
+        store.link(self.folder, good)
 
     def _problem(self, checkpoint: Path) -> str | None:
         """What is wrong with its files, all ranks' shares together; None if nothing is."""
-        files = self._parallel.everyone(checkpoint_store.read_files(checkpoint) if self._parallel.is_main else {})[0]
+        files = self._parallel.everyone(store.read_files(checkpoint) if self._parallel.is_main else {})[0]
         mine = sorted(files)[self._parallel.rank :: self._parallel.n_ranks]
-        problem = checkpoint_store.damage(checkpoint, {name: files[name] for name in mine})
+        problem = store.damage(checkpoint, {name: files[name] for name in mine})
         problems = [said for said in self._parallel.everyone(problem) if said]
-        return next(iter(problems), None if files else f"{checkpoint_store.NAME} is missing or damaged")
+        return next(iter(problems), None if files else f"{store.NAME} is missing or damaged")
 
     def _check_finite(self, step: int, model: LlamaTorch, optimizer: Optimizer) -> None:
         """Refuse to save ruined numbers as if they were good; this rank's share, and as it is stored."""
@@ -214,7 +223,7 @@ class Checkpoints:
 
     def _write(self, name: str, step: int, tokens: int, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
         """Write all files but checkpoint.json in the hidden folder; returns what that will say."""
-        parallel, partial = self._parallel, checkpoint_store.saving(self.folder, name)
+        parallel, partial = self._parallel, store.saving(self.folder, name)
         parallel.from_first(lambda: self._begin(partial, model))
         parallel.rest(model)
         parallel.each(lambda: self._write_model(partial, model))
@@ -222,13 +231,13 @@ class Checkpoints:
         parallel.each(lambda: self._write_state(partial, model, optimizer))
         parallel.from_first(lambda: self._write_pedigree(partial, step, tokens))
         self._phase("hash")
-        names = parallel.from_first(lambda: checkpoint_store.files_of(partial))
-        described = parallel.each(lambda: checkpoint_store.describe(partial, names[parallel.rank :: parallel.n_ranks]))
+        names = parallel.from_first(lambda: store.files_of(partial))
+        described = parallel.each(lambda: store.describe(partial, names[parallel.rank :: parallel.n_ranks]))
         files = {name: row for part in described for name, row in part.items()}
         return self._record(model, step, tokens) | {"files": {name: files[name] for name in sorted(files)}}
 
     def _begin(self, partial: Path, model: LlamaTorch) -> None:
-        checkpoint_store.sweep(self.folder)
+        store.sweep(self.folder)
         check_space(self.folder, self._bytes(model))
         partial.parent.mkdir()
 
@@ -270,7 +279,7 @@ class Checkpoints:
         try:
             with _quietly():
                 alone = self._parallel.n_ranks == 1
-                dcp.save(self._state(model, optimizer), checkpoint_id=partial / checkpoint_store.STATE, no_dist=alone)
+                dcp.save(self._state(model, optimizer), checkpoint_id=partial / store.STATE, no_dist=alone)
         except (RuntimeError, CheckpointException) as error:
             raise _write_error(error) from None
 
@@ -309,13 +318,13 @@ class Checkpoints:
 
     def _finish(self, name: str, step: int, record: Mapping[str, Any]) -> None:
         self._phase("record")
-        checkpoint_store.write_record(checkpoint_store.saving(self.folder, name), record)
+        store.write_record(store.saving(self.folder, name), record)
         self._phase("appear")
-        checkpoint_store.appear(self.folder, name)
+        store.appear(self.folder, name)
         self._phase("link")
-        checkpoint_store.link(self.folder, name)
+        store.link(self.folder, name)
         self._phase("keep")
-        checkpoint_store.keep(self.folder, step, self._about.options.keep_last, self._about.options.keep_every)
+        store.keep(self.folder, step, self._about.options.keep_last, self._about.options.keep_every)
         self._phase("done")
 
     def _together(self, work: Callable[[], T]) -> T:

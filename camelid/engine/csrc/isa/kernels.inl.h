@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "half.h"
-#include "kernels.h"
+#include "../kernels.h"
 
 // clang-format off
 #include "matmul.inl.h"
@@ -40,7 +40,7 @@ template <class Start, class Step> inline F chains(long rounds, Start&& start, S
 }
 
 // Multiplies for the machine's peak.
-double busy(int what, long rounds) {
+double multiply_loop(int what, long rounds) {
     const int8_t four[4] = {1, 3, 2, 1};
     const auto numbers = [](int i) INLINE { return set1((float)i); };
     F total = zero();
@@ -58,8 +58,8 @@ double busy(int what, long rounds) {
 }
 
 const Kernels TABLE = {
-    CAMELID_NAME, HAS_BF16, norm,  prepare, multiply,       silu, rotate, write_key,
-    write_value,  ready,    attend, merge,  prefetch_range, read, busy,
+    CAMELID_NAME, HAS_BF16,    norm,       quantize,  matmul, silu,           rope, write_key,
+    write_value,  pack_query,  attention,  merge,     prefetch_range, read, multiply_loop,
 };
 
 }  // namespace camelid::CAMELID_ISA

@@ -14,7 +14,7 @@ struct I {
     int32x4_t v[4];
 };
 
-constexpr int TILE_TOKENS = 6, TILE_FINE_TOKENS = 2, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
+constexpr int TILE_TOKENS = 6, TILE_INT16_TOKENS = 2, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
 constexpr int ZERO8 = 0;  // bytes of weights stay signed
 constexpr bool HAS_BF16 = false;
 
@@ -45,7 +45,7 @@ inline F min(F a, F b) { return floats([&](int i) { return vminq_f32(a.v[i], b.v
 inline F fma(F a, F b, F c) { return floats([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); }); }
 inline F round(F a) { return floats([&](int i) { return vrndnq_f32(a.v[i]); }); }
 inline float sum(F a) { return vaddvq_f32(vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]))); }
-inline float top(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
+inline float reduce_max(F a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[2]), vmaxq_f32(a.v[1], a.v[3]))); }
 
 inline I iset1(int32_t x) { return ints([&](int) { return vdupq_n_s32(x); }); }
 inline I izero() { return iset1(0); }
@@ -53,7 +53,7 @@ inline I iload(const void* p) { return ints([&](int i) { return vreinterpretq_s3
 inline void istore(void* p, I x) {
     for (int i = 0; i < 4; i++) vst1q_u8((uint8_t*)p + 16 * i, vreinterpretq_u8_s32(x.v[i]));
 }
-inline I ispread(const void* p) {
+inline I ibroadcast(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
     return iset1(x);
@@ -96,7 +96,7 @@ inline int32_t isum(I a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1])
 
 // acc + Σ of four products in each lane: weights (signed if of 8 BITS) times the four signed bytes at p.
 template <int BITS> inline I dot4(I acc, I weights, const void* p) {
-    const I bytes = ispread(p);
+    const I bytes = ibroadcast(p);
     return ints([&](int i) {
         return vdotq_s32(acc.v[i], vreinterpretq_s8_s32(weights.v[i]), vreinterpretq_s8_s32(bytes.v[i]));
     });

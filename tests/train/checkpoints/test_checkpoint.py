@@ -15,19 +15,19 @@ from camelid.errors import NumericsError, OptionError, ResourceError, Unsupporte
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import read_pedigree
 from camelid.recipe import read_recipe
-from camelid.train import checkpoint as module
-from camelid.train.checkpoint import About, Checkpoints
-from camelid.train.checkpoint_store import holding
+from camelid.train.checkpoints import checkpoint as module
+from camelid.train.checkpoints.checkpoint import About, Checkpoints
+from camelid.train.checkpoints.store import holding
 from camelid.train.init import initialise
 from camelid.train.optim import make_optimizer
-from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
-from camelid.train.stages.pretrain import pretrain
+from camelid.train.stages.pretrain import PretrainOptions
 from camelid.weights.open import open_weights
 from tests.data.made import byte_tokenizer, make_data, some_documents
 from tests.tiny import tiny_config
 from tests.train.killed import dies, kill_me
-from tests.train.test_pretrain import RECIPE
+from tests.train.ranks import steps_of
+from tests.train.test_run import RECIPE
 
 OPTIONS = PretrainOptions(
     steps=9, warmup_steps=1, batch_tokens=64, context=32, precision="fp32", keep_last=2, keep_every=4
@@ -49,7 +49,7 @@ def begun(folder: Path, options=OPTIONS, phase=None, **changes):
         model = LlamaTorch(tiny_config(n_layers=1, **changes))
     model = parallel.shard(model)
     initialise(model, 3)
-    about = About(options, "data", 3, byte_tokenizer(), {"name": "small"})
+    about = About("pretrain", options, "data", 3, byte_tokenizer(), {"name": "small"})
     return Checkpoints(folder, parallel, about, phase), model, make_optimizer(model, options)
 
 
@@ -128,15 +128,15 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, precision):
         make_data(folder / "small", some_documents(80))
         runs.append((folder / "small", read_recipe(folder / "small.toml", [f"pretrain.precision={precision}"])))
     (whole, recipe), (killed, _) = runs
-    steps = list(pretrain(recipe, whole, Parallel()))
+    steps = list(steps_of(recipe, whole, Parallel()))
 
     def until_seven() -> None:
-        for step in pretrain(recipe, killed, Parallel()):
+        for step in steps_of(recipe, killed, Parallel()):
             if step.step == 7:
                 kill_me()
 
     assert dies(until_seven)
-    rest = list(pretrain(recipe, killed, Parallel()))
+    rest = list(steps_of(recipe, killed, Parallel()))
     assert [step.step for step in rest] == list(range(5, 13))  # it was saved after step 4
     assert [(step.loss, step.grad_norm) for step in rest] == [(step.loss, step.grad_norm) for step in steps[4:]]
     one, two = (state_of(run / "pretrain" / "latest", tmp_path / "state.pt") for run in (whole, killed))
@@ -335,7 +335,12 @@ def test_what_would_have_been_another_run_is_refused(tmp_path, changes, said):
     shape = {name: value for name, value in changes.items() if name == "ffn_dim"}
     _, other, other_optimizer = begun(tmp_path, **shape)
     now = About(
-        OPTIONS.with_(**options), about.get("data", "data"), about.get("seed", 3), byte_tokenizer(), {"name": "small"}
+        "pretrain",
+        OPTIONS.with_(**options),
+        about.get("data", "data"),
+        about.get("seed", 3),
+        byte_tokenizer(),
+        {"name": "small"},
     )
     with pytest.raises(OptionError, match=said):
         Checkpoints(tmp_path, Parallel(), now).restore(checkpoints.latest(), other, other_optimizer)

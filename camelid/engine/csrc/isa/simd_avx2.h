@@ -14,7 +14,7 @@ struct I {
     __m256i a, b;
 };
 
-constexpr int TILE_TOKENS = 6, TILE_FINE_TOKENS = 2, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
+constexpr int TILE_TOKENS = 6, TILE_INT16_TOKENS = 2, TILE_FLOAT_TOKENS = 4, FLOAT_GROUPS = 1;
 constexpr bool HAS_BF16 = false;
 #ifdef CAMELID_AVXVNNI
 constexpr int ZERO8 = 128;  // bytes of weights are made unsigned by adding this
@@ -26,16 +26,16 @@ inline F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 inline F set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 inline F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
 inline void store(float* p, F x) { _mm256_storeu_ps(p, x.a), _mm256_storeu_ps(p + 8, x.b); }
-inline __m256 half8(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
-inline F load_f16(const uint16_t* p) { return {half8(p), half8(p + 8)}; }
+inline __m256 f16x8(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+inline F load_f16(const uint16_t* p) { return {f16x8(p), f16x8(p + 8)}; }
 inline void store_f16(uint16_t* p, F x) {
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
-inline __m256 brain8(const uint16_t* p) {
+inline __m256 bf16x8(const uint16_t* p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
 }
-inline F load_bf16(const uint16_t* p) { return {brain8(p), brain8(p + 8)}; }
+inline F load_bf16(const uint16_t* p) { return {bf16x8(p), bf16x8(p + 8)}; }
 inline F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 inline F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
@@ -53,7 +53,7 @@ inline float sum(F x) {
     four = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(four, _mm_shuffle_ps(four, four, 1)));
 }
-inline float top(F x) {
+inline float reduce_max(F x) {
     const __m256 eight = _mm256_max_ps(x.a, x.b);
     __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -65,7 +65,7 @@ inline I iload(const void* p) {
     return {_mm256_loadu_si256((const __m256i*)p), _mm256_loadu_si256((const __m256i*)p + 1)};
 }
 inline void istore(void* p, I x) { _mm256_storeu_si256((__m256i*)p, x.a), _mm256_storeu_si256((__m256i*)p + 1, x.b); }
-inline I ispread(const void* p) {
+inline I ibroadcast(const void* p) {
     int32_t x;
     std::memcpy(&x, p, 4);
     return iset1(x);
@@ -130,7 +130,7 @@ template <int BITS> inline __m256i dot4_half(__m256i acc, __m256i weights, __m25
 #endif
 }
 template <int BITS> inline I dot4(I acc, I weights, const void* p) {
-    const I bytes = ispread(p);
+    const I bytes = ibroadcast(p);
     return {dot4_half<BITS>(acc.a, weights.a, bytes.a), dot4_half<BITS>(acc.b, weights.b, bytes.b)};
 }
 

@@ -17,11 +17,11 @@ template <int N, class Each> inline __attribute__((always_inline)) void each(Eac
 #define INLINE __attribute__((always_inline))
 
 template <Kind K> constexpr bool HAS_MINIMA = traits(K).scales == Scales::TWO || traits(K).scales == Scales::SUPER;
-template <Kind K> constexpr int QUADS = traits(K).scales == Scales::SUPER16 ? 4 : 8;  // registers under one scale
-template <Kind K> constexpr int MIDDLE = traits(K).bits == 8 ? ZERO8 : traits(K).middle;
+template <Kind K> constexpr int FOURS = traits(K).scales == Scales::SUPER16 ? 4 : 8;  // groups of four under one scale
+template <Kind K> constexpr int ZERO_POINT = traits(K).bits == 8 ? ZERO8 : traits(K).zero_point;
 
 // The 32 columns of a block as eight registers of four columns each.
-template <int BITS> inline __attribute__((always_inline)) void open_block(const uint8_t* p, I w[8]) {
+template <int BITS> inline __attribute__((always_inline)) void unpack_block(const uint8_t* p, I w[8]) {
     if constexpr (BITS == 8) {
         for (int q = 0; q < 8; q++) w[q] = iload(p + 64 * q);
         if constexpr (ZERO8 != 0)
@@ -53,7 +53,7 @@ template <int BITS> inline __attribute__((always_inline)) void open_block(const 
 
 // A block's scales (two where they belong to 16 columns) and minima.
 template <Kind K>
-inline __attribute__((always_inline)) void open_scales(const uint8_t* s, const uint8_t* super, F scale[2], F& minimum) {
+inline __attribute__((always_inline)) void unpack_scales(const uint8_t* s, const uint8_t* super, F scale[2], F& minimum) {
     constexpr Traits T = traits(K);
     if constexpr (T.scales == Scales::ONE) scale[0] = load_f16((const uint16_t*)s);
     if constexpr (T.scales == Scales::TWO)
@@ -76,40 +76,42 @@ template <int BYTES, int T> inline INLINE void prefetch_ahead(const uint8_t* p) 
         for (int i = 0; i < BYTES; i += 64) prefetch(p + ahead + i);
 }
 
-// Calls tile(T) for stretches of T tokens, or registers, the widest first.
+// Calls tile(T) for runs of T tokens, or registers, the widest first.
 template <int T, class Tile> inline void in_tiles(int tokens, int done, Tile&& tile) {
     for (; done + T <= tokens; done += T) tile(std::integral_constant<int, T>{}, done);
     if constexpr (T > 1) in_tiles<(T > 8 ? 8 : T > 6 ? 6 : T > 4 ? 4 : T - 1)>(tokens, done, tile);
 }
 
-// Whole numbers beyond the bytes, 256 times as much, times a block's weights: for all columns, or for those under each scale.
-template <Kind K, bool FINE> inline INLINE void products_over(const I (&w)[8], const uint8_t* opened, const Record& x, I* dots) {
-    constexpr int bits = traits(K).bits, Q = QUADS<K>;
-    if constexpr (FINE) {
+// High bytes, 256 times as much, times a block's weights: for all columns, or for those under each scale.
+template <Kind K, bool INT16>
+inline INLINE void products_high(const I (&w)[8], const uint8_t* unpacked, const block_q8& x, I* dots) {
+    constexpr int bits = traits(K).bits, Q = FOURS<K>;
+    if constexpr (INT16) {
         each<8 / Q>([&](auto part) INLINE {
             dots[part] = izero();
             each<Q>([&](auto q) INLINE {
-                constexpr int quad = part() * Q + q();
-                dots[part] = dot4<bits>(dots[part], w[quad], ((const FineRecord&)x).overs + 4 * quad);
+                constexpr int four = part() * Q + q();
+                dots[part] = dot4<bits>(dots[part], w[four], ((const block_q16&)x).high_bytes + 4 * four);
             });
             dots[part] = shl<8>(dots[part]);
         });
     } else {
-        const I over = shl<8>(dot4<bits>(izero(), iload(opened + 64 * x.quad), x.over));
-        dots[0] = Q == 8 ? over : iand(over, ispread(&x.in_first));
-        if constexpr (Q == 4) dots[1] = ixor(over, dots[0]);
+        const I high = shl<8>(dot4<bits>(izero(), iload(unpacked + 64 * x.group_of_four), x.high));
+        dots[0] = Q == 8 ? high : iand(high, ibroadcast(&x.in_first));
+        if constexpr (Q == 4) dots[1] = ixor(high, dots[0]);
     }
 }
 
-// A block's weights times its activations' whole numbers, under the block's scales.
-template <Kind K, bool FINE>
-inline INLINE F products(const I (&w)[8], const uint8_t* opened, const Record& x, const F (&scale)[2]) {
-    constexpr int Q = QUADS<K>, parts = 8 / Q;
+// A block's weights times its activations' integers, under the block's scales.
+template <Kind K, bool INT16>
+inline INLINE F products(const I (&w)[8], const uint8_t* unpacked, const block_q8& x, const F (&scale)[2]) {
+    constexpr int Q = FOURS<K>, parts = 8 / Q;
     I dots[parts], sums[2] = {izero(), izero()};
-    products_over<K, FINE>(w, opened, x, dots);
-    if constexpr (MIDDLE<K> != 0)
+    products_high<K, INT16>(w, unpacked, x, dots);
+    if constexpr (ZERO_POINT<K> != 0)
         each<parts>([&](auto part) INLINE {
-            sums[part] = shl<__builtin_ctz(MIDDLE<K> / (Q == 8 ? 8 : 32))>(ispread(Q == 8 ? &x.minus8 : &x.minus32[part]));
+            constexpr int shift = __builtin_ctz(ZERO_POINT<K> / (Q == 8 ? 8 : 32));
+            sums[part] = shl<shift>(ibroadcast(Q == 8 ? &x.minus8 : &x.minus32[part]));
         });
     // Two chains in turns: each product waits for the one before it in its chain.
     each<8>([&](auto i) INLINE {
@@ -122,28 +124,28 @@ inline INLINE F products(const I (&w)[8], const uint8_t* opened, const Record& x
 
 inline void put(float* out, F x, bool adds) { store(out, adds ? add(load(out), x) : x); }
 
-// A group of rows times T tokens, whose records lie side by side.
-template <Kind K, int T, bool FINE>
-void tile_bytes(const Matrix& a, int g, int side, const uint8_t* x, float* out, size_t stride, bool adds) {
+// A group of rows times T tokens, whose blocks lie side by side.
+template <Kind K, int T, bool INT16>
+void tile_q8(const Matrix& a, int g, int side, const uint8_t* x, float* out, size_t stride, bool adds) {
     constexpr Traits TR = traits(K);
-    using Records = std::conditional_t<FINE, FineRecord, Record>;
+    using Block = std::conditional_t<INT16, block_q16, block_q8>;
     const uint8_t *block = a.group(g), *super = block;
     F acc[T];
     each<T>([&](auto t) INLINE { acc[t] = zero(); });
-    for (int b = 0; b < a.columns / 32; b++, block += TR.block_bytes + TR.scale_bytes, x += side * sizeof(Records)) {
+    for (int b = 0; b < a.columns / 32; b++, block += TR.payload_bytes + TR.scale_bytes, x += side * sizeof(Block)) {
         I w[8];
         F scale[2], minimum = zero();
         if (TR.super_bytes && b % 8 == 0) super = block, block += TR.super_bytes;
-        prefetch_ahead<TR.block_bytes + TR.scale_bytes + TR.super_bytes, T>(block);
-        open_block<TR.bits>(block, w);
-        open_scales<K>(block + TR.block_bytes, super, scale, minimum);
-        alignas(64) uint8_t opened[FINE ? 1 : 512];  // where any of its quads is at hand
-        if constexpr (!FINE)
-            for (int q = 0; q < 8; q++) istore(opened + 64 * q, w[q]);
+        prefetch_ahead<TR.payload_bytes + TR.scale_bytes + TR.super_bytes, T>(block);
+        unpack_block<TR.bits>(block, w);
+        unpack_scales<K>(block + TR.payload_bytes, super, scale, minimum);
+        alignas(64) uint8_t unpacked[INT16 ? 1 : 512];  // where any of its groups of four is at hand
+        if constexpr (!INT16)
+            for (int q = 0; q < 8; q++) istore(unpacked + 64 * q, w[q]);
         each<T>([&](auto t) INLINE {
-            const Records& record = ((const Records*)x)[t];
-            acc[t] = fma(products<K, FINE>(w, opened, record, scale), set1(record.scale), acc[t]);
-            if constexpr (HAS_MINIMA<K>) acc[t] = fma(minimum, set1(record.scaled_sum), acc[t]);
+            const Block& activations = ((const Block*)x)[t];
+            acc[t] = fma(products<K, INT16>(w, unpacked, activations, scale), set1(activations.scale), acc[t]);
+            if constexpr (HAS_MINIMA<K>) acc[t] = fma(minimum, set1(activations.scaled_sum), acc[t]);
         });
     }
     each<T>([&](auto t) INLINE { put(out + t * stride, acc[t], adds); });
@@ -157,8 +159,8 @@ template <Kind K> inline F load_column(const uint8_t* p) {
 }
 
 template <Kind K, int T, int G>
-void tile_floats(const Matrix& a, int g, int side, const float* x, float* out, size_t stride, bool adds) {
-    constexpr int step = traits(K).block_bytes;
+void tile_f32(const Matrix& a, int g, int side, const float* x, float* out, size_t stride, bool adds) {
+    constexpr int step = traits(K).payload_bytes;
     F acc[T][G];
     each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { acc[t][i] = zero(); }); });
     for (int k = 0; k < a.columns; k++, x += side)
@@ -173,7 +175,7 @@ void tile_floats(const Matrix& a, int g, int side, const float* x, float* out, s
 
 #ifdef CAMELID_BF16
 template <int T, int G>
-void tile_brain(const Matrix& a, int g, int side, const uint32_t* pairs, float* out, size_t stride, bool adds) {
+void tile_bf16(const Matrix& a, int g, int side, const uint32_t* pairs, float* out, size_t stride, bool adds) {
     F acc[T][G];
     each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { acc[t][i] = zero(); }); });
     for (int k = 0; k < a.columns; k += 2, pairs += side)
@@ -181,24 +183,27 @@ void tile_brain(const Matrix& a, int g, int side, const uint32_t* pairs, float* 
             const uint8_t* p = a.group(g + i) + 32 * (size_t)k;
             prefetch_ahead<64, T>(p);
             const I w = iload(p);
-            each<T>([&](auto t) INLINE { acc[t][i] = dot2(acc[t][i], w, ispread(pairs + t)); });
+            each<T>([&](auto t) INLINE { acc[t][i] = dot2(acc[t][i], w, ibroadcast(pairs + t)); });
         });
     each<T>([&](auto t) INLINE { each<G>([&](auto i) INLINE { put(out + t * stride + LANES * i, acc[t][i], adds); }); });
 }
 #endif
 
 // Groups first … last − 1 times T tokens from `token` on.
-template <Kind K, int T, bool FINE>
-void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int first, int last, float* out,
-           size_t stride, bool adds) {
+template <Kind K, int T, bool INT16>
+void tiles(const Matrix& a, const ActivationLayout& layout, const uint8_t* activations, int token, int first, int last,
+           float* out, size_t stride, bool adds) {
     const int side = layout.side;
     const auto tile = [&](auto n, int g) INLINE {
         float* to = out + LANES * (g - first);
-        if constexpr (!is_float(K)) tile_bytes<K, T, FINE>(a, g, side, layout.records(rows, token), to, stride, adds);
+        if constexpr (!is_float(K))
+            tile_q8<K, T, INT16>(a, g, side, layout.blocks(activations, token), to, stride, adds);
 #ifdef CAMELID_BF16
-        else if constexpr (K == Kind::F16_AS_BF16) tile_brain<T, n()>(a, g, side, layout.pairs(rows, token), to, stride, adds);
+        else if constexpr (K == Kind::F16_AS_BF16)
+            tile_bf16<T, n()>(a, g, side, layout.bf16(activations, token), to, stride, adds);
 #endif
-        else tile_floats<K, T, n()>(a, g, side, layout.numbers(rows, token), to, stride, adds);
+        else
+            tile_f32<K, T, n()>(a, g, side, layout.f32(activations, token), to, stride, adds);
     };
     constexpr int G = is_float(K) && T > 1 ? FLOAT_GROUPS : 1;  // for one token memory is the limit: it likes one stream most
     int g = first;
@@ -206,34 +211,26 @@ void tiles(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int to
     for (; g < last; g++) tile(std::integral_constant<int, 1>{}, g);
 }
 
-void multiply(const Matrix& a, const RowLayout& layout, const uint8_t* rows, int token, int tokens, int first, int last,
-              float* out, size_t stride, bool adds) {
+void matmul(const Matrix& a, const ActivationLayout& layout, const uint8_t* activations, int token, int tokens, int first,
+            int last, float* out, size_t stride, bool adds) {
     const auto run = [&](auto kind) {
         for (int strip = 0; strip < tokens; strip += layout.side) {
-            const auto go = [&](auto most, auto fine) {
+            const auto go = [&](auto most, auto int16) {
                 in_tiles<most()>(tokens - strip < layout.side ? tokens - strip : layout.side, 0, [&](auto t, int done) {
                     const int at = strip + done;
-                    tiles<kind(), t(), fine()>(a, layout, rows, token + at, first, last, out + at * stride, stride, adds);
+                    tiles<kind(), t(), int16()>(a, layout, activations, token + at, first, last, out + at * stride, stride, adds);
                 });
             };
             if constexpr (is_float(kind())) go(std::integral_constant<int, TILE_FLOAT_TOKENS>{}, std::false_type{});
-            else if (layout.is_fine(token + strip)) go(std::integral_constant<int, TILE_FINE_TOKENS>{}, std::true_type{});
+            else if (layout.is_int16(token + strip)) go(std::integral_constant<int, TILE_INT16_TOKENS>{}, std::true_type{});
             else go(std::integral_constant<int, TILE_TOKENS>{}, std::false_type{});
         }
     };
     switch (a.kind) {
-        case Kind::Q4_0: return run(std::integral_constant<Kind, Kind::Q4_0>{});
-        case Kind::Q4_1: return run(std::integral_constant<Kind, Kind::Q4_1>{});
-        case Kind::Q5_0: return run(std::integral_constant<Kind, Kind::Q5_0>{});
-        case Kind::Q5_1: return run(std::integral_constant<Kind, Kind::Q5_1>{});
-        case Kind::Q8_0: return run(std::integral_constant<Kind, Kind::Q8_0>{});
-        case Kind::Q4_K: return run(std::integral_constant<Kind, Kind::Q4_K>{});
-        case Kind::Q5_K: return run(std::integral_constant<Kind, Kind::Q5_K>{});
-        case Kind::Q6_K: return run(std::integral_constant<Kind, Kind::Q6_K>{});
-        case Kind::F32: return run(std::integral_constant<Kind, Kind::F32>{});
-        case Kind::BF16: return run(std::integral_constant<Kind, Kind::BF16>{});
-        case Kind::F16: return run(std::integral_constant<Kind, Kind::F16>{});
-        case Kind::F16_AS_BF16: return run(std::integral_constant<Kind, Kind::F16_AS_BF16>{});
+#define CAMELID_CASE(NAME, ...) \
+    case Kind::NAME: return run(std::integral_constant<Kind, Kind::NAME>{});
+        CAMELID_KINDS(CAMELID_CASE)
+#undef CAMELID_CASE
     }
 }
 

@@ -49,84 +49,85 @@ template <int N, int NEAR, int FIRST = 0, class Of, class Join> inline INLINE au
     }
 }
 
-// Of sixteen blocks, in lanes: their largest quad's top, with 7 − its number as the three lowest bits, and the next one's.
+// Of sixteen blocks, in lanes: the largest magnitude of a group of four, with 7 − the group's number as its three lowest bits,
+// and that of the next group.
 struct Largest {
     I first, second;
 };
 inline Largest find_largest(const float* x, int blocks) {
-    const auto quads_of = [=](int pair) INLINE {  // lanes: quads q and q + 4 of both blocks, for q of each four
-        const auto tops = [=](int i) INLINE { return iand(bits_of(load(x + 64 * pair + LANES * i)), iset1(0x7fffffff)); };
-        const I most = in_lanes<4, 4>(2 * (blocks - 2 * pair), tops, [](I a, I b, auto even, auto odd) INLINE {
+    const auto fours_of = [=](int pair) INLINE {  // lanes: groups of four q and q + 4 of both blocks, for q of 0 … 3
+        const auto magnitudes = [=](int i) INLINE { return iand(bits_of(load(x + 64 * pair + LANES * i)), iset1(0x7fffffff)); };
+        const I most = in_lanes<4, 4>(2 * (blocks - 2 * pair), magnitudes, [](I a, I b, auto even, auto odd) INLINE {
             return imax(even(a, b), odd(a, b));  // of numbers that are not negative bits are ordered as they are
         });
         static const int32_t numbers[LANES] = {7, 3, 7, 3, 6, 2, 6, 2, 5, 1, 5, 1, 4, 0, 4, 0};
         return Largest{ior(iand(most, iset1(-8)), iload(numbers)), izero()};
     };
-    const auto lead = [](const Largest& a, const Largest& b, auto even, auto odd) INLINE {
+    const auto larger = [](const Largest& a, const Largest& b, auto even, auto odd) INLINE {
         const I left = even(a.first, b.first), right = odd(a.first, b.first);
         const I others = imax(even(a.second, b.second), odd(a.second, b.second));
         return Largest{imax(left, right), imax(others, imin(left, right))};
     };
-    return in_lanes<8, 2>((blocks + 1) / 2, quads_of, lead);
+    return in_lanes<8, 2>((blocks + 1) / 2, fours_of, larger);
 }
 
-// Up to sixteen blocks of 32 numbers. Bytes lose most where one number is far larger than its neighbours: so the largest quad of
-// a block is left out of its scale and goes beyond its bytes. On English text and the default model the divergence from
-// float32 falls from 3e-3 to 3e-4. `in_fine`: they go to fine records.
-inline void prepare_blocks(const float* x, int blocks, bool fine, bool in_fine, uint8_t* to, size_t stride) {
+// Up to sixteen blocks of 32 numbers. Bytes lose most where one number is far larger than its neighbours: so the largest group
+// of four of a block is left out of its scale and has high bytes. On English text and the default model the divergence from
+// float32 falls from 3e-3 to 3e-4. `in_q16`: they go to blocks of block_q16.
+inline void quantize_blocks(const float* x, int blocks, bool int16, bool in_q16, uint8_t* to, size_t stride) {
     constexpr float MOST = 63 * 256 + 127;  // fifteen bits
-    alignas(64) int32_t quads[LANES], whole[LANES][32], sums[2 * LANES];
-    int8_t overs[LANES][32];
+    alignas(64) int32_t fours[LANES], integers[LANES][32], sums[2 * LANES];
+    int8_t high_bytes[LANES][32];
     alignas(64) float scales[LANES], inverses[LANES];
     for (int i = 0; i < blocks; i++) prefetch_to_write(to + (size_t)i * stride);
     const Largest most = find_largest(x, blocks);
-    const F peak = from_bits(most.first), beyond = mul(peak, set1(1 / MOST)), within = mul(from_bits(most.second), set1(1.0f / 127));
-    const F step = max(fine ? beyond : max(beyond, within), set1(1e-36f));
-    istore(quads, ixor(iand(most.first, iset1(7)), iset1(7)));
+    const F peak = from_bits(most.first), step16 = mul(peak, set1(1 / MOST)), step8 = mul(from_bits(most.second), set1(1.0f / 127));
+    const F step = max(int16 ? step16 : max(step16, step8), set1(1e-36f));
+    istore(fours, ixor(iand(most.first, iset1(7)), iset1(7)));
     store(scales, add(step, mul(peak, zero())));  // NaN if any number is not finite: bytes would hide it
     store(inverses, div(set1(1.0f), step));
     for (int i = 0; i < blocks; i++)
         for (int half = 0; half < 2; half++) {
-            FineRecord& record = *(FineRecord*)(to + (size_t)i * stride);
+            block_q16& block = *(block_q16*)(to + (size_t)i * stride);
             const I n = to_int(mul(load(x + 32 * i + LANES * half), set1(inverses[i]))), raised = iadd(n, iset1(128));
-            istore(whole[i] + LANES * half, n), store_s8(record.bytes + LANES * half, n);
-            store_s8((in_fine ? record.overs : overs[i]) + LANES * half, shr<8>(raised));
+            istore(integers[i] + LANES * half, n), store_s8(block.bytes + LANES * half, n);
+            store_s8((in_q16 ? block.high_bytes : high_bytes[i]) + LANES * half, shr<8>(raised));
         }
     const auto add_up = [](I a, I b, auto even, auto odd) INLINE { return iadd(even(a, b), odd(a, b)); };
     for (int i = 0; i < blocks; i += LANES / 2) {
-        const I sum = in_lanes<LANES, 4>(2 * (blocks - i), [&](int j) INLINE { return iload(whole[i] + LANES * j); }, add_up);
+        const I sum = in_lanes<LANES, 4>(2 * (blocks - i), [&](int j) INLINE { return iload(integers[i] + LANES * j); }, add_up);
         istore(sums + 2 * i, sum);
     }
     for (int i = 0; i < blocks; i++) {
-        Record& record = *(Record*)(to + (size_t)i * stride);
-        std::memcpy(record.over, (in_fine ? ((FineRecord&)record).overs : overs[i]) + 4 * quads[i], 4);
+        block_q8& block = *(block_q8*)(to + (size_t)i * stride);
+        std::memcpy(block.high, (in_q16 ? ((block_q16&)block).high_bytes : high_bytes[i]) + 4 * fours[i], 4);
         const uint32_t first = (uint32_t)sums[2 * i], second = (uint32_t)sums[2 * i + 1];
-        record.quad = quads[i], record.in_first = quads[i] < 4 ? -1 : 0;
-        record.minus8 = (int32_t)(-8u * (first + second));
-        record.minus32[0] = (int32_t)(-32u * first), record.minus32[1] = (int32_t)(-32u * second);
-        record.scale = scales[i], record.scaled_sum = scales[i] * (float)(int32_t)(first + second);
+        block.group_of_four = fours[i], block.in_first = fours[i] < 4 ? -1 : 0;
+        block.minus8 = (int32_t)(-8u * (first + second));
+        block.minus32[0] = (int32_t)(-32u * first), block.minus32[1] = (int32_t)(-32u * second);
+        block.scale = scales[i], block.scaled_sum = scales[i] * (float)(int32_t)(first + second);
     }
 }
 
-void prepare(const float* x, int forms, const RowLayout& layout, uint8_t* rows, int token, bool fine) {
+void quantize(const float* x, int forms, const ActivationLayout& layout, uint8_t* activations, int token, bool int16) {
     const int width = layout.width;
-    if (forms & FORM_BYTES) {
+    if (forms & FORM_Q8) {
         const int blocks = width / 32;
-        const size_t stride = (size_t)layout.side * layout.record_bytes(token);
-        uint8_t* records = layout.records(rows, token);
+        const size_t stride = (size_t)layout.side * layout.block_bytes(token);
+        uint8_t* to = layout.blocks(activations, token);
         for (int i = 0; i < blocks; i += LANES)
-            prepare_blocks(x + 32 * i, blocks - i < LANES ? blocks - i : LANES, fine, layout.is_fine(token), records + (size_t)i * stride,
-                           stride);
+            quantize_blocks(x + 32 * i, blocks - i < LANES ? blocks - i : LANES, int16, layout.is_int16(token),
+                            to + (size_t)i * stride, stride);
     }
-    if (forms & FORM_FLOATS) {
-        float* numbers = layout.numbers(rows, token);
-        for (int i = 0; i < width; i++) numbers[(size_t)i * layout.side] = x[i];
+    if (forms & FORM_F32) {
+        float* floats = layout.f32(activations, token);
+        for (int i = 0; i < width; i++) floats[(size_t)i * layout.side] = x[i];
     }
-    if (forms & FORM_BRAIN) {
-        uint32_t* pairs = layout.pairs(rows, token);
+    if (forms & FORM_BF16) {
+        uint32_t* pairs = layout.bf16(activations, token);
         for (int i = 0; i < width; i += 2) {
-            const uint32_t second = i + 1 < width ? to_brain(x[i + 1]) : 0;
-            pairs[(size_t)(i / 2) * layout.side] = to_brain(x[i]) | second << 16;
+            const uint32_t second = i + 1 < width ? to_bf16(x[i + 1]) : 0;
+            pairs[(size_t)(i / 2) * layout.side] = to_bf16(x[i]) | second << 16;
         }
     }
 }
@@ -145,7 +146,7 @@ void silu(const float* gate, const float* up, int n, float* out) {
     in_tiles<4>(n / LANES, 0, [&](auto count, int i) { silu_of<count()>(gate + LANES * i, up + LANES * i, out + LANES * i); });
 }
 
-void rotate(const float* x, const float* cos, const float* sin, int width, float scale, float* out) {
+void rope(const float* x, const float* cos, const float* sin, int width, float scale, float* out) {
     const int half = width / 2;
     int i = 0;
     for (; i + LANES <= half; i += LANES) {

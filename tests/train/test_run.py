@@ -20,15 +20,15 @@ from camelid.errors import NumericsError, OptionError, ResourceError, VerifyErro
 from camelid.model.options import ModelOptions
 from camelid.recipe import read_recipe
 from camelid.train import loop
-from camelid.train.mixed_precision import Working
-from camelid.train.options import PretrainOptions
+from camelid.train.events import Saved, Started, Step, Stopped
 from camelid.train.parallel import Parallel
 from camelid.train.report.metrics import read_metrics
-from camelid.train.stages.pretrain import pretrain, unigram_entropy
-from camelid.train.toml import to_toml
+from camelid.train.run import to_toml
+from camelid.train.stages.pretrain import Pretrain, PretrainOptions
 from camelid.weights.convert import save_weights
 from camelid.weights.open import open_weights
 from tests.data.made import make_data, some_documents
+from tests.train.ranks import pretrain, steps_of
 
 RECIPE = """
 name = "small"
@@ -70,7 +70,8 @@ def run(tmp_path):
 
 
 def trained(run, *changes, **more):
-    return list(pretrain(read_recipe(run.parent / "small.toml", changes), run, Parallel(), **more))
+    """The steps of a session."""
+    return list(steps_of(read_recipe(run.parent / "small.toml", changes), run, Parallel(), **more))
 
 
 def weights_of(checkpoint):
@@ -79,11 +80,13 @@ def weights_of(checkpoint):
 
 
 def test_a_run_leaves_everything(run):
-    told = []
-    steps = trained(run, tell=lambda event, about: told.append((event, about)))
+    events = list(pretrain(read_recipe(run.parent / "small.toml"), run, Parallel()))
+    steps = [event for event in events if isinstance(event, Step)]
     assert [step.step for step in steps] == list(range(1, 13))
     assert steps[-1].loss < steps[0].loss - 1
-    assert [event for event, _ in told] == ["start", "save", "save", "save", "done"]
+    others = [event for event in events if not isinstance(event, Step)]
+    assert [type(event) for event in others] == [Started, Saved, Saved, Saved, Stopped]
+    assert (others[0].step, others[0].steps, others[-1]) == (0, 12, Stopped(12, True))
     folder = run / "pretrain"
     assert sorted(path.name for path in folder.glob("step*")) == ["step12-tokens3K", "step4-tokens1K", "step8-tokens2K"]
     assert (folder / "latest").resolve().name == "step12-tokens3K"
@@ -192,7 +195,7 @@ def test_metrics_that_cannot_be_written_end_the_run_after_a_save(run, monkeypatc
         if step.step == 3:
             raise ResourceError("metrics.jsonl: the disk or quota is full")
 
-    monkeypatch.setattr("camelid.train.report.metrics.Record.write", full)
+    monkeypatch.setattr("camelid.train.report.metrics.MetricsWriter.write", full)
     with pytest.raises(ResourceError, match="full"):
         trained(run)
     assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")
@@ -212,7 +215,7 @@ def test_a_flipped_bit_in_the_tokens_is_not_learned(run, monkeypatch, at_once, s
     steps = []
     recipe = read_recipe(run.parent / "small.toml", ["pretrain.save_every=0"])
     with pytest.raises(VerifyError, match=rf"made-00000{suffix}: SHA-256 .*, on record"):
-        steps.extend(pretrain(recipe, run, Parallel()))
+        steps.extend(steps_of(recipe, run, Parallel()))
     assert (run / "pretrain" / "latest").resolve().name == "step4-tokens1K"
     assert not (steps and at_once)
     path.write_bytes(whole)
@@ -221,28 +224,23 @@ def test_a_flipped_bit_in_the_tokens_is_not_learned(run, monkeypatch, at_once, s
 
 def test_lost_numbers_save_nothing(run, monkeypatch):
     trained(run, stop_after=4)
-    learn = Working.learn
-    monkeypatch.setattr(Working, "learn", lambda *given: learn(*given) * torch.nan)
+    compute = Pretrain.loss
+
+    def lost(*given):
+        loss = compute(*given)
+        return loss._replace(parts=loss.parts * torch.nan)
+
+    monkeypatch.setattr(Pretrain, "loss", lost)
     with pytest.raises(NumericsError, match="step 5: the loss is nan"):
         trained(run)
     assert (run / "pretrain" / "latest").resolve().name == "step4-tokens1K"
 
 
 def test_too_little_memory_is_said_before_anything_is_made(run, monkeypatch):
-    monkeypatch.setattr("camelid.train.stages.pretrain.available_bytes", lambda: 1000)
+    monkeypatch.setattr("camelid.train.run.available_bytes", lambda: 1000)
     with pytest.raises(ResourceError, match=r"needs about .* GB of memory, 0\.0 GB free; try --set"):
         trained(run)
     assert not (run / "pretrain").exists() or not list((run / "pretrain").glob("step*"))
-
-
-def test_unigram_entropy_is_that_of_the_tokens(run):
-    from camelid.data.batches import Batches
-
-    batches = Batches(run / "data", 32, 8, 0)
-    tokens = batches.manifest.tokens(run / "data", "made")
-    counts = np.bincount(tokens.slice(0, len(tokens)))
-    shares = counts[counts > 0] / counts.sum()
-    assert unigram_entropy(batches) == pytest.approx(-(shares * np.log(shares)).sum(), rel=1e-12)
 
 
 def test_toml_comes_back():

@@ -17,7 +17,7 @@ inline uint32_t bits_of(float x) {
     return bits;
 }
 
-inline float from_half(uint16_t half) {
+inline float from_f16(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, rest = half & 0x7fffu;
     if (rest >= 0x7c00u) return float_of(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
     if (rest >= 0x0400u) return float_of(sign | ((rest << 13) + 0x38000000u));
@@ -25,7 +25,7 @@ inline float from_half(uint16_t half) {
     return float_of(sign | bits_of(small));
 }
 
-inline uint16_t to_half(float x) {  // to the nearest, ties to even
+inline uint16_t to_f16(float x) {  // to the nearest, ties to even
     const uint32_t bits = bits_of(x), sign = (bits >> 16) & 0x8000u, rest = bits & 0x7fffffffu;
     if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (rest >> 13 & 0x3ffu));
     if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u);
@@ -34,9 +34,9 @@ inline uint16_t to_half(float x) {  // to the nearest, ties to even
     return (uint16_t)(sign | (bits_of(aligned) - 0x3f000000u));
 }
 
-inline float from_brain(uint16_t brain) { return float_of((uint32_t)brain << 16); }
+inline float from_bf16(uint16_t bf16) { return float_of((uint32_t)bf16 << 16); }
 
-inline uint16_t to_brain(float x) {  // to the nearest, ties to even
+inline uint16_t to_bf16(float x) {  // to the nearest, ties to even
     const uint32_t bits = bits_of(x);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(bits >> 16 | 0x40u);
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
