@@ -205,6 +205,7 @@ def test_looking_outside_would_be_seen():
     assert outside("def f():\n    return open('y')\ng = lambda: open('y')") == set()
 
 
+@pytest.mark.slow
 def test_importing_everything_writes_nothing_and_asks_nobody():
     modules = [module_name(path) for path in FILES if not path.stem.endswith("_torch") and path.stem != "__main__"]
     code = (

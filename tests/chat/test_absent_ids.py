@@ -48,6 +48,7 @@ def test_which_ids_are_absent() -> None:
     assert len(absent_ids(tiny_weights())) == 0
 
 
+@pytest.mark.slow
 def test_none_is_drawn(llama: Llama) -> None:
     for seed in range(4):
         answer = llama.generate(

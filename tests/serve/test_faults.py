@@ -196,6 +196,7 @@ def test_a_prompt_beyond_the_context_is_400_with_both_numbers(server):
     assert "4096" in answer["error"]["message"]
 
 
+@pytest.mark.slow
 def test_a_slow_reader_holds_up_nobody_and_gets_all(server, worker):
     whole = post(server, {**LONG, "max_tokens": 1000})[2]["choices"][0]["text"]
     with connect(server, SO_RCVBUF=2048) as slow:
@@ -240,6 +241,7 @@ def test_a_body_that_does_not_come_is_408(server, monkeypatch):
         assert connection.recv(4096).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.slow
 def test_a_connection_serves_one_request_after_the_other_even_if_sent_at_once(server, monkeypatch):
     monkeypatch.setattr(connection_module, "HEADER_SECONDS", 0.3)
     with connect(server) as connection:
@@ -301,6 +303,7 @@ def test_what_does_not_finish_in_time_is_told(smollm2_path, options: ServeOption
     assert b"[DONE]" not in data
 
 
+@pytest.mark.slow
 def test_many_at_once_do_not_mix(server):
     prompts = [f"Tale {n}" for n in range(24)]
     alone = [post(server, {**SHORT, "prompt": prompt, "max_tokens": 40})[2]["choices"][0]["text"] for prompt in prompts]

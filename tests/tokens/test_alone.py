@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from camelid.cli import tokens as verb
+from camelid.cli.verbs import tokens as verb
 from camelid.errors import MissingError
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.open import open_tokenizer

@@ -68,6 +68,7 @@ def random_schema(rng, depth=0):
     return {"type": kind}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50))
 def test_answers_follow_random_schemas(client, seed):
     schema = {

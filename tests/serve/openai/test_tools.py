@@ -137,6 +137,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "text", "calls", "reason"), ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("choice", ["auto", None])
 def test_calls_are_found_in_what_the_model_says(client, says, script, text, calls, reason, choice):
@@ -196,6 +197,7 @@ def test_required_calls_are_made_and_fit_their_schema(client, model, seed):
     assert whole.choices[0].message.content is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["hermes", "custom"])
 @pytest.mark.parametrize("name", ["weather", "now"])
 def test_a_named_tool_is_called_once(client, model, name):
@@ -204,6 +206,7 @@ def test_a_named_tool_is_called_once(client, model, name):
     assert [[name for name, _ in called(choice)] for choice in whole.choices] == [[name]] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_a_strict_function_is_called_rightly_or_not_at_all(client, says, seed):
     """The model is random, and made to begin; without a form it could not end this well."""

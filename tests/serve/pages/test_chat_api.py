@@ -228,6 +228,7 @@ def test_several_at_once(http):
     assert len(set(found.values())) == 1
 
 
+@pytest.mark.slow
 def test_list_rename_settings(http):
     id = begin(http)
     renamed = http.patch(f"/conversations/{id}", json={"title": "Renamed", "system": "Be kind.", "model": TINY}).json()

@@ -28,6 +28,7 @@ def stage(client):
     return ask(client, text=DECK, params={"temperature": 1, "top_p": 1})
 
 
+@pytest.mark.slow
 def test_the_stage_is_the_models(stage, llama, smollm2_path):
     ids = llama.prompt_ids(DECK)
     assert stage["ids"] == ids
