@@ -25,7 +25,7 @@ State = Literal["training", "done", "stopped"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A kept state of a run: a model folder."""
+    """A saved state of a run: a model folder."""
 
     path: Path
     step: int
@@ -66,17 +66,17 @@ class Run:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Complete checkpoints, the first one first; a damaged note of one is passed over."""
-        found = []
+        checkpoints = []
         for path in self.folder.glob("step*/checkpoint.json"):
             match = CHECKPOINT.fullmatch(path.parent.name)
             try:
-                said = json.loads(path.read_text(encoding="utf-8"))
-                step, tokens = int(said["step"]), int(said["tokens"])
+                record = json.loads(path.read_text(encoding="utf-8"))
+                step, tokens = int(record["step"]), int(record["tokens"])
                 if match and not path.parent.is_symlink() and 0 <= step < 2**53 and 0 <= tokens < 2**63:
-                    found.append(Checkpoint(path.parent, step, tokens))
+                    checkpoints.append(Checkpoint(path.parent, step, tokens))
             except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
-        return sorted(found, key=lambda one: one.step)
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
 def find_runs(folder: Path) -> list[Run]:
