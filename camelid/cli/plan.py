@@ -44,20 +44,20 @@ def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | No
     plans, refusals = [], []
     for kind in kinds:
         try:
-            found = plan(config, options, kind, gpus, mfu or MFU, stage.name())
-            check_fits(config, options, found, stage.name())
-            plans.append(found)
+            estimate = plan(config, options, kind, gpus, mfu or MFU, stage.name())
+            check_fits(config, options, estimate, stage.name())
+            plans.append(estimate)
         except ResourceError as error:
             refusals.append(str(error))
     if not plans:
         raise ResourceError(f"{recipe.path}: {refusals[-1]}")
     if json:
-        print_json({"name": recipe.name, "plans": [found.as_json() for found in plans], "does_not_fit": refusals})
+        print_json({"name": recipe.name, "plans": [estimate.as_json() for estimate in plans], "does_not_fit": refusals})
         return
     console = Terminal()
     title = f"\n[bold]{literal(recipe.name)}[/] [dim]{stage.name()}, dry run[/]\n"
     console.print(Group(title, _what(config, options, plans[0])))
-    console.print(_one(plans[0], options) if len(kinds) == 1 else _each(plans, options))
+    console.print(_on_gpu(plans[0], options) if len(kinds) == 1 else _on_each_gpu(plans, options))
     for refusal in refusals:
         console.print(f"  [dim]{literal(refusal)}[/]", soft_wrap=True)
 
@@ -74,27 +74,27 @@ def shape_of(recipe: Recipe, options: RunOptions) -> ModelConfig:
     raise OptionError(f"{recipe.path}: model.vocab_size: give it for a dry run, which does not open the tokenizer")
 
 
-def _what(config: ModelConfig, options: RunOptions, found: Plan) -> RenderableType:
+def _what(config: ModelConfig, options: RunOptions, estimate: Plan) -> RenderableType:
     table = _rows()
-    table.add_row("parameters", f"[bold]{found.parameters:,}[/]")
+    table.add_row("parameters", f"[bold]{estimate.parameters:,}[/]")
     shape = (
         f"{config.n_layers} layers, {config.dim} wide, feed-forward {config.ffn_dim}, {config.n_heads} heads sharing "
     )
     table.add_row("shape", f"{shape}{config.n_kv_heads} keys/values, {config.vocab_size:,} tokens")
     batch = f"{options.steps:,} steps of {count(options.batch_tokens)}: {options.rows:,} rows of {options.context:,}"
-    table.add_row("tokens", f"[bold]{count(found.tokens)}[/]  [dim]{batch}[/]")
-    per_token = f"{count(found.flops_per_token)} a token, forward and backward"
-    table.add_row("arithmetic", f"[bold]{found.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
-    table.add_row("a checkpoint", f"{memory(found.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
-    kept = f"{found.kept} kept at the end: the newest, and milestones"
-    table.add_row("disk", f"{memory(found.kept * found.checkpoint_bytes)}  [dim]{kept}[/]")
+    table.add_row("tokens", f"[bold]{count(estimate.tokens)}[/]  [dim]{batch}[/]")
+    per_token = f"{count(estimate.flops_per_token)} a token, forward and backward"
+    table.add_row("arithmetic", f"[bold]{estimate.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
+    table.add_row("a checkpoint", f"{memory(estimate.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
+    kept = f"{estimate.kept} kept at the end: the newest, and milestones"
+    table.add_row("disk", f"{memory(estimate.kept * estimate.checkpoint_bytes)}  [dim]{kept}[/]")
     return table
 
 
-def _one(found: Plan, options: RunOptions) -> RenderableType:
-    needed = found.memory
+def _on_gpu(estimate: Plan, options: RunOptions) -> RenderableType:
+    needed = estimate.memory
     table = _rows()
-    rows = f"{found.micro_rows} row{'s' if found.micro_rows > 1 else ''} at a time"
+    rows = f"{estimate.micro_rows} row{'s' if estimate.micro_rows > 1 else ''} at a time"
     again = ", layers computed again" if options.recompute else ""
     notes = {
         "weights": "float32",
@@ -107,27 +107,29 @@ def _one(found: Plan, options: RunOptions) -> RenderableType:
     }
     for name, note in notes.items():
         table.add_row(name, f"{memory(getattr(needed, name))}  [dim]{note}[/]")
-    table.add_row("in all", f"[bold]{memory(needed.total)}[/]  [dim]of {memory(found.device.memory)} on each[/]")
-    took = duration(found.days * 86400)
-    speed = f"{found.mfu:.0%} of {found.device.flops / 1e12:.0f} TFLOPS"
-    time = f"[bold]{took}[/] on {found.ranks:,}; {_hours(found)} GPU hours at {speed}"
-    return Group(f"\n{found.ranks:,} × {found.device.title}\n", table, "", f"  {time}\n")
+    table.add_row("in all", f"[bold]{memory(needed.total)}[/]  [dim]of {memory(estimate.device.memory)} on each[/]")
+    took = duration(estimate.days * 86400)
+    speed = f"{estimate.mfu:.0%} of {estimate.device.flops / 1e12:.0f} TFLOPS"
+    time = f"[bold]{took}[/] on {estimate.ranks:,}; {_hours(estimate)} GPU hours at {speed}"
+    return Group(f"\n{estimate.ranks:,} × {estimate.device.title}\n", table, "", f"  {time}\n")
 
 
-def _each(plans: list[Plan], options: RunOptions) -> RenderableType:
+def _on_each_gpu(plans: list[Plan], options: RunOptions) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("GPU", "fewest", "memory of each", "GPU hours", *(f"on {n:,}" for n in _MANY)):
         table.add_column(title, justify="left" if title == "GPU" else "right", no_wrap=True)
-    for found in plans:
-        many = [n if n >= found.ranks and options.rows % n == 0 else None for n in _MANY]
-        days = ["–" if n is None else duration(found.gpu_hours / n * 3600) for n in many]
-        table.add_row(found.device.title, f"{found.ranks:,}", memory(found.memory.total), _hours(found), *days)
+    for estimate in plans:
+        many = [n if n >= estimate.ranks and options.rows % n == 0 else None for n in _MANY]
+        days = ["–" if n is None else duration(estimate.gpu_hours / n * 3600) for n in many]
+        table.add_row(
+            estimate.device.title, f"{estimate.ranks:,}", memory(estimate.memory.total), _hours(estimate), *days
+        )
     note = f"  [dim]at {plans[0].mfu:.0%} of the peak; --gpu and --gpus show where the memory goes[/]\n"
     return Group("", table, "", note)
 
 
-def _hours(found: Plan) -> str:
-    return f"{found.gpu_hours:,.0f}" if found.gpu_hours >= 10 else f"{found.gpu_hours:.2g}"
+def _hours(estimate: Plan) -> str:
+    return f"{estimate.gpu_hours:,.0f}" if estimate.gpu_hours >= 10 else f"{estimate.gpu_hours:.2g}"
 
 
 def _rows() -> Table:

@@ -49,9 +49,9 @@ class Objective(ABC, Generic[Share]):
 
     How stages say what they are with it:
 
-    - *Masked losses on rows* (pretraining, fine-tuning on conversations): a share is packed rows whose targets are
-      IGNORED where nothing is learned; `loss` is `learner.token_loss`. Where a recipe says epochs, `open` works the
-      steps out and puts them into `options`, and `batch` stays a pure function of seed and step.
+    - *Masked losses on rows* (pretraining, fine-tuning on conversations): a `RowObjective` of `rows.py`. A share is
+      packed rows whose targets are IGNORED where nothing is learned; `loss` is `learner.token_loss`. Where a recipe
+      says epochs, `open` works the steps out and puts them into `options`; `batch` stays a function of seed and step.
     - *Pairs* (reward models, DPO): a share is pairs, `learned` their number, and `micro_batches` never cuts one in two.
       `loss` computes from `learner.hidden`; accuracy and margin are further parts. A scalar head is a parameter more of
       what `model` gives.

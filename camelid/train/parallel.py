@@ -28,7 +28,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from camelid.errors import CamelidError, OptionError, UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.cluster.launch_env import place
+from camelid.train.cluster.launch_env import read_launch
 
 T = TypeVar("T")
 
@@ -52,8 +52,8 @@ class Parallel:
     """
 
     def __init__(self, tensor_parallel: int = 1) -> None:
-        self._place = place(os.environ)
-        self.rank, self.n_ranks = self._place.rank, self._place.n_ranks
+        self._launch = read_launch(os.environ)
+        self.rank, self.n_ranks = self._launch.rank, self._launch.n_ranks
         if self.n_ranks % tensor_parallel:
             ranks = "is 1 process" if self.n_ranks == 1 else f"are {self.n_ranks} processes"
             raise OptionError(
@@ -62,7 +62,7 @@ class Parallel:
             )
         self.tensor_ranks, self.data_ranks = tensor_parallel, self.n_ranks // tensor_parallel
         self.data_rank = self.rank // tensor_parallel
-        self.device = _device(self._place.local_rank, self.n_ranks)
+        self.device = _device(self._launch.local_rank, self.n_ranks)
         self._mesh: DeviceMesh | None = None
 
     @property
@@ -73,12 +73,14 @@ class Parallel:
     def __enter__(self) -> Self:
         if self.n_ranks == 1:
             return self
-        where = self._place
+        launch = self._launch
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         dist.init_process_group(
             "cuda:nccl,cpu:gloo" if self.device.type == "cuda" else "gloo",
-            init_method=f"tcp://{where.address}:{where.port}" if "TORCHELASTIC_RUN_ID" not in os.environ else "env://",
+            init_method=f"tcp://{launch.address}:{launch.port}"
+            if "TORCHELASTIC_RUN_ID" not in os.environ
+            else "env://",
             rank=self.rank,
             world_size=self.n_ranks,
             device_id=self.device if self.device.type == "cuda" else None,
@@ -151,11 +153,11 @@ class Parallel:
             result = work()
         except (CamelidError, OSError) as error:
             failure = error
-        told = self.everyone((result, failure))
-        for _, failure in told:
+        results = self.everyone((result, failure))
+        for _, failure in results:
             if failure is not None:
                 raise failure
-        return [result for result, _ in told]  # type: ignore[misc]  # all have one
+        return [result for result, _ in results]  # type: ignore[misc]  # all have one
 
     def from_first(self, work: Callable[[], T]) -> T:
         """What rank 0's `work` returns, on every rank; raises as `each`."""
@@ -186,11 +188,11 @@ class Parallel:
         if not isinstance(tensor, DTensor):
             return tensor.detach()
         local, places = held(tensor)
-        found = torch.zeros(tensor.shape, dtype=local.dtype, device=local.device)
+        whole = torch.zeros(tensor.shape, dtype=local.dtype, device=local.device)
         if self._copies(tensor) == 1 or self.rank % self.tensor_ranks == 0:  # of equals, one speaks
-            found[places] = local
-        dist.reduce(found, 0)
-        return found
+            whole[places] = local
+        dist.reduce(whole, 0)
+        return whole
 
     def rest(self, model: LlamaTorch) -> None:
         """Parameters are the shards again, wherever a forward pass without a backward pass has left them whole."""

@@ -95,10 +95,10 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with what follows from it."""
-        told = {name: value for name, value in asdict(self).items() if name not in ("device", "memory")}
+        own = {name: value for name, value in asdict(self).items() if name not in ("device", "memory")}
         memory = {**asdict(self.memory), "total": self.memory.total}
         more = {"gpu_hours": self.gpu_hours, "days": self.days, "flops": self.flops, "fits": self.fits}
-        return {"gpu": self.device.title, **told, **more, "memory_bytes": memory}
+        return {"gpu": self.device.title, **own, **more, "memory_bytes": memory}
 
 
 def plan(
@@ -121,20 +121,20 @@ def plan(
         return _plan(config, options, device, ranks, mfu)
     first = _plan(config, options, device, options.tensor_parallel, mfu)
     more = (_plan(config, options, device, ranks, mfu) for ranks in _more_ranks(options, first.ranks))
-    for found in (first, *more):
-        if found.fits:
-            return found
+    for estimate in (first, *more):
+        if estimate.fits:
+            return estimate
     raise ResourceError(_refusal(config, options, first, stage))
 
 
-def check_fits(config: ModelConfig, options: RunOptions, found: Plan, stage: str = FIRST) -> None:
+def check_fits(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str = FIRST) -> None:
     """Refuse a plan that does not fit.
 
     Raises:
         ResourceError: says what is needed, what there is, and which settings would fit.
     """
-    if not found.fits:
-        raise ResourceError(_refusal(config, options, found, stage))
+    if not estimate.fits:
+        raise ResourceError(_refusal(config, options, estimate, stage))
 
 
 def memory_of(config: ModelConfig, options: RunOptions, ranks: int) -> Memory:
@@ -216,27 +216,29 @@ def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, 
     )
 
 
-def _refusal(config: ModelConfig, options: RunOptions, found: Plan, stage: str) -> str:
-    need, have = found.memory.total / 1e9, _SHARE * found.device.memory / 1e9
-    gpus = f"{found.ranks} {found.device.title}" if found.ranks > 1 else f"one {found.device.title}"
-    return f"needs {need:.1f} GB on each of {gpus}, which can give {have:.1f}; {_advice(config, options, found, stage)}"
+def _refusal(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str) -> str:
+    need, have = estimate.memory.total / 1e9, _SHARE * estimate.device.memory / 1e9
+    gpus = f"{estimate.ranks} {estimate.device.title}" if estimate.ranks > 1 else f"one {estimate.device.title}"
+    return (
+        f"needs {need:.1f} GB on each of {gpus}, which can give {have:.1f}; {_advice(config, options, estimate, stage)}"
+    )
 
 
-def _advice(config: ModelConfig, options: RunOptions, found: Plan, stage: str) -> str:
+def _advice(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str) -> str:
     """Settings that would fit, the ones that cost least first."""
     changes: list[dict[str, Any]] = [{"micro_rows": 1}, {"recompute": True}, {"micro_rows": 1, "recompute": True}]
     for change in changes:
-        if _plan(config, options.with_(**change), found.device, found.ranks, found.mfu).fits:
+        if _plan(config, options.with_(**change), estimate.device, estimate.ranks, estimate.mfu).fits:
             words = " ".join(f"--set {stage}.{name}={str(value).lower()}" for name, value in change.items())
             return f"{words} would fit"
     most = options.with_(**changes[-1])
-    said = "{} would fit" if options.recompute else f"--set {stage}.recompute=true and {{}} would fit"
-    for ranks in _more_ranks(options, found.ranks):
-        if _plan(config, most, found.device, ranks, found.mfu).fits:
-            return said.format(f"{ranks} of them")
+    would_fit = "{} would fit" if options.recompute else f"--set {stage}.recompute=true and {{}} would fit"
+    for ranks in _more_ranks(options, estimate.ranks):
+        if _plan(config, most, estimate.device, ranks, estimate.mfu).fits:
+            return would_fit.format(f"{ranks} of them")
     for row in sorted(DEVICES.values(), key=lambda row: row.memory):
-        if row.memory > found.device.memory and _plan(config, most, row, found.ranks, found.mfu).fits:
-            return said.format(f"{found.ranks} {row.title}")
+        if row.memory > estimate.device.memory and _plan(config, most, row, estimate.ranks, estimate.mfu).fits:
+            return would_fit.format(f"{estimate.ranks} {row.title}")
     return "take a smaller model, a shorter context, or more of tensor_parallel"
 
 

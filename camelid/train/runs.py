@@ -22,7 +22,7 @@ State = Literal["training", "done", "stopped"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A kept state of a run: a model folder."""
+    """A saved state of a run: a model folder."""
 
     path: Path
     step: int
@@ -63,16 +63,16 @@ class Run:
 
     def checkpoints(self) -> list[Checkpoint]:
         """Complete checkpoints, the first one first; a damaged note of one is passed over."""
-        found = []
+        checkpoints = []
         for path in complete_checkpoints(self.folder):
             try:
-                said = json.loads((path / CHECKPOINT).read_text(encoding="utf-8"))
-                step, tokens = int(said["step"]), int(said["tokens"])
+                record = json.loads((path / CHECKPOINT).read_text(encoding="utf-8"))
+                step, tokens = int(record["step"]), int(record["tokens"])
                 if 0 <= step < 2**53 and 0 <= tokens < 2**63:
-                    found.append(Checkpoint(path, step, tokens))
+                    checkpoints.append(Checkpoint(path, step, tokens))
             except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
-        return sorted(found, key=lambda one: one.step)
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -53,10 +53,10 @@ def test_blocks_are_masked_attention(lengths, heads, seed):
     ours, theirs = attend(0)(q, k, v), masked(q, k, v, positions)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     grad = torch.randn_like(ours)
-    for one, other in zip(
+    for our, their in zip(
         torch.autograd.grad(ours, (q, k, v), grad), torch.autograd.grad(theirs, (q, k, v), grad), strict=True
     ):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(our, their, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_is_as_near_as_its_rounding():

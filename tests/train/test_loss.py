@@ -81,5 +81,5 @@ def test_bf16_gradients_are_near():
     expected = torch.autograd.grad(plain(hidden, output, targets, 70, 0.0), (hidden, output))
     rounded = [part.detach().bfloat16().requires_grad_() for part in (hidden, output)]
     token_loss(*rounded, targets, 70).total.backward()
-    for one, other in zip(rounded, expected, strict=True):
-        assert (one.grad.float() - other).norm() < 0.02 * other.norm()
+    for part, exact in zip(rounded, expected, strict=True):
+        assert (part.grad.float() - exact).norm() < 0.02 * exact.norm()

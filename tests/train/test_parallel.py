@@ -13,7 +13,7 @@ from camelid.errors import OptionError, UnsupportedError
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.recipe import read_recipe
-from camelid.train.cluster.launch_env import Place, first_host, place
+from camelid.train.cluster.launch_env import Launch, first_host, read_launch
 from camelid.train.init import initial_values, initialise
 from camelid.train.parallel import Parallel, check_sizes
 from camelid.train.report.metrics import read_metrics
@@ -118,17 +118,18 @@ def test_the_first_values_are_spread_as_they_should_be():
 
 
 def test_places():
-    assert place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) == Place()  # a script outside srun
+    outside_srun = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+    assert read_launch(outside_srun) == Launch()
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a1", "MASTER_PORT": "29500"}
-    assert place(torchrun) == Place(3, 4, 1, "a1", 29500)
+    assert read_launch(torchrun) == Launch(3, 4, 1, "a1", 29500)
     srun = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "2", "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"}
     srun |= {"SLURM_LOCALID": "1", "SLURM_STEP_NODELIST": "lrdn[0017-0018]"}
-    assert place(srun) == Place(5, 8, 1, "lrdn0017", 20051)
-    assert place({**srun, **torchrun}) == place(torchrun)
+    assert read_launch(srun) == Launch(5, 8, 1, "lrdn0017", 20051)
+    assert read_launch({**srun, **torchrun}) == read_launch(torchrun)
     with pytest.raises(OptionError, match="as torchrun or srun do"):
-        place({"RANK": "0", "WORLD_SIZE": "2"})
+        read_launch({"RANK": "0", "WORLD_SIZE": "2"})
     with pytest.raises(OptionError, match="rank 5 of 4"):
-        place({**torchrun, "RANK": "5"})
+        read_launch({**torchrun, "RANK": "5"})
 
 
 @pytest.mark.parametrize(

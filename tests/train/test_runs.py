@@ -68,7 +68,7 @@ def test_checkpoints_are_those_that_are_complete(tmp_path):
     made_checkpoint(run.folder, 14)
     (run.folder / "step14-tokens896" / "checkpoint.json").write_text("{")
     found = run.checkpoints()
-    assert [one.step for one in found] == [2, 4, 6, 8, 10, 12]
+    assert [checkpoint.step for checkpoint in found] == [2, 4, 6, 8, 10, 12]
     assert (found[-1].name, found[-1].tokens) == ("step12-tokens768", 768)
 
 

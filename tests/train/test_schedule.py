@@ -41,8 +41,8 @@ def test_up_then_down(schedule, warmup, rest, ratio):
     steps = warmup + rest
     options = PretrainOptions(schedule=schedule, steps=steps, warmup_steps=warmup, min_lr_ratio=ratio, lr=1e-3)
     rates = [learning_rate(options, step) for step in range(steps + 1)]
-    assert all(one <= other for one, other in itertools.pairwise(rates[: warmup + 1]))
-    assert all(one >= other - 1e-15 for one, other in itertools.pairwise(rates[warmup:]))
+    assert all(rate <= later for rate, later in itertools.pairwise(rates[: warmup + 1]))
+    assert all(rate >= later - 1e-15 for rate, later in itertools.pairwise(rates[warmup:]))
     assert max(rates) == 1e-3
     assert rates[-1] == pytest.approx(1e-3 * (1 if schedule == "constant" else ratio), abs=1e-15)
 

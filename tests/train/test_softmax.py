@@ -146,5 +146,5 @@ def test_the_slow_clear_forms_agree(dtype, monkeypatch):
 
     fast = results()
     monkeypatch.setattr(softmax, "_cpp", lambda: None)
-    for one, other in zip(fast, results(), strict=True):
-        torch.testing.assert_close(one, other, **({} if dtype == "float32" else {"rtol": 0.02, "atol": 1e-3}))
+    for quick, slow in zip(fast, results(), strict=True):
+        torch.testing.assert_close(quick, slow, **({} if dtype == "float32" else {"rtol": 0.02, "atol": 1e-3}))

@@ -25,7 +25,7 @@ def run(
     row: Annotated[int | None, typer.Option(help="Only this row of the step, from 0.")] = None,
     json: Json = False,
 ) -> None:
-    """Without --step, how the run stands. Any step can be told: the order of training follows from the seed alone."""
+    """Without --step, how the run stands. Any step can be shown: the order of training follows from the seed alone."""
     if row is not None and step is None:
         raise OptionError("--row: belongs to a step; add --step N")
     opened = open_run(run)

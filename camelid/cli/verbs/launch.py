@@ -19,7 +19,7 @@ from camelid.streams import write
 
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
-    from camelid.train.cluster.clusters import Site
+    from camelid.train.cluster.clusters import Cluster
     from camelid.train.cluster.slurm import Job
 
 
@@ -57,7 +57,7 @@ def run(
     row, longest = _row(site, time, account)
     read, gpus = read_recipe(recipe, set or ()), row.gpus if gpus is None else gpus
     job = Job(
-        site=row,
+        cluster=row,
         name=read.name,
         recipe=str(Path(recipe).resolve() if Path(recipe).is_file() else recipe),
         folder=out,
@@ -83,14 +83,14 @@ def run(
         write(f"{job.script}\njob {number}; see: squeue --me\n")
 
 
-def _row(name: str, time: str | None, account: str | None) -> tuple[Site, int]:
+def _row(name: str, time: str | None, account: str | None) -> tuple[Cluster, int]:
     """The site, and the minutes of a job there."""
-    from camelid.train.cluster.clusters import SITES
+    from camelid.train.cluster.clusters import CLUSTERS
     from camelid.train.cluster.slurm import as_time, minutes
 
-    if name not in SITES:
-        raise OptionError(f"--site: no {name!r}; {one_of(name, SITES)}")
-    row = SITES[name]
+    if name not in CLUSTERS:
+        raise OptionError(f"--site: no {name!r}; {one_of(name, CLUSTERS)}")
+    row = CLUSTERS[name]
     longest = minutes(time) if time is not None else row.longest
     if longest > row.longest:
         raise OptionError(f"--time: jobs on {name} may take {as_time(row.longest)}; it comes back until it is done")

@@ -88,7 +88,8 @@ class Checkpoints:
         folder: of the stage, as runs/tiny/pretrain; made if it is not there.
         parallel: the ranks.
         about: what the run is made from.
-        phase: told what a save does next: "model NAME", "state", "hash", "record", "appear", "link", "keep", "done".
+        phase: called before each part of a save: "model NAME", "state",
+            "hash", "record", "appear", "link", "keep", "done".
 
     Attributes:
         seconds: how long the last save took; None before the first.
@@ -118,17 +119,17 @@ class Checkpoints:
             VerifyError: there are checkpoints, and all are damaged.
             UnsupportedError: a later camelid wrote one.
         """
-        found, damaged = self._together(lambda: self._look(fresh))
-        for checkpoint in found:
+        good, damaged = self._together(lambda: self._look(fresh))
+        for checkpoint in good:
             problem = self._problem(checkpoint.path)
             if problem is None:
                 self._together(functools.partial(self._settle, checkpoint.name, damaged))
                 return checkpoint
             damaged[checkpoint.name] = problem
         if damaged:
-            said = "; ".join(f"{name}: {problem}" for name, problem in damaged.items())
+            problems = "; ".join(f"{name}: {problem}" for name, problem in damaged.items())
             raise VerifyError(
-                f"{self.folder}: no checkpoint can be trusted ({said}); put one back from a copy, "
+                f"{self.folder}: no checkpoint can be trusted ({problems}); put one back from a copy, "
                 "or start again at step 0 with --fresh"
             )
         return None
@@ -294,10 +295,10 @@ class Checkpoints:
     def _random(self) -> dict[str, Any]:
         """This rank's generators."""
         rank = self._parallel.rank
-        found = {f"random.cpu.{rank}": torch.get_rng_state()}
+        states = {f"random.cpu.{rank}": torch.get_rng_state()}
         if self._parallel.device.type == "cuda":
-            found[f"random.cuda.{rank}"] = torch.cuda.get_rng_state()
-        return found
+            states[f"random.cuda.{rank}"] = torch.cuda.get_rng_state()
+        return states
 
     def _write_pedigree(self, partial: Path, step: int, tokens: int) -> None:
         counts = {"step": step, "tokens": tokens, "ranks": self._parallel.n_ranks}

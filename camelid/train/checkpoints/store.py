@@ -75,19 +75,19 @@ def read_files(checkpoint: Path) -> dict[str, dict[str, Any]]:
 
 def files_of(checkpoint: Path) -> list[str]:
     """Every file of a checkpoint but its record, relative to it, sorted."""
-    found = (path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
-    return sorted(path.as_posix() for path in found if path.as_posix() != NAME)
+    files = (path.relative_to(checkpoint) for path in checkpoint.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in files if path.as_posix() != NAME)
 
 
 def describe(checkpoint: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """Bytes and SHA-256 of some files, by name."""
 
-    def one(name: str) -> dict[str, Any]:
+    def hashed(name: str) -> dict[str, Any]:
         about = describe_file(checkpoint / name)
         return {"bytes": about["bytes"], "sha256": about["sha256"]}
 
     with ThreadPoolExecutor(_HASHERS) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+        return dict(zip(names, pool.map(hashed, names), strict=True))
 
 
 def damage(checkpoint: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -102,7 +102,7 @@ def damage(checkpoint: Path, files: Mapping[str, Mapping[str, Any]]) -> str | No
         described = describe(checkpoint, list(files))
     except OSError as error:
         return f"{Path(error.filename or checkpoint).name} cannot be read ({error.strerror})"
-    changed = [name for name, found in described.items() if found["sha256"] != files[name]["sha256"]]
+    changed = [name for name, file in described.items() if file["sha256"] != files[name]["sha256"]]
     return f"{changed[0]} has another SHA-256" if changed else None
 
 
@@ -183,7 +183,7 @@ def begin_anew(folder: Path) -> None:
 def _free(folder: Path, name: str) -> Path:
     """A name in a folder that is not taken: this one, or one with a number behind it."""
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(folder / one for one in names if not (folder / one).exists())
+    return next(folder / free for free in names if not (folder / free).exists())
 
 
 def sweep(folder: Path) -> None:

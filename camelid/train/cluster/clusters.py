@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Site:
+class Cluster:
     """One partition of one cluster.
 
     Attributes:
@@ -45,9 +45,9 @@ class Site:
 _HOUR, _DAY = 60, 24 * 60
 _LEONARDO_MODULES = ("python/3.11.6--gcc--8.5.0",)
 
-SITES: dict[str, Site] = {
-    "local": Site("This machine, or a cluster without a row here", None, 0, 0, _DAY, account=False),
-    "leonardo-booster": Site(
+CLUSTERS: dict[str, Cluster] = {
+    "local": Cluster("This machine, or a cluster without a row here", None, 0, 0, _DAY, account=False),
+    "leonardo-booster": Cluster(
         "Leonardo Booster, CINECA: 4 NVIDIA A100 of 64 GB",
         "boost_usr_prod",
         gpus=4,
@@ -59,7 +59,7 @@ SITES: dict[str, Site] = {
         scratch="$SCRATCH",
         notes=("For a trial of at most 30 minutes on 2 nodes add: #SBATCH --qos=boost_qos_dbg",),
     ),
-    "leonardo-dcgp": Site(
+    "leonardo-dcgp": Cluster(
         "Leonardo Data Centric, CINECA: two Xeon 8480+, 112 cores",
         "dcgp_usr_prod",
         gpus=0,
@@ -69,7 +69,7 @@ SITES: dict[str, Site] = {
         offline=True,
         scratch="$SCRATCH",
     ),
-    "lumi-g": Site(
+    "lumi-g": Cluster(
         "LUMI-G, CSC: 4 AMD MI250X, which are 8 GPUs of 64 GB",
         "standard-g",
         gpus=8,
@@ -79,7 +79,7 @@ SITES: dict[str, Site] = {
         scratch="/scratch/$SLURM_JOB_ACCOUNT",
         notes=("torch must be built for ROCm here.",),
     ),
-    "karolina": Site(
+    "karolina": Cluster(
         "Karolina GPU, IT4Innovations: 8 NVIDIA A100 of 40 GB",
         "qgpu",
         gpus=8,
@@ -87,7 +87,7 @@ SITES: dict[str, Site] = {
         longest=2 * _DAY,
         scratch="/scratch/project/$SLURM_JOB_ACCOUNT",
     ),
-    "marenostrum5-acc": Site(
+    "marenostrum5-acc": Cluster(
         "MareNostrum 5 accelerated, BSC: 4 NVIDIA H100 of 64 GB",
         "acc",
         gpus=4,

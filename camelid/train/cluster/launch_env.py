@@ -10,8 +10,8 @@ from camelid.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process among those of a run.
+class Launch:
+    """How this process was started, among those of a run.
 
     Attributes:
         rank: its number, of `n_ranks`.
@@ -26,8 +26,8 @@ class Place:
     port: int = 0
 
 
-def place(environment: Mapping[str, str]) -> Place:
-    """Read the place from torchrun's variables, else from srun's; without either there is one process.
+def read_launch(environment: Mapping[str, str]) -> Launch:
+    """Read it from torchrun's variables, else from srun's; without either there is one process.
 
     A batch script outside srun has variables of its job, but none of a job step: there it is one process too.
 
@@ -36,16 +36,16 @@ def place(environment: Mapping[str, str]) -> Place:
     """
     try:
         if "RANK" in environment and "WORLD_SIZE" in environment:
-            found = _torchrun(environment)
+            launch = _torchrun(environment)
         elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in environment:
-            found = _srun(environment)
+            launch = _srun(environment)
         else:
-            return Place()
+            return Launch()
     except (KeyError, ValueError) as error:
         raise OptionError(f"the environment names ranks, but not as torchrun or srun do: {error}") from None
-    if not 0 <= found.rank < found.n_ranks:
-        raise OptionError(f"the environment says rank {found.rank} of {found.n_ranks}; start it by torchrun or srun")
-    return found
+    if not 0 <= launch.rank < launch.n_ranks:
+        raise OptionError(f"the environment says rank {launch.rank} of {launch.n_ranks}; start it by torchrun or srun")
+    return launch
 
 
 def first_host(nodes: str) -> str:
@@ -57,17 +57,17 @@ def first_host(nodes: str) -> str:
     return match[1] + (match[2] or "") + rest
 
 
-def _torchrun(environment: Mapping[str, str]) -> Place:
+def _torchrun(environment: Mapping[str, str]) -> Launch:
     rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     local = int(environment.get("LOCAL_RANK", rank))
-    return Place(rank, count, local, environment["MASTER_ADDR"], int(environment["MASTER_PORT"]))
+    return Launch(rank, count, local, environment["MASTER_ADDR"], int(environment["MASTER_PORT"]))
 
 
-def _srun(environment: Mapping[str, str]) -> Place:
+def _srun(environment: Mapping[str, str]) -> Launch:
     """Every process derives the same port from the job, so that two jobs on a machine do not meet."""
     job, step = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"])
     nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
     port = int(environment.get("MASTER_PORT", 20_000 + (job * 7 + step) % 20_000))
     address = environment.get("MASTER_ADDR") or first_host(nodes)
     rank, count = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
-    return Place(rank, count, int(environment["SLURM_LOCALID"]), address, port)
+    return Launch(rank, count, int(environment["SLURM_LOCALID"]), address, port)

@@ -1,4 +1,4 @@
-"""When a sitting should end early: somebody asks, or the job's time runs out. No torch here.
+"""When a session should end early: somebody asks, or the job's time runs out. No torch here.
 
 A signal only leaves a note; between two steps all ranks agree, save together and leave. `camelid train` then ends with
 status 75 (EX_TEMPFAIL of sysexits.h: "the user is invited to retry"), by which a batch script knows that the same

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from camelid.errors import OptionError
 from camelid.run_layout import LATEST
-from camelid.train.cluster.clusters import Site
+from camelid.train.cluster.clusters import Cluster
 from camelid.train.cluster.preemption import STATUS
 from camelid.train.stages import FIRST
 
@@ -23,7 +23,7 @@ class Job:
     """What a script is made for.
 
     Attributes:
-        site: a row of SITES.
+        cluster: a row of CLUSTERS.
         name: of the run.
         recipe: path of the recipe's file, or the name of one that comes with camelid.
         folder: where runs lie; the script itself, its log and the run itself are in FOLDER/NAME.
@@ -39,7 +39,7 @@ class Job:
         chain: submit a new job, where the site lets none be put back into the queue.
     """
 
-    site: Site
+    cluster: Cluster
     name: str
     recipe: str
     folder: Path
@@ -63,7 +63,7 @@ class Job:
     @property
     def cores(self) -> int:
         """Of each process."""
-        return max(1, (self.site.cores or os.cpu_count() or 1) // self.processes)
+        return max(1, (self.cluster.cores or os.cpu_count() or 1) // self.processes)
 
 
 def script(job: Job) -> str:
@@ -106,20 +106,20 @@ def _head(job: Job) -> list[str]:
     said = {
         "job-name": f"camelid-{job.name}",
         "account": job.account,
-        "partition": job.partition or job.site.partition,
+        "partition": job.partition or job.cluster.partition,
         "nodes": job.nodes,
         "ntasks-per-node": job.processes,
         "cpus-per-task": job.cores,
     }
     lines = [f"#SBATCH --{name}={value}" for name, value in said.items() if value is not None]
     if job.gpus:
-        lines.append(f"#SBATCH {job.site.gpu_line.format(gpus=job.gpus)}")
+        lines.append(f"#SBATCH {job.cluster.gpu_line.format(gpus=job.gpus)}")
     return [
         "#!/bin/bash",
-        f"# {job.site.title}",
+        f"# {job.cluster.title}",
         f"# Submit it from anywhere: sbatch {shlex.quote(str(job.directory / job.script))}",
-        *(f"# {note}" for note in job.site.notes),
-        *([f"# Large files belong in {job.site.scratch}: see --out."] if job.site.scratch else []),
+        *(f"# {note}" for note in job.cluster.notes),
+        *([f"# Large files belong in {job.cluster.scratch}: see --out."] if job.cluster.scratch else []),
         *lines,
         f"#SBATCH --time={as_time(job.minutes)}",
         f"#SBATCH --signal=USR1@{lead_seconds(job.minutes)}    # all processes save and end with status {STATUS}",
@@ -131,9 +131,9 @@ def _head(job: Job) -> list[str]:
 
 def _place(job: Job) -> list[str]:
     lines = ["set -u", f"cd {shlex.quote(str(job.directory))} || exit 1"]
-    lines += [f"module load {name}" for name in job.site.modules]
-    lines += [f'export {name}="{value}"' for name, value in job.site.exports]
-    if job.site.offline:
+    lines += [f"module load {name}" for name in job.cluster.modules]
+    lines += [f'export {name}="{value}"' for name, value in job.cluster.exports]
+    if job.cluster.offline:
         lines.append("export HF_HUB_OFFLINE=1    # compute nodes have no internet: run `camelid prepare` before")
     lines.append(f"export OMP_NUM_THREADS={job.cores}")
     lines.append(f"camelid=({shlex.quote(job.python)} -m camelid)")

@@ -166,7 +166,7 @@ class Sparkline:
             self._open.clear()
         if len(self._means) == 2 * self._width:
             pairs = zip(self._means[::2], self._means[1::2], strict=True)
-            self._means = [(one + other) / 2 for one, other in pairs]
+            self._means = [(first + second) / 2 for first, second in pairs]
             self._each *= 2
 
     def bars(self, style: str = "") -> Text:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a run told of itself, one JSON object a line, written as it happens and never changed.
+"""metrics.jsonl: the record of a run, one JSON object a line, written as it happens and never changed.
 
 A line is a step (the `numbers` of a `Step`, and `seconds_left`) or an event (`event` says which; `start` at the
 beginning and after every pause, `save`, `stop` …). Every line has `time`, seconds since 1970.
@@ -53,7 +53,7 @@ class MetricsWriter:
         folder: of the stage, as `runs/tiny/pretrain`; there already.
         steps: the last step's number.
         start: steps that lie behind: 0, or the restored checkpoint's.
-        trackers: are told of every step too, and closed with the file.
+        trackers: get every step too, and closed with the file.
         about: kept in the `start` event: what a reader may want to know of this session, as device or ranks.
 
     Raises:
@@ -129,13 +129,13 @@ class Metrics:
 
     @property
     def steps(self) -> int | None:
-        """The last step's number, as the run's latest session was told; None if it never said."""
+        """The last step's number, as the run's latest session says; None if it never said."""
         return self.about("steps")
 
     def about(self, name: str) -> Any:
-        """What the latest session that said it told about the run when it began; None if none did."""
-        said = [event[name] for event in self.events if event["event"] == "start" and name in event]
-        return said[-1] if said else None
+        """What the latest session that says it knows of the run; None if none does."""
+        values = [event[name] for event in self.events if event["event"] == "start" and name in event]
+        return values[-1] if values else None
 
     def last(self, name: str) -> float | None:
         """The latest value of a field; None if no step has it."""

@@ -15,13 +15,13 @@ from camelid.errors import MissingError, OptionError, ResourceError, one_of
 
 
 class Tracker(Protocol):
-    """Something that is told of every step."""
+    """Something that gets every step."""
 
     def step(self, values: Mapping[str, float]) -> None:
         """Take a step's numbers, `step` among them."""
 
     def close(self) -> None:
-        """Nothing more will come; what was told is kept."""
+        """Nothing more will come; what it got is kept."""
 
 
 class TensorBoard:

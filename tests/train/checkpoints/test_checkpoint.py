@@ -96,7 +96,7 @@ def test_a_save_killed_in_any_phase_leaves_a_good_checkpoint(tmp_path):
         again, fresh, fresh_optimizer = begun(folder)
         again.restore(found, fresh, fresh_optimizer)
         wanted = kept if found.step == 1 else list(model.parameters())
-        assert all(torch.equal(one, two) for one, two in zip(fresh.parameters(), wanted, strict=True))
+        assert all(torch.equal(*pair) for pair in zip(fresh.parameters(), wanted, strict=True))
         checkpoints.save(2, 128, model, optimizer)
         assert checkpoints.latest().step == 2
     assert seen == {1, 2}

@@ -1,4 +1,4 @@
-"""Sittings end in time: signals, SLURM's end time, and what is left behind."""
+"""Sessions end in time: signals, SLURM's end time, and what is left behind."""
 
 from __future__ import annotations
 

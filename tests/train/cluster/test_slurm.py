@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 from camelid.cli.flags import run_verb
 from camelid.errors import MissingError, OptionError, ResourceError
-from camelid.train.cluster.clusters import SITES
+from camelid.train.cluster.clusters import CLUSTERS
 from camelid.train.cluster.slurm import Job, as_time, lead_seconds, minutes, script
 from tests.train.test_run import RECIPE
 
 
 def job(site="local", **changes) -> Job:
     sizes = {"nodes": 2, "processes": 4, "gpus": 4, "minutes": 90, "directory": Path("here"), "python": "python"}
-    return Job(SITES[site], "tiny", "tiny", Path("runs"), **{**sizes, **changes})
+    return Job(CLUSTERS[site], "tiny", "tiny", Path("runs"), **{**sizes, **changes})
 
 
 def said(text: str) -> dict[str, str]:
@@ -42,10 +42,10 @@ def test_folders_with_spaces_are_one_word_everywhere():
     assert "camelid=('/my home/bin/python' -m camelid)" in text
 
 
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", CLUSTERS)
 @pytest.mark.parametrize("chain", [False, True])
 def test_every_site_has_a_script_that_bash_reads(site, chain):
-    row = SITES[site]
+    row = CLUSTERS[site]
     text = script(job(site, gpus=row.gpus, processes=max(1, row.gpus), account="money", chain=chain))
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     lines = said(text)
@@ -75,7 +75,7 @@ def test_words_with_spaces_stay_words(tmp_path):
         "changes": ('data.sources.0.path="a b.txt"',),
         "folder": Path("my runs"),
     }
-    made = Job(SITES["local"], "tiny", nodes=1, processes=1, gpus=0, minutes=5, **strange)
+    made = Job(CLUSTERS["local"], "tiny", nodes=1, processes=1, gpus=0, minutes=5, **strange)
     arrays = "\n".join(line for line in script(made).splitlines() if line.startswith("recipe=("))
     shown = subprocess.run(
         ["bash", "-c", f'{arrays}\nprintf "%s\\n" "${{recipe[@]}}"'], capture_output=True, text=True, check=True
@@ -165,7 +165,7 @@ sys.exit(subprocess.call(words))
 
 @pytest.mark.slow
 def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
-    """The whole script with a pretended cluster: health, data, two sittings, the second of which finishes."""
+    """The whole script with a pretended cluster: health, data, two sessions, the second of which finishes."""
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "srun").write_text(SRUN.format(python=sys.executable))
@@ -178,7 +178,7 @@ def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
     lines = (f"The llama sees the hill in line {place}, and the wind is cold over the river.\n" for place in range(400))
     (tmp_path / "one.txt").write_text("".join(lines))
     sizes = {"nodes": 1, "processes": 1, "gpus": 0, "minutes": 2, "directory": tmp_path, "python": sys.executable}
-    made = Job(SITES["local"], "small", str(tmp_path / "small.toml"), Path("runs"), **sizes)
+    made = Job(CLUSTERS["local"], "small", str(tmp_path / "small.toml"), Path("runs"), **sizes)
     environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "9"}
     environment |= {"SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "here", "SLURM_CPUS_PER_TASK": "1"}
     (tmp_path / "runs" / "small").mkdir(parents=True)

@@ -74,12 +74,12 @@ def test_the_documents_are_those_that_the_run_used(trained):
         assert found.trained
         for ids, (_, documents) in zip(rows, found.rows, strict=True):
             again: list[int] = []
-            for one in documents:
-                whole = [*tokenizer.encode(texts[one["id"]], bos=True), tokenizer.eos_id]
-                again += whole[one["start"] : one["stop"]]
-                assert one["text"] == tokenizer.decode(whole[one["start"] : one["stop"]])
-                assert one["url"] == f"https://{one['source']}.example/{one['id'].split('/')[1]}"
-                assert one["licence"] == "CC0-1.0"
+            for document in documents:
+                whole = [*tokenizer.encode(texts[document["id"]], bos=True), tokenizer.eos_id]
+                again += whole[document["start"] : document["stop"]]
+                assert document["text"] == tokenizer.decode(whole[document["start"] : document["stop"]])
+                assert document["url"] == f"https://{document['source']}.example/{document['id'].split('/')[1]}"
+                assert document["licence"] == "CC0-1.0"
             filling = [tokenizer.eos_id] * (CONTEXT - len(again))
             assert ids == again + filling
 
@@ -152,5 +152,5 @@ def test_rows_that_are_inspected_are_those_of_the_batches(trained):
     assert options.rows == ROWS
     batch = batches.step(0)
     for targets, (_, documents) in zip(batch.targets, documents_of(run, 1).rows, strict=True):
-        begins = sum(one["start"] == 0 for one in documents[1:])
+        begins = sum(document["start"] == 0 for document in documents[1:])
         assert (targets == IGNORED).sum() >= begins
