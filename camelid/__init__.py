@@ -25,7 +25,7 @@ __all__ = ["CamelidError", "Llama", "Message", "SamplingParams", "__version__", 
 _HOMES = {
     "CamelidError": "errors",
     "Llama": "chat.llama",
-    "Message": "tokens.chat_format",
+    "Message": "tokens.templates.chat_format",
     "SamplingParams": "engine.request",
     "load": "chat.load",
 }

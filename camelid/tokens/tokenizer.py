@@ -136,8 +136,7 @@ class Tokenizer:
         Args:
             text: encoded as `encode` does it; with a `mark` as `encode_marked`, as a `segment` as `encode_segment`.
             spans: start and end of each, in order, counted in characters of the text without marks.
-            mark: see `encode_marked`.
-            segment: see `encode_segment`.
+            mark, segment: see these methods.
 
         Raises:
             OptionError: as these methods, or what the ids say has other characters than the text.

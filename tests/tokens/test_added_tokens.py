@@ -139,12 +139,12 @@ def test_rules_count_in_a_chat_and_go_through_gguf(kind: str, tmp_path: Path, ca
     shown = "<|user|>\n ab<|end|>\n<|assistant|>\na<|end|>\n<|user|>\nb<|end|>\n<|assistant|>\n"
     chat = [Message("user", " ab"), Message("assistant", "a"), Message("user", "b")]
     wanted = library.encode(shown, add_special_tokens=False).ids
-    assert template_format(ours, template).encode(ours, chat) == wanted
+    assert template_format(ours, template).render(ours, chat).ids == wanted
     with caplog.at_level("WARNING"):
         fields = ours.to_gguf()
     assert "GGUF has no field for the rules (lstrip, rstrip, single_word) of <|user|>" in caplog.text
     again = Tokenizer.from_gguf(fields)
-    assert template_format(again, template).encode(again, chat) == wanted
+    assert template_format(again, template).render(again, chat).ids == wanted
     typed = [Message("user", "<|end|> a<|user|>  b")]
-    ids = template_format(ours, template).encode(ours, typed)
+    ids = template_format(ours, template).render(ours, typed).ids
     assert [ids.count(ours.special_ids[f"<|{name}|>"]) for name in ("user", "end", "assistant")] == [1, 1, 1]

@@ -268,11 +268,9 @@ def _chatml(tokenizer: Tokenizer, messages: Sequence[Message], opens: bool) -> R
     writer = Writer(tokenizer)
     for message in messages:
         is_answer = message.role == "assistant"
+        before, said = (f"{message.role}\n", message.text) if is_answer else (f"{message.role}\n{message.text}", "")
         writer.add([start])
-        if is_answer:
-            writer.add_text(f"{message.role}\n", message.text, segment=True)
-        else:
-            writer.add(tokenizer.encode_segment(f"{message.role}\n{message.text}"))
+        writer.add_text(before, said, segment=True)
         writer.add([end], is_answer)
         writer.add(tokenizer.encode_segment("\n"))
     if opens:
