@@ -45,7 +45,7 @@ def _findings() -> dict[str, Any]:
     from camelid.engine.memory import available_bytes, threads
     from camelid.hub.catalog import DEFAULT_MODEL, find
     from camelid.hub.store import home, is_local
-    from camelid.tokens.backend import has_bpe
+    from camelid.tokens.choose_backend import has_bpe
 
     count, reason = threads()
     place = home()

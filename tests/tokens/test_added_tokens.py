@@ -95,7 +95,7 @@ def test_every_combination_of_rules(kind: str, tmp_path: Path) -> None:
         library = _with_tokens(kind, special, dict(zip(_RULES, flags, strict=True)))
         library.save(str(tmp_path / "tokenizer.json"))
         ours = Tokenizer.open(tmp_path)
-        wanted = [one.ids for one in library.encode_batch(texts, add_special_tokens=False)]
+        wanted = [encoding.ids for encoding in library.encode_batch(texts, add_special_tokens=False)]
         got = [ours.encode(text, special=True) for text in texts]
         if got != wanted:
             at = next(n for n, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])

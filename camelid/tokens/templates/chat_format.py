@@ -68,7 +68,7 @@ class ChatFormat:
 
         Raises:
             OptionError: the tokenizer lacks the format's control tokens, the conversation does not fit the format, a
-                message holds an image, a tool is none, or the format has no place for tools.
+                message holds an image, a tool is not a function, or the format has no place for tools.
             FormatError: the model's own template runs too long or makes too much text.
         """
         if not messages:
@@ -132,8 +132,8 @@ class ChatFormat:
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer in this format, of those that the tokenizer has."""
-        found = (_id(tokenizer, token) for token in self.ends)
-        return tuple(dict.fromkeys(id for id in found if id is not None))
+        ids = (_id(tokenizer, token) for token in self.ends)
+        return tuple(dict.fromkeys(id for id in ids if id is not None))
 
 
 def _fitting(tokenizer: Tokenizer) -> list[str]:
@@ -148,8 +148,8 @@ _CODE_MARKS = (*_LLAMA2_MARKS, _STEP)
 def _id(tokenizer: Tokenizer, token: str) -> int | None:
     """The id of a control token. `<step>` counts whatever its type in the file: Meta's code finds it by its piece, and
     messages that hold it are refused."""
-    found = tokenizer.special_ids.get(token)
-    return tokenizer.id_of(token) if found is None and token == _STEP else found
+    id = tokenizer.special_ids.get(token)
+    return tokenizer.id_of(token) if id is None and token == _STEP else id
 
 
 def _refuse_marks(messages: Sequence[Message], name: str, marks: tuple[str, ...]) -> None:
@@ -325,7 +325,7 @@ def choose_format(
     """
     if name is not None:
         if name not in FORMATS:
-            raise OptionError(f"chat format: {name!r} is none; {one_of(name, FORMATS)}")
+            raise OptionError(f"unknown chat format {name!r}; {one_of(name, FORMATS)}")
         return FORMATS[name]
     if template is None and TOOL_USE not in (named or {}):
         others = f" (it has templates named {', '.join(sorted(named))}, and no default)" if named else ""
