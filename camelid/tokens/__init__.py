@@ -8,13 +8,17 @@ if TYPE_CHECKING:
     from camelid.tokens.files.save import save_tokenizer
     from camelid.tokens.infill import encode_infill
     from camelid.tokens.stream import TextStream
-    from camelid.tokens.templates.chat_format import FORMATS, Message, choose_format
+    from camelid.tokens.templates.chat_format import FORMATS, ChatFormat, Image, Message, Rendered, Text, choose_format
     from camelid.tokens.tokenizer import Tokenizer
     from camelid.tokens.training import TokenizerOptions, learn
 
 __all__ = [
     "FORMATS",
+    "ChatFormat",
+    "Image",
     "Message",
+    "Rendered",
+    "Text",
     "TextStream",
     "Tokenizer",
     "TokenizerOptions",
@@ -26,7 +30,11 @@ __all__ = [
 
 _HOMES = {
     "FORMATS": "templates.chat_format",
+    "ChatFormat": "templates.chat_format",
+    "Image": "templates.chat_format",
     "Message": "templates.chat_format",
+    "Rendered": "templates.chat_format",
+    "Text": "templates.chat_format",
     "TextStream": "stream",
     "Tokenizer": "tokenizer",
     "TokenizerOptions": "training",

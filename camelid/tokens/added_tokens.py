@@ -167,7 +167,7 @@ class _Finder:
         lengths: dict[str, set[int]] = {}
         for text in self.ids:
             lengths.setdefault(text[:2], set()).add(len(text))
-        self._lengths = {start: sorted(found, reverse=True) for start, found in lengths.items()}
+        self._lengths = {start: sorted(known, reverse=True) for start, known in lengths.items()}
         starts = sorted(lengths, key=len, reverse=True)
         self._start = re.compile("|".join(map(re.escape, starts)) or "(?!)")
 

@@ -47,7 +47,7 @@ class LibraryBackend:
         """The ids of all texts, one after another, and where each begins."""
         shown = [self._shown(text) for text in texts]
         done = self._ask(lambda: self._library.encode_batch_fast(shown, add_special_tokens=False), self._source)
-        parts = [np.array(one.ids, np.uint16 if small else np.uint32) for one in done]
+        parts = [np.array(encoding.ids, np.uint16 if small else np.uint32) for encoding in done]
         starts = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         return np.concatenate([np.empty(0, np.uint16 if small else np.uint32), *parts]), starts
 

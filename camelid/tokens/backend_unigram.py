@@ -40,7 +40,7 @@ class UnigramBackend:
             own = len(piece.encode()) * highest - 0.1 if kind == USER else score
             self._pieces.setdefault(piece, (id, float(np.float32(own))))
             lengths.setdefault(piece[0], set()).add(len(piece))
-        self._lengths = {first: sorted(found) for first, found in lengths.items()}
+        self._lengths = {first: sorted(known) for first, known in lengths.items()}
         bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
         ids = {piece: id for id, piece in enumerate(vocabulary.pieces)}
         self._bytes = [ids[piece] for piece in bytes_] if all(piece in ids for piece in bytes_) else []
@@ -81,9 +81,9 @@ class UnigramBackend:
             for length in lengths.get(text[start], ()):
                 if start + length > size:
                     break
-                found = pieces.get(text[start : start + length])
-                if found is not None:
-                    offer(start, start + length, *found)
+                piece = pieces.get(text[start : start + length])
+                if piece is not None:
+                    offer(start, start + length, *piece)
                     single = single or length == 1
             if not single:
                 offer(start, start + 1, self._unknown, self._unknown_score)

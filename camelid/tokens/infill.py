@@ -47,7 +47,7 @@ def encode_infill(tokenizer: Tokenizer, prefix: str, suffix: str, *, order: Lite
         return [*begin, ids["prefix"], *before, ids["suffix"], *after, ids["middle"]]
     if order == "spm":
         return [*begin, ids["prefix"], ids["suffix"], *after, ids["middle"], *before]
-    raise OptionError(f"infill order: {order!r} is none; {one_of(str(order), ('psm', 'spm'))}")
+    raise OptionError(f"unknown infill order {order!r}; {one_of(str(order), ('psm', 'spm'))}")
 
 
 def infill_stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -62,9 +62,9 @@ def infill_stop_ids(tokenizer: Tokenizer) -> tuple[int, ...]:
 def _ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Role → id, of the first family whose tokens are all there."""
     for names in _KNOWN:
-        found = {role: tokenizer.id_of(piece) for role, piece in vars(names).items()}
-        ids = {role: id for role, id in found.items() if id is not None}
-        if len(ids) == len(found):
+        known = {role: tokenizer.id_of(piece) for role, piece in vars(names).items()}
+        ids = {role: id for role, id in known.items() if id is not None}
+        if len(ids) == len(known):
             return ids
     raise OptionError(
         "infill: this model's vocabulary has no tokens for filling in; Code Llama 7B, 13B and 70B have (▁<PRE> …)",

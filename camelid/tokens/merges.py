@@ -104,13 +104,13 @@ def known_merges(vocabulary: Vocabulary, ids: dict[str, int]) -> list[tuple[str,
         FormatError: a merge names a piece that is not there.
     """
     control = {vocabulary.pieces[id] for id, kind in enumerate(vocabulary.types) if kind in (CONTROL, UNKNOWN)}
-    kept = []
+    known = []
     for left, right in vocabulary.merges:
         parts = (left, right, left + right)
         unknown = [part for part in parts if part not in ids]
         if not unknown:
-            kept.append((left, right))
+            known.append((left, right))
         elif not set(unknown) <= control:
             part = next(part for part in unknown if part not in control)
             raise FormatError(f"{vocabulary.source}: merge {left!r} {right!r}: no piece {part!r}; fetch the file again")
-    return kept
+    return known

@@ -144,7 +144,9 @@ def _key(splitter: Splitter) -> str:
     """The same text for splitters that do the same, however a file spells them."""
     cutters = (_cutter(part) for part in _flat(splitter.pre_tokenizer, "pretokenizers"))
     normal = _flat(splitter.normalizer, "normalizers")
-    return json.dumps([normal, [one for one in cutters if one is not None], splitter.ignore_merges], sort_keys=True)
+    return json.dumps(
+        [normal, [cutter for cutter in cutters if cutter is not None], splitter.ignore_merges], sort_keys=True
+    )
 
 
 def stages_of(splitter: Splitter) -> list[str] | None:

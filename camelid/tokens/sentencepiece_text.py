@@ -35,10 +35,10 @@ class SentencePieceText:
         """Normalised text, with ▁ for spaces; `prefix`: it begins the whole, so spaces there go and one comes."""
         out, after_space = [], self._collapses and prefix
         for part in self._parts(text.encode()):
-            kept = part.lstrip(" ") if after_space else part
-            if kept:
-                out.append(kept)
-                after_space = self._collapses and kept.endswith(" ")
+            shown = part.lstrip(" ") if after_space else part
+            if shown:
+                out.append(shown)
+                after_space = self._collapses and shown.endswith(" ")
         if not out:
             return ""
         whole = "".join(out).replace(" ", SPACE)
@@ -67,7 +67,7 @@ class SentencePieceText:
 
     def _longest(self, data: bytes, start: int) -> tuple[int, str]:
         """Bytes that the longest entry covers at a place, and what stands for them; 0 if there is none."""
-        units, found = self._units, (0, -1)
+        units, longest = self._units, (0, -1)
         unit = units[0]
         node = _offset(unit)
         for at in range(start, len(data)):
@@ -77,8 +77,8 @@ class SentencePieceText:
             unit = units[node]
             node ^= _offset(unit)
             if unit >> 8 & 1 and node < len(units):
-                found = at + 1 - start, units[node] & (_TOP - 1)
-        length, place = found
+                longest = at + 1 - start, units[node] & (_TOP - 1)
+        length, place = longest
         if not length:
             return 0, ""
         return length, self._texts[place : self._texts.find(b"\0", place)].decode("utf-8", "replace")

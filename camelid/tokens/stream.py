@@ -40,7 +40,7 @@ class TextStream:
         self._tokenizer, self._shown = tokenizer, shown or {}
         self._signs = _signs(tokenizer, stop, self._shown)
         self._hidden = dict.fromkeys(map(ord, self._signs.values()))
-        self._stops = {one: one for one in stop} | {_with_signs(tokenizer, one, self._signs): one for one in stop}
+        self._stops = {text: text for text in stop} | {_with_signs(tokenizer, text, self._signs): text for text in stop}
         self._longest = max(map(len, self._stops), default=0)
         self._first, self._min_tokens = starts_text, min_tokens
         self._n_pushed = self._n_free = 0  # ids; held characters that can only be the beginning of a stop string
@@ -102,12 +102,12 @@ class TextStream:
 
 def _signs(tokenizer: Tokenizer, stop: Sequence[str], shown: Mapping[int, str]) -> dict[int, str]:
     """Control tokens without a text that stand in a stop string: id → a lone surrogate, which no text has."""
-    found = [
+    signed = [
         id
         for text, id in tokenizer.special_ids.items()
-        if text and id not in shown and any(text in one for one in stop) and not tokenizer.token_bytes(id)
+        if text and id not in shown and any(text in string for string in stop) and not tokenizer.token_bytes(id)
     ]
-    return {id: chr(0xD800 + number) for number, id in enumerate(found)}
+    return {id: chr(0xD800 + number) for number, id in enumerate(signed)}
 
 
 def _with_signs(tokenizer: Tokenizer, stop: str, signs: Mapping[int, str]) -> str:

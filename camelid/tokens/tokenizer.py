@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from camelid.errors import OptionError
 from camelid.tokens.added_tokens import AddedTokens, Chunk
-from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
+from camelid.tokens.backend import Backend
+from camelid.tokens.choose_backend import choose_backend, has_bpe, warn_slow
 from camelid.tokens.files.tokenizer_files import read_vocabulary
 from camelid.tokens.normalizing import build_normalize
 from camelid.tokens.spans import Spans, overlapping
@@ -46,7 +47,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._backend: Backend = build_backend(vocabulary)
+        self._backend: Backend = choose_backend(vocabulary)
         self._normalize = build_normalize(vocabulary)
         self._added = AddedTokens(vocabulary, self._normalize or _same)
         self._bytes: dict[int, bytes] = {}
@@ -136,8 +137,7 @@ class Tokenizer:
         Args:
             text: encoded as `encode` does it; with a `mark` as `encode_marked`, as a `segment` as `encode_segment`.
             spans: start and end of each, in order, counted in characters of the text without marks.
-            mark: see `encode_marked`.
-            segment: see `encode_segment`.
+            mark, segment: see these methods.
 
         Raises:
             OptionError: as these methods, or what the ids say has other characters than the text.
@@ -169,7 +169,7 @@ class Tokenizer:
             OptionError: a text has a lone surrogate.
         """
         if not has_bpe():
-            say_slow()
+            warn_slow()
         texts = list(texts)
         for text in texts:
             check_text(text)

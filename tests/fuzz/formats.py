@@ -59,7 +59,7 @@ def open_model(folder: Path) -> None:
         tokenizer = weights.tokenizer
         tokenizer.decode(tokenizer.encode(TEXT, bos=True))
         if weights.chat_template is not None:
-            choose_format(tokenizer, weights.chat_template, None).encode(tokenizer, [Message("user", TEXT)])
+            choose_format(tokenizer, weights.chat_template, None).render(tokenizer, [Message("user", TEXT)])
 
 
 def open_tokenizer(folder: Path) -> None:

@@ -95,7 +95,7 @@ def test_every_combination_of_rules(kind: str, tmp_path: Path) -> None:
         library = _with_tokens(kind, special, dict(zip(_RULES, flags, strict=True)))
         library.save(str(tmp_path / "tokenizer.json"))
         ours = Tokenizer.open(tmp_path)
-        wanted = [one.ids for one in library.encode_batch(texts, add_special_tokens=False)]
+        wanted = [encoding.ids for encoding in library.encode_batch(texts, add_special_tokens=False)]
         got = [ours.encode(text, special=True) for text in texts]
         if got != wanted:
             at = next(n for n, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])
@@ -139,12 +139,12 @@ def test_rules_count_in_a_chat_and_go_through_gguf(kind: str, tmp_path: Path, ca
     shown = "<|user|>\n ab<|end|>\n<|assistant|>\na<|end|>\n<|user|>\nb<|end|>\n<|assistant|>\n"
     chat = [Message("user", " ab"), Message("assistant", "a"), Message("user", "b")]
     wanted = library.encode(shown, add_special_tokens=False).ids
-    assert template_format(ours, template).encode(ours, chat) == wanted
+    assert template_format(ours, template).render(ours, chat).ids == wanted
     with caplog.at_level("WARNING"):
         fields = ours.to_gguf()
     assert "GGUF has no field for the rules (lstrip, rstrip, single_word) of <|user|>" in caplog.text
     again = Tokenizer.from_gguf(fields)
-    assert template_format(again, template).encode(again, chat) == wanted
+    assert template_format(again, template).render(again, chat).ids == wanted
     typed = [Message("user", "<|end|> a<|user|>  b")]
-    ids = template_format(ours, template).encode(ours, typed)
+    ids = template_format(ours, template).render(ours, typed).ids
     assert [ids.count(ours.special_ids[f"<|{name}|>"]) for name in ("user", "end", "assistant")] == [1, 1, 1]

@@ -104,7 +104,7 @@ def test_ids_are_those_of_transformers(tmp_path: Path, name: str | None, decoder
             assert (ours.bos_id, ours.eos_id, ours.adds_bos) == (theirs.bos_token_id, theirs.eos_token_id, True)
             chat = [{"role": "user", "content": " hello\n"}, {"role": "assistant", "content": "x"}]
             wanted = theirs.apply_chat_template(chat, tokenize=True, return_dict=False)
-            rendered = template_format(ours, _CHATML).encode(ours, [Message(**message) for message in chat])
+            rendered = template_format(ours, _CHATML).render(ours, [Message(**message) for message in chat]).ids
             assert rendered == wanted
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from camelid.errors import FormatError, OptionError
-from camelid.tokens import backend
+from camelid.tokens import choose_backend
 from camelid.tokens.backend_library import LibraryBackend, build_library
 from camelid.tokens.normalizing import library_part
 from camelid.tokens.pretokenizers import LLAMA2_WORDS, LLAMA3, PRETOKENIZERS, stage_of, stages_of
@@ -231,7 +231,7 @@ def test_added_tokens_and_composed_text(text: str, normal: str, name: str) -> No
             flags[place] = {"normalized": True}
     types = [USER if piece in added else NORMAL for piece in pieces]
     vocabulary = Vocabulary("bpe", pieces, types, [("Ġ", "e")], splitter=PRETOKENIZERS[name], flags=flags)
-    assert not isinstance(backend.build_backend(vocabulary), LibraryBackend)
+    assert not isinstance(choose_backend.choose_backend(vocabulary), LibraryBackend)
     library = build_library(vocabulary)
     library.normalizer = library_part("normalizer", PRETOKENIZERS[name].normalizer, "test")
     rules = [{"normalized": False, **flags.get(id, {})} for id, kind in enumerate(types) if kind == USER]
@@ -262,7 +262,7 @@ def real(request: pytest.FixtureRequest, smollm2_path: Path) -> tuple[Tokenizer,
 def test_real_vocabularies(real: tuple[Tokenizer, LibraryBackend], texts: list[str]) -> None:
     ours, library = real
     absent = set(ours._absent_bytes)  # SmolLM2 cannot spell every character
-    texts = ["".join(one for one in text if absent.isdisjoint(one.encode())) for text in texts]
+    texts = ["".join(letter for letter in text if absent.isdisjoint(letter.encode())) for text in texts]
     wanted = [library.encode(text) for text in texts]
     assert [ours.encode(text) for text in texts] == wanted
     assert [ids.tolist() for ids in ours.encode_batch(texts)] == wanted
@@ -321,9 +321,9 @@ def test_batches(real: tuple[Tokenizer, LibraryBackend]) -> None:
     ours, _ = real
     texts = ["Hello <|begin_of_text|><|im_start|>", "", "x" * 50, "日本語"]
     arrays = ours.encode_batch(texts)
-    assert [one.tolist() for one in arrays] == [ours.encode(text) for text in texts]
-    assert {one.dtype for one in arrays} == {np.dtype(np.uint16 if ours.vocab_size <= 65536 else np.uint32)}
-    assert not {id for one in arrays for id in one.tolist()} & set(ours.special_ids.values())
+    assert [array.tolist() for array in arrays] == [ours.encode(text) for text in texts]
+    assert {array.dtype for array in arrays} == {np.dtype(np.uint16 if ours.vocab_size <= 65536 else np.uint32)}
+    assert not {id for array in arrays for id in array.tolist()} & set(ours.special_ids.values())
     assert ours.encode_batch([]) == []
     with pytest.raises(OptionError, match="lone surrogate U\\+DC80 at character 1"):
         ours.encode_batch(["fine", "a\udc80"])
@@ -337,28 +337,28 @@ def test_threads_share_a_tokenizer(real: tuple[Tokenizer, LibraryBackend]) -> No
     found: list[Any] = [None] * 4
 
     def work(place: int) -> None:
-        found[place] = [[one.tolist() for one in ours.encode_batch(parts)] for _ in range(3)]
+        found[place] = [[array.tolist() for array in ours.encode_batch(parts)] for _ in range(3)]
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(one == [wanted] * 3 for one in found)
+    assert all(batches == [wanted] * 3 for batches in found)
 
 
 def test_without_the_loop_the_library_does_it_and_says_so_once(
     smollm2_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fast = both("smollm2", smollm2_path)[0]
-    monkeypatch.setattr(backend, "has_bpe", lambda: False)
+    monkeypatch.setattr(choose_backend, "has_bpe", lambda: False)
     monkeypatch.setattr("camelid.tokens.tokenizer.has_bpe", lambda: False)
-    backend.say_slow.cache_clear()
+    choose_backend.warn_slow.cache_clear()
     slow = Tokenizer(fast._vocabulary)
     assert isinstance(slow._backend, LibraryBackend)
     texts = ["Hello there", "", " 12  é"]
     for _ in range(2):
-        assert [one.tolist() for one in slow.encode_batch(texts)] == [one.tolist() for one in fast.encode_batch(texts)]
+        assert [ids.tolist() for ids in slow.encode_batch(texts)] == [ids.tolist() for ids in fast.encode_batch(texts)]
     assert [record.message for record in caplog.records if "C++ tokenizer" in record.message] == [
         "the C++ tokenizer is not built, the tokenizers library cuts text, much slower: pip install --force camelid"
     ]

@@ -48,7 +48,7 @@ def test_the_default_models_fields_come_back(smollm2_path: Path) -> None:
 def test_the_default_models_text_comes_back(smollm2_path: Path, text: str) -> None:
     tokenizer = smollm2(smollm2_path)
     # The vocabulary lacks a few control characters and planes that nobody uses.
-    if any(one in "\x04\x06\x13\x14\x16\x1d" or 0x40000 <= ord(one) < 0xC0000 for one in text):
+    if any(letter in "\x04\x06\x13\x14\x16\x1d" or 0x40000 <= ord(letter) < 0xC0000 for letter in text):
         with pytest.raises(OptionError, match=r"has nothing for U\+"):
             tokenizer.encode(text)
         return

@@ -203,8 +203,8 @@ def test_files_written_read_alike(name: str) -> None:
         assert again.encode(text) == theirs.encode(text)
         assert from_gguf.encode(text) == theirs.encode(text)
     assert _ours(ours.to_meta()).fingerprint() == from_gguf.fingerprint() == ours.fingerprint()
-    for one in (_ours(ours.to_meta()), from_gguf):
-        assert (one.bos_id, one.eos_id, one.pad_id, one.adds_bos) == (ours.bos_id, ours.eos_id, ours.pad_id, True)
+    for copy in (_ours(ours.to_meta()), from_gguf):
+        assert (copy.bos_id, copy.eos_id, copy.pad_id, copy.adds_bos) == (ours.bos_id, ours.eos_id, ours.pad_id, True)
 
 
 @pytest.mark.parametrize("name", ["llama2", "symbols", "no_prefix", "whole_lines"])

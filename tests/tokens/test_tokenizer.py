@@ -261,7 +261,7 @@ def test_roles_come_from_the_config_beside(folder: Path) -> None:
 def test_fingerprints_tell_tokenizers_apart(folder: Path) -> None:
     prints = {name: _ours(folder, name).fingerprint() for name in _KINDS}
     assert len(set(prints.values())) == 3  # the text has no space at its beginning, where the two Llamas differ
-    assert all(len(one) == 64 and int(one, 16) for one in prints.values())
+    assert all(len(print_) == 64 and int(print_, 16) for print_ in prints.values())
 
 
 def test_ids_and_text_that_cannot_be(folder: Path, name: str) -> None:

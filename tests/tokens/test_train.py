@@ -215,7 +215,7 @@ def test_control_tokens_are_those_of_the_family() -> None:
 def test_llama_2s_rules_of_pieces() -> None:
     vocabulary = learned("llama2")._vocabulary
     pieces = vocabulary.pieces[259:]
-    assert not [piece for piece in pieces if len(piece) > 1 and any(one.isdigit() for one in piece)]
+    assert not [piece for piece in pieces if len(piece) > 1 and any(letter.isdigit() for letter in piece)]
     assert not [piece for piece in pieces if "▁" in piece[1:] and set(piece) != {"▁"}]
     assert not [piece for piece in pieces if "\n" in piece or len(piece) > 16]
     scores = list(vocabulary.scores or [])[259:]

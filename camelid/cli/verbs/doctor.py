@@ -46,7 +46,7 @@ def _findings() -> dict[str, Any]:
     from camelid.hub.catalog import DEFAULT_MODEL, find
     from camelid.hub.store import home, is_local
     from camelid.machine import available_bytes, has_cuda, threads
-    from camelid.tokens.backend import has_bpe
+    from camelid.tokens.choose_backend import has_bpe
 
     count, reason = threads()
     place = home()

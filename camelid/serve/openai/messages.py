@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from camelid.serve.body import Body
-from camelid.tokens.templates.message import Message, ToolCall
+from camelid.tokens.templates.message import Image, Message, Text, ToolCall
 
 T = TypeVar("T")
 Listed = Annotated[list[T], Field(fail_fast=True)]  # a million errors, of which one is told, take seconds
@@ -161,25 +161,31 @@ def to_messages(given: Sequence[ChatMessage]) -> list[Message]:
     messages: list[Message] = []
     called: dict[str, str] = {}  # id of a call → its function
     for message in given:
-        text = _text(message.content)
         if isinstance(message, AssistantMessage):
             calls = tuple(
                 ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
             )
             called |= {call.id: call.name for call in calls}
-            text = "\n".join(filter(None, [text, message.refusal]))
-            messages.append(Message("assistant", text, calls, None, message.name))
+            messages.append(Message("assistant", _said(message), calls, None, message.name))
         elif isinstance(message, ToolMessage):
             name = message.name or called.get(message.tool_call_id)
-            messages.append(Message("tool", text, (), message.tool_call_id, name))
+            messages.append(Message("tool", _content(message.content), (), message.tool_call_id, name))
         else:
             role = "user" if message.role == "user" else "system"
-            messages.append(Message(role, text, (), None, message.name))
+            messages.append(Message(role, _content(message.content), (), None, message.name))
     return messages
 
 
-def _text(content: str | Sequence[TextPart | RefusalPart] | None) -> str:
-    """Several parts are paragraphs of one text."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "\n".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
+def _content(content: str | Sequence[TextPart]) -> str | list[Text | Image]:
+    return content if isinstance(content, str) else [Text(part.text) for part in content]
+
+
+def _said(message: AssistantMessage) -> str:
+    """What was answered or refused; several parts are paragraphs of one text."""
+    content = message.content or ""
+    parts = [content] if isinstance(content, str) else [_words(part) for part in content]
+    return "\n".join(filter(None, ["\n".join(parts), message.refusal]))
+
+
+def _words(part: TextPart | RefusalPart) -> str:
+    return part.text if isinstance(part, TextPart) else part.refusal

@@ -151,7 +151,7 @@ def _write_own(vocabulary: Vocabulary) -> dict[str, str]:
     """A field of our own for what GGUF cannot say, and a line that other programs will not know it."""
     own: dict[str, Any] = {}
     flags = {id: sorted(rules) for id, rules in vocabulary.flags.items()}
-    rules = {id: found for id, found in flags.items() if found}
+    rules = {id: own for id, own in flags.items() if own}
     text = vocabulary.kind == "sentencepiece"
     users = [id for id, kind in enumerate(vocabulary.types) if text and kind == USER and id in flags]
     if rules or users:
@@ -164,11 +164,11 @@ def _write_own(vocabulary: Vocabulary) -> dict[str, str]:
         own["outside"] = loose
     if text and vocabulary.space_prefix and not vocabulary.doubles_space:
         own["space"] = "first" if vocabulary.prefix_once else "always"
-    telling = [vocabulary.pieces[id] for id, found in rules.items() if set(found) - {"normalized"}]
-    if telling:
+    changed = [vocabulary.pieces[id] for id, own in rules.items() if set(own) - {"normalized"}]
+    if changed:
         log.warning(
             "GGUF has no field for the rules (lstrip, rstrip, single_word) of %s: camelid reads them, others do not",
-            ", ".join(telling[:4]) + (f" and {len(telling) - 4} more" if len(telling) > 4 else ""),
+            ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else ""),
         )
     if "space" in own:
         log.warning(
@@ -241,7 +241,7 @@ def _merge(line: str) -> tuple[str, str]:
 
 def _column(fields: Mapping[str, Any], key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
     values = fields.get(PREFIX + key)
-    if not isinstance(values, list | tuple) or not all(issubclass(one, kind) for one in set(map(type, values))):
+    if not isinstance(values, list | tuple) or not all(issubclass(type_, kind) for type_ in set(map(type, values))):
         raise FormatError(f"{PREFIX}{key}: missing or of the wrong kind; {_ADVICE}")
     if length is not None and len(values) != length:
         raise FormatError(f"{PREFIX}{key}: {len(values)} values for {length} pieces; {_ADVICE}")

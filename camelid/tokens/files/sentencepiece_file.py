@@ -63,7 +63,7 @@ def _read(path: Path, data: bytes) -> Vocabulary:
         elif number == _DENORMALIZER and dict(_fields(value)).get(_CHARSMAP):
             raise UnsupportedError(f"{path}: changes text when decoding, which is not supported")
     _refuse(path, trainer, normalizer)
-    bad = next((one for one in types if not isinstance(one, int) or not NORMAL <= one <= BYTE), None)
+    bad = next((kind for kind in types if not isinstance(kind, int) or not NORMAL <= kind <= BYTE), None)
     if not pieces or bad is not None:
         raise FormatError(f"{path}: no pieces, or one of type {bad!r}; {_ADVICE}")
     roles: dict[str, int | None] = {}
@@ -75,7 +75,7 @@ def _read(path: Path, data: bytes) -> Vocabulary:
         str(path),
         pieces,
         scores,
-        [int(one) for one in types],
+        [int(kind) for kind in types],
         byte_fallback=bool(trainer.get(_BYTE_FALLBACK)),
         space_prefix=bool(normalizer.get(_PREFIX, True)),
         collapses=bool(normalizer.get(_REMOVE_SPACES, 1)),

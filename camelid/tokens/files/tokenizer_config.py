@@ -165,19 +165,19 @@ def placed(beside: Beside, pieces: Sequence[str], rows: int | None) -> Iterator[
 def _switches(vocabulary: Vocabulary, beside: Beside) -> dict[str, bool]:
     """How spaces are treated and what stands around a text: by the class of transformers that the folder names."""
     kind = str(beside.values.get("tokenizer_class", "")).removesuffix("Fast")
-    found = {
+    roles = {
         "adds_bos": beside.switch("add_bos_token", vocabulary.adds_bos),
         "adds_eos": beside.switch("add_eos_token", vocabulary.adds_eos),
     }
     if kind in _LLAMAS:
         once = kind == "CodeLlamaTokenizer" or not beside.switch("legacy", False)
-        return found | {
+        return roles | {
             "space_prefix": beside.switch("add_prefix_space", True),
             "doubles_space": False,
             "prefix_once": once,
         }
     legacy = beside.switch("legacy", True)
-    return found | {"doubles_space": legacy, "prefix_once": not legacy}
+    return roles | {"doubles_space": legacy, "prefix_once": not legacy}
 
 
 def _from_decoder(path: Path, decoder: Any) -> Iterator[Added]:

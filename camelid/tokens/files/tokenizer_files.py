@@ -25,12 +25,12 @@ def read_vocabulary(path: Path, rows: int | None = None) -> Vocabulary:
         MissingError, FormatError, UnsupportedError: as `Tokenizer.open`.
     """
     if path.is_dir():
-        found = next((path / name for name in TOKENIZER_FILES if (path / name).is_file()), None)
-        ggufs = [] if found else sorted(path.glob("*.gguf"))
-        found = ggufs[0] if len(ggufs) == 1 else found
-        if found is None:
+        own = next((path / name for name in TOKENIZER_FILES if (path / name).is_file()), None)
+        ggufs = [] if own else sorted(path.glob("*.gguf"))
+        own = ggufs[0] if len(ggufs) == 1 else own
+        if own is None:
             raise MissingError(f"{path}: no tokenizer; fetch {' or '.join(TOKENIZER_FILES)} into the folder")
-        path = found
+        path = own
     try:
         with path.open("rb") as file:
             is_gguf = file.read(4) == b"GGUF"

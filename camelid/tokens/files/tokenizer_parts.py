@@ -34,21 +34,21 @@ def take_symbols(
 
 def _alternatives(expression: str) -> list[str]:
     """The texts of an expression that is nothing but texts; none of any other."""
-    found = [""]
+    words = [""]
     characters = iter(expression)
     for character in characters:
         if character == "|":
-            found.append("")
+            words.append("")
         elif character == "\\":
             escaped = next(characters, "a")
             if escaped.isalnum():
                 return []
-            found[-1] += escaped
+            words[-1] += escaped
         elif character in ".^$*+?{}[]()":
             return []
         else:
-            found[-1] += character
-    return found if all(found) else []
+            words[-1] += character
+    return words if all(words) else []
 
 
 def read_spaces(

@@ -68,7 +68,7 @@ class ChatFormat:
 
         Raises:
             OptionError: the tokenizer lacks the format's control tokens, the conversation does not fit the format, a
-                message holds an image, a tool is none, or the format has no place for tools.
+                message holds an image, a tool is not a function, or the format has no place for tools.
             FormatError: the model's own template runs too long or makes too much text.
         """
         if not messages:
@@ -138,8 +138,8 @@ class ChatFormat:
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids that end an answer in this format, of those that the tokenizer has."""
-        found = (_id(tokenizer, token) for token in self.ends)
-        return tuple(dict.fromkeys(id for id in found if id is not None))
+        ids = (_id(tokenizer, token) for token in self.ends)
+        return tuple(dict.fromkeys(id for id in ids if id is not None))
 
 
 def _fitting(tokenizer: Tokenizer) -> list[str]:
@@ -154,8 +154,8 @@ _CODE_MARKS = (*_LLAMA2_MARKS, _STEP)
 def _id(tokenizer: Tokenizer, token: str) -> int | None:
     """The id of a control token. `<step>` counts whatever its type in the file: Meta's code finds it by its piece, and
     messages that hold it are refused."""
-    found = tokenizer.special_ids.get(token)
-    return tokenizer.id_of(token) if found is None and token == _STEP else found
+    id = tokenizer.special_ids.get(token)
+    return tokenizer.id_of(token) if id is None and token == _STEP else id
 
 
 def _refuse_marks(messages: Sequence[Message], name: str, marks: tuple[str, ...]) -> None:
@@ -274,11 +274,9 @@ def _chatml(tokenizer: Tokenizer, messages: Sequence[Message], opens: bool) -> R
     writer = Writer(tokenizer)
     for message in messages:
         is_answer = message.role == "assistant"
+        before, said = (f"{message.role}\n", message.text) if is_answer else (f"{message.role}\n{message.text}", "")
         writer.add([start])
-        if is_answer:
-            writer.add_text(f"{message.role}\n", message.text, segment=True)
-        else:
-            writer.add(tokenizer.encode_segment(f"{message.role}\n{message.text}"))
+        writer.add_text(before, said, segment=True)
         writer.add([end], is_answer)
         writer.add(tokenizer.encode_segment("\n"))
     if opens:
@@ -333,7 +331,7 @@ def choose_format(
     """
     if name is not None:
         if name not in FORMATS:
-            raise OptionError(f"chat format: {name!r} is none; {one_of(name, FORMATS)}")
+            raise OptionError(f"unknown chat format {name!r}; {one_of(name, FORMATS)}")
         return FORMATS[name]
     if template is None and TOOL_USE not in (named or {}):
         others = f" (it has templates named {', '.join(sorted(named))}, and no default)" if named else ""

@@ -25,13 +25,13 @@ def folder_templates(folder: Path) -> dict[str, str]:
     Raises:
         FormatError: a template is not UTF-8 text, or the configuration is damaged.
     """
-    found = _configured(folder / "tokenizer_config.json")
+    templates = _configured(folder / "tokenizer_config.json")
     single = folder / "chat_template.jinja"
     if single.is_file():
-        found[DEFAULT] = _text(single)
+        templates[DEFAULT] = _text(single)
     for path in sorted((folder / FOLDER).glob("*.jinja")):
-        found[path.stem] = _text(path)
-    return found
+        templates[path.stem] = _text(path)
+    return templates
 
 
 def gguf_templates(where: Path | str, fields: Mapping[str, Any]) -> dict[str, str]:
@@ -42,17 +42,19 @@ def gguf_templates(where: Path | str, fields: Mapping[str, Any]) -> dict[str, st
     """
     names = {GGUF_KEY: DEFAULT}
     names |= {key: key.removeprefix(f"{GGUF_KEY}.") for key in fields if key.startswith(f"{GGUF_KEY}.")}
-    found = {name: fields[key] for key, name in names.items() if key in fields}
-    wrong = next((name for name, template in found.items() if not isinstance(template, str)), None)
+    templates = {name: fields[key] for key, name in names.items() if key in fields}
+    wrong = next((name for name, template in templates.items() if not isinstance(template, str)), None)
     if wrong is not None:
         raise FormatError(f"{where}: chat template {wrong!r} is not a text; convert the model again")
-    return found
+    return templates
 
 
 def gguf_fields(default: str | None, others: Mapping[str, str]) -> dict[str, Any]:
     """The fields that hold templates; other characters of a name than ASCII letters and digits become `_`."""
     fields: dict[str, Any] = {} if default is None else {GGUF_KEY: default}
-    named = {"".join(one if one.isascii() and one.isalnum() else "_" for one in name): name for name in others}
+    named = {
+        "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name): name for name in others
+    }
     fields |= {f"{GGUF_KEY}.{written}": others[name] for written, name in named.items()}
     return fields | ({GGUF_NAMES: sorted(named)} if named else {})
 
@@ -80,13 +82,13 @@ def _configured(path: Path) -> dict[str, str]:
         if template is None
         else [{"name": DEFAULT, "template": template}]
     )
-    found: dict[str, str] = {}
+    templates: dict[str, str] = {}
     for row in rows:
         name, text = (row.get("name"), row.get("template")) if isinstance(row, Mapping) else (None, None)
         if not isinstance(name, str) or not isinstance(text, str):
             raise FormatError(f"{path}: chat_template is neither a text nor a list of named ones; correct the file")
-        found[name] = text
-    return found
+        templates[name] = text
+    return templates
 
 
 def _text(path: Path) -> str:

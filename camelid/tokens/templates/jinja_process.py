@@ -127,10 +127,10 @@ def _ask_one(request: Mapping[str, Any], source: str) -> tuple[str | None, int]:
 
 def _place(module: str) -> Path:
     """Where a library lies, which is not loaded for this."""
-    found = importlib.util.find_spec(module)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parents[1]
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parents[1]
 
 
 def _plain(value: object) -> Any:

@@ -93,10 +93,10 @@ def _safe_text(
     if marked != plain and text.replace(mark, "") != (unmarked := template.render(**plain, **names)):
         # It counts, cuts, searches or escapes such words, so with marks in them it says something else.
         shown = [text for text in control if tokenizer.token_bytes(special[text])]
-        kept = _looked_for(template, plain, marked, mark, control, shown, names)
+        searched = _looked_for(template, plain, marked, mark, control, shown, names)
         marked, careful = (
             _with_answers(broken, plain, pattern, mark)
-            for broken, pattern in zip((marked, careful), _patterns(control, kept)[1:], strict=True)
+            for broken, pattern in zip((marked, careful), _patterns(control, searched)[1:], strict=True)
         )
         text = template.render(**marked, **names)
         if text.replace(mark, "") != unmarked:
@@ -118,15 +118,15 @@ def _control(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _patterns(
-    control: tuple[str, ...], kept: tuple[str, ...]
+    control: tuple[str, ...], searched: tuple[str, ...]
 ) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """What finds, in this order: whole control tokens (longest first); in a message, where one could begin, by its
     first two characters, or by the first at the end; and by the first character alone. The last two find whole tokens
-    of `kept` too, in a group of this name."""
+    of `searched` too, in a group of this name."""
     pairs = sorted({token[:2] for token in control}, key=len, reverse=True)
     singles = sorted({token[0] for token in control})
     starts = [*map(re.escape, pairs), *(re.escape(first) + r"(?=\s*\Z)" for first in singles)]
-    left = f"(?P<kept>{'|'.join(map(re.escape, kept)) or '(?!)'})"
+    left = f"(?P<searched>{'|'.join(map(re.escape, searched)) or '(?!)'})"
     ways = ([*map(re.escape, control)], [left, *starts], [left, *map(re.escape, singles)])
     whole, begins, firsts = (re.compile("|".join(way) or "(?!)") for way in ways)
     return whole, begins, firsts
@@ -163,7 +163,7 @@ def _parsed(arguments: str) -> Any:
 def _broken(value: Any, starts: re.Pattern[str], mark: str) -> Any:
     """The same, with the mark in every text, however deep, where a control token could begin."""
     if isinstance(value, str):
-        return starts.sub(lambda found: found["kept"] or found[0][0] + mark + found[0][1:], value)
+        return starts.sub(lambda match: match["searched"] or match[0][0] + mark + match[0][1:], value)
     if isinstance(value, Mapping):
         return {_broken(key, starts, mark): _broken(inner, starts, mark) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -224,9 +224,9 @@ def _last_text(messages: Sequence[Message]) -> str:
 
 def _up_to(text: str, end: str, mark: str, content: str) -> str:
     """What was rendered up to the sign; where the template trims, the content's last blanks go, as in transformers."""
-    before, found, behind = text.rpartition(end)
+    before, sign, behind = text.rpartition(end)
     before = before if behind.startswith(" ") else before.rstrip()
-    if not found or not before.replace(mark, "").rstrip().endswith(content.strip()):
+    if not sign or not before.replace(mark, "").rstrip().endswith(content.strip()):
         raise OptionError(
             "messages: the last one cannot be continued, the chat template changes it or leaves it out; "
             "end with a message of the user",

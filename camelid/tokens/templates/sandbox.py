@@ -226,7 +226,7 @@ def _check_operation(operator: str, left: Any, right: Any) -> None:
         _limit(max(times, 0) * (length if isinstance(repeated, str | bytes) else length * SIZE // NODES))
     elif operator == "%" and isinstance(left, str):
         arguments = right if isinstance(right, tuple) else (right,)
-        _check_format(left, [_measure(one) for one in arguments], [])
+        _check_format(left, [_measure(argument) for argument in arguments], [])
     elif operator == "+":
         _limit(_measure(left) + _measure(right))
 
@@ -237,12 +237,12 @@ def _measure(value: Any) -> int:
         return len(value)
     if not isinstance(value, list | tuple | dict):
         return 20
-    total, left, found = 0, [value], 0
+    total, left, items = 0, [value], 0
     while left:
         inner = left.pop()
         parts = [*inner, *inner.values()] if isinstance(inner, dict) else inner
-        found += len(parts)
-        if found > NODES:
+        items += len(parts)
+        if items > NODES:
             raise TooMuchError(f"makes lists of more than {NODES:,} items")
         for part in parts:
             if isinstance(part, list | tuple | dict):

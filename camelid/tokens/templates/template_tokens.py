@@ -37,9 +37,9 @@ def reserved(vocabulary: Vocabulary, templates: Iterable[str]) -> Vocabulary:
         return vocabulary
     roles = {name: getattr(vocabulary, f"{name}_id") for name in ("bos", "eos", "unk", "pad")}
     names = {f"{name}_token": "" if id is None else pieces[id] for name, id in roles.items()}
-    found = {id for source in sources for id in _written(source, open_to_users, names)}
-    types = [CONTROL if id in found else kind for id, kind in enumerate(types)]
-    return replace(vocabulary, types=types, shown=frozenset(found))
+    written = {id for source in sources for id in _written(source, open_to_users, names)}
+    types = [CONTROL if id in written else kind for id, kind in enumerate(types)]
+    return replace(vocabulary, types=types, shown=frozenset(written))
 
 
 def as_in_file(vocabulary: Vocabulary) -> Vocabulary:
@@ -53,18 +53,18 @@ def as_in_file(vocabulary: Vocabulary) -> Vocabulary:
 def _is_mark(piece: str, vocabulary: Vocabulary) -> bool:
     if vocabulary.kind == "sentencepiece" and SPACE in piece:
         return False
-    return len(piece.strip()) > 1 and not all(one.isalnum() or one.isspace() for one in piece)
+    return len(piece.strip()) > 1 and not all(letter.isalnum() or letter.isspace() for letter in piece)
 
 
 def _written(source: str, tokens: Mapping[str, int], names: Mapping[str, Any]) -> set[int]:
     """Ids of the tokens that stand in the template's own text, or in what it makes of a conversation."""
-    found = {id for text, id in tokens.items() if text in source}
+    written = {id for text, id in tokens.items() if text in source}
     # composed of parts, such as '[' ~ role | upper ~ ']': its ends at least are there
-    others = {text: id for text, id in tokens.items() if id not in found and text[0] in source and text[-1] in source}
+    others = {text: id for text, id in tokens.items() if id not in written and text[0] in source and text[-1] in source}
     if others:
         rendered = "\n".join(_rendered(source, names))
-        found |= {id for text, id in others.items() if text in rendered}
-    return found
+        written |= {id for text, id in others.items() if text in rendered}
+    return written
 
 
 def _rendered(source: str, names: Mapping[str, Any]) -> list[str]:

@@ -64,8 +64,8 @@ def control_ids(tokenizer: Tokenizer, style: Style) -> dict[int, str]:
 
     A stream of text leaves control tokens out; where one of these comes, its text goes in its place.
     """
-    found = {tokenizer.special_ids[word]: word for word in (style.opens, style.closes) if word in tokenizer.special_ids}
-    return {id: word for id, word in found.items() if not tokenizer.token_bytes(id)}
+    ids = {tokenizer.special_ids[word]: word for word in (style.opens, style.closes) if word in tokenizer.special_ids}
+    return {id: word for id, word in ids.items() if not tokenizer.token_bytes(id)}
 
 
 def tool_names(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -89,13 +89,13 @@ def learn(documents: Iterable[str], options: TokenizerOptions, progress: Progres
     """
     llama3 = options.train == "llama3"
     words = WordCounts(LLAMA3 if llama3 else LLAMA2_WORDS, options.words, longest=400)
-    done = told = 0
+    done = reported = 0
     for text in documents:
         check_text(text)
         words.add(text if llama3 else text.replace(" ", SPACE))
         done += len(text)
-        if progress is not None and done >= told + 1_000_000:
-            told = done
+        if progress is not None and done >= reported + 1_000_000:
+            reported = done
             progress("reading", done, None)
     counted = words.most_frequent(options.words, options.least)
     return Tokenizer((_learn_bytes if llama3 else _learn_characters)(counted, options, progress))
@@ -162,7 +162,7 @@ def _alphabet(codes: NDArray[np.uint32], counts: NDArray[np.int64], coverage: fl
     totals = np.zeros(len(different), np.int64)
     np.add.at(totals, place, counts)
     seen = ((chr(code), total) for code, total in zip(different.tolist(), totals.tolist(), strict=True))
-    best = sorted((one for one in seen if one[0].isprintable()), key=lambda one: (-one[1], one[0]))
+    best = sorted((row for row in seen if row[0].isprintable()), key=lambda row: (-row[1], row[0]))
     wanted, covered = coverage * sum(count for _, count in best), 0
     alphabet = []
     for character, count in best[: max(room, 0)]:
@@ -209,11 +209,11 @@ def _merges(
             param="vocab_size",
         )
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
             progress("merging", done, wanted)
 
-    merges = learn_merges(words, [1] * alphabet, wanted, longest, options.least, tell)
+    merges = learn_merges(words, [1] * alphabet, wanted, longest, options.least, report)
     if len(merges) < wanted:
         most = options.vocab_size - wanted + len(merges)
         raise OptionError(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.tokens.backend import has_bpe
+from camelid.tokens.choose_backend import has_bpe
 
 Pair = tuple[int, int]
 
@@ -95,17 +95,17 @@ def plainly(
         merges.append(pair)
         made: set[Pair] = set()
         for place in places.pop(pair):
-            for one in pairwise(parts[place]):
-                totals[one] -= counts[place]
+            for neighbours in pairwise(parts[place]):
+                totals[neighbours] -= counts[place]
             parts[place] = _merge(parts[place], pair, new)
-            for one in pairwise(parts[place]):
-                totals[one] += counts[place]
-                if new in one:
-                    places[one].add(place)
-                    made.add(one)
-        for one in made:
-            if size[one[0]] + size[one[1]] <= longest:
-                heapq.heappush(waiting, (-totals[one], one))
+            for neighbours in pairwise(parts[place]):
+                totals[neighbours] += counts[place]
+                if new in neighbours:
+                    places[neighbours].add(place)
+                    made.add(neighbours)
+        for left, right in made:
+            if size[left] + size[right] <= longest:
+                heapq.heappush(waiting, (-totals[left, right], (left, right)))
         if progress is not None and len(merges) % 100 == 0:
             progress(len(merges))
     return merges

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 import tokenizers
 from tokenizers import pre_tokenizers
 
-from camelid.tokens.backend import has_bpe
+from camelid.tokens.choose_backend import has_bpe
 from camelid.tokens.pretokenizers import stage_of
 
 Word = tuple[bytes, int]  # a word in UTF-8 and how often it came

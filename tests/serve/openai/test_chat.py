@@ -237,7 +237,7 @@ def test_all_roles_and_parts_of_content_reach_the_model(client, alone):
         Message("user", "More."),
     ]
     reply = ask(client, messages=talk, max_tokens=1)
-    assert reply.usage.prompt_tokens == len(alone.chat_format.encode(alone.tokenizer, said))
+    assert reply.usage.prompt_tokens == len(alone.chat_format.render(alone.tokenizer, said).ids)
 
 
 def test_an_answer_can_be_sent_back_as_it_came(client):
