@@ -46,7 +46,7 @@ def pull(
         OptionError: no such name, repository, revision or file.
         MissingError: the licence has not been accepted, a token is missing, or pip is.
         ResourceError: no room on the disk, or the network or server refuses for long.
-        VerifyError: what arrived is not what is on record; it is set aside.
+        VerifyError: a file is not the one expected; it is moved to NAME.bad.
     """
     report: Report = progress or (lambda what, done, total: None)
     wanted = parse_name(name, revision, file)
@@ -102,7 +102,7 @@ def _stage(folder: Path, staging: Path) -> None:
         OptionError: the folder is there, but no pull made it.
     """
     if folder.exists() and not (folder / MANIFEST).exists():
-        raise OptionError(f"{folder}: in the way, and not made by a pull; move that folder away first")
+        raise OptionError(f"{folder}: exists, but was not made by a pull; move that folder away first")
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
         for path in [path for path in folder.rglob("*") if not path.is_dir()]:

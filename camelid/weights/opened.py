@@ -86,8 +86,8 @@ class OpenFile:
             return self._file.readinto(view) or 0
 
     def _state(self) -> tuple[int, int]:
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
+        state = os.fstat(self._file.fileno())
+        return state.st_size, state.st_mtime_ns
 
 
 @dataclass(frozen=True)

@@ -243,14 +243,16 @@ def _read_start(cursor: _Cursor) -> tuple[int, int]:
     if version and version & 0xFFFF == 0:
         raise UnsupportedError(f"{cursor.path}: big-endian GGUF; convert it on the machine that made it")
     if version not in VERSIONS:
-        raise UnsupportedError(f"{cursor.path}: GGUF version {version}; versions read: 2, 3; convert it again")
+        raise UnsupportedError(f"{cursor.path}: GGUF version {version}; supported are 2 and 3; convert it again")
     n_tensors, n_fields = cursor.number("Q", "tensor count"), cursor.number("Q", "field count")
     # The smallest row takes 24 bytes, the smallest field 13: a greater count cannot be true.
     room = cursor.size - cursor.position
     if n_tensors * 24 > room or n_fields * 13 > room:
         raise FormatError(f"{cursor.path}: claims {n_tensors} tensors and {n_fields} fields in {room} bytes; {_AGAIN}")
     if max(n_tensors, n_fields) > _MAX_ROWS:
-        raise FormatError(f"{cursor.path}: {n_tensors} tensors and {n_fields} fields are no model's; {_AGAIN}")
+        raise FormatError(
+            f"{cursor.path}: {n_tensors} tensors and {n_fields} fields are more than a model has; {_AGAIN}"
+        )
     return n_tensors, n_fields
 
 
@@ -259,7 +261,7 @@ def _read_fields(cursor: _Cursor, count: int) -> dict[str, Any]:
     for _ in range(count):
         key = cursor.text("a field's name")
         if key in fields:
-            raise FormatError(f"{cursor.path}: field {key!r} stands twice; {_AGAIN}")
+            raise FormatError(f"{cursor.path}: field {key!r} appears twice; {_AGAIN}")
         fields[key] = _read_value(cursor, cursor.number("I", key), key)
     return fields
 
@@ -282,7 +284,7 @@ def _read_array(cursor: _Cursor, key: str, depth: int = 0) -> Any:
         raise FormatError(f"{cursor.path}: field {key!r} is an array of unknown type {kind}; {_AGAIN}")
     item = np.dtype("<" + SCALARS.get(kind, "Q"))
     if _MAX_ITEMS < count <= cursor.size // item.itemsize:
-        raise FormatError(f"{cursor.path}: field {key!r} lists {count:,} items; at most {_MAX_ITEMS:,} are read")
+        raise FormatError(f"{cursor.path}: field {key!r} lists {count:,} items; at most {_MAX_ITEMS:,} are supported")
     if kind == STRING:
         return cursor.skip_strings(count, key)
     if kind == ARRAY:  # allowed by the specification, in notes of some programs
@@ -315,9 +317,9 @@ def _check_table(file: GGUFFile, table: list[tuple[str, tuple[int, ...], int, in
     for name, shape, kind, offset in table:
         where = f"{file.path}: {name}"
         if name in entries:
-            raise FormatError(f"{where}: stands twice in the table; {_AGAIN}")
+            raise FormatError(f"{where}: appears in the table twice; {_AGAIN}")
         if kind not in BY_GGUF_TYPE:
-            raise UnsupportedError(f"{where}: stored as ggml type {kind}; types read: {', '.join(QUANTS)}")
+            raise UnsupportedError(f"{where}: stored as ggml type {kind}; supported are {', '.join(QUANTS)}")
         quant = BY_GGUF_TYPE[kind]
         if not all(shape) or shape[-1] % quant.block:
             raise FormatError(f"{where}: shape {shape} does not fit blocks of {quant.block} weights; {_AGAIN}")

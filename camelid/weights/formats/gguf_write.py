@@ -103,8 +103,8 @@ def _fields(path: Path, weights: Weights) -> dict[str, Any]:
     fields |= {key: old[key] for key in old if key.startswith("general.") and key not in _OF_STORAGE}
     fields.setdefault("general.name", weights.path.stem)
     fields |= to_gguf(path, weights.sampling)
-    kept = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
-    vocabulary = {key: old[key] for key in kept} or _vocabulary(weights)
+    keys = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
+    vocabulary = {key: old[key] for key in keys} or _vocabulary(weights)
     fields |= fit_vocabulary(weights.path, vocabulary, weights.config.vocab_size)
     fields |= gguf_fields(weights.chat_template, weights.named_templates)
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}

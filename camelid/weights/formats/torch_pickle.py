@@ -95,7 +95,7 @@ def _members(file: OpenFile) -> dict[str, Region]:
 def _named_views(path: Path, program: Region) -> dict[str, View]:
     """The tensors of the dictionary that the pickle makes."""
     if program.nbytes > MAX_BYTES:
-        raise FormatError(f"{path}: a pickle of {program.nbytes} bytes is no list of tensors; {_AGAIN}")
+        raise FormatError(f"{path}: a pickle of {program.nbytes} bytes is not a list of tensors; {_AGAIN}")
     result = run_program(path, program.read().tobytes())
     for key in ("state_dict", "model", "module", "model_state_dict"):
         if isinstance(result, Mapping) and isinstance(result.get(key), Mapping):
