@@ -10,7 +10,7 @@ import numpy as np
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
 from camelid.model.config import shape_in
 from camelid.model.rope import inverse_frequencies
-from camelid.weights.opened import OpenFile, cannot_read
+from camelid.open_file import OpenFile, cannot_read
 from camelid.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def open_tokenizer(path: Path | str) -> Tokenizer:
     """
     from camelid.tokens.files.tokenizer_files import TOKENIZER_FILES
     from camelid.tokens.tokenizer import Tokenizer
+    from camelid.weights.formats.gguf_file import open_parts
 
     path = Path(path)
     if path.is_dir():
@@ -103,10 +104,11 @@ def open_tokenizer(path: Path | str) -> Tokenizer:
         )
     else:
         alone = path.name in TOKENIZER_FILES
-    if not alone and not (path.is_file() and _starts_gguf(path)):
+    is_gguf = path.is_file() and _starts_gguf(path)
+    if not alone and not is_gguf:
         return open_weights(path).tokenizer
     try:
-        return Tokenizer.open(path)
+        return Tokenizer.from_gguf(open_parts(path)[0].fields) if is_gguf else Tokenizer.open(path)
     except CamelidError as error:
         raise type(error)(_one_line(str(error))) from None
 

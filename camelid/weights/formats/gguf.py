@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from camelid.errors import FormatError, UnsupportedError
 from camelid.model.config import ModelConfig, shape_in, tensor_shapes
+from camelid.tokens.files.gguf_fields import LazyFields
 from camelid.tokens.templates.chat_templates import DEFAULT, GGUF_KEY, gguf_templates
 from camelid.weights.formats.gguf_config import add_divisors, add_long_divisors, read_config
-from camelid.weights.formats.gguf_file import Entry, GGUFFile, LazyFields, open_parts
+from camelid.weights.formats.gguf_file import Entry, GGUFFile, open_parts
 from camelid.weights.formats.sampling_files import from_gguf
 from camelid.weights.formats.tensor_names import (
     gguf_name,

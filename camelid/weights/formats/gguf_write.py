@@ -12,10 +12,11 @@ from camelid.errors import UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
+from camelid.tokens.files.gguf_fields import ARRAY, BOOL, MAGIC, SCALARS, STRING
 from camelid.tokens.templates.chat_templates import GGUF_KEY, gguf_fields
 from camelid.weights.formats.gguf import ROPE_FACTORS, ROPE_FREQS, STOP_KEYS
 from camelid.weights.formats.gguf_config import write_config
-from camelid.weights.formats.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
+from camelid.weights.formats.gguf_file import ALIGNMENT
 from camelid.weights.formats.sampling_files import to_gguf
 from camelid.weights.formats.tensor_names import (
     gguf_name,

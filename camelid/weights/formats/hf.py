@@ -10,6 +10,7 @@ import numpy as np
 
 from camelid.errors import FormatError, MissingError, first_few
 from camelid.model.config import ModelConfig, shape_in, tensor_shapes
+from camelid.open_file import OpenFile
 from camelid.parsing import MAX_JSON, parse_json
 from camelid.tokens.templates.chat_templates import DEFAULT, folder_templates
 from camelid.weights.formats.hf_config import read_config
@@ -17,7 +18,6 @@ from camelid.weights.formats.safetensors_file import Stored, read_safetensors
 from camelid.weights.formats.sampling_files import from_generation_config
 from camelid.weights.formats.state_names import plain_names, without_notes
 from camelid.weights.formats.tensor_names import hf_name
-from camelid.weights.opened import OpenFile
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from camelid.errors import FormatError, NumericsError, UnsupportedError
+from camelid.open_file import OpenFile, Region, Which
 from camelid.parsing import once, parse_json
-from camelid.weights.opened import OpenFile, Region, Which
 from camelid.weights.quants import QUANTS, UNQUANTISED
 from camelid.weights.quants.quant import Bytes
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from camelid.errors import FormatError, UnsupportedError
+from camelid.open_file import OpenFile, Region
 from camelid.weights.formats.safetensors_file import Stored
 from camelid.weights.formats.torch_program import MAX_BYTES, View, run_program
-from camelid.weights.opened import OpenFile, Region
 from camelid.weights.quants.quant import Bytes
 
 _MAX_DIRECTORY = 1 << 22  # bytes of a zip's list of members; a member takes about a hundred
