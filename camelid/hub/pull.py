@@ -34,7 +34,7 @@ def pull(
 
     Args:
         name: a name of the catalog, hf:owner/repo[@revision][:file], a URL of a .gguf file, or a local file or folder.
-        progress: told (what, bytes done, bytes in all or None).
+        progress: called with (what, bytes done, bytes in all or None).
         token: for gated repositories; else $HF_TOKEN, else the one `hf auth login` keeps.
         revision: branch, tag or commit of the repository.
         file: which .gguf file of the repository: its name, a part of it such as Q4_K_M, or a pattern with *.

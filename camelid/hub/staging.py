@@ -62,7 +62,7 @@ def part_of(target: Path) -> Path:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk says into one line; what arrived before is kept.
+    """Turn what a disk says into one line; what arrived before stays.
 
     Raises:
         ResourceError: the disk or quota is full, or the folder cannot be written.
