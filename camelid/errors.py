@@ -4,7 +4,7 @@
     ├── OptionError         an option, a recipe value or an argument      "temperature: must be 0 or more, got -1"
     │   └── ContextError    more tokens than the context holds            "prompt: has 9001 tokens, the context is …"
     ├── FormatError         a file is not what it should be               "m.gguf: blk.3.attn_q: 4096 bytes short; …"
-    ├── UnsupportedError    well formed, but not done here                "config.json: rope_scaling 'longrope' …"
+    ├── UnsupportedError    well formed, but not supported                "config.json: rope_scaling 'longrope' …"
     ├── MissingError        something must be installed or fetched first  "training needs torch: pip install …"
     ├── ResourceError       memory, disk or network refuse                "needs 26.1 GB of memory, 20.3 GB free; …"
     ├── NumericsError       a computation left the numbers                "logits of layer … are not finite; …"
@@ -16,7 +16,7 @@ A message is one line that says what is wrong, where, and what to do. `assert` i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class CamelidError(Exception):
@@ -53,7 +53,7 @@ class FormatError(CamelidError, ValueError):
 
 
 class UnsupportedError(CamelidError):
-    """Well formed, but camelid does not do it."""
+    """Well formed, but not supported by camelid."""
 
 
 class MissingError(CamelidError):
@@ -73,8 +73,13 @@ class VerifyError(CamelidError):
 
 
 def one_of(word: str, choices: Iterable[str]) -> str:
-    """End an error about an unknown word: the nearest choice, if one is near, and all choices."""
-    choices = sorted(choices)
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    """The end of an error about an unknown word: the nearest choice, if one is near, and all choices."""
+    *most, last = sorted(choices)
+    near = difflib.get_close_matches(word, [*most, last], n=1, cutoff=0.6)
     guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{guess}choices: {', '.join(choices)}"
+    return f"{guess}choose {', '.join(most)} or {last}" if most else f"{guess}choose {last}"
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """The first names of a list, and how many more there are: `a, b, c and 5 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

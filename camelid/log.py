@@ -27,7 +27,7 @@ def set_up() -> None:
     """
     level = os.environ.get("CAMELID_LOG", "warning").lower()
     if level not in LEVELS:
-        raise OptionError(f"CAMELID_LOG: {level!r} is no level; {one_of(level, LEVELS)}")
+        raise OptionError(f"CAMELID_LOG: unknown level {level!r}; {one_of(level, LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("camelid: %(message)s"))
     root = logging.getLogger("camelid")

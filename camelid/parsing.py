@@ -31,7 +31,7 @@ def parse_json(text: bytes | str, pairs: Callable[[list[tuple[str, Any]]], Any] 
         ValueError: not JSON, or beyond the bounds; the message says which.
     """
     if len(text) > MAX_JSON:
-        raise ValueError(f"{len(text):,} bytes; at most {MAX_JSON:,} are read")
+        raise ValueError(f"{len(text):,} bytes; at most {MAX_JSON:,} are supported")
     opened = _count(text, "[") + _count(text, "{")
     if opened + _count(text, ",") > MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES:,} values")
@@ -45,7 +45,7 @@ def parse_json(text: bytes | str, pairs: Callable[[list[tuple[str, Any]]], Any] 
 
 
 def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    """For `parse_json`: an object in which no key stands twice.
+    """For `parse_json`: an object in which no key appears twice.
 
     Raises:
         ValueError: one does.
@@ -53,7 +53,7 @@ def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(members)
     if len(values) < len(members):
         twice = Counter(name for name, _ in members).most_common(1)[0][0]
-        raise ValueError(f"{twice[:80]!r} stands twice")
+        raise ValueError(f"{twice[:80]!r} appears twice")
     return values
 
 
@@ -64,7 +64,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         ValueError: not TOML, or beyond the bounds; the message says which.
     """
     if len(text) > MAX_TOML:
-        raise ValueError(f"{len(text):,} characters; at most {MAX_TOML:,} are read")
+        raise ValueError(f"{len(text):,} characters; at most {MAX_TOML:,} are supported")
     if _LONG_KEY.search(text):
         raise ValueError(f"a dotted key of more than {_MAX_KEY_PARTS} parts")
     try:

@@ -67,7 +67,7 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     try:
         values = _read_toml(path)
     except (OSError, ValueError) as error:
-        raise FormatError(f"{path}: not a readable TOML file ({error}); correct it") from None
+        raise FormatError(f"{path}: not a readable TOML file ({error}); fix it") from None
     for change in changes:
         _apply(values, change)
     return _check(path, values)
@@ -131,7 +131,7 @@ def _apply(values: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     parts = key.strip().split(".")
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
-        raise OptionError(f"--set {change[:80]}: wants TABLE.KEY=VALUE, for example pretrain.steps=100")
+        raise OptionError(f"--set {change[:80]}: must be TABLE.KEY=VALUE, for example pretrain.steps=100")
     at: Any = values
     for number, part in enumerate(parts[:-1]):
         try:
@@ -139,10 +139,10 @@ def _apply(values: dict[str, Any], change: str) -> None:
         except (ValueError, IndexError):
             raise OptionError(f"--set {change}: {'.'.join(parts[:number])} has no number {part}") from None
         if not isinstance(at, dict | list):
-            raise OptionError(f"--set {change}: {'.'.join(parts[: number + 1])} is no table")
+            raise OptionError(f"--set {change}: {'.'.join(parts[: number + 1])} is not a table")
     if isinstance(at, list):
         raise OptionError(
-            f"--set {change}: {key.rpartition('.')[0]} is a list of {len(at)}; say which, counted from 0, and its key"
+            f"--set {change}: {key.rpartition('.')[0]} is a list of {len(at)}; give one's number, from 0, and its key"
         )
     at[parts[-1]] = _value(text.strip())
 

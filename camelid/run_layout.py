@@ -80,16 +80,18 @@ def named_checkpoint(path: Path) -> Path | None:
     """The checkpoint that the beginning of a name means: `step1000` is `step1000-tokens4M`; None if nothing is like it.
 
     Raises:
-        OptionError: several are called so, or a folder of checkpoints has none that is.
+        OptionError: several begin so, or a folder of checkpoints has none that does.
     """
     try:
-        there = complete_checkpoints(path.parent)
+        checkpoints = complete_checkpoints(path.parent)
     except OSError:  # a name too long for a path is no path
         return None
-    same = [folder for folder in there if folder.name.startswith(f"{path.name}-")]
+    same = [folder for folder in checkpoints if folder.name.startswith(f"{path.name}-")]
     if len(same) == 1:
         return same[0]
-    if not there or not path.name.startswith("step"):
+    if not checkpoints or not path.name.startswith("step"):
         return None
-    choices = ", ".join(folder.name for folder in same or there)
-    raise OptionError(f"{path}: {'several are' if same else 'no checkpoint is'} called so; there are {choices}")
+    choices = ", ".join(folder.name for folder in same or checkpoints)
+    raise OptionError(
+        f"{path}: {'several checkpoints begin so' if same else 'no such checkpoint'}; choose one of {choices}"
+    )

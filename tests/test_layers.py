@@ -24,7 +24,7 @@ ROWS = [
     "model tokens",
     "recipe",
     "options pedigree log console run_layout _lazy",
-    "streams files machine",
+    "streams files machine open_file",
     "errors parsing",
 ]
 RANK = {name: -row for row, names in enumerate(ROWS) for name in names.split()}

@@ -48,7 +48,7 @@ def test_an_unknown_level_is_refused(monkeypatch) -> None:
     out, error = said(SET_UP, "debgu", monkeypatch)
     assert out == ""
     assert error.splitlines()[-1].startswith(
-        "camelid.errors.OptionError: CAMELID_LOG: 'debgu' is no level; did you mean 'debug'?"
+        "camelid.errors.OptionError: CAMELID_LOG: unknown level 'debgu'; did you mean 'debug'?"
     )
 
 

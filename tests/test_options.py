@@ -53,4 +53,4 @@ def test_over_applies_only_what_was_given():
 
 
 def test_one_of_lists_all_when_nothing_is_near():
-    assert one_of("zzz", ["b", "a"]) == "choices: a, b"
+    assert one_of("zzz", ["b", "a"]) == "choose a or b"

@@ -108,7 +108,7 @@ def near(name: str) -> str:
         sizes = [known for known in CATALOG if known.startswith(family[0] + ":") and not known.endswith("-meta")]
         return f"{family[0]} has {', '.join(sizes)}"
     if key.count("/") == 1:
-        return f"for a repository of the hub say hf:{name.strip()}"
+        return f"a repository of the hub is named hf:{name.strip()}"
     return f"names look like {DEFAULT_MODEL}; families: {', '.join(families)} (camelid models lists all)"
 
 

@@ -29,14 +29,14 @@ TIMEOUT = 30.0  # seconds without a byte before a connection counts as stalled
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before the next attempt, as long as attempts bring nothing
 LONGEST_WAIT = 300.0  # seconds; the most that a server's Retry-After is heeded
 _CHUNK = 1 << 16
-_TELL = 1 << 20  # bytes between two reports
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
+_REPORT_EVERY = 1 << 20  # bytes between two reports
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 T = TypeVar("T")
 Explain = Callable[[int], CamelidError]
 
 
-class Again(Exception):  # noqa: N818 - not an error yet
+class Retry(Exception):  # noqa: N818 - not an error yet
     """An attempt failed in a way that may pass."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -45,7 +45,7 @@ class Again(Exception):  # noqa: N818 - not an error yet
 
 
 @dataclass(frozen=True)
-class Place:
+class RemoteFile:
     """Where a file can be had, and how a final refusal by its status is explained.
 
     `version` is the size and tag (`version_of`) that every answer must have, for files whose hash is not known.
@@ -58,33 +58,33 @@ class Place:
     explain: Explain | None = None
 
 
-def download(place: Place, target: Path, report: Report) -> None:
+def download(remote: RemoteFile, target: Path, report: Report) -> None:
     """Bring all bytes into the part of `target`, going on from what is there.
 
     Raises:
         ResourceError: attempt after attempt brought nothing.
-        MissingError, OptionError: the server refuses for good (what `place.explain` makes of it).
+        MissingError, OptionError: the server refuses for good (what `remote.explain` makes of it).
     """
     part = part_of(target)
 
     def arrived() -> int:
         return part.stat().st_size if part.exists() else 0
 
-    if place.size is not None and arrived() > place.size:
+    if remote.size is not None and arrived() > remote.size:
         part.unlink()
-    whole = f" of {place.size}" if place.size is not None else ""
+    whole = f" of {remote.size}" if remote.size is not None else ""
     patiently(
-        functools.partial(_attempt, place, target, report),
+        functools.partial(_attempt, remote, target, report),
         arrived,
         lambda reason: ResourceError(
-            f"{target.name}: {reason} at {public(place.url)}, {arrived()}{whole} bytes are here; "
+            f"{target.name}: {reason} at {public(remote.url)}, {arrived()}{whole} bytes are here; "
             f"pull again to go on from there"
         ),
     )
 
 
 def ask(attempt: Callable[[], T], give_up: Callable[[str], CamelidError]) -> T:
-    """Repeat a small question; not for long, since a machine without network should be told so soon."""
+    """Repeat a small request; not for long, since a machine without network should be told so soon."""
     return patiently(attempt, lambda: 0, give_up, tries=3)
 
 
@@ -94,7 +94,7 @@ def patiently(
     give_up: Callable[[str], CamelidError],
     tries: int | None = None,
 ) -> T:
-    """Repeat `attempt` while it raises `Again`, with growing pauses; an attempt that brought bytes starts them anew.
+    """Repeat `attempt` while it raises `Retry`, with growing pauses; an attempt that brought bytes starts them anew.
 
     After `tries` attempts (default: one more than there are pauses) that brought nothing it raises `give_up(reason)`.
     """
@@ -103,7 +103,7 @@ def patiently(
     while True:
         try:
             return attempt()
-        except Again as problem:
+        except Retry as problem:
             failures, most = (0, arrived()) if arrived() > most else (failures, most)
             if failures == len(pauses):
                 raise give_up(str(problem)) from None
@@ -111,36 +111,38 @@ def patiently(
             failures += 1
 
 
-def open_url(place: Place, span: str | None = None) -> http.client.HTTPResponse:
+def open_url(remote: RemoteFile, span: str | None = None) -> http.client.HTTPResponse:
     """Ask for a URL, or a `span` of its bytes such as "5-"; the answer's status is 200 or 206.
 
     Raises:
-        Again: what may pass: no connection, too many requests, a server's fault, a range that it does not have.
+        Retry: what may pass: no connection, too many requests, a server's fault, a range that it does not have.
         MissingError, OptionError, ResourceError: what will not.
     """
-    url, login = _split_login(place.url)
-    headers = {"User-Agent": f"camelid/{__version__}", "Accept-Encoding": "identity", **login, **place.headers}
+    url, login = _split_login(remote.url)
+    headers = {"User-Agent": f"camelid/{__version__}", "Accept-Encoding": "identity", **login, **remote.headers}
     if span is not None:
         headers["Range"] = f"bytes={span}"
     try:
         answer: http.client.HTTPResponse = _opener().open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         with error:
-            raise _refusal(place, error) from None
+            raise _refusal(remote, error) from None
     except urllib.error.URLError as error:
         reason = error.reason
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise ResourceError(
                 f"{public(url)}: its certificate is not trusted ({reason.verify_message}); set SSL_CERT_FILE"
             ) from None
-        raise Again(_why(reason if isinstance(reason, Exception) else error)) from None
+        raise Retry(_why(reason if isinstance(reason, Exception) else error)) from None
     except (ValueError, http.client.InvalidURL) as error:
         raise OptionError(f"{public(url)}: not a usable URL ({error})") from None
     except (OSError, http.client.HTTPException) as error:
-        raise Again(_why(error)) from None
+        raise Retry(_why(error)) from None
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         answer.close()
-        raise ResourceError(f"{public(url)}: the server packs the file unasked; use another mirror")
+        raise ResourceError(
+            f"{public(url)}: the server compresses the file, which was not asked for; use another mirror"
+        )
     return answer
 
 
@@ -158,26 +160,26 @@ def version_of(answer: http.client.HTTPResponse) -> tuple[int | None, str | None
     return total_size(answer), answer.headers.get("ETag") or answer.headers.get("Last-Modified")
 
 
-def _attempt(place: Place, target: Path, report: Report) -> None:
+def _attempt(remote: RemoteFile, target: Path, report: Report) -> None:
     """One request, and as much of the file as it brings."""
     part = part_of(target)
-    if place.size is None:  # nothing could tell whether what is there is all
+    if remote.size is None:  # nothing could tell whether what is there is all
         part.unlink(missing_ok=True)
     have = part.stat().st_size if part.exists() else 0
-    if place.size == have:
+    if remote.size == have:
         part.touch()
-        report(target.name, have, place.size)
+        report(target.name, have, remote.size)
         return
-    with open_url(place, f"{have}-" if have else None) as answer:
-        if place.version is not None and version_of(answer) != place.version:
+    with open_url(remote, f"{have}-" if have else None) as answer:
+        if remote.version is not None and version_of(answer) != remote.version:
             part.unlink(missing_ok=True)
-            raise Again("the file on the server has changed")
+            raise Retry("the file on the server has changed")
         _skip(answer, have)
-        whole = place.size if place.size is not None else total_size(answer)
+        whole = remote.size if remote.size is not None else total_size(answer)
         with part.open("ab") as out:
             done = _receive(answer, out, have, whole, functools.partial(report, target.name))
     if whole is not None and done < whole:
-        raise Again("the connection was cut")
+        raise Retry("the connection was cut")
 
 
 def _skip(answer: http.client.HTTPResponse, have: int) -> None:
@@ -186,12 +188,12 @@ def _skip(answer: http.client.HTTPResponse, have: int) -> None:
     if answer.status == 206:
         first = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
         if not first.isdecimal() or int(first) > have:
-            raise Again(f"the server sent another range than asked ({answer.headers.get('Content-Range')})")
+            raise Retry(f"the server sent another range than the one asked for ({answer.headers.get('Content-Range')})")
         start = int(first)
     while start < have:
         got = _read(answer, min(_CHUNK, have - start))
         if not got:
-            raise Again("the connection was cut")
+            raise Retry("the connection was cut")
         start += len(got)
 
 
@@ -203,7 +205,7 @@ def _receive(
     report: Callable[[int, int | None], None],
 ) -> int:
     """Append the answer's bytes up to `whole`; returns where the file ends now."""
-    told = done
+    reported = done
     report(done, whole)
     while whole is None or done < whole:
         chunk = _read(answer, _CHUNK if whole is None else min(_CHUNK, whole - done))
@@ -211,8 +213,8 @@ def _receive(
             break
         out.write(chunk)
         done += len(chunk)
-        if done - told >= _TELL or done == whole:
-            told = done
+        if done - reported >= _REPORT_EVERY or done == whole:
+            reported = done
             report(done, whole)
     return done
 
@@ -222,29 +224,31 @@ def _read(answer: http.client.HTTPResponse, n_bytes: int) -> bytes:
     try:
         return answer.read1(n_bytes)
     except (OSError, http.client.HTTPException) as error:
-        raise Again(_why(error)) from None
+        raise Retry(_why(error)) from None
 
 
-def _refusal(place: Place, error: urllib.error.HTTPError) -> Exception:
+def _refusal(remote: RemoteFile, error: urllib.error.HTTPError) -> Exception:
     status = error.code
-    moved = urllib.parse.urlsplit(error.url).netloc != urllib.parse.urlsplit(place.url).netloc.rpartition("@")[2]
-    if status in _PASSING or status == 416 or (moved and status in (401, 403)):  # a signed link that has run out
+    moved = urllib.parse.urlsplit(error.url).netloc != urllib.parse.urlsplit(remote.url).netloc.rpartition("@")[2]
+    if status in _TRANSIENT or status == 416 or (moved and status in (401, 403)):  # a signed link that has run out
         wait = error.headers.get("Retry-After", "")
-        return Again(f"the server answers {status} ({error.reason})", float(wait) if wait.isdecimal() else None)
-    if place.explain is not None:
-        return place.explain(status)
+        return Retry(f"the server answers {status} ({error.reason})", float(wait) if wait.isdecimal() else None)
+    if remote.explain is not None:
+        return remote.explain(status)
     if status in (401, 403, 407):
-        return MissingError(f"{public(place.url)}: the server wants a login ({status}); put user:password@ in the URL")
+        return MissingError(
+            f"{public(remote.url)}: the server requires a login ({status}); put user:password@ in the URL"
+        )
     if status in (404, 410):
-        return OptionError(f"{public(place.url)}: no such file there ({status}); check the URL")
-    return ResourceError(f"{public(place.url)}: the server refuses ({status} {error.reason}); try later or a mirror")
+        return OptionError(f"{public(remote.url)}: no such file there ({status}); check the URL")
+    return ResourceError(f"{public(remote.url)}: the server refuses ({status} {error.reason}); try later or a mirror")
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"nothing came for {TIMEOUT:g} seconds"
+        return f"no data for {TIMEOUT:g} seconds"
     if isinstance(error, socket.gaierror):
-        return "the host is not known (no network here?)"
+        return "the host cannot be found (no network?)"
     if isinstance(error, ConnectionRefusedError):
         return "the connection was refused"
     if isinstance(error, http.client.HTTPException | ConnectionError):

@@ -82,8 +82,8 @@ def _hf_weights(files: list[Listed]) -> list[Listed]:
         ("pytorch_model-*-of-*.bin",),
         ("pytorch_model.bin",),
     ):
-        if found := _fit(files, patterns):
-            return found
+        if weights := _fit(files, patterns):
+            return weights
     return []
 
 
@@ -142,10 +142,10 @@ def _fit(files: list[Listed], patterns: tuple[str, ...]) -> list[Listed]:
     return [file for file in files if any(fnmatch.fnmatchcase(file.name, pattern) for pattern in patterns)]
 
 
-def _need(repo: str, found: list[Listed], what: str) -> list[Listed]:
-    if not found:
+def _need(repo: str, files: list[Listed], what: str) -> list[Listed]:
+    if not files:
         raise FormatError(f"{repo}: holds no {what} files; give another revision, or another repository")
-    return found
+    return files
 
 
 def _short(file: Listed) -> str:

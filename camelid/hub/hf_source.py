@@ -16,9 +16,9 @@ from typing import Any
 from camelid.errors import CamelidError, FormatError, MissingError, OptionError, ResourceError
 from camelid.files import check_space
 from camelid.hub.catalog import Hub
-from camelid.hub.download import Again, Place, ask, download, open_url
+from camelid.hub.download import RemoteFile, Retry, ask, download, open_url
 from camelid.hub.file_choice import Listed, choose_files
-from camelid.hub.staging import ELSEWHERE, OWN_NAMES, Arrival, Proof, Record, Report, disk_errors, finish, part_of
+from camelid.hub.staging import ELSEWHERE, OWN_NAMES, Arrival, Proof, PulledFile, Report, disk_errors, finish, part_of
 from camelid.hub.store import Name, hub_endpoint, public
 
 _COMMIT = OWN_NAMES[0]  # file in the staging folder: the commit that was begun with
@@ -102,13 +102,13 @@ def _list(repo: _Repo, revision: str) -> tuple[str, str | None, list[Listed]]:
     url = f"{hub_endpoint()}/api/models/{repo.repo}/revision/{urllib.parse.quote(revision, safe='')}?blobs=true"
 
     def attempt() -> Any:
-        with open_url(Place(url, repo.headers, explain=repo.explain)) as answer:
+        with open_url(RemoteFile(url, repo.headers, explain=repo.explain)) as answer:
             try:
                 return json.load(answer)
             except ValueError:
                 raise FormatError(f"{_hub()}: not a Hugging Face endpoint; check HF_ENDPOINT") from None
             except OSError as error:
-                raise Again(str(error)) from None
+                raise Retry(str(error)) from None
 
     answer = ask(
         attempt,
@@ -128,14 +128,14 @@ def _listed(row: dict[str, Any]) -> Listed:
     return Listed(str(row["rfilename"]), size, large.get("sha256"), None if large else row.get("blobId"))
 
 
-def _bring(repo: _Repo, commit: str, file: Listed, staging: Path, report: Report) -> Record:
+def _bring(repo: _Repo, commit: str, file: Listed, staging: Path, report: Report) -> PulledFile:
     target = staging / file.target
     target.parent.mkdir(exist_ok=True)
     if target.exists():  # whole when a pull was killed; checked again, since it is cheap beside a download
         target.replace(part_of(target))
     url = f"{hub_endpoint()}/{repo.repo}/resolve/{commit}/{urllib.parse.quote(file.path)}"
-    place = Place(url, repo.headers, file.size, explain=repo.explain)
-    download(place, target, report)
+    remote = RemoteFile(url, repo.headers, file.size, explain=repo.explain)
+    download(remote, target, report)
     return finish(target, Proof(file.size, file.sha256, file.git_sha1), report, file.target)
 
 

@@ -18,7 +18,7 @@ _PART = re.compile(r"(.*-)\d{5}(-of-\d{5}\.gguf)")
 def fetch_local(path: Path, staging: Path, report: Report) -> Arrival:
     """Copy a file, or the files of a folder (of its subfolders only the chat templates), into `staging`.
 
-    A folder that was pulled elsewhere brings its manifest: files are checked against it, and it says whence they came.
+    A folder that was pulled elsewhere brings its manifest: files are checked against it, and it names their source.
 
     Raises:
         FormatError: a folder without files, or with a damaged manifest.

@@ -34,7 +34,7 @@ def pull(
 
     Args:
         name: a name of the catalog, hf:owner/repo[@revision][:file], a URL of a .gguf file, or a local file or folder.
-        progress: told (what, bytes done, bytes in all or None).
+        progress: called with (what, bytes done, bytes in all or None).
         token: for gated repositories; else $HF_TOKEN, else the one `hf auth login` keeps.
         revision: branch, tag or commit of the repository.
         file: which .gguf file of the repository: its name, a part of it such as Q4_K_M, or a pattern with *.
@@ -46,7 +46,7 @@ def pull(
         OptionError: no such name, repository, revision or file.
         MissingError: the licence has not been accepted, a token is missing, or pip is.
         ResourceError: no room on the disk, or the network or server refuses for long.
-        VerifyError: what arrived is not what is on record; it is set aside.
+        VerifyError: a file is not the one expected; it is moved to NAME.bad.
     """
     report: Report = progress or (lambda what, done, total: None)
     wanted = parse_name(name, revision, file)
@@ -102,7 +102,7 @@ def _stage(folder: Path, staging: Path) -> None:
         OptionError: the folder is there, but no pull made it.
     """
     if folder.exists() and not (folder / MANIFEST).exists():
-        raise OptionError(f"{folder}: in the way, and not made by a pull; move that folder away first")
+        raise OptionError(f"{folder}: exists, but was not made by a pull; move that folder away first")
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
         for path in [path for path in folder.rglob("*") if not path.is_dir()]:

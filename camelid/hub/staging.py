@@ -28,7 +28,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Record:
+class PulledFile:
     """One file of a model: its name in the model's folder, with / if it is deeper, its size, its SHA-256."""
 
     name: str
@@ -40,7 +40,7 @@ class Record:
 class Arrival:
     """What a source brought: files now in the staging folder, and where they come from."""
 
-    files: list[Record]
+    files: list[PulledFile]
     source: str
     revision: str | None = None
     licence: str | None = None
@@ -62,7 +62,7 @@ def part_of(target: Path) -> Path:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk says into one line; what arrived before is kept.
+    """Turn what a disk says into one line; what arrived before stays.
 
     Raises:
         ResourceError: the disk or quota is full, or the folder cannot be written.
@@ -80,22 +80,22 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 def copy_stream(stream: BinaryIO, target: Path, size: int | None, report: Report) -> None:
     """Write all of `stream` to the target's part, anew."""
-    done = told = 0
+    done = reported = 0
     with part_of(target).open("wb") as out:
         while chunk := stream.read(_CHUNK):
             out.write(chunk)
             done += len(chunk)
-            if done - told >= 8 * _CHUNK:
-                told = done
+            if done - reported >= 8 * _CHUNK:
+                reported = done
                 report(target.name, done, size)
     report(target.name, done, size)
 
 
-def finish(target: Path, proof: Proof, report: Report, name: str | None = None) -> Record:
+def finish(target: Path, proof: Proof, report: Report, name: str | None = None) -> PulledFile:
     """Check the part of `target` against what is known, and give it its name.
 
     Args:
-        name: of its record, where it lies in a folder within the model's.
+        name: in the model's folder, where that is not the target's own.
 
     Raises:
         VerifyError: size or hash differ; the part has become `name.bad`.
@@ -107,23 +107,17 @@ def finish(target: Path, proof: Proof, report: Report, name: str | None = None) 
     if proof.size is not None and size != proof.size:
         problem = f"{size} bytes, not {proof.size}"
     elif proof.sha256 is not None and sha256 != proof.sha256.lower():
-        problem = f"SHA-256 differs (got {sha256[:16]}…, on record {proof.sha256[:16]}…)"
+        problem = f"SHA-256 differs (got {sha256[:16]}…, expected {proof.sha256[:16]}…)"
     elif proof.git_sha1 is not None and git_sha1 != proof.git_sha1.lower():
-        problem = f"git's hash differs (got {git_sha1}, on record {proof.git_sha1})"
+        problem = f"git's hash differs (got {git_sha1}, expected {proof.git_sha1})"
     if problem is not None:
         bad = target.with_name(f"{target.name}.bad")
         part.replace(bad)
-        raise VerifyError(f"{target.name}: {problem}; set aside as {bad}; pull again for a fresh copy")
+        raise VerifyError(f"{target.name}: {problem}; moved to {bad}; pull again for a fresh copy")
     with part.open("rb") as file:
         os.fsync(file.fileno())  # a name must not outlive its bytes in a power cut
     part.replace(target)
-    return Record(name or target.name, size, sha256)
-
-
-def record(path: Path, report: Report) -> Record:
-    """The record of a file that is there already."""
-    size = path.stat().st_size
-    return Record(path.name, size, _hashes(path, size, report)[0])
+    return PulledFile(name or target.name, size, sha256)
 
 
 def _hashes(path: Path, size: int, report: Report) -> tuple[str, str]:

@@ -186,7 +186,7 @@ def _parse(text: str) -> Name:
     if text.startswith("hf:"):
         match = _NAME.fullmatch(text.removeprefix("hf:"))
         if match is None or not re.fullmatch(r"[\w.-]+/[\w.-]+", match["base"]):
-            raise OptionError(f"{text}: wants hf:owner/repo, hf:owner/repo@revision or hf:owner/repo:file")
+            raise OptionError(f"{text}: must be hf:owner/repo, hf:owner/repo@revision or hf:owner/repo:file")
         return Name(f"hf:{match['base']}", None, match["revision"], match["file"])
     base, _, revision = text.partition("@")
     try:

@@ -9,24 +9,24 @@ from pathlib import Path
 
 from camelid.errors import OptionError, ResourceError, VerifyError
 from camelid.files import check_space
-from camelid.hub.download import Place, ask, download, open_url, version_of
-from camelid.hub.staging import ELSEWHERE, Proof, Record, Report, disk_errors, finish, part_of
+from camelid.hub.download import RemoteFile, ask, download, open_url, version_of
+from camelid.hub.staging import ELSEWHERE, Proof, PulledFile, Report, disk_errors, finish, part_of
 from camelid.hub.store import public
 
 
-def fetch_url(url: str, staging: Path, report: Report) -> list[Record]:
+def fetch_url(url: str, staging: Path, report: Report) -> list[PulledFile]:
     """Put the file of `url` into `staging`.
 
     Raises:
         OptionError: not the URL of a .gguf file, or nothing is there.
-        MissingError: the server wants a login.
+        MissingError: the server requires a login.
         ResourceError: no room, or the network fails.
-        VerifyError: the hash differs, or what came is no GGUF file.
+        VerifyError: the hash differs, or what came is not a GGUF file.
     """
     parts = urllib.parse.urlsplit(url)
     name = Path(urllib.parse.unquote(parts.path)).name
     if not name.endswith(".gguf"):
-        raise OptionError(f"{public(url)}: not a .gguf file; for a repository of the hub say hf:owner/repo")
+        raise OptionError(f"{public(url)}: not a .gguf file; a repository of the hub is named hf:owner/repo")
     if re.search(r"-\d{5}-of-\d{5}\.gguf$", name):
         raise OptionError(
             f"{public(url)}: one part of a split model; put all its parts in a folder and pull the folder"
@@ -40,7 +40,7 @@ def fetch_url(url: str, staging: Path, report: Report) -> list[Record]:
     with disk_errors(staging):
         have = part_of(target).stat().st_size if part_of(target).exists() else 0
         check_space(staging, max(0, (size or 0) - have), ELSEWHERE)
-        download(Place(url, size=size, version=version), target, report)
+        download(RemoteFile(url, size=size, version=version), target, report)
     _check_magic(target, url)
     return [finish(target, Proof(size, _sha256(parts.fragment, url)), report)]
 
@@ -49,7 +49,7 @@ def _look(url: str) -> tuple[int | None, str | None]:
     """Size and version of the file, by asking for its first byte."""
 
     def attempt() -> tuple[int | None, str | None]:
-        with open_url(Place(url), "0-0") as answer:
+        with open_url(RemoteFile(url), "0-0") as answer:
             return version_of(answer)
 
     give_up = f"{public(url)}: %s; check the network and the URL, and pull again"
@@ -72,7 +72,9 @@ def _check_magic(target: Path, url: str) -> None:
     if magic != b"GGUF":
         bad = target.with_name(f"{target.name}.bad")
         part.replace(bad)
-        raise VerifyError(f"{public(url)}: gave something that is no GGUF file (a web page?); set aside as {bad}")
+        raise VerifyError(
+            f"{public(url)}: the server sent something that is not a GGUF file (a web page?); moved to {bad}"
+        )
 
 
 def _sha256(fragment: str, url: str) -> str | None:
@@ -81,5 +83,7 @@ def _sha256(fragment: str, url: str) -> str | None:
     match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
     if match is None:
         digits = hashlib.sha256().digest_size * 2
-        raise OptionError(f"{public(url)}: after # wants sha256= and {digits} hexadecimal digits, got {fragment!r}")
+        raise OptionError(
+            f"{public(url)}: what follows # must be sha256= and {digits} hexadecimal digits, got {fragment!r}"
+        )
     return match[1]

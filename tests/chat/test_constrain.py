@@ -116,7 +116,7 @@ def test_a_grammar_leads(llama):
         (Form(regex="(unclosed"), "^regex: .*unclosed group"),
         (Form(json_schema="{"), "not JSON"),
         (Form(json_schema="[]"), "must be a JSON object"),
-        (Form(json_schema={"type": "llama"}), "^json_schema.type: unknown type 'llama'; choices: array, boolean"),
+        (Form(json_schema={"type": "llama"}), "^json_schema.type: unknown type 'llama'; choose array, boolean"),
         (Form(json_schema={"items": {"contains": {}}}), "^json_schema.items.contains: is not supported"),
         (Form(grammar="start: missing"), "^grammar: .*missing"),
     ],

@@ -194,7 +194,7 @@ def test_names_are_read(text: str, shown: str, folder: str) -> None:
 
 @pytest.mark.parametrize("text", ["hf:", "hf:a", "hf:a/b/c", "hf:../b@x:y:z", "hf:a/b:"])
 def test_a_malformed_repository_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="wants hf:owner/repo"):
+    with pytest.raises(OptionError, match="must be hf:owner/repo"):
         resolve(text)
 
 

@@ -96,7 +96,7 @@ def test_a_part_longer_than_the_file_is_begun_anew(hub: HubServer) -> None:
 
 def test_a_packed_answer_is_refused(hub: HubServer) -> None:
     hub.always = "gzip"
-    with pytest.raises(ResourceError, match="packs the file"):
+    with pytest.raises(ResourceError, match="compresses the file"):
         pull("hf:a/b")
 
 
@@ -141,7 +141,7 @@ def test_only_a_number_of_empty_attempts_is_made(monkeypatch: pytest.MonkeyPatch
     def attempt() -> None:
         if len(pauses) == 3:
             bytes_here[0] += 1  # one attempt brings something: the pauses begin anew
-        raise download.Again("no", wait=7.0 if not pauses else 1e9 if len(pauses) == 1 else None)
+        raise download.Retry("no", wait=7.0 if not pauses else 1e9 if len(pauses) == 1 else None)
 
     with pytest.raises(ResourceError, match="no at all"):
         download.patiently(attempt, lambda: bytes_here[0], lambda reason: ResourceError(f"{reason} at all"))

@@ -30,11 +30,11 @@ def test_a_stage_and_a_run_mean_the_newest(stage):
 
 
 def test_what_is_not_there_is_told_with_the_choices_in_order(stage):
-    with pytest.raises(OptionError, match=r"no checkpoint is called so; there are step9-.*, step10-.*, step100-"):
+    with pytest.raises(OptionError, match=r"no such checkpoint; choose one of step9-.*, step10-.*, step100-"):
         resolve(stage / "step1")
     (stage / "step10-tokens2K").mkdir()
     (stage / "step10-tokens2K" / "checkpoint.json").write_text("{}")
-    with pytest.raises(OptionError, match="several are called so; there are step10-tokens1K, step10-tokens2K"):
+    with pytest.raises(OptionError, match="several checkpoints begin so; choose one of step10-tokens1K, step10-t"):
         resolve(stage / "step10")
 
 

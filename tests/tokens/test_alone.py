@@ -56,3 +56,11 @@ def test_two_ggufs_are_not_one(tmp_path: Path) -> None:
         _gguf(tmp_path).rename(tmp_path / f"{name}.gguf")
     with pytest.raises(MissingError, match="no tokenizer"):
         Tokenizer.open(tmp_path)
+
+
+def test_the_vocabulary_of_a_split_gguf_is_in_its_first_part(tmp_path: Path) -> None:
+    path = _gguf(tmp_path).rename(tmp_path / "m-00001-of-00002.gguf")
+    (tmp_path / "m-00002-of-00002.gguf").write_bytes(b"GGUF")
+    text = small_bytes().decode(list(range(10)))
+    for part in (path, tmp_path / "m-00002-of-00002.gguf"):
+        assert Tokenizer.open(part).encode(text) == list(range(10))

@@ -12,8 +12,8 @@ import pytest
 
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import FormatError, MissingError, ResourceError
+from camelid.open_file import OpenFile, Region
 from camelid.weights import open_weights
-from camelid.weights.opened import OpenFile, Region
 from tests.weights.models import saved
 
 FILES = {"gguf": "", "hf": "model.safetensors", "meta": "consolidated.00.pth"}
@@ -76,7 +76,7 @@ def test_a_loaded_model_needs_its_file_no_more(tmp_path: Path, backend: str) -> 
 WHILE_LOADING = """
 import os, sys, threading
 from camelid.cli import main
-from camelid.weights.opened import OpenFile
+from camelid.open_file import OpenFile
 
 read, n = OpenFile.read, 0
 def cut(self, start, count):

@@ -104,7 +104,7 @@ def test_rows_that_blocks_do_not_divide(tmp_path: Path, caplog: pytest.LogCaptur
     # 64 is a multiple of 32 only, 100 of neither.
     assert found.tensors["layers.0.up_proj"].quant == "Q8_0"
     assert found.tensors["layers.0.down_proj"].quant == "F16"
-    assert "rows are no multiple of a block: stored embed_tokens as Q8_0" in caplog.text
+    assert "rows are not a multiple of the block; stored instead: embed_tokens as Q8_0" in caplog.text
 
 
 def test_same_kind_is_not_rounded_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -136,7 +136,7 @@ def test_numbers_that_do_not_fit(tmp_path: Path, quant: str, value: float) -> No
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"format": "safetensors"}, "no such format 'safetensors'"),
+        ({"format": "safetensors"}, "unknown format 'safetensors'"),
         ({"format": "gguf", "quant": "Q4_M"}, "'Q4_M' cannot be written"),
         ({"format": "gguf", "quant": "Q2_K"}, "'Q2_K' cannot be written"),
         ({"format": "hf", "quant": "Q8_0"}, "'Q8_0' cannot be written to format hf; .*BF16"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 
@@ -38,7 +37,10 @@ def read_vocabulary(path: Path, rows: int | None = None) -> Vocabulary:
     except OSError as error:
         raise MissingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if is_gguf:
-        return _read_gguf(path)
+        from camelid.tokens.files.gguf_fields import read_fields
+        from camelid.tokens.files.gguf_vocab import read_gguf_vocabulary
+
+        return read_gguf_vocabulary(read_fields(path))
     if data.lstrip()[:1] == b"{":
         from camelid.tokens.files.tokenizer_json import read_json_vocabulary
 
@@ -50,12 +52,3 @@ def read_vocabulary(path: Path, rows: int | None = None) -> Vocabulary:
     from camelid.tokens.files.sentencepiece_file import read_sentencepiece
 
     return with_beside(read_sentencepiece(path, data), read_beside(path), rows)
-
-
-def _read_gguf(path: Path) -> Vocabulary:
-    """The vocabulary in a GGUF, with tensors or without."""
-    from camelid.tokens.files.gguf_vocab import read_gguf_vocabulary
-
-    # The room that reads GGUF's fields stands above this one, and is not needed for any other file.
-    parts = importlib.import_module("camelid.weights.formats.gguf_file").open_parts(path)
-    return read_gguf_vocabulary(parts[0].fields)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from camelid.errors import FormatError, UnsupportedError
 from camelid.model.config import ModelConfig, shape_in, tensor_shapes
+from camelid.tokens.files.gguf_fields import LazyFields
 from camelid.tokens.templates.chat_templates import DEFAULT, GGUF_KEY, gguf_templates
 from camelid.weights.formats.gguf_config import add_divisors, add_long_divisors, read_config
-from camelid.weights.formats.gguf_file import Entry, GGUFFile, LazyFields, open_parts
+from camelid.weights.formats.gguf_file import Entry, GGUFFile, open_parts
 from camelid.weights.formats.sampling_files import from_gguf
 from camelid.weights.formats.tensor_names import (
     gguf_name,
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 ROPE_FREQS = "rope_freqs.weight"
 ROPE_FACTORS = ("rope_factors_short.weight", "rope_factors_long.weight")
 STOP_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-_MAX_TOLD = 10_000  # items of a list
-_Found = dict[str, tuple[GGUFFile, Entry]]
+_MAX_SHOWN = 10_000  # items of a list
+_Entries = dict[str, tuple[GGUFFile, Entry]]
 
 
 def open_gguf(path: Path) -> Weights:
@@ -48,51 +49,51 @@ def open_gguf(path: Path) -> Weights:
     kind = fields.get("general.type", "model")
     if kind != "model":
         raise UnsupportedError(f"{path}: a GGUF that holds a {str(kind)!r}, not a model")
-    found = _tensors_of(parts)
-    config = _config(path, fields, found)
+    entries = _tensors_of(parts)
+    config = _config(path, fields, entries)
     templates = gguf_templates(path, fields)
     return Weights(
         path=path,
         format="gguf",
         config=config,
-        tensors=_our_tensors(path, config, found),
+        tensors=_our_tensors(path, config, entries),
         chat_template=templates.pop(DEFAULT, None),
         named_templates=templates,
         stop_ids=_stop_ids(path, fields),
         sampling=from_gguf(path, fields),
-        metadata={key: _told(fields, key) for key in fields if not _is_vocabulary(fields, key)},
+        metadata={key: _shown(fields, key) for key in fields if not _is_vocabulary(fields, key)},
         files=tuple(part.path for part in parts),
         load_tokenizer=_tokenizer_loader(fields),
         gguf_fields=fields,
     )
 
 
-def _tensors_of(parts: list[GGUFFile]) -> _Found:
-    found: _Found = {}
+def _tensors_of(parts: list[GGUFFile]) -> _Entries:
+    entries: _Entries = {}
     for part in parts:
         for name, entry in part.entries.items():
-            if name in found:
+            if name in entries:
                 raise FormatError(f"{part.path}: {name} stands in an earlier part too; fetch the set again")
-            found[name] = part, entry
-    promised = parts[0].fields.get("split.tensors.count", len(found))
-    if promised != len(found):
-        raise FormatError(f"{parts[0].path}: {promised} tensors promised, {len(found)} found; fetch the set again")
-    return found
+            entries[name] = part, entry
+    promised = parts[0].fields.get("split.tensors.count", len(entries))
+    if promised != len(entries):
+        raise FormatError(f"{parts[0].path}: {promised} tensors promised, {len(entries)} there; fetch the set again")
+    return entries
 
 
-def _config(path: Path, fields: LazyFields, found: _Found) -> ModelConfig:
+def _config(path: Path, fields: LazyFields, entries: _Entries) -> ModelConfig:
     with shape_in(path):
-        config = read_config(path, fields, {name: entry.shape for name, (_, entry) in found.items()})
-        divisors = {name: _numbers(*found.pop(name)) for name in (ROPE_FREQS, *ROPE_FACTORS) if name in found}
+        config = read_config(path, fields, {name: entry.shape for name, (_, entry) in entries.items()})
+        divisors = {name: _numbers(*entries.pop(name)) for name in (ROPE_FREQS, *ROPE_FACTORS) if name in entries}
         scaling = config.rope_scaling
         if ROPE_FREQS in divisors:
             config = replace(config, rope_scaling=add_divisors(path, config, divisors[ROPE_FREQS]))
         elif divisors or (scaling is not None and scaling.rule == "longrope"):
             short, long = map(divisors.get, ROPE_FACTORS)
             config = replace(config, rope_scaling=add_long_divisors(path, config, short, long))
-    odd = [name for name in found if "_exps." in name or name.startswith("rope_")]
+    odd = [name for name in entries if "_exps." in name or name.startswith("rope_")]
     if odd:
-        raise UnsupportedError(f"{path}: tensor {odd[0]} belongs to arithmetic that camelid does not do")
+        raise UnsupportedError(f"{path}: tensor {odd[0]} belongs to arithmetic that is not supported")
     return config
 
 
@@ -100,8 +101,8 @@ def _numbers(file: GGUFFile, entry: Entry) -> NDArray[np.float32]:
     return dequantise_rows(entry.quant, file.blocks(entry)).reshape(entry.shape)
 
 
-def _our_tensors(path: Path, config: ModelConfig, found: _Found) -> Mapping[str, Tensor]:
-    ours = by_our_names(path, config, found, lambda name: gguf_name(name, config))
+def _our_tensors(path: Path, config: ModelConfig, entries: _Entries) -> Mapping[str, Tensor]:
+    ours = by_our_names(path, config, entries, lambda name: gguf_name(name, config))
     shapes = tensor_shapes(config)
     # A file may have some of the biases only, as llama.cpp allows; the others are 0.
     absent = {name: shape for name, shape in shapes.items() if name.endswith(".bias") and name not in ours}
@@ -137,10 +138,10 @@ def _is_vocabulary(fields: LazyFields, key: str) -> bool:
     return key.startswith("tokenizer.") and (fields.is_array(key) or key.startswith(GGUF_KEY))
 
 
-def _told(fields: LazyFields, key: str) -> Any:
+def _shown(fields: LazyFields, key: str) -> Any:
     """A field's value; of a long list, how long it is."""
     length = fields.length(key)
-    return fields[key] if length <= _MAX_TOLD else f"a list of {length:,}"
+    return fields[key] if length <= _MAX_SHOWN else f"a list of {length:,}"
 
 
 def _tokenizer_loader(fields: Mapping[str, Any]) -> Callable[[], Tokenizer] | None:

@@ -15,7 +15,7 @@ from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.model.family import ARCHITECTURES, Architecture
 from camelid.model.rope import attention_scale, recognise_divisors
-from camelid.weights.formats.unknown_keys import first_refused, say_ignored
+from camelid.weights.formats.unknown_keys import first_refused, warn_ignored
 
 # Fields that change no number when they hold one of these values; None: whatever they hold.
 _HARMLESS: dict[str, tuple[object, ...] | None] = {
@@ -47,10 +47,10 @@ def read_config(path: Path, fields: Mapping[str, Any], shapes: Mapping[str, tupl
 
     Raises:
         FormatError: a field is missing or of the wrong kind.
-        UnsupportedError: another architecture, or a field with arithmetic that camelid does not do.
+        UnsupportedError: another architecture, or a field with arithmetic that is not supported.
     """
     architecture = _architecture(path, fields)
-    keys = _Keys(path, fields, architecture.gguf_name)
+    keys = _Fields(path, fields, architecture.gguf_name)
     dim, heads = keys.whole("embedding_length"), keys.whole("attention.head_count")
     if heads <= 0 or (dim % heads and not keys.has("attention.key_length")):
         raise FormatError(f"{path}: {heads} heads do not divide a width of {dim}; convert the model again")
@@ -161,7 +161,7 @@ def write_config(config: ModelConfig) -> dict[str, Any]:
 _RMS_EPS = "attention.layer_norm_rms_epsilon"
 
 
-class _Keys:
+class _Fields:
     """The fields of one architecture; remembers which were asked for."""
 
     def __init__(self, path: Path, fields: Mapping[str, Any], prefix: str) -> None:
@@ -209,7 +209,7 @@ class _Keys:
         refused = first_refused(unknown)
         if refused is not None:
             self._refuse(refused)
-        say_ignored(self.path, {self.prefix + key: value for key, value in unknown.items()})
+        warn_ignored(self.path, {self.prefix + key: value for key, value in unknown.items()})
 
     def _refuse(self, short: str) -> NoReturn:
         key = self.prefix + short
@@ -226,7 +226,7 @@ def _architecture(path: Path, fields: Mapping[str, Any]) -> Architecture:
     return known[name]
 
 
-def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
+def _switches(architecture: Architecture, keys: _Fields) -> dict[str, Any]:
     """How this architecture differs from Llama, and the epsilon of its norms."""
     if architecture.name == "olmo":
         clip = keys.real("attention.clamp_kqv", 0.0)
@@ -237,7 +237,7 @@ def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
     return {"norms_after": True, "qk_norm": True, **rms} if architecture.name == "olmo2" else rms
 
 
-def _scaling(keys: _Keys) -> RopeScaling | None:
+def _scaling(keys: _Fields) -> RopeScaling | None:
     old = keys.real("rope.scale_linear", 1.0)
     factor = keys.real("rope.scaling.factor", old) or 1.0
     rule = keys.get("rope.scaling.type", "linear")

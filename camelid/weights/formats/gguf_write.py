@@ -12,10 +12,11 @@ from camelid.errors import UnsupportedError
 from camelid.model.config import ModelConfig
 from camelid.model.family import ARCHITECTURES
 from camelid.model.rope import divisors
+from camelid.tokens.files.gguf_fields import ARRAY, BOOL, MAGIC, SCALARS, STRING
 from camelid.tokens.templates.chat_templates import GGUF_KEY, gguf_fields
 from camelid.weights.formats.gguf import ROPE_FACTORS, ROPE_FREQS, STOP_KEYS
 from camelid.weights.formats.gguf_config import write_config
-from camelid.weights.formats.gguf_file import ALIGNMENT, ARRAY, BOOL, MAGIC, SCALARS, STRING
+from camelid.weights.formats.gguf_file import ALIGNMENT
 from camelid.weights.formats.sampling_files import to_gguf
 from camelid.weights.formats.tensor_names import (
     gguf_name,
@@ -103,8 +104,8 @@ def _fields(path: Path, weights: Weights) -> dict[str, Any]:
     fields |= {key: old[key] for key in old if key.startswith("general.") and key not in _OF_STORAGE}
     fields.setdefault("general.name", weights.path.stem)
     fields |= to_gguf(path, weights.sampling)
-    kept = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
-    vocabulary = {key: old[key] for key in kept} or _vocabulary(weights)
+    keys = [key for key in old if key.startswith("tokenizer.") and not key.startswith(GGUF_KEY)]
+    vocabulary = {key: old[key] for key in keys} or _vocabulary(weights)
     fields |= fit_vocabulary(weights.path, vocabulary, weights.config.vocab_size)
     fields |= gguf_fields(weights.chat_template, weights.named_templates)
     return {"general.architecture": ARCHITECTURES[weights.config.architecture].gguf_name, **fields}

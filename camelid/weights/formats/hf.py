@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from camelid.errors import FormatError, MissingError
+from camelid.errors import FormatError, MissingError, first_few
 from camelid.model.config import ModelConfig, shape_in, tensor_shapes
+from camelid.open_file import OpenFile
 from camelid.parsing import MAX_JSON, parse_json
 from camelid.tokens.templates.chat_templates import DEFAULT, folder_templates
 from camelid.weights.formats.hf_config import read_config
@@ -17,7 +18,6 @@ from camelid.weights.formats.safetensors_file import Stored, read_safetensors
 from camelid.weights.formats.sampling_files import from_generation_config
 from camelid.weights.formats.state_names import plain_names, without_notes
 from camelid.weights.formats.tensor_names import hf_name
-from camelid.weights.opened import OpenFile
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -39,14 +39,14 @@ def open_hf(folder: Path) -> Weights:
     values = read_json(path)
     with shape_in(path):
         config = read_config(path, values)
-    found, files = _stored_tensors(folder)
+    stored, files = _stored_tensors(folder)
     templates = folder_templates(folder)
     generation = read_json(folder / "generation_config.json") if (folder / "generation_config.json").exists() else {}
     return Weights(
         path=folder,
         format="hf",
         config=config,
-        tensors=_our_tensors(folder, config, found),
+        tensors=_our_tensors(folder, config, stored),
         chat_template=templates.pop(DEFAULT, None),
         named_templates=templates,
         stop_ids=_stop_ids(folder, values, generation),
@@ -116,15 +116,14 @@ def _read_sharded(folder: Path, index: Path) -> tuple[dict[str, Stored], tuple[P
         raise FormatError(f"{index}: names {len(names):,} files; fetch it again")
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise MissingError(f"{folder}: {missing[0]}{more} missing; fetch all shards into the folder")
+        raise MissingError(f"{folder}: {first_few(missing, 1)} missing; fetch all shards into the folder")
     shards = {name: _read_file(folder / name) for name in names}
-    found: dict[str, Stored] = {}
+    tensors: dict[str, Stored] = {}
     for name, file in weight_map.items():
         if name not in shards[file]:
-            raise FormatError(f"{folder / file}: lacks {name}, which {index.name} says is there; fetch both again")
-        found[name] = shards[file][name]
-    return found, (index, *(folder / name for name in names))
+            raise FormatError(f"{folder / file}: lacks {name}, which {index.name} lists; fetch both again")
+        tensors[name] = shards[file][name]
+    return tensors, (index, *(folder / name for name in names))
 
 
 def _read_file(path: Path) -> dict[str, Stored]:
@@ -135,8 +134,8 @@ def _read_file(path: Path) -> dict[str, Stored]:
     return read_torch(path)
 
 
-def _our_tensors(folder: Path, config: ModelConfig, found: Mapping[str, Stored]) -> Mapping[str, Tensor]:
-    stored = without_notes(folder, plain_names(folder, found))
+def _our_tensors(folder: Path, config: ModelConfig, tensors: Mapping[str, Stored]) -> Mapping[str, Tensor]:
+    stored = without_notes(folder, plain_names(folder, tensors))
     ours = by_our_names(folder, config, stored, hf_name)
     biases = [name for name in ours if name.endswith(".bias") and name not in tensor_shapes(config)]
     if biases:

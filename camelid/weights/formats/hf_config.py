@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from camelid.errors import FormatError, UnsupportedError, one_of
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.model.family import ARCHITECTURES, Architecture
-from camelid.weights.formats.unknown_keys import first_refused, say_ignored
+from camelid.weights.formats.unknown_keys import first_refused, warn_ignored
 
 # Keys that change no number of a forward pass in evaluation, whatever they hold.
 # fmt: off
@@ -49,9 +49,9 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
 
     Raises:
         FormatError: a key is missing or of the wrong kind.
-        UnsupportedError: another architecture, or a key with arithmetic that camelid does not do.
+        UnsupportedError: another architecture, or a key with arithmetic that is not supported.
     """
-    keys = _Keys(path, values)
+    keys = _ConfigKeys(path, values)
     architecture = _architecture(keys)
     dim, heads = keys.whole("hidden_size"), keys.whole("num_attention_heads")
     if heads <= 0 or (dim % heads and keys.get("head_dim") is None):
@@ -110,7 +110,7 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
     return values
 
 
-class _Keys:
+class _ConfigKeys:
     """The keys of one file; remembers which were asked for."""
 
     def __init__(self, path: Path, values: Mapping[str, Any]) -> None:
@@ -152,7 +152,7 @@ class _Keys:
         refused = first_refused(unknown)
         if refused is not None:
             self._refuse(refused)
-        say_ignored(self.path, unknown)
+        warn_ignored(self.path, unknown)
 
     def _refuse(self, key: str) -> NoReturn:
         raise UnsupportedError(f"{self.path}: {key} = {str(self.values[key])[:60]} is not supported")
@@ -162,19 +162,19 @@ def number(path: Path, key: str, value: Any) -> float:
     """A key's value as a float.
 
     Raises:
-        FormatError: it is no finite number.
+        FormatError: it is not a finite number.
     """
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # nor NaN
-    if not fine:
+    valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST  # nor NaN
+    if not valid:
         raise FormatError(f"{path}: {key} must be a number, is {str(value)[:40]!r}; correct the file")
     return float(value)
 
 
-def _architecture(keys: _Keys) -> Architecture:
+def _architecture(keys: _ConfigKeys) -> Architecture:
     name = keys.get("model_type")
     known = {row.hf_model_type: row for row in ARCHITECTURES.values()}
     if name is None:
-        raise FormatError(f"{keys.path}: model_type is missing; this is no transformers model's config.json")
+        raise FormatError(f"{keys.path}: model_type is missing; this is not a transformers model's config.json")
     if not isinstance(name, str) or name not in known:
         raise UnsupportedError(f"{keys.path}: model_type {str(name)!r} is not supported; {one_of(str(name), known)}")
     classes = keys.get("architectures")
@@ -183,11 +183,11 @@ def _architecture(keys: _Keys) -> Architecture:
     if classes and [str(name).lower() for name in named] != [wanted.lower()]:  # LLaMAForCausalLM in 2023
         raise UnsupportedError(f"{keys.path}: architectures {str(classes)[:60]} is not supported; only {wanted} is")
     if keys.get("quantization_config") is not None:
-        raise UnsupportedError(f"{keys.path}: quantization_config: this quantised format is not read; use a GGUF")
+        raise UnsupportedError(f"{keys.path}: quantization_config: this quantised format is not supported; use a GGUF")
     return known[name]
 
 
-def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
+def _switches(architecture: Architecture, keys: _ConfigKeys) -> dict[str, Any]:
     """How this architecture differs from Llama, and the epsilon of its norms."""
     if architecture.name == "olmo":
         clip = keys.get("clip_qkv")
@@ -197,7 +197,7 @@ def _switches(architecture: Architecture, keys: _Keys) -> dict[str, Any]:
     return {"norm_eps": keys.real("rms_norm_eps", 1e-6), "mlp_bias": keys.flag("mlp_bias", False)}
 
 
-def _rope(keys: _Keys) -> dict[str, Any]:
+def _rope(keys: _ConfigKeys) -> dict[str, Any]:
     """What the file says about rotary embedding, from `rope_scaling` or transformers 5's `rope_parameters`."""
     parts = [keys.get("rope_scaling") or {}, keys.get("rope_parameters") or {}]
     if not all(isinstance(part, Mapping) for part in parts):
@@ -211,7 +211,7 @@ def _rope(keys: _Keys) -> dict[str, Any]:
     return {key: value for part in parts for key, value in part.items() if value is not None}
 
 
-def _theta(keys: _Keys) -> float:
+def _theta(keys: _ConfigKeys) -> float:
     inner, outer = _rope(keys).get("rope_theta"), keys.get("rope_theta")
     if inner is not None and outer is not None and inner != outer:
         raise FormatError(f"{keys.path}: rope_theta is {outer}, but {inner} in rope_parameters; correct the file")
@@ -219,7 +219,7 @@ def _theta(keys: _Keys) -> float:
     return 10000.0 if value is None else number(keys.path, "rope_theta", value)
 
 
-def _scaling(keys: _Keys) -> RopeScaling | None:
+def _scaling(keys: _ConfigKeys) -> RopeScaling | None:
     rope, path = _rope(keys), keys.path
     rope.pop("rope_theta", None)
     old, rule = rope.pop("type", "default"), rope.pop("rope_type", None)
@@ -273,7 +273,7 @@ def _scaling(keys: _Keys) -> RopeScaling | None:
     return None if scaling is not None and rule == "linear" and scaling.factor == 1 else scaling
 
 
-def _longrope(keys: _Keys, rope: dict[str, Any], original: int) -> RopeScaling:
+def _longrope(keys: _ConfigKeys, rope: dict[str, Any], original: int) -> RopeScaling:
     """Two lists of divisors; attention is scaled by what the file says, else by how far the context was stretched."""
     path, divisors = keys.path, {}
     for key in ("short_factor", "long_factor"):
@@ -296,7 +296,7 @@ def _longrope(keys: _Keys, rope: dict[str, Any], original: int) -> RopeScaling:
     )
 
 
-def _context(keys: _Keys, scaling: RopeScaling | None) -> int:
+def _context(keys: _ConfigKeys, scaling: RopeScaling | None) -> int:
     """Dynamic scaling changes nothing within max_position_embeddings: it is for texts up to `factor` times as long."""
     if scaling is not None and scaling.rule == "dynamic":
         return int(scaling.original_context * scaling.factor)

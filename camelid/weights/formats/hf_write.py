@@ -40,7 +40,7 @@ def write_hf(folder: Path, weights: Weights, dtype: str, shards: int, progress: 
         weights: what to write.
         dtype: the kind that config.json names: of most tensors.
         shards: cut the weights into about this many files; more if a file would pass 5 GB.
-        progress: is told of each tensor.
+        progress: called after each tensor.
 
     Raises:
         UnsupportedError: transformers has no words for this model.

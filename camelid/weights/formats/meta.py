@@ -123,7 +123,7 @@ def _joined(folder: Path, name: str, parts: Sequence[Stored], values: Mapping[st
         raise FormatError(f"{folder}: {name} has different shapes in different shards; {_AGAIN}")
     dtype = first.quant()
     if name.endswith(".bias") or len(first.shape) > 2:
-        raise UnsupportedError(f"{folder}: tensor {name} belongs to arithmetic that camelid does not do")
+        raise UnsupportedError(f"{folder}: tensor {name} belongs to arithmetic that is not supported")
     word = name.removesuffix(".weight").rpartition(".")[2]
     if len(parts) == 1 or len(first.shape) < 2:
         return _Joined(dtype, first.shape, parts[:1], 0)
@@ -149,11 +149,11 @@ def _without_repeats(parts: Sequence[Stored], values: Mapping[str, Any]) -> Sequ
     return parts[:: len(parts) // kv_heads]
 
 
-def _same_bytes(one: _Joined, other: _Joined) -> bool:
+def _same_bytes(first: _Joined, second: _Joined) -> bool:
     """Whether two tensors are equal; the first rows tell nearly always."""
-    if one.shape != other.shape or one.dtype != other.dtype or len(one.shape) != 2:
+    if first.shape != second.shape or first.dtype != second.dtype or len(first.shape) != 2:
         return False
-    return np.array_equal(one.head(), other.head()) and np.array_equal(one.rows(), other.rows())
+    return np.array_equal(first.head(), second.head()) and np.array_equal(first.rows(), second.rows())
 
 
 def _with_extras(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> ModelConfig:
@@ -163,11 +163,11 @@ def _with_extras(path: Path, config: ModelConfig, extras: Mapping[str, Any]) -> 
         extras.get("stop_ids", []),
         extras.get("named_templates", {}),
     )
-    fine = (
+    valid = (
         isinstance(template, str | None) and isinstance(named, dict) and all(isinstance(t, str) for t in named.values())
     )
-    fine = fine and isinstance(stop_ids, list) and all(type(id) is int for id in stop_ids)
-    if not fine or not isinstance(factor, float | int | None):
+    valid = valid and isinstance(stop_ids, list) and all(type(id) is int for id in stop_ids)
+    if not valid or not isinstance(factor, float | int | None):
         raise FormatError(f"{path}: chat_template, stop_ids or rope_factor is of the wrong kind; delete or correct it")
     config = replace(config, context=context)
     if factor is not None and config.rope_scaling is not None:

@@ -36,7 +36,7 @@ def read_config(path: Path, values: Mapping[str, Any], vocab_size: int, ffn_dim:
 
     Raises:
         FormatError: a key is missing, of the wrong kind, or contradicts the tensors.
-        UnsupportedError: a key with arithmetic that camelid does not do.
+        UnsupportedError: a key with arithmetic that is not supported.
     """
     for key, value in values.items():
         if key not in _KNOWN and value not in (None, False, -1):

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from camelid.errors import FormatError, NumericsError, UnsupportedError
+from camelid.open_file import OpenFile, Region, Which
 from camelid.parsing import once, parse_json
-from camelid.weights.opened import OpenFile, Region, Which
 from camelid.weights.quants import QUANTS, UNQUANTISED
 from camelid.weights.quants.quant import Bytes
 
@@ -122,15 +122,15 @@ def read_safetensors(path: Path) -> dict[str, Stored]:
 def _read_header(file: OpenFile) -> tuple[dict[str, Any], int]:
     path = file.path
     if file.size < 8:
-        raise FormatError(f"{path}: {file.size} bytes are no safetensors file; {_AGAIN}")
+        raise FormatError(f"{path}: {file.size} bytes are not a safetensors file; {_AGAIN}")
     (length,) = struct.unpack("<Q", file.read(0, 8).tobytes())
     if length > min(MAX_HEADER, file.size - 8):
-        raise FormatError(f"{path}: claims a header of {length} bytes; no safetensors file, or incomplete; {_AGAIN}")
+        raise FormatError(f"{path}: claims a header of {length} bytes; not a safetensors file, or incomplete; {_AGAIN}")
     try:
         header = parse_json(file.read(8, length).tobytes(), pairs=once)
     except ValueError as error:
         said = f"the header is not JSON of tensors ({error})"
-        raise FormatError(f"{path}: {said}; no safetensors file, or damaged; {_AGAIN}") from None
+        raise FormatError(f"{path}: {said}; not a safetensors file, or damaged; {_AGAIN}") from None
     if not isinstance(header, dict):
         raise FormatError(f"{path}: the header is not a JSON object; {_AGAIN}")
     return header, 8 + length

@@ -62,42 +62,42 @@ def from_generation_config(path: Path, values: Mapping[str, Any]) -> Sampling:
     `do_sample: false` is greedy. With `do_sample: true`, a temperature or top_p that is left out is 1, which is what
     transformers leaves out when it saves. Without `do_sample`, what is left out is ours.
     """
-    found, unused = _numbers(values, _HF)
+    recommended, unused = _numbers(values, _HF)
     if values.get("do_sample") is True:
-        found = {"temperature": 1.0, "top_p": 1.0} | found
+        recommended = {"temperature": 1.0, "top_p": 1.0} | recommended
     elif values.get("do_sample") is False:
-        found["temperature"] = 0.0
+        recommended["temperature"] = 0.0
     bias, rest = _banned(values)
     if bias:
-        found["logit_bias"] = bias
+        recommended["logit_bias"] = bias
     unused += rest
     stops = values.get("stop_strings")
     stops = [stops] if isinstance(stops, str) else stops
     if isinstance(stops, list) and stops and all(isinstance(stop, str) and stop for stop in stops):
-        found["stop"] = tuple(stops)
+        recommended["stop"] = tuple(stops)
     elif stops:
         unused.append(_shown("stop_strings", stops))
     known = {*_HF.values(), *_HF_LISTS, *_SILENT}
     unused += [_shown(key, value) for key, value in values.items() if key not in known and value not in _OFF]
-    _say(path, unused)
-    return found
+    _warn_unused(path, unused)
+    return recommended
 
 
 def from_gguf(path: Path, fields: Mapping[str, Any]) -> Sampling:
     """What a GGUF's `general.sampling.` fields recommend."""
     start = "general.sampling."
     values = {key.removeprefix(start): fields[key] for key in fields if key.startswith(start)}
-    found, unused = _numbers(values, _GGUF)
-    if found.get("temperature", 0.0) < 0:  # greedy there
-        found["temperature"] = 0.0
-    window = found.pop("penalty_window", -1)
+    recommended, unused = _numbers(values, _GGUF)
+    if recommended.get("temperature", 0.0) < 0:  # greedy there
+        recommended["temperature"] = 0.0
+    window = recommended.pop("penalty_window", -1)
     if window > 0:
-        found["penalty_window"] = window
+        recommended["penalty_window"] = window
     elif window == 0:  # no penalty there
-        found.pop("repetition_penalty", None)
+        recommended.pop("repetition_penalty", None)
     unused += [_shown(key, value) for key, value in values.items() if key not in _GGUF.values() and value not in _OFF]
-    _say(path, unused)
-    return found
+    _warn_unused(path, unused)
+    return recommended
 
 
 def to_generation_config(path: Path, sampling: Mapping[str, Any]) -> Sampling:
@@ -113,7 +113,7 @@ def to_generation_config(path: Path, sampling: Mapping[str, Any]) -> Sampling:
         values["suppress_tokens"] = banned
     if sampling.get("stop"):
         values["stop_strings"] = list(sampling["stop"])
-    _say_left(path, sampling, {*_HF, "logit_bias", "stop"})
+    _warn_left_out(path, sampling, {*_HF, "logit_bias", "stop"})
     return values
 
 
@@ -122,13 +122,13 @@ def to_gguf(path: Path, sampling: Mapping[str, Any]) -> Sampling:
     sampling = dict(sampling)
     if sampling.get("repetition_penalty", 1.0) != 1.0:  # transformers' looks at all that was read and written
         sampling.setdefault("penalty_window", -1)
-    _say_left(path, sampling, {*_GGUF})
+    _warn_left_out(path, sampling, {*_GGUF})
     return {f"general.sampling.{theirs}": sampling[ours] for ours, theirs in _GGUF.items() if ours in sampling}
 
 
 def _numbers(values: Mapping[str, Any], words: Mapping[str, str]) -> tuple[Sampling, list[str]]:
-    """Values that are numbers by our words, and what is none of them."""
-    found: Sampling = {}
+    """Numbers by our names, and what is not a number."""
+    numbers: Sampling = {}
     unused = []
     for ours, theirs in words.items():
         value = values.get(theirs)
@@ -138,13 +138,13 @@ def _numbers(values: Mapping[str, Any], words: Mapping[str, str]) -> tuple[Sampl
         if wrong or (ours in _WHOLE and value != int(value)):
             unused.append(_shown(theirs, value))
         else:
-            found[ours] = int(value) if ours in _WHOLE else float(value)
-    if found.get("top_k", 0) < 0:
-        found["top_k"] = 0  # -1 keeps all
-    if found.get("top_p") == 0:  # the likeliest alone always stays
-        del found["top_p"]
-        found["top_k"] = 1
-    return found, unused
+            numbers[ours] = int(value) if ours in _WHOLE else float(value)
+    if numbers.get("top_k", 0) < 0:
+        numbers["top_k"] = 0  # -1 keeps all
+    if numbers.get("top_p") == 0:  # the likeliest alone always stays
+        del numbers["top_p"]
+        numbers["top_k"] = 1
+    return numbers, unused
 
 
 def _banned(values: Mapping[str, Any]) -> tuple[dict[int, float], list[str]]:
@@ -169,12 +169,12 @@ def _shown(key: str, value: object) -> str:
     return f"{key} {text if len(text) <= 30 else text[:30] + '…'}"
 
 
-def _say(path: Path, unused: list[str]) -> None:
+def _warn_unused(path: Path, unused: list[str]) -> None:
     if unused:
         log.warning("%s: recommended for sampling and not used: %s", path, ", ".join(unused))
 
 
-def _say_left(path: Path, sampling: Mapping[str, Any], written: set[str]) -> None:
+def _warn_left_out(path: Path, sampling: Mapping[str, Any], written: set[str]) -> None:
     left = [name for name in sampling if name not in written]
     if left:
-        log.warning("%s: this format has no word for the recommended %s, so it is left out", path, ", ".join(left))
+        log.warning("%s: this format has no field for the recommended %s, so it is left out", path, ", ".join(left))

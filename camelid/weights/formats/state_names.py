@@ -20,39 +20,39 @@ _WRAPPERS = frozenset(("_orig_mod", "module", "_forward_module", "_fsdp_wrapped_
 _EMBEDDING, _HEAD, _MODEL = "embed_tokens.weight", "lm_head.weight", "model."
 
 
-def plain_names(where: Path, found: Mapping[str, Stored]) -> dict[str, Stored]:
+def plain_names(where: Path, tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     """The tensors as transformers' LlamaForCausalLM calls them.
 
     Raises:
         UnsupportedError: an adapter's tensors are among them. FormatError: two tensors have the same name then.
     """
-    adapted = next((name for name in found if ".lora_" in name or ".base_layer." in name), None)
+    adapted = next((name for name in tensors if ".lora_" in name or ".base_layer." in name), None)
     if adapted is not None:
         raise UnsupportedError(f"{where}: {adapted}: an adapter that is not merged; merge it, and save the model again")
-    names = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in found}
+    names = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in tensors}
     beginnings = {name.removesuffix(_EMBEDDING) for name in names.values() if name.endswith(_EMBEDDING)}
     if len(beginnings) == 1 and beginnings != {_MODEL}:
         (beginning,) = beginnings
         outside = beginning.removesuffix(_MODEL)  # where the output matrix lies
         names = {name: _moved(plain, beginning, outside) for name, plain in names.items()}
-    plain = {names[name]: stored for name, stored in found.items()}
-    if len(plain) != len(found):
-        kept = {names[name]: name for name in found}  # the last of each
-        twice = next(name for name in found if kept[names[name]] != name)
+    plain = {names[name]: stored for name, stored in tensors.items()}
+    if len(plain) != len(tensors):
+        last = {names[name]: name for name in tensors}  # of those with the same name
+        twice = next(name for name in tensors if last[names[name]] != name)
         raise FormatError(f"{where}: {twice} and another tensor are both {names[twice]}; save the model again")
     return plain
 
 
-def without_notes(where: Path, found: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Less what is no weight: frequencies, which follow from the config, and single numbers such as a step count."""
-    kept = {name: stored for name, stored in found.items() if not name.endswith(".rotary_emb.inv_freq")}
-    notes = [name for name, stored in kept.items() if not stored.shape and not touches_arithmetic(name)]
+def without_notes(where: Path, tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Only weights: without frequencies, which follow from the config, and single numbers such as a step count."""
+    weights = {name: stored for name, stored in tensors.items() if not name.endswith(".rotary_emb.inv_freq")}
+    notes = [name for name, stored in weights.items() if not stored.shape and not touches_arithmetic(name)]
     if notes:
         log.warning("%s: single numbers, ignored: %s", where, ", ".join(ascii(name)[1:-1] for name in notes[:5]))
-    wide = [name for name, stored in kept.items() if stored.dtype == "F64"]
+    wide = [name for name, stored in weights.items() if stored.dtype == "F64"]
     if wide:
         log.warning("%s: %d tensors are float64; they are rounded to float32", where, len(wide))
-    return {name: stored for name, stored in kept.items() if name not in notes}
+    return {name: stored for name, stored in weights.items() if name not in notes}
 
 
 def _moved(name: str, beginning: str, outside: str) -> str:

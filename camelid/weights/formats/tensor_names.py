@@ -99,8 +99,8 @@ def _like(ours: str, weight: str) -> str:
 
 def _split(name: str) -> tuple[str, str]:
     """A name → its row's pattern and the layer's number: `layers.3.q_proj` → `layers.{}.q_proj`, `3`."""
-    found = _LAYER.search(name)
-    return (name, "") if found is None else (_LAYER.sub(".{}.", name, count=1), found.group(1))
+    match = _LAYER.search(name)
+    return (name, "") if match is None else (_LAYER.sub(".{}.", name, count=1), match.group(1))
 
 
 def interleaved_to_halves(rows: int, heads: int) -> NDArray[np.int64]:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from camelid.errors import FormatError, UnsupportedError
+from camelid.open_file import OpenFile, Region
 from camelid.weights.formats.safetensors_file import Stored
 from camelid.weights.formats.torch_program import MAX_BYTES, View, run_program
-from camelid.weights.opened import OpenFile, Region
 from camelid.weights.quants.quant import Bytes
 
 _MAX_DIRECTORY = 1 << 22  # bytes of a zip's list of members; a member takes about a hundred
@@ -95,7 +95,7 @@ def _members(file: OpenFile) -> dict[str, Region]:
 def _named_views(path: Path, program: Region) -> dict[str, View]:
     """The tensors of the dictionary that the pickle makes."""
     if program.nbytes > MAX_BYTES:
-        raise FormatError(f"{path}: a pickle of {program.nbytes} bytes is no list of tensors; {_AGAIN}")
+        raise FormatError(f"{path}: a pickle of {program.nbytes} bytes is not a list of tensors; {_AGAIN}")
     result = run_program(path, program.read().tobytes())
     for key in ("state_dict", "model", "module", "model_state_dict"):
         if isinstance(result, Mapping) and isinstance(result.get(key), Mapping):

@@ -80,7 +80,7 @@ def run_program(path: Path, program: bytes) -> Any:
         FormatError: damaged, or it asks for anything but tensors.
     """
     if len(program) > MAX_BYTES:
-        raise FormatError(f"{path}: a pickle of {len(program)} bytes is no list of tensors; {_AGAIN}")
+        raise FormatError(f"{path}: a pickle of {len(program)} bytes is not a list of tensors; {_AGAIN}")
     try:
         return _Machine(path).run(program)
     except FormatError:
@@ -112,20 +112,20 @@ class _Machine:
 
     def _instructions(self, program: bytes) -> list[tuple[str, Any]]:
         """All of them, before the first is run: refused if there is one that makes objects of other classes."""
-        found: list[tuple[str, Any]] = []
+        steps: list[tuple[str, Any]] = []
         named: list[str] = []  # what it has called by name so far
         for opcode, argument, _ in pickletools.genops(program):
             name, argument = opcode.name, cast("Any", argument)
-            if len(found) > _MAX_STEPS:
-                raise FormatError(f"{self._path}: a pickle of so many instructions is no list of tensors; {_AGAIN}")
+            if len(steps) > _MAX_STEPS:
+                raise FormatError(f"{self._path}: a pickle of so many instructions is not a list of tensors; {_AGAIN}")
             if name in ("GLOBAL", "INST"):
                 named.append(str(argument).replace(" ", "."))
             if name in _MAKES_CODE_RUN:
                 raise not_tensors(self._path, [*named, name])
-            if name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > 2 * len(found) + 1000:
+            if name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > 2 * len(steps) + 1000:
                 raise FormatError(f"{self._path}: damaged pickle (memo number {argument}); {_AGAIN}")
-            found.append((name, argument))
-        return found
+            steps.append((name, argument))
+        return steps
 
     def _push(self, value: Any) -> None:
         if type(value) is int and value.bit_length() > 64:
@@ -147,16 +147,16 @@ class _Machine:
             stack.append(self._find(*self._pop(2)))
         elif name == "REDUCE":
             function, arguments = self._pop(2)
-            known = any(function is one for one in _KNOWN.values())
+            known = any(function is other for other in _KNOWN.values())
             if not known or type(arguments) is not tuple or len(arguments) > _MAX_ARGUMENTS:
-                raise ValueError("calls what is no function")
+                raise ValueError("calls something that is not a function")
             stack.append(function(*arguments))
         elif name == "BINPERSID":
             stack.append(self._storage(stack.pop()))
         elif name == "BUILD":  # a state_dict has a list of versions, of no use here
             stack.pop()
             if type(stack[-1]) is not dict:
-                raise ValueError("changes a thing that was made")
+                raise ValueError("changes an object after making it")
         elif name in _FILLS:
             take, fill = _FILLS[name]
             parts = self._pop_to_mark() if take is None else self._pop(take)
@@ -182,7 +182,7 @@ class _Machine:
 
     def _find(self, module: Any, name: Any) -> Any:
         if type(module) is not str or type(name) is not str:
-            raise ValueError("a name that is no text")
+            raise ValueError("a name that is not a text")
         known = _stand_in(module, name)
         if known is None:
             raise not_tensors(self._path, [f"{module}.{name}"])
@@ -243,7 +243,7 @@ def _dict(parts: Sequence[Any]) -> dict[Any, Any]:
 def _set(target: Any, parts: Sequence[Any]) -> None:
     """Put keys and values, one after the other, into a dictionary."""
     if type(target) is not dict or len(parts) % 2:
-        raise ValueError("fills what is no dictionary")
+        raise ValueError("fills something that is not a dictionary")
     for key, value in zip(parts[::2], parts[1::2], strict=True):
         if type(key) not in (str, int, float, bool, type(None)):
             raise ValueError(f"a key that is a {type(key).__name__}")
@@ -252,13 +252,13 @@ def _set(target: Any, parts: Sequence[Any]) -> None:
 
 def _append(target: Any, parts: Sequence[Any]) -> None:
     if type(target) is not list:
-        raise ValueError("fills what is no list")
+        raise ValueError("fills something that is not a list")
     target.extend(parts)
 
 
 def _size(parts: Any) -> tuple[Any, ...]:
     if type(parts) is not tuple:
-        raise ValueError("a size that is no tuple")
+        raise ValueError("a size that is not a tuple")
     return parts
 
 

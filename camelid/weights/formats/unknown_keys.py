@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from camelid.errors import first_few
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,8 @@ _OFF: tuple[object, ...] = (None, False, 0, "", [], {})
 
 def touches_arithmetic(key: str) -> bool:
     """Whether a key's name is about a part of a forward pass."""
-    found = [word.lower() for word in _WORD.findall(key)]
-    words = {*found, *(word.rstrip("0123456789") for word in found)}
+    parts = [word.lower() for word in _WORD.findall(key)]
+    words = {*parts, *(word.rstrip("0123456789") for word in parts)}
     return not words & _HARMLESS and bool(words & _ARITHMETIC)
 
 
@@ -48,13 +50,9 @@ def first_refused(unknown: Mapping[str, Any]) -> str | None:
     return next((key for key, value in unknown.items() if value not in _OFF and touches_arithmetic(key)), None)
 
 
-def say_ignored(path: Path, unknown: Mapping[str, Any]) -> None:
+def warn_ignored(path: Path, unknown: Mapping[str, Any]) -> None:
     """One line about the keys that were passed over and are on."""
     keys = [key for key, value in unknown.items() if value not in _OFF]
     if keys:
-        log.warning("%s: unknown keys, ignored: %s", path, _some(keys))
-
-
-def _some(keys: Iterable[str]) -> str:
-    quoted = [ascii(key[:40])[1:-1] for key in keys]
-    return ", ".join(quoted[:5]) + (f" and {len(quoted) - 5} more" if len(quoted) > 5 else "")
+        quoted = [ascii(key[:40])[1:-1] for key in keys]
+        log.warning("%s: unknown keys, ignored: %s", path, first_few(quoted, 5))

@@ -14,7 +14,7 @@ from camelid.tokens.vocabulary import CONTROL, UNUSED, USER
 log = logging.getLogger(__name__)
 
 _TOKENS = "tokenizer.ggml.tokens"
-_SCORE = -10000.0  # llama.cpp's converter gives it to rows that are no token
+_SCORE = -10000.0  # llama.cpp's converter gives it to rows that are not a token
 
 
 def fit_vocabulary(where: Path, fields: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def fit_vocabulary(where: Path, fields: Mapping[str, Any], n_rows: int) -> dict[
             for key, values in columns.items():
                 values.append(name if key == "tokens" else _COLUMNS[key])
     lost = [key for key, id in fields.items() if key.endswith("_token_id") and id in range(n_rows, len(pieces))]
-    kept = {key: value for key, value in fields.items() if key not in lost}
-    return kept | {f"tokenizer.ggml.{key}": values for key, values in columns.items()}
+    remaining = {key: value for key, value in fields.items() if key not in lost}
+    return remaining | {f"tokenizer.ggml.{key}": values for key, values in columns.items()}
 
 
 _COLUMNS: dict[str, Any] = {"tokens": None, "token_type": UNUSED, "scores": _SCORE}

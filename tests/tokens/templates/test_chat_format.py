@@ -326,7 +326,7 @@ def test_choosing() -> None:
         OptionError, match=r"choices: llama2, codellama, .* its vocabulary fits: llama3, llama3.1, guard2"
     ):
         choose_format(tokenizer, None, None)
-    with pytest.raises(OptionError, match=r"^unknown chat format 'llama-2'; did you mean 'llama2'\? choices: chatml, "):
+    with pytest.raises(OptionError, match=r"^unknown chat format 'llama-2'; did you mean 'llama2'\? choose chatml, "):
         choose_format(tokenizer, None, "llama-2")
     with pytest.raises(FormatError, match=r"^chat template: line 1: "):
         choose_format(tokenizer, "{% if %}", None)

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.errors import FormatError, MissingError, ResourceError
-from camelid.weights.quants.quant import Bytes
 
 LFS_POINTER = b"version https://git-lfs"
 _AT_ONCE = 1 << 30  # bytes; systems read at most 2 GiB in one call
 _RUNS = 64  # rows apart that are read one by one; more are cut from all that lies between them
+Bytes = NDArray[np.uint8]
 Which = slice | NDArray[np.int64]
 
 
@@ -86,8 +86,8 @@ class OpenFile:
             return self._file.readinto(view) or 0
 
     def _state(self) -> tuple[int, int]:
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
+        state = os.fstat(self._file.fileno())
+        return state.st_size, state.st_mtime_ns
 
 
 @dataclass(frozen=True)
