@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from camelid.chat.llama import Llama
@@ -24,13 +23,12 @@ from camelid.serve.openai.running import Running
 from camelid.serve.worker import Worker
 
 
-async def complete(body: CompletionRequest, request: Request) -> Response:
+async def complete(body: CompletionRequest, models: Models) -> Response:
     """Continue texts.
 
     Raises:
         ApiError: there is no such model, a parameter is wrong, or there is no room.
     """
-    models: Models = request.app.state.models
     worker = models.get(body.model)
     plan = await asyncio.to_thread(_plan, worker.llama, body)
     if body.stream:

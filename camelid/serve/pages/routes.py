@@ -9,12 +9,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
-from camelid.serve.conversations import Store, Tree
-from camelid.serve.errors import ApiError
+from camelid.errors import NotFoundError
+from camelid.serve.dependencies import ModelsDep, StoreDep
+from camelid.serve.models import Models
 from camelid.serve.pages import panel, views
 from camelid.serve.pages.shell import MEDIA_TYPES, asset, render, static_files, static_version
 from camelid.serve.root import link
-from camelid.serve.tables import Conversation
+from camelid.serve.storage.conversations import Tree
+from camelid.serve.storage.tables import Conversation
 
 EXAMPLES = (
     "Explain in three sentences why the sky is blue.",
@@ -45,28 +47,34 @@ async def home() -> RedirectResponse:
 @router.get("/chat")
 @router.get("/chat/{id}")
 async def chat(
-    request: Request, id: str | None = None, model: str | None = None, before: str | None = None
+    request: Request,
+    models: ModelsDep,
+    store: StoreDep,
+    id: str | None = None,
+    model: str | None = None,
+    before: str | None = None,
 ) -> HTMLResponse:
     """Direct Chat: a conversation, or the place to begin one with the model that the address names."""
-    store: Store = request.app.state.store
     try:
         tree = await store.tree(id) if id is not None else None
         listed = await store.conversations(before, LISTED + 1)
-    except ApiError:  # there is no such conversation
+    except NotFoundError:
         return render(request, "missing.html", status=404)
-    return await asyncio.to_thread(_chat, request, tree, listed, model)
+    return await asyncio.to_thread(_chat, request, models, tree, listed, model)
 
 
-def _chat(request: Request, tree: Tree | None, listed: list[Conversation], model: str | None) -> HTMLResponse:
+def _chat(
+    request: Request, models: Models, tree: Tree | None, listed: list[Conversation], model: str | None
+) -> HTMLResponse:
     """The page; a thread's work, since the HTML of long conversations takes seconds."""
     conversations, more = listed[:LISTED], len(listed) > LISTED
-    chosen, models = tree.conversation if tree is not None else None, request.app.state.models
+    chosen = tree.conversation if tree is not None else None
     names = [worker.name for worker in models]
     name = chosen.model if chosen else model if model in names else names[0]
     return render(
         request,
         "chat.html",
-        conversations=[views.summary(one) for one in conversations],
+        conversations=[views.summary(conversation) for conversation in conversations],
         current=chosen.id if chosen else "",
         title=views.summary(chosen)["title"] if chosen else views.UNTITLED,
         messages=views.shown(tree) if tree is not None else [],
@@ -82,13 +90,13 @@ def _chat(request: Request, tree: Tree | None, listed: list[Conversation], model
 
 
 @router.get("/about")
-def about(request: Request) -> HTMLResponse:
+def about(request: Request, models: ModelsDep) -> HTMLResponse:
     """What camelid is, under which licence, and which models are loaded."""
-    models = [(worker.name, describe(worker.llama.weights, False)) for worker in request.app.state.models]
-    return render(request, "about.html", models=models)
+    described = [(worker.name, describe(worker.llama.weights, False)) for worker in models]
+    return render(request, "about.html", models=described)
 
 
-@router.get("/static/{version}/{name}")
+@router.get("/static/{version}/{name:path}")
 async def static(version: str, name: str) -> Response:
     """A file that pages load. An address of another version gets today's file, which must then not be kept."""
     content = static_files().get(name)
