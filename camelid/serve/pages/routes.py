@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -60,33 +61,34 @@ async def chat(
         listed = await store.conversations(before, LISTED + 1)
     except NotFoundError:
         return render(request, "missing.html", status=404)
-    return await asyncio.to_thread(_chat, request, models, tree, listed, model)
+
+    def page() -> HTMLResponse:  # a thread's work, since the HTML of long conversations takes seconds
+        values = _chat(models, tree, listed, model)
+        return render(request, "chat.html", in_file=store.database.file is not None, **values)
+
+    return await asyncio.to_thread(page)
 
 
-def _chat(
-    request: Request, models: Models, tree: Tree | None, listed: list[Conversation], model: str | None
-) -> HTMLResponse:
-    """The page; a thread's work, since the HTML of long conversations takes seconds."""
+def _chat(models: Models, tree: Tree | None, listed: list[Conversation], model: str | None) -> dict[str, Any]:
+    """What chat.html names."""
     conversations, more = listed[:LISTED], len(listed) > LISTED
     chosen = tree.conversation if tree is not None else None
     names = [worker.name for worker in models]
     name = chosen.model if chosen else model if model in names else names[0]
-    return render(
-        request,
-        "chat.html",
-        conversations=[views.summary(conversation) for conversation in conversations],
-        current=chosen.id if chosen else "",
-        title=views.summary(chosen)["title"] if chosen else views.UNTITLED,
-        messages=views.shown(tree) if tree is not None else [],
-        older=conversations[-1].id if more else "",
-        models=names,
-        model=name,
-        system=chosen.system if chosen else "",
-        params=chosen.params if chosen else {},
-        fields=panel.fields(models.get(name if name in names else None).llama),
-        examples=EXAMPLES,
-        keys=KEYS,
-    )
+    return {
+        "conversations": [views.summary(conversation) for conversation in conversations],
+        "current": chosen.id if chosen else "",
+        "title": views.summary(chosen)["title"] if chosen else views.UNTITLED,
+        "messages": views.shown(tree) if tree is not None else [],
+        "older": conversations[-1].id if more else "",
+        "models": names,
+        "model": name,
+        "system": chosen.system if chosen else "",
+        "params": chosen.params if chosen else {},
+        "fields": panel.fields(models.get(name if name in names else None).llama),
+        "examples": EXAMPLES,
+        "keys": KEYS,
+    }
 
 
 @router.get("/about")
