@@ -6,6 +6,7 @@
     ├── FormatError         a file is not what it should be               "m.gguf: blk.3.attn_q: 4096 bytes short; …"
     ├── UnsupportedError    well formed, but not supported                "config.json: rope_scaling 'longrope' …"
     ├── MissingError        something must be installed or fetched first  "training needs torch: pip install …"
+    ├── NotFoundError       nothing of this name is kept                  "conversation: '7f' is not here; …"
     ├── ResourceError       memory, disk or network refuse                "needs 26.1 GB of memory, 20.3 GB free; …"
     ├── NumericsError       a computation left the numbers                "logits of layer … are not finite; …"
     └── VerifyError         a hash or a golden sample differs             "m.gguf: SHA-256 differs; …"
@@ -58,6 +59,10 @@ class UnsupportedError(CamelidError):
 
 class MissingError(CamelidError):
     """Something must be installed or fetched first."""
+
+
+class NotFoundError(CamelidError):
+    """Nothing of this name is kept."""
 
 
 class ResourceError(CamelidError):

@@ -97,8 +97,8 @@ class Connection(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         if not self._is_refused:
-            told = f"head: more than {MOST_HEAD_BYTES} bytes or {MOST_HEAD_LINES} lines; send fewer headers"
-            self._refuse(ApiError(431, told, "head_too_large"))
+            message = f"head: more than {MOST_HEAD_BYTES} bytes or {MOST_HEAD_LINES} lines; send fewer headers"
+            self._refuse(ApiError(431, message, "head_too_large"))
 
     def _refuse(self, error: ApiError) -> None:
         """Answer, unless an earlier request is being answered, and hang up."""

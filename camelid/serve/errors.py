@@ -12,10 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from camelid.errors import CamelidError, ContextError, ResourceError
+from camelid.errors import CamelidError, ContextError, NotFoundError, ResourceError
 
 Headers = Mapping[str, str]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_ANSWERS: Mapping[type[CamelidError], tuple[int, str | None]] = {
+    ContextError: (400, "context_length_exceeded"),
+    NotFoundError: (404, "not_found"),
+    ResourceError: (503, None),
+}
 _LIBRARY_WORD = re.compile(r"^(Dictionary|List|String|Tuple|Value) should ")
 RETRY_SECONDS = 2  # until there may be room again
 
@@ -64,8 +69,7 @@ def as_api_error(error: CamelidError) -> ApiError:
     if isinstance(error, ApiError):
         return error
     message = " ".join(str(error).split())
-    code = "context_length_exceeded" if isinstance(error, ContextError) else None
-    status = 503 if isinstance(error, ResourceError) else 400
+    status, code = next((answer for kind, answer in _ANSWERS.items() if isinstance(error, kind)), (400, None))
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
     return ApiError(status, message, code, error.param, headers)
 

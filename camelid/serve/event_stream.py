@@ -28,8 +28,8 @@ class EventStream(Response):
     """Events as they come, each sent at once.
 
     The status is sent with the first event, or after `HEARTBEAT` seconds without one: what fails before that has its
-    own status. What fails later is told in the last event. When the client goes away, which the guards notice, `events`
-    is closed.
+    own status. What fails later is told in the last event. When the client goes away, which the middleware notices,
+    `events` is closed.
     """
 
     media_type = "text/event-stream"

@@ -26,8 +26,8 @@ def check_json(body: bytes, headers: dict[bytes, bytes]) -> None:
     """
     encoding = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if encoding not in ("", "identity"):
-        told = f"Content-Encoding: {encoding[:40]} is not supported; send the body as it is"
-        raise ApiError(415, told, "unsupported_encoding")
+        message = f"Content-Encoding: {encoding[:40]} is not supported; send the body as it is"
+        raise ApiError(415, message, "unsupported_encoding")
     _check_kind(body, headers.get(b"content-type", b"").decode("latin-1").strip().lower())
     try:
         body.decode()

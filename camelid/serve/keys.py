@@ -39,10 +39,10 @@ class Keys:
         scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            told = "Authorization: this is not a key of this server"
-            return ApiError(401, told, "invalid_api_key", headers=challenge)
-        told = "Authorization: no key came; send one as Authorization: Bearer KEY"
-        return ApiError(401, told, "missing_api_key", headers={"WWW-Authenticate": "Bearer"})
+            message = "Authorization: this is not a key of this server"
+            return ApiError(401, message, "invalid_api_key", headers=challenge)
+        message = "Authorization: no key came; send one as Authorization: Bearer KEY"
+        return ApiError(401, message, "missing_api_key", headers={"WWW-Authenticate": "Bearer"})
 
     def allow(self, headers: dict[bytes, bytes]) -> bool:
         """Whether a request brings a key or a session; every request does when there are no keys."""

@@ -49,11 +49,11 @@ _HEADERS = (
 )
 
 
-class Guards:
+class RequestMiddleware:
     """The layer around an application.
 
     Args:
-        app: what is guarded.
+        app: what it stands before.
         options: limits, and who may come.
         keys: which keys are good.
     """
@@ -137,8 +137,8 @@ class Guards:
                         parts.clear()
         except TimeoutError:
             if n_bytes <= limit:
-                told = f"body: did not arrive within {BODY_SECONDS} seconds; send it faster"
-                raise ApiError(408, told, "body_timeout") from None
+                late = f"body: did not arrive within {BODY_SECONDS} seconds; send it faster"
+                raise ApiError(408, late, "body_timeout") from None
         n_bytes = max(n_bytes, n_declared)
         if n_bytes > limit:
             raise ApiError(413, f"body: has {n_bytes} bytes, the limit is {limit}; shorten it", "body_too_large")
@@ -228,5 +228,8 @@ async def _check_json(body: bytes, headers: dict[bytes, bytes]) -> None:
 
 
 def _as_json(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Headers that say of a body what was found out about it."""
-    return [*(one for one in headers if one[0] != b"content-type"), (b"content-type", b"application/json")]
+    """Headers that say that a body is the JSON that it was seen to be."""
+    return [
+        *((name, value) for name, value in headers if name != b"content-type"),
+        (b"content-type", b"application/json"),
+    ]

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from prometheus_client import generate_latest
 from pydantic import BaseModel, Field
 
-from camelid.serve import api_page, metrics
 from camelid.serve.body import Body
+from camelid.serve.dependencies import ModelsDep, RegistryDep
 from camelid.serve.errors import ErrorBody
-from camelid.serve.models import Models
+from camelid.serve.metrics import MEDIA_TYPE
+from camelid.serve.pages import api_page
 from camelid.serve.pages.shell import render
 from camelid.serve.root import link
 
@@ -66,9 +68,8 @@ class Text(BaseModel):
 
 
 @router.get("/health", responses={503: {"model": Health, "description": "It is shutting down, or a model has failed."}})
-async def health(request: Request) -> Health:
+async def health(models: ModelsDep) -> Health:
     """Whether requests are served; asked for without a key."""
-    models: Models = request.app.state.models
     alive = all(worker.is_alive for worker in models)
     report = Health(status="ok" if alive else "shutting down", models=[worker.name for worker in models])
     return report if alive else JSONResponse(report.model_dump(), 503)  # type: ignore[return-value]
@@ -79,24 +80,23 @@ async def health(request: Request) -> Health:
     response_class=PlainTextResponse,
     responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
 )
-async def show_metrics(request: Request) -> Response:
+async def show_metrics(registry: RegistryDep) -> Response:
     """Tokens, requests, waiting times and the cache, for Prometheus."""
-    models: Models = request.app.state.models
-    return Response(metrics.render({one.name: one.stats() for one in models}), media_type=metrics.MEDIA_TYPE)
+    return Response(generate_latest(registry), media_type=MEDIA_TYPE)
 
 
 @router.post("/tokenize", responses=REFUSED)
-def tokenize(body: TokenizeBody, request: Request) -> Tokens:
+def tokenize(body: TokenizeBody, models: ModelsDep) -> Tokens:
     """Cut a text into a model's tokens."""
-    tokenizer = _models(request).get(body.model).llama.tokenizer
+    tokenizer = models.get(body.model).llama.tokenizer
     ids = tokenizer.encode(body.text, bos=body.bos, special=body.special)
     return Tokens(ids=ids, pieces=[tokenizer.piece(id) for id in ids])
 
 
 @router.post("/detokenize", responses=REFUSED)
-def detokenize(body: DetokenizeBody, request: Request) -> Text:
+def detokenize(body: DetokenizeBody, models: ModelsDep) -> Text:
     """Join ids to the text that they stand for."""
-    tokenizer = _models(request).get(body.model).llama.tokenizer
+    tokenizer = models.get(body.model).llama.tokenizer
     pieces = [tokenizer.piece(id) for id in body.ids]  # refuses ids outside the vocabulary
     return Text(text=tokenizer.decode(body.ids, special=body.special), pieces=pieces)
 
@@ -106,8 +106,3 @@ def docs(request: Request) -> HTMLResponse:
     """All routes, for people."""
     page = api_page.describe(request.app.openapi())
     return render(request, "docs.html", page=page, base=f"{str(request.base_url).rstrip('/')}{link('/')}")
-
-
-def _models(request: Request) -> Models:
-    models: Models = request.app.state.models
-    return models

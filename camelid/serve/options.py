@@ -6,7 +6,7 @@ import ipaddress
 import re
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from camelid.options import Options
 
@@ -33,6 +33,9 @@ class ServeOptions(Options):
     shutdown_seconds: float = Field(30, ge=0, description="Time that running requests get to finish when it ends.")
     runs: Path | None = Field(None, description="Folder of training runs that the pages show; else ./runs.")
     data: Path | None = Field(None, description="Where the pages keep conversations; else serve.db in camelid's home.")
+    database: str | None = Field(
+        None, description="Keep them in a database instead: postgresql://USER@HOST/NAME, or sqlite:///FILE."
+    )
 
     @field_validator("api_keys")
     @classmethod
@@ -64,6 +67,13 @@ class ServeOptions(Options):
         if not _ROOT.fullmatch(path):
             raise ValueError(f"wants a path such as /llm, got {path!r}")
         return path
+
+    @field_validator("database")
+    @classmethod
+    def _one_place(cls, database: str | None, info: ValidationInfo) -> str | None:
+        if database is not None and info.data.get("data") is not None:
+            raise ValueError("data names a file already; give one of them")
+        return database
 
     @property
     def is_loopback(self) -> bool:

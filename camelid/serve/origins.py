@@ -25,8 +25,10 @@ def check_origin(method: str, headers: Headers, options: ServeOptions) -> None:
     host, origin = (_text(headers, name) for name in (b"host", b"origin"))
     if options.is_loopback and not _is_ours(host, options):
         # A name that someone else's DNS points here would make their page same-origin with this server.
-        told = f"Host: {host!r} is not this machine; call it by 127.0.0.1 or localhost, or allow it with --allowed-host"
-        raise ApiError(403, told, "wrong_host")
+        message = (
+            f"Host: {host!r} is not this machine; call it by 127.0.0.1 or localhost, or allow it with --allowed-host"
+        )
+        raise ApiError(403, message, "wrong_host")
     if origin and method not in ("GET", "HEAD") and not _may_call(origin, host, options):
         raise ApiError(403, f"Origin: {origin} may not call; allow it with --cors-origin", "wrong_origin")
 
@@ -43,18 +45,18 @@ def cors_headers(headers: Headers, options: ServeOptions) -> list[tuple[bytes, b
 
 
 def preflight_headers(headers: Headers) -> dict[str, str]:
-    """The answer to a browser that asks whether a page may call. The page was found welcome; which headers its client
+    """The answer to a browser that asks whether a page may call. The page may; which headers its client
     sends is the client's affair: OpenAI's own sends a dozen."""
     asked = headers.get(b"access-control-request-headers", b"")
     names = asked.decode() if _HEADER_NAMES.fullmatch(asked) else "authorization, content-type"
-    told = {
+    answer = {
         "access-control-allow-methods": "GET, HEAD, POST",
         "access-control-allow-headers": names,
         "access-control-max-age": "600",
     }
     if b"access-control-request-private-network" in headers:
-        told["access-control-allow-private-network"] = "true"
-    return told
+        answer["access-control-allow-private-network"] = "true"
+    return answer
 
 
 def _text(headers: Headers, name: bytes) -> str:

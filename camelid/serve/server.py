@@ -18,8 +18,10 @@ from threadpoolctl import threadpool_limits
 from camelid.errors import OptionError, ResourceError
 from camelid.serve.app import create_app
 from camelid.serve.connection import HEADER_SECONDS, Connection
+from camelid.serve.dependencies import part_of
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
+from camelid.serve.storage.conversations import Store
 
 LAST_WRITES_SECONDS = 5  # for slow readers to take what is finished, when the server ends
 
@@ -34,7 +36,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, options: ServeOptions, ready: Callable[[], None] | None = None) -> None:
-        self._options, self._models, self._ready = options, app.state.models, ready
+        self._options, self._models, self._ready = options, part_of(app, Models), ready
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
         super().__init__(
@@ -129,12 +131,12 @@ def serve(
         ready: called once requests are served.
 
     Raises:
-        OptionError, ResourceError: as `listen`, and if conversations cannot be kept in `options.data`.
+        OptionError, ResourceError: as `listen`, and if conversations cannot be kept where `options` say.
     """
     listener = listener if listener is not None else listen(options)[0]
     _raise_file_limit()
     app = create_app(models, options)
-    app.state.store.open()  # what is wrong with its file is told at once
+    part_of(app, Store).open()  # what is wrong with its database is told at once
     # Beside the C++ engine BLAS computes for the Flow page only; its threads would fight the engine's for the cores.
     alone = all(worker.llama.engine.backend.name == "cpu" for worker in models)
     with threadpool_limits(limits=1 if alone else None, user_api="blas"):

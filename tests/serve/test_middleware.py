@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from camelid.errors import OptionError, ResourceError
 from camelid.serve import errors, keys
 from camelid.serve.keys import COOKIE, Keys
-from camelid.serve.middleware import Guards
+from camelid.serve.middleware import RequestMiddleware
 from camelid.serve.options import ServeOptions
 
 KEY = "a-key-of-this-server"
@@ -24,7 +24,7 @@ def guarded(**changes):
     options = ServeOptions(**changes)
     app = FastAPI()
     errors.install(app)
-    app.add_middleware(Guards, options=options, keys=Keys(options.api_keys))
+    app.add_middleware(RequestMiddleware, options=options, keys=Keys(options.api_keys))
 
     @app.post("/size")
     async def size(request: Request):
@@ -315,7 +315,7 @@ def speak(app, *messages):
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"host", b"localhost")]}
-    asyncio.run(Guards(app, ServeOptions(), Keys(()))(scope, receive, send))
+    asyncio.run(RequestMiddleware(app, ServeOptions(), Keys(()))(scope, receive, send))
     return sent
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from camelid.serve import api_page
+from camelid.serve.pages import api_page
 
 
 def test_health_names_the_models(client):
@@ -98,7 +98,7 @@ def test_metrics_count_what_happens(client):
     assert grown('camelid_requests_total{model="tiny",outcome="length"}') == 1
     assert grown('camelid_time_to_first_token_seconds_count{model="tiny"}') == 1
     assert grown('camelid_time_per_output_token_seconds_count{model="tiny"}') == 4
-    assert grown('camelid_time_per_output_token_seconds_bucket{model="tiny",le="+Inf"}') == 4
+    assert grown('camelid_time_per_output_token_seconds_bucket{le="+Inf",model="tiny"}') == 4
     assert after['camelid_running_sequences{model="tiny"}'] == 0
     assert after['camelid_cache_pages{model="tiny"}'] > 0
     assert kinds["camelid_completion_tokens_total"] == "counter"

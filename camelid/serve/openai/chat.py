@@ -6,7 +6,6 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from camelid.chat.answer import TextRequest
@@ -26,13 +25,12 @@ if TYPE_CHECKING:
     from camelid.chat.constrain import Form
 
 
-async def answer(body: ChatRequest, request: Request) -> Response:
+async def answer(body: ChatRequest, models: Models) -> Response:
     """Answer a conversation.
 
     Raises:
         ApiError: there is no such model, a parameter is wrong, or there is no room.
     """
-    models: Models = request.app.state.models
     worker = models.get(body.model)
     if body.may_have_form:
         asked = await worker.prepare(partial(_prepare, worker.llama, body))

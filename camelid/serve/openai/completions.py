@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from starlette.requests import Request
 from starlette.responses import Response
 
 from camelid.chat.answer import AnswerOptions, TextRequest
@@ -24,13 +23,12 @@ from camelid.serve.openai.stream import TextChunks, events, whole
 from camelid.serve.worker import Worker
 
 
-async def complete(body: CompletionRequest, request: Request) -> Response:
+async def complete(body: CompletionRequest, models: Models) -> Response:
     """Continue texts.
 
     Raises:
         ApiError: there is no such model, a parameter is wrong, or there is no room.
     """
-    models: Models = request.app.state.models
     worker = models.get(body.model)
     plan = await asyncio.to_thread(_plan, worker.llama, body)
     echoes = [await _echo(worker, body, ids, text) for ids, text in plan.prompts]

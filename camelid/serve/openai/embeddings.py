@@ -7,7 +7,6 @@ import base64
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.requests import Request
 
 from camelid.chat.llama import Llama
 from camelid.engine.readers import MeanHidden
@@ -20,13 +19,12 @@ from camelid.serve.openai.requests import EmbeddingRequest
 from camelid.serve.worker import Worker
 
 
-async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
+async def embed(body: EmbeddingRequest, models: Models) -> EmbeddingReply:
     """Vectors of texts: `Llama.embed`, divided by its length, so that a dot product is the cosine.
 
     Raises:
         ApiError: there is no such model, a text is empty or too long, or there is no room.
     """
-    models: Models = request.app.state.models
     worker = models.get(body.model)
     inputs = await asyncio.to_thread(_ids, worker.llama, body)
     vectors = await _vectors(worker, inputs)

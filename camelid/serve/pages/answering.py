@@ -15,10 +15,10 @@ from contextlib import aclosing
 from camelid.chat.answer import TextRequest
 from camelid.chat.results import Delta
 from camelid.errors import CamelidError, ResourceError
-from camelid.serve.conversations import Store
 from camelid.serve.errors import internal_error
 from camelid.serve.pages.markdown import Block, MarkdownStream
-from camelid.serve.tables import Message
+from camelid.serve.storage.conversations import Store
+from camelid.serve.storage.tables import Message
 from camelid.serve.worker import Worker
 
 KEEP_SECONDS = 0.4  # how often the text so far is kept; a kill loses no more than what came since

@@ -16,13 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from camelid.chat.answer import TextRequest
 from camelid.errors import ResourceError
-from camelid.serve.conversations import Store, Tree
+from camelid.serve.dependencies import ModelsDep, StoreDep
 from camelid.serve.errors import ApiError
 from camelid.serve.event_stream import EventStream, event
 from camelid.serve.models import Models
 from camelid.serve.pages import panel, views
 from camelid.serve.pages.answering import Answering, Answers
-from camelid.serve.tables import Message, Role
+from camelid.serve.pages.dependencies import AnswersDep
+from camelid.serve.storage.conversations import Store, Tree
+from camelid.serve.storage.tables import Message, Role
 from camelid.serve.worker import Worker
 from camelid.tokens.templates.chat_format import Message as Turn
 
@@ -75,10 +77,9 @@ class Deps:
     answers: Answers
 
 
-def deps(request: Request) -> Deps:
-    """From the application's state."""
-    state = request.app.state
-    return Deps(state.store, state.models, state.answers)
+async def deps(store: StoreDep, models: ModelsDep, answers: AnswersDep) -> Deps:
+    """From the application."""
+    return Deps(store, models, answers)
 
 
 With = Annotated[Deps, Depends(deps)]

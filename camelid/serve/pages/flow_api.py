@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Response
 from pydantic import Field
 
 from camelid.chat.activations import Flow, Pass
@@ -13,9 +14,12 @@ from camelid.chat.sampling_trace import Chosen, Outcome
 from camelid.chat.sampling_trace import outcome as outcome_of
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
+from camelid.serve.dependencies import ModelsDep
 from camelid.serve.errors import ErrorBody
+from camelid.serve.models import Models
 from camelid.serve.native import REFUSED, ModelBody
 from camelid.serve.pages import flow_stage
+from camelid.serve.pages.dependencies import FlowsDep
 from camelid.serve.pages.flows import Flows
 
 T = TypeVar("T")
@@ -24,6 +28,22 @@ _FULL: dict[int | str, dict[str, Any]] = {429: {"model": ErrorBody, "description
 
 router = APIRouter(prefix="/api/flow", tags=["flow"], responses={**REFUSED, **_FULL})
 Ids = Annotated[list[int], Field(fail_fast=True), Field(min_length=1, max_length=MOST_IDS)]
+
+
+@dataclass
+class Deps:
+    """What the handlers work with."""
+
+    models: Models
+    flows: Flows
+
+
+async def deps(models: ModelsDep, flows: FlowsDep) -> Deps:
+    """From the application."""
+    return Deps(models, flows)
+
+
+With = Annotated[Deps, Depends(deps)]
 
 
 class LayerBody(ModelBody):
@@ -57,13 +77,13 @@ class StepBody(StageBody):
 
 
 @router.post("")
-async def stage(ask: StageBody, request: Request) -> dict[str, Any]:
+async def stage(ask: StageBody, it: With) -> dict[str, Any]:
     """The stages from text to the distribution over the next token."""
-    return await _run(request, ask, lambda flow: _stage(flow, ask))
+    return await _run(it, ask, lambda flow: _stage(flow, ask))
 
 
 @router.post("/step")
-async def step(ask: StepBody, request: Request) -> dict[str, Any]:
+async def step(ask: StepBody, it: With) -> dict[str, Any]:
     """Choose the next token, append it, and give the stages that follow."""
 
     def work(flow: Flow) -> dict[str, Any]:
@@ -75,28 +95,28 @@ async def step(ask: StepBody, request: Request) -> dict[str, Any]:
             "stage": _stage(flow, ask.model_copy(update=after)),
         }
 
-    return await _run(request, ask, work)
+    return await _run(it, ask, work)
 
 
 @router.post("/outcome")
-async def outcome(ask: StageBody, request: Request) -> dict[str, Any]:
+async def outcome(ask: StageBody, it: With) -> dict[str, Any]:
     """The table of next tokens alone, for other sampling parameters."""
 
     def work(flow: Flow) -> dict[str, Any]:
         _, result, params, _ = _read(flow, ask)
         return flow_stage.outcome(flow.llama, result, params)
 
-    return await _run(request, ask, work)
+    return await _run(it, ask, work)
 
 
 @router.post("/lens")
-async def lens(ask: PositionBody, request: Request) -> dict[str, Any]:
+async def lens(ask: PositionBody, it: With) -> dict[str, Any]:
     """What each layer would predict after one position."""
     if ask.position >= len(ask.ids):
         raise OptionError(
             f"position: {ask.position} lies behind the {len(ask.ids)} ids, which count from 0", param="position"
         )
-    return await _run(request, ask, lambda flow: flow_stage.lens(flow, flow.read(ask.ids), ask.position))
+    return await _run(it, ask, lambda flow: flow_stage.lens(flow, flow.read(ask.ids), ask.position))
 
 
 @router.post(
@@ -104,7 +124,7 @@ async def lens(ask: PositionBody, request: Request) -> dict[str, Any]:
     response_class=Response,
     responses={200: {"description": "Bytes.", "content": {"application/octet-stream": {}}}},
 )
-async def attention(ask: LayerBody, request: Request) -> Response:
+async def attention(ask: LayerBody, it: With) -> Response:
     """A layer's attention as bytes, 255 for 1: for each head, for each position, one for each position up to it."""
 
     def work(flow: Flow) -> bytes:
@@ -115,12 +135,11 @@ async def attention(ask: LayerBody, request: Request) -> Response:
             )
         return flow_stage.attention(flow.read(ask.ids), ask.layer)
 
-    return Response(await _run(request, ask, work), media_type="application/octet-stream")
+    return Response(await _run(it, ask, work), media_type="application/octet-stream")
 
 
-async def _run(request: Request, ask: ModelBody, work: Callable[[Flow], T]) -> T:
-    flows: Flows = request.app.state.flows
-    return await flows.run(request.app.state.models.get(ask.model).llama, work)
+async def _run(it: Deps, ask: ModelBody, work: Callable[[Flow], T]) -> T:
+    return await it.flows.run(it.models.get(ask.model).llama, work)
 
 
 def _stage(flow: Flow, ask: StageBody) -> dict[str, Any]:

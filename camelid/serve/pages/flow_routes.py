@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from camelid.engine.request import SamplingParams
+from camelid.serve.dependencies import ModelsDep
 from camelid.serve.pages.shell import render
 
-TOP_K_STOPS = 14  # places of the slider; flow-outcome.js has their values
+TOP_K_STOPS = 14  # places of the slider; flow/outcome.js has their values
 
 router = APIRouter(include_in_schema=False)
 
@@ -47,7 +48,7 @@ SLIDERS = (
 
 
 @router.get("/flow")
-async def flow(request: Request) -> HTMLResponse:
+async def flow(request: Request, models: ModelsDep) -> HTMLResponse:
     """One step of generation, to be watched."""
-    models = [worker.name for worker in request.app.state.models]
-    return render(request, "flow.html", models=models, sliders=SLIDERS, examples=EXAMPLES)
+    names = [worker.name for worker in models]
+    return render(request, "flow.html", models=names, sliders=SLIDERS, examples=EXAMPLES)

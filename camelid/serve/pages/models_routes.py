@@ -11,6 +11,7 @@ from camelid.chat.inspect import describe
 from camelid.engine.memory import cache_bytes_per_token
 from camelid.errors import CamelidError
 from camelid.files import size_text
+from camelid.serve.dependencies import ModelsDep
 from camelid.serve.pages.shell import render
 from camelid.serve.stats import Histogram
 from camelid.serve.worker import Worker
@@ -19,35 +20,35 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/models")
-def models(request: Request) -> HTMLResponse:
+def page(request: Request, models: ModelsDep) -> HTMLResponse:
     """What is loaded; complete without JavaScript, which only keeps the speeds fresh."""
-    shown = [{"name": worker.name, "facts": facts(worker), "live": live(worker)} for worker in request.app.state.models]
+    shown = [{"name": worker.name, "facts": facts(worker), "live": live(worker)} for worker in models]
     return render(request, "models.html", models=shown)
 
 
 @router.get("/api/models")
-async def speeds(request: Request) -> dict[str, dict[str, str]]:
+async def speeds(models: ModelsDep) -> dict[str, dict[str, str]]:
     """For each model the words that stand for its speeds and queues at the moment."""
-    return {worker.name: live(worker) for worker in request.app.state.models}
+    return {worker.name: live(worker) for worker in models}
 
 
 def facts(worker: Worker) -> dict[str, str]:
     """What does not change while it runs, in words."""
     llama = worker.llama
-    found = describe(llama.weights, hashes=False)
-    shape, backend = found["shape"], llama.engine.backend
+    description = describe(llama.weights, hashes=False)
+    shape, backend = description["shape"], llama.engine.backend
     isa, threads = getattr(backend, "isa", None), getattr(backend, "threads", None)
     room = llama.engine.pages.n_pages * backend.page_size
     cache = room * cache_bytes_per_token(llama.config, backend.bytes_per_number)
-    kinds = ", ".join(f"{count} × {kind}" for kind, count in found["quants"].items())
+    kinds = ", ".join(f"{count} × {kind}" for kind, count in description["quants"].items())
     return {
-        "Family": found["family"] or f"a {found['architecture']} of no known shape",
-        "Parameters": f"{found['parameters']:,}",
+        "Family": description["family"] or f"a {description['architecture']} of no known shape",
+        "Parameters": f"{description['parameters']:,}",
         "Shape": f"{shape['n_layers']} layers, {shape['dim']} wide, feed-forward {shape['ffn_dim']}",
         "Attention": f"{shape['n_heads']} heads, {shape['n_kv_heads']} keys and values, {shape['head_dim']} wide",
         "Vocabulary": f"{shape['vocab_size']:,} tokens",
-        "Numbers": f"{kinds}; {found['bits_per_weight']} bits a weight",
-        "Files": f"{found['format']}, {size_text(found['bytes'])}",
+        "Numbers": f"{kinds}; {description['bits_per_weight']} bits a weight",
+        "Files": f"{description['format']}, {size_text(description['bytes'])}",
         "Context": f"{llama.context:,} tokens of {shape['context']:,} that it was made for",
         "Cache": f"room for {room:,} tokens, up to {size_text(cache)}",
         "Chat format": _chat_format(worker),

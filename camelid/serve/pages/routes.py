@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
-from camelid.serve.conversations import Store, Tree
-from camelid.serve.errors import ApiError
+from camelid.errors import NotFoundError
+from camelid.serve.dependencies import ModelsDep, StoreDep
+from camelid.serve.models import Models
 from camelid.serve.pages import panel, views
 from camelid.serve.pages.shell import MEDIA_TYPES, asset, render, static_files, static_version
 from camelid.serve.root import link
-from camelid.serve.tables import Conversation
+from camelid.serve.storage.conversations import Tree
+from camelid.serve.storage.tables import Conversation
 
 EXAMPLES = (
     "Explain in three sentences why the sky is blue.",
@@ -45,50 +48,57 @@ async def home() -> RedirectResponse:
 @router.get("/chat")
 @router.get("/chat/{id}")
 async def chat(
-    request: Request, id: str | None = None, model: str | None = None, before: str | None = None
+    request: Request,
+    models: ModelsDep,
+    store: StoreDep,
+    id: str | None = None,
+    model: str | None = None,
+    before: str | None = None,
 ) -> HTMLResponse:
     """Direct Chat: a conversation, or the place to begin one with the model that the address names."""
-    store: Store = request.app.state.store
     try:
         tree = await store.tree(id) if id is not None else None
         listed = await store.conversations(before, LISTED + 1)
-    except ApiError:  # there is no such conversation
+    except NotFoundError:
         return render(request, "missing.html", status=404)
-    return await asyncio.to_thread(_chat, request, tree, listed, model)
+
+    def page() -> HTMLResponse:  # a thread's work, since the HTML of long conversations takes seconds
+        values = _chat(models, tree, listed, model)
+        return render(request, "chat.html", in_file=store.database.file is not None, **values)
+
+    return await asyncio.to_thread(page)
 
 
-def _chat(request: Request, tree: Tree | None, listed: list[Conversation], model: str | None) -> HTMLResponse:
-    """The page; a thread's work, since the HTML of long conversations takes seconds."""
+def _chat(models: Models, tree: Tree | None, listed: list[Conversation], model: str | None) -> dict[str, Any]:
+    """What chat.html names."""
     conversations, more = listed[:LISTED], len(listed) > LISTED
-    chosen, models = tree.conversation if tree is not None else None, request.app.state.models
+    chosen = tree.conversation if tree is not None else None
     names = [worker.name for worker in models]
     name = chosen.model if chosen else model if model in names else names[0]
-    return render(
-        request,
-        "chat.html",
-        conversations=[views.summary(one) for one in conversations],
-        current=chosen.id if chosen else "",
-        title=views.summary(chosen)["title"] if chosen else views.UNTITLED,
-        messages=views.shown(tree) if tree is not None else [],
-        older=conversations[-1].id if more else "",
-        models=names,
-        model=name,
-        system=chosen.system if chosen else "",
-        params=chosen.params if chosen else {},
-        fields=panel.fields(models.get(name if name in names else None).llama),
-        examples=EXAMPLES,
-        keys=KEYS,
-    )
+    return {
+        "conversations": [views.summary(conversation) for conversation in conversations],
+        "current": chosen.id if chosen else "",
+        "title": views.summary(chosen)["title"] if chosen else views.UNTITLED,
+        "messages": views.shown(tree) if tree is not None else [],
+        "older": conversations[-1].id if more else "",
+        "models": names,
+        "model": name,
+        "system": chosen.system if chosen else "",
+        "params": chosen.params if chosen else {},
+        "fields": panel.fields(models.get(name if name in names else None).llama),
+        "examples": EXAMPLES,
+        "keys": KEYS,
+    }
 
 
 @router.get("/about")
-def about(request: Request) -> HTMLResponse:
+def about(request: Request, models: ModelsDep) -> HTMLResponse:
     """What camelid is, under which licence, and which models are loaded."""
-    models = [(worker.name, describe(worker.llama.weights, False)) for worker in request.app.state.models]
-    return render(request, "about.html", models=models)
+    described = [(worker.name, describe(worker.llama.weights, False)) for worker in models]
+    return render(request, "about.html", models=described)
 
 
-@router.get("/static/{version}/{name}")
+@router.get("/static/{version}/{name:path}")
 async def static(version: str, name: str) -> Response:
     """A file that pages load. An address of another version gets today's file, which must then not be kept."""
     content = static_files().get(name)

@@ -39,7 +39,7 @@ class Shown:
         return state(self.metrics) if self.metrics is not None else None
 
 
-class Shelf:
+class RunStore:
     """The runs of a folder. What was read of a file stays; only what is new in it is read again.
 
     Args:
@@ -118,9 +118,9 @@ def facts(shown: Shown) -> dict[str, str]:
 
 def panels(shown: list[Shown], against: Against) -> list[Any]:
     """Every metric that some run has, drawn against `step`, `tokens` or `time`."""
-    runs = [(one.name, one.metrics) for one in shown if one.metrics is not None]
-    found = [panel(name, runs, against) for name in CURVES if name not in ("validation_loss", "seconds")]
-    return [one for one in found if one is not None]
+    runs = [(run.name, run.metrics) for run in shown if run.metrics is not None]
+    drawn = (panel(name, runs, against) for name in CURVES if name not in ("validation_loss", "seconds"))
+    return [made for made in drawn if made is not None]
 
 
 def table(shown: Shown) -> list[dict[str, str]]:
@@ -141,23 +141,23 @@ def table(shown: Shown) -> list[dict[str, str]]:
 
 def checkpoints(shown: Shown) -> list[dict[str, Any]]:
     """Kept states, the newest first, with what was measured at their steps."""
-    losses, looks = (_values(shown, field) for field in ("loss", "validation_loss"))
+    losses, validation = (_values(shown, field) for field in ("loss", "validation_loss"))
     return [
         {
-            "name": one.name,
-            "step": f"{one.step:,}",
-            "tokens": count(one.tokens),
-            "loss": _number(losses.get(one.step), ".4f") or "–",
-            "validation": _number(looks.get(one.step), ".4f") or "–",
+            "name": saved.name,
+            "step": f"{saved.step:,}",
+            "tokens": count(saved.tokens),
+            "loss": _number(losses.get(saved.step), ".4f") or "–",
+            "validation": _number(validation.get(saved.step), ".4f") or "–",
         }
-        for one in reversed(shown.run.checkpoints())
+        for saved in reversed(shown.run.checkpoints())
     ]
 
 
-def recipe_difference(one: Shown, other: Shown) -> str:
+def recipe_difference(first: Shown, second: Shown) -> str:
     """What the second run's recipe changes in the first one's; empty if nothing."""
-    mine, theirs = (shown.run.recipe().splitlines() for shown in (one, other))
-    return "\n".join(difflib.unified_diff(mine, theirs, one.name, other.name, n=1, lineterm=""))
+    before, after = (shown.run.recipe().splitlines() for shown in (first, second))
+    return "\n".join(difflib.unified_diff(before, after, first.name, second.name, n=1, lineterm=""))
 
 
 def _values(shown: Shown, field: str) -> dict[float, float]:

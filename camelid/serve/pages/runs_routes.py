@@ -11,8 +11,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from camelid.chat.inspect import describe
 from camelid.errors import CamelidError
 from camelid.serve.pages import runs
+from camelid.serve.pages.dependencies import RunsDep
 from camelid.serve.pages.run_curves import HEIGHT, WIDTH
-from camelid.serve.pages.runs import Shelf, Shown
+from camelid.serve.pages.runs import RunStore, Shown
 from camelid.serve.pages.shell import render
 from camelid.serve.root import link
 from camelid.train.report.plot import AGAINST
@@ -24,58 +25,59 @@ Chosen = Annotated[list[str], Query()]
 
 
 @router.get("/runs")
-def listed(request: Request) -> HTMLResponse:
+def listed(request: Request, store: RunsDep) -> HTMLResponse:
     """Every run of the folder."""
-    return _list(request)
+    return _list(request, store)
 
 
 @router.get("/runs/live")
-def listed_live(request: Request) -> HTMLResponse:
+def listed_live(request: Request, store: RunsDep) -> HTMLResponse:
     """The part of the list that changes while runs train."""
-    return render(request, "runs_live.html", **_rows(request))
+    return render(request, "runs_live.html", **_rows(store))
 
 
 @router.get("/runs/compare")
-def compare(request: Request, run: Chosen = [], x: str = "step") -> Response:  # noqa: B006 - FastAPI copies it
+def compare(request: Request, store: RunsDep, run: Chosen = [], x: str = "step") -> Response:  # noqa: B006 - FastAPI copies it
     """Curves and recipes of several runs."""
-    shown = _named(request, run)
+    shown = _named(store, run)
     if len(shown) < 2:
         return RedirectResponse(link(f"/runs/{shown[0].name}" if shown else "/runs"), 303)
-    return render(request, "run.html", **_values(request, shown, x))
+    return render(request, "run.html", **_values(shown, x))
 
 
 @router.get("/runs/compare/live")
-def compare_live(request: Request, run: Chosen = [], x: str = "step") -> Response:  # noqa: B006
+def compare_live(request: Request, store: RunsDep, run: Chosen = [], x: str = "step") -> Response:  # noqa: B006
     """The part of a comparison that changes while runs train."""
-    shown = _named(request, run)
-    return render(request, "run_live.html", **_values(request, shown, x)) if shown else Response(status_code=404)
+    shown = _named(store, run)
+    return render(request, "run_live.html", **_values(shown, x)) if shown else Response(status_code=404)
 
 
 @router.get("/runs/{name}/{stage}")
-def one(request: Request, name: str, stage: str, x: str = "step") -> HTMLResponse:
+def page(request: Request, store: RunsDep, name: str, stage: str, x: str = "step") -> HTMLResponse:
     """A run; complete without JavaScript, which only keeps it fresh and tells values under the pointer."""
-    shown = _named(request, [f"{name}/{stage}"])
+    shown = _named(store, [f"{name}/{stage}"])
     if not shown:
-        return _list(request, f"There is no run {name}/{stage} in {_shelf(request).folder}.")
-    return render(request, "run.html", **_values(request, shown, x))
+        return _list(request, store, f"There is no run {name}/{stage} in {store.folder}.")
+    return render(request, "run.html", **_values(shown, x))
 
 
 @router.get("/runs/{name}/{stage}/live")
-def one_live(request: Request, name: str, stage: str, x: str = "step") -> Response:
+def page_live(request: Request, store: RunsDep, name: str, stage: str, x: str = "step") -> Response:
     """The part of a run's page that changes while it trains."""
-    shown = _named(request, [f"{name}/{stage}"])
-    return render(request, "run_live.html", **_values(request, shown, x)) if shown else Response(status_code=404)
+    shown = _named(store, [f"{name}/{stage}"])
+    return render(request, "run_live.html", **_values(shown, x)) if shown else Response(status_code=404)
 
 
 @router.get("/runs/{name}/{stage}/{checkpoint}")
-def checkpoint(request: Request, name: str, stage: str, checkpoint: str) -> HTMLResponse:
-    """What one kept state is, read from its files."""
-    shown = _named(request, [f"{name}/{stage}"])
-    kept = next((one for run in shown for one in run.run.checkpoints() if one.name == checkpoint), None)
-    if kept is None:
-        return _list(request, f"There is no {checkpoint} in {name}/{stage}; runs keep the latest ones only.")
-    told, wrong = _describe(kept.path)
-    return render(request, "checkpoint.html", run=shown[0].name, kept=kept, told=told, wrong=wrong)
+def checkpoint(request: Request, store: RunsDep, name: str, stage: str, checkpoint: str) -> HTMLResponse:
+    """What a checkpoint is, read from its files."""
+    shown = _named(store, [f"{name}/{stage}"])
+    states = [state for run in shown for state in run.run.checkpoints() if state.name == checkpoint]
+    if not states:
+        message = f"There is no {checkpoint} in {name}/{stage}; runs keep the latest ones only."
+        return _list(request, store, message)
+    description, wrong = _describe(states[0].path)
+    return render(request, "checkpoint.html", run=shown[0].name, state=states[0], description=description, wrong=wrong)
 
 
 def _describe(folder: Path) -> tuple[dict[str, Any], str]:
@@ -85,28 +87,27 @@ def _describe(folder: Path) -> tuple[dict[str, Any], str]:
         return {}, str(error)
 
 
-def _list(request: Request, missing: str = "") -> HTMLResponse:
-    return render(request, "runs.html", status=404 if missing else 200, missing=missing, **_rows(request))
+def _list(request: Request, store: RunStore, missing: str = "") -> HTMLResponse:
+    return render(request, "runs.html", status=404 if missing else 200, missing=missing, **_rows(store))
 
 
-def _rows(request: Request) -> dict[str, Any]:
-    shelf = _shelf(request)
-    return {"runs": [runs.view(one) for one in shelf.all()], "folder": str(shelf.folder)}
+def _rows(store: RunStore) -> dict[str, Any]:
+    return {"runs": [runs.view(shown) for shown in store.all()], "folder": str(store.folder)}
 
 
-def _named(request: Request, names: list[str]) -> list[Shown]:
-    found = (_shelf(request).get(name) for name in dict.fromkeys(names))
-    return [one for one in found if one is not None]
+def _named(store: RunStore, names: list[str]) -> list[Shown]:
+    asked = (store.get(name) for name in dict.fromkeys(names))
+    return [shown for shown in asked if shown is not None]
 
 
-def _values(request: Request, shown: list[Shown], x: str) -> dict[str, Any]:
+def _values(shown: list[Shown], x: str) -> dict[str, Any]:
     """What run.html and run_live.html name."""
     against = x if x in AGAINST else "step"
     alone = shown[0] if len(shown) == 1 else None
     return {
-        "shown": [runs.view(one) for one in shown],
+        "shown": [runs.view(run) for run in shown],
         "alone": alone is not None,
-        "live": any(one.state == "training" for one in shown),
+        "live": any(run.state == "training" for run in shown),
         "steps": _progress(alone) if alone else None,
         "against": against,
         "choices": list(AGAINST),
@@ -115,8 +116,8 @@ def _values(request: Request, shown: list[Shown], x: str) -> dict[str, Any]:
         "checkpoints": runs.checkpoints(alone) if alone else [],
         "table": runs.table(alone) if alone else [],
         "recipe": shown[0].run.recipe() if alone else "",
-        "differences": [(one.name, runs.recipe_difference(shown[0], one)) for one in shown[1:]],
-        "query": [("run", one.name) for one in shown] if alone is None else [],
+        "differences": [(run.name, runs.recipe_difference(shown[0], run)) for run in shown[1:]],
+        "query": [("run", run.name) for run in shown] if alone is None else [],
     }
 
 
@@ -125,8 +126,3 @@ def _progress(shown: Shown) -> tuple[int, int] | None:
     if metrics is None or not metrics.steps:
         return None
     return int(metrics.last("step") or 0), metrics.steps
-
-
-def _shelf(request: Request) -> Shelf:
-    shelf: Shelf = request.app.state.runs
-    return shelf

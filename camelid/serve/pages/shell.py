@@ -1,7 +1,7 @@
 """What all pages share: the tabs, the templates, and the files that come with them.
 
-Files under static/ are served below a hash of all of them. A browser may keep them for ever, modules may import each
-other by plain relative names, and a change of any file changes every address.
+Files under static/, a folder for each page, are served below a hash of all of them. A browser may keep them for ever,
+modules may import each other by plain relative names, and a change of any file changes every address.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ TABS = (
 
 @cache
 def static_files() -> dict[str, bytes]:
-    """Name → content of every file that pages load, read once."""
-    return {path.name: path.read_bytes() for path in sorted((HERE / "static").iterdir()) if path.suffix in MEDIA_TYPES}
+    """Name, as `chat/chat.js`, → content of every file that pages load, read once."""
+    folder = HERE / "static"
+    files = (path for path in sorted(folder.rglob("*")) if path.suffix in MEDIA_TYPES)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 @cache

@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import escape
 
-from camelid.serve.conversations import Tree
 from camelid.serve.pages.markdown import to_html
-from camelid.serve.tables import Conversation, Message
+from camelid.serve.storage.conversations import Tree
+from camelid.serve.storage.tables import Conversation, Message
 
 UNTITLED = "New conversation"
 TITLE_CHARACTERS = 60

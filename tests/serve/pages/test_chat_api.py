@@ -12,9 +12,9 @@ import pytest
 
 from camelid.engine.request import SamplingParams
 from camelid.errors import ResourceError
-from camelid.serve.conversations import Store
 from camelid.serve.pages import panel
 from camelid.serve.pages.markdown import to_html
+from camelid.serve.storage.conversations import Store
 from camelid.tokens.templates.chat_format import Message
 from tests.serve.conftest import MODEL, TINY, wait_until
 

@@ -128,7 +128,7 @@ def test_code_is_coloured_and_copied(page):
 
 def view(id: int, role: str, content: str) -> dict[str, Any]:
     from camelid.serve.pages.views import view as made
-    from camelid.serve.tables import Message
+    from camelid.serve.storage.tables import Message
 
     message = Message(id=id, parent=id - 1 or None, role=role, content=content, model=MODEL, state="complete")
     return made(message, [id])

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from camelid.serve.dependencies import part_of
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.pages import runs
 from camelid.serve.pages.run_curves import HEIGHT, LEFT, TOP, WIDTH, nice, panel, thinned
-from camelid.serve.pages.runs import Shelf
+from camelid.serve.pages.runs import RunStore
 from camelid.serve.worker import Worker
 from camelid.train.report import metrics
 from camelid.train.report.metrics import NAME, MetricsWriter, read_metrics
@@ -109,14 +110,14 @@ def test_comparing(client):
 
 
 def test_a_folder_that_is_not_there_yet(client, server, tmp_path):
-    shelf = server.app.state.runs
-    kept, shelf.folder = shelf.folder, tmp_path / "runs"
+    store = part_of(server.app, RunStore)
+    kept, store.folder = store.folder, tmp_path / "runs"
     try:
         assert "camelid train tiny" in client.get("/runs").text
         made_run(tmp_path / "runs" / "new" / "pretrain")
         assert "new/pretrain" in client.get("/runs").text
     finally:
-        shelf.folder = kept
+        store.folder = kept
 
 
 @given(st.floats(-1e9, 1e9), st.floats(0, 1e9))
@@ -231,18 +232,18 @@ def test_a_damaged_run_is_shown_as_that_and_the_others_as_they_are(tmp_path, lin
     for name, lines in (("good", GOOD), ("damaged", [*GOOD, line])):
         (tmp_path / name / "pretrain").mkdir(parents=True)
         (tmp_path / name / "pretrain" / NAME).write_bytes(b"".join(one + b"\n" for one in lines))
-    shelf = Shelf(tmp_path)
+    store = RunStore(tmp_path)
     for _ in range(2):  # the second time from what was kept
-        shown = {one.name: runs.view(one) for one in shelf.all()}
+        shown = {one.name: runs.view(one) for one in store.all()}
         assert "line 3: neither a step" in shown["damaged/pretrain"]["wrong"]
         assert {run["facts"]["Loss"] for run in shown.values()} == {"2.5000"}
-    runs.panels(shelf.all(), "step")
+    runs.panels(store.all(), "step")
     (tmp_path / "damaged" / "pretrain" / NAME).write_bytes(line + b"\n" + GOOD[0] + b"\n")
     for _ in range(2):  # a file that does not begin as a record is none
-        assert "line 1: neither a step" in shelf.get("damaged/pretrain").wrong
-        assert shelf.get("damaged/pretrain").metrics is None
+        assert "line 1: neither a step" in store.get("damaged/pretrain").wrong
+        assert store.get("damaged/pretrain").metrics is None
     (tmp_path / "damaged" / "pretrain" / NAME).write_bytes(GOOD[0] + b"\n")
-    assert not shelf.get("damaged/pretrain").wrong
+    assert not store.get("damaged/pretrain").wrong
 
 
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.none()))
@@ -256,7 +257,7 @@ def test_no_line_takes_the_page_down(tmp_path, lines):
     folder = tmp_path / "run" / "pretrain"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / NAME).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for shown in Shelf(tmp_path).all():
+    for shown in RunStore(tmp_path).all():
         runs.view(shown)
         runs.panels([shown], "time")
         runs.table(shown)

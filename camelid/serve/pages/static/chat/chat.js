@@ -5,7 +5,7 @@ import { composes } from "./composing.js";
 import { copy } from "./copy.js";
 import { follow, toEnd } from "./follow.js";
 import * as messages from "./messages.js";
-import { link } from "./root.js";
+import { link } from "../root.js";
 import * as settings from "./settings.js";
 import * as side from "./side.js";
 

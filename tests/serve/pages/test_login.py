@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from camelid.serve import login
 from camelid.serve.app import create_app
 from camelid.serve.keys import COOKIE
+from camelid.serve.pages import login
 
 KEY = "a-key-of-this-server"
 

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from camelid.serve.dependencies import KeysDep
 from camelid.serve.errors import ApiError
-from camelid.serve.keys import COOKIE, SESSION_SECONDS, Keys
+from camelid.serve.keys import COOKIE, SESSION_SECONDS
 from camelid.serve.pages.shell import render
 from camelid.serve.root import ROOT, link
 
@@ -26,14 +27,13 @@ async def ask(request: Request, next: str = "/") -> Response:
 
 
 @router.post("/login")
-async def enter(request: Request) -> Response:
+async def enter(request: Request, keys: KeysDep) -> Response:
     """Take a key, and keep a session in a cookie that scripts cannot read and other sites cannot use."""
     body = await request.body()
     if len(body) > MOST_BYTES:  # of millions of fields, from whoever has no key
         raise ApiError(413, f"body: has {len(body)} bytes, the limit is {MOST_BYTES}; send a key", "body_too_large")
     form = parse_qs(body.decode("utf-8", "replace"))
     next, key = _local(form.get("next", ["/"])[0]), form.get("key", [""])[0].strip()
-    keys: Keys = request.app.state.keys
     if not keys.has(key):
         await asyncio.sleep(WRONG_KEY_SECONDS)
         return render(request, "login.html", status=401, next=next, is_wrong=True)

@@ -90,11 +90,17 @@ def describe(file: Mapping[str, Any]) -> ApiPage:
 
 def _route(method: str, path: str, operation: Mapping[str, Any]) -> Route:
     parameters = tuple(
-        _row(one["name"], one.get("schema", {}), one.get("required", False), one.get("description"))
-        for one in operation.get("parameters", ())
+        _row(
+            parameter["name"],
+            parameter.get("schema", {}),
+            parameter.get("required", False),
+            parameter.get("description"),
+        )
+        for parameter in operation.get("parameters", ())
     )
     answers = tuple(
-        Answer(status, one.get("description", ""), _content(one)) for status, one in operation["responses"].items()
+        Answer(status, answer.get("description", ""), _content(answer))
+        for status, answer in operation["responses"].items()
     )
     title, meaning = operation.get("summary", ""), operation.get("description", "")
     body = _content(operation.get("requestBody", {}))

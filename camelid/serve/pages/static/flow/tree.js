@@ -1,11 +1,11 @@
 // What has been written, as a tree: every token hangs on the one before it, and any point can be gone on from.
 
-import { make, percent, quoted, visible } from "./flow-make.js";
+import { make, percent, quoted, visible } from "./make.js";
 
 /**
- * @typedef {import("./flow-server.js").Stage} Stage
- * @typedef {import("./flow-server.js").Lens} Lens
- * @typedef {import("./flow-server.js").Chosen} Chosen
+ * @typedef {import("./server.js").Stage} Stage
+ * @typedef {import("./server.js").Lens} Lens
+ * @typedef {import("./server.js").Chosen} Chosen
  */
 
 /** A place in the tree: the prompt, or one token written after it. */
@@ -18,7 +18,7 @@ export class Place {
     this.how = how;
     /** @type {Place[]} */
     this.children = [];
-    /** @type {Map<number, import("./flow-server.js").Attention>} a layer's attention */
+    /** @type {Map<number, import("./server.js").Attention>} a layer's attention */
     this.attention = new Map();
     /** @type {Map<number, Lens>} of positions before this place's own */
     this.lenses = new Map([[stage.lens.position, stage.lens]]);

@@ -1,12 +1,12 @@
 // Stage 1: text has become tokens, tokens vectors, and each position turns its vectors by its own angles.
 
-import { chip, draw, make, property, quoted } from "./flow-make.js";
+import { chip, draw, make, property, quoted } from "./make.js";
 
 const CLOCKS = 3;
 const ROW = 30; // pixels; the stylesheet's --flow-row
 const ARCS = 44;
 
-/** @typedef {import("./flow-server.js").Stage} Stage */
+/** @typedef {import("./server.js").Stage} Stage */
 
 /**
  * @param {HTMLElement} list an <ol>

@@ -1,9 +1,9 @@
 // What the Flow page asks the server for.
 
-import { link } from "./root.js";
+import { link } from "../root.js";
 
 /**
- * @typedef {import("./flow-make.js").Token} Token
+ * @typedef {import("./make.js").Token} Token
  * @typedef {{top: [string, number][], entropy: number, attention: number, feed_forward: number,
  *   stream: number}} LensLayer pieces with their probabilities, bits, and lengths
  * @typedef {{position: number, layers: LensLayer[]}} Lens

@@ -2,7 +2,7 @@
 
 import { call, Problem } from "./api.js";
 import { composes } from "./composing.js";
-import { link } from "./root.js";
+import { link } from "../root.js";
 
 const list = /** @type {HTMLElement} */ (document.getElementById("conversations"));
 const older = /** @type {HTMLElement} */ (document.getElementById("older"));

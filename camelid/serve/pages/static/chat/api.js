@@ -1,6 +1,6 @@
 // Asking the server: JSON, and streams of events.
 
-import { link } from "./root.js";
+import { link } from "../root.js";
 
 /** What the server says is wrong, in words for people. */
 export class Problem extends Error {}

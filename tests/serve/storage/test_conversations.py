@@ -17,11 +17,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from camelid.errors import OptionError, ResourceError
-from camelid.serve import conversations, migrations
-from camelid.serve.conversations import Store
-from camelid.serve.errors import ApiError
-from camelid.serve.tables import Table
+from camelid.errors import NotFoundError, OptionError, ResourceError
+from camelid.serve.storage.conversations import Store
+from camelid.serve.storage.database import Database, file_url
+from camelid.serve.storage.migrations import CONVERSATIONS
+from camelid.serve.storage.tables import Table
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 def with_store(path: Path, work: Callable[[Store], Awaitable[T]]) -> T:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Store]:
-        store = Store(path)
+        store = Store(Database(file_url(path)))
         store.open()
         try:
             yield store
@@ -94,9 +94,9 @@ def test_change_delete_and_order(tmp_path):
         assert (await store.tree(first)).conversation.title == "Counting"
         await store.delete(first)
         assert [c.id for c in await store.conversations()] == [second]
-        for wish in (store.tree(first), store.delete(first), store.change(first, title=""), talk_on(store, first)):
-            with pytest.raises(ApiError, match="not here"):
-                await wish
+        for refused in (store.tree(first), store.delete(first), store.change(first, title=""), talk_on(store, first)):
+            with pytest.raises(NotFoundError, match="not here"):
+                await refused
         await store.save(ids[0], content="late")  # its conversation is gone, which is no error
 
     async def talk_on(store: Store, id: str) -> None:
@@ -109,7 +109,7 @@ def test_change_delete_and_order(tmp_path):
 
 def test_migrations_make_the_tables_of_the_code(tmp_path):
     async def work(store: Store) -> list[object]:
-        with store._engine.connect() as connection:
+        with store.database.engine.connect() as connection:
             return compare_metadata(MigrationContext.configure(connection), Table.metadata)
 
     assert with_store(tmp_path / "serve.db", work) == []
@@ -131,9 +131,18 @@ def upgrade() -> None:
 
 def newer_steps(tmp_path: Path, then: str = "") -> Path:
     steps = tmp_path / "steps"
-    shutil.copytree(Path(migrations.__file__).parent, steps, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(CONVERSATIONS, steps, ignore=shutil.ignore_patterns("__pycache__"))
     (steps / "step_0002_colour.py").write_text(NEXT_STEP.format(then=then), encoding="utf-8")
     return steps
+
+
+def migrate(path: Path, versions: Path) -> None:
+    database = Database(file_url(path))
+    database.open()
+    try:
+        database.migrate(versions)
+    finally:
+        asyncio.run(database.close())
 
 
 def columns(path: Path) -> set[str]:
@@ -144,9 +153,7 @@ def columns(path: Path) -> set[str]:
 def test_an_older_file_is_copied_and_migrated(tmp_path):
     path = tmp_path / "serve.db"
     id, _ = with_store(path, talk)
-    engine = conversations._engine(path)
-    migrations.migrate(engine, path, newer_steps(tmp_path))
-    engine.dispose()
+    migrate(path, newer_steps(tmp_path))
     assert "colour" in columns(path)
     copy = tmp_path / "serve.db.0001.bak"
     assert "colour" not in columns(copy)
@@ -157,21 +164,17 @@ def test_an_older_file_is_copied_and_migrated(tmp_path):
 def test_a_migration_that_fails_changes_nothing(tmp_path):
     path = tmp_path / "serve.db"
     with_store(path, talk)
-    engine = conversations._engine(path)
     with pytest.raises(RuntimeError, match="halfway"):
-        migrations.migrate(engine, path, newer_steps(tmp_path, 'raise RuntimeError("halfway")'))
-    engine.dispose()
+        migrate(path, newer_steps(tmp_path, 'raise RuntimeError("halfway")'))
     assert "colour" not in columns(path)
 
 
 def test_a_newer_file_is_refused(tmp_path):
     path = tmp_path / "serve.db"
     with_store(path, talk)
-    engine = conversations._engine(path)
-    migrations.migrate(engine, path, newer_steps(tmp_path))
-    engine.dispose()
+    migrate(path, newer_steps(tmp_path))
     with pytest.raises(OptionError, match="newer camelid"):
-        Store(path).open()
+        Store(Database(file_url(path))).open()
 
 
 @pytest.mark.parametrize("content", [b"not a database, only words" * 100, b"SQLite format 3\0 and then nonsense"])
@@ -179,23 +182,24 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "serve.db"
     path.write_bytes(content)
     with pytest.raises(ResourceError, match=r"serve\.db: .*conversations cannot be kept there"):
-        Store(path).open()
+        Store(Database(file_url(path))).open()
     assert path.read_bytes() == content
 
 
 def test_a_place_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot be kept there"):
-        Store(tmp_path / "file" / "serve.db").open()
+        Store(Database(file_url(tmp_path / "file" / "serve.db"))).open()
 
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from camelid.serve.conversations import Store
+from camelid.serve.storage.conversations import Store
+from camelid.serve.storage.database import Database, file_url
 
 async def main():
-    store = Store(Path(sys.argv[1]))
+    store = Store(Database(file_url(Path(sys.argv[1]))))
     store.open()
     id = (await store.create("m")).id
     question = await store.add(id, None, "user", "Count.")
@@ -232,7 +236,7 @@ def test_killed_while_writing(tmp_path):
 def test_a_full_disk_is_one_error_and_harms_nothing(tmp_path):
     async def work(store: Store) -> None:
         id, ids = await talk(store)
-        with store._engine.connect() as connection:  # the pool hands out the same connection again
+        with store.database.engine.connect() as connection:  # the pool hands out the same connection again
             pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(ResourceError, match=r"serve\.db: database or disk is full; this was not kept"):

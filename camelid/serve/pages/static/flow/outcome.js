@@ -1,11 +1,11 @@
 // Stage 3: the distribution over the vocabulary, what sampling removes of it, and the draw.
 
-import { make, moves, percent, quoted, visible, whole } from "./flow-make.js";
+import { make, moves, percent, quoted, visible, whole } from "./make.js";
 
 /**
- * @typedef {import("./flow-server.js").Outcome} Outcome
- * @typedef {import("./flow-server.js").Row} Row
- * @typedef {import("./flow-server.js").Chosen} Chosen
+ * @typedef {import("./server.js").Outcome} Outcome
+ * @typedef {import("./server.js").Row} Row
+ * @typedef {import("./server.js").Chosen} Chosen
  */
 
 const TOP_KS = [1, 2, 3, 4, 5, 8, 10, 15, 20, 40, 80, 200, 1000, 0]; // 0, all, is the loosest: it stands at the end

@@ -1,12 +1,12 @@
 // Stage 2, first picture: what each layer would say if it were the last one, for each position (logit lens).
 
-import { make, percent, quoted, short, visible, whole } from "./flow-make.js";
+import { make, percent, quoted, short, visible, whole } from "./make.js";
 
 const COLUMNS = 10; // positions beside each other
 
 /**
- * @typedef {import("./flow-tree.js").Place} Place
- * @typedef {import("./flow-server.js").Lens} Lens
+ * @typedef {import("./tree.js").Place} Place
+ * @typedef {import("./server.js").Lens} Lens
  */
 
 /** The positions that have a column: those of before, moved no further than it takes to have the chosen one among them.

@@ -1,6 +1,6 @@
 // Stage 2, second picture: how much each position looks at each earlier one, for every head of a layer.
 
-import { make, property, quoted, short, visible } from "./flow-make.js";
+import { make, property, quoted, short, visible } from "./make.js";
 
 const LABELLED = 28; // up to so many tokens have their names on the axes
 const MARGIN = 64; // pixels for them …
@@ -10,8 +10,8 @@ const OVERHANG = 22; // … and for the end of the last one, which leans to the 
 const told = (share) => (share < 1 / 510 ? "< 0.2 %" : `${(100 * share).toFixed(share < 0.9995 ? 1 : 0)} %`);
 
 /**
- * @typedef {import("./flow-server.js").Attention} Attention
- * @typedef {import("./flow-make.js").Token} Token
+ * @typedef {import("./server.js").Attention} Attention
+ * @typedef {import("./make.js").Token} Token
  */
 
 /** Heads as small pictures, one of them large; the cell under pointer or cursor is told in words. */

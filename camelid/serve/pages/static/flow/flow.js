@@ -1,12 +1,12 @@
 // The Flow page: text in, three stages, the next token, and again.
 
-import * as server from "./flow-server.js";
-import { AttentionMap } from "./flow-attention.js";
-import { markPosition, repaintStrips, showArcs, showInput } from "./flow-input.js";
-import { LensTable, tellLens } from "./flow-lens.js";
-import { moves, percent, quoted } from "./flow-make.js";
-import { Sliders, dropNeedle, fly, showDraw, showRows, showSteps } from "./flow-outcome.js";
-import { Place, showTree } from "./flow-tree.js";
+import * as server from "./server.js";
+import { AttentionMap } from "./attention.js";
+import { markPosition, repaintStrips, showArcs, showInput } from "./input.js";
+import { LensTable, tellLens } from "./lens.js";
+import { moves, percent, quoted } from "./make.js";
+import { Sliders, dropNeedle, fly, showDraw, showRows, showSteps } from "./outcome.js";
+import { Place, showTree } from "./tree.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);

@@ -1,6 +1,6 @@
 // Keeps the speeds of the Models page fresh while somebody looks at it.
 
-import { link } from "./root.js";
+import { link } from "../root.js";
 
 const EVERY = 2000; // milliseconds
 
