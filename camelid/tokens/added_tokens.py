@@ -59,45 +59,33 @@ class AddedTokens:
         self._normal = _Finder({normalize(pieces[id], True): id for id in normal})
         self.in_plain_text = bool(users)
 
-    def cut(self, text: str, *, special: bool, prefix: bool = True, mark: str = "") -> Iterator[int | Chunk]:
-        """Ids of added tokens and the chunks between them, in order.
+    def cut(
+        self, text: str, *, special: bool, prefix: bool = True, mark: str = "", spans: Spans = ()
+    ) -> Iterator[tuple[int | Chunk, Spans]]:
+        """Ids of added tokens and the chunks between them, in order, and what each has of some spans.
 
         Args:
             text: as it was written.
             special: control tokens count; otherwise they are ordinary characters.
             prefix: SentencePiece's space belongs before the text.
             mark: a character that breaks what looks like a token and is taken out again; none if empty.
+            spans: in characters of the text without marks; they come counted from the beginning of each part.
 
         Raises:
-            OptionError: the normaliser joins characters across a mark.
-        """
-        for part, _ in self.cut_spans(text, (), special=special, prefix=prefix, mark=mark):
-            yield part
-
-    def cut_spans(
-        self, text: str, spans: Spans, *, special: bool, prefix: bool = True, mark: str = ""
-    ) -> Iterator[tuple[int | Chunk, Spans]]:
-        """As `cut`, each part with what it has of some spans, counted in characters from the part's beginning.
-
-        Args:
-            text, special, prefix, mark: as in `cut`.
-            spans: start and end of each, in order, counted in characters of the text without marks.
-
-        Raises:
-            OptionError: as `cut`, or the normaliser joins characters across the edge of a span.
+            OptionError: the normaliser joins characters across a mark or the edge of a span.
         """
         looks = special or self.in_plain_text
         raw, normal = (self._raw, self._normal) if looks else (_NOTHING, _NOTHING)
         for start, end, part in self._found(text, raw, special, mark):
-            own = _within(spans, text, start, end, mark)
+            own = _within(spans, text, start, end, mark) if spans else spans
             if isinstance(part, int):
                 yield part, own
                 continue
             leads = prefix if start == 0 else not self._once
-            moved = self._moved(own, part.replace(mark, "") if mark else part, leads)
+            moved = self._moved(own, part.replace(mark, "") if mark else part, leads) if own else own
             shown = self._normalized(part, leads, normal, mark)
             for inner, inner_end, piece in self._found(shown, normal, special, mark):
-                inside = _within(moved, shown, inner, inner_end, mark)
+                inside = _within(moved, shown, inner, inner_end, mark) if moved else moved
                 if isinstance(piece, int):
                     yield piece, inside
                 elif left := piece.replace(mark, "") if mark else piece:
@@ -105,8 +93,6 @@ class AddedTokens:
 
     def _moved(self, spans: Spans, text: str, prefix: bool) -> Spans:
         """Spans of a text as spans of the normalised text."""
-        if not spans:
-            return spans
         normal = self._normalize(text, prefix)
 
         def place(at: int) -> int:
@@ -189,8 +175,6 @@ _NOTHING = _Finder({})
 
 def _within(spans: Spans, text: str, start: int, end: int, mark: str) -> Spans:
     """What a part of a text has of some spans; marks in the text do not count."""
-    if not spans:
-        return spans
     before, inside = (text.count(mark, 0, start), text.count(mark, start, end)) if mark else (0, 0)
     return within(spans, start - before, end - before - inside)
 

@@ -135,9 +135,8 @@ class Tokenizer:
         """The ids of a text, and for each whether it holds a character of one of the spans.
 
         Args:
-            text: encoded as `encode` does it; with a `mark` as `encode_marked`, as a `segment` as `encode_segment`.
+            text, mark, segment: as of `encode`, with a `mark` of `encode_marked`, a `segment` of `encode_segment`.
             spans: start and end of each, in order, counted in characters of the text without marks.
-            mark, segment: see these methods.
 
         Raises:
             OptionError: as these methods, or what the ids say has other characters than the text.
@@ -145,7 +144,7 @@ class Tokenizer:
         check_text(text)
         ids: list[int] = []
         mask: list[bool] = []
-        parts = self._added.cut_spans(text, spans, special=mark is not None, prefix=not segment, mark=mark or "")
+        parts = self._added.cut(text, special=mark is not None, prefix=not segment, mark=mark or "", spans=spans)
         for part, inside in parts:
             cut = [part] if isinstance(part, int) else self._encode_chunk(part)
             ids += cut
@@ -294,7 +293,7 @@ class Tokenizer:
     def _encode(self, text: str, *, special: bool = False, prefix: bool = True, mark: str = "") -> list[int]:
         whole = self._with_control if special and not mark else None
         ids: list[int] = []
-        for part in self._added.cut(text, special=special, prefix=prefix, mark=mark):
+        for part, _ in self._added.cut(text, special=special, prefix=prefix, mark=mark):
             ids += [part] if isinstance(part, int) else (whole or self)._encode_chunk(part)
         return ids
 
