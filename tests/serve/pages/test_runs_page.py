@@ -231,10 +231,10 @@ DAMAGED = [
 def test_a_damaged_run_is_shown_as_that_and_the_others_as_they_are(tmp_path, line):
     for name, lines in (("good", GOOD), ("damaged", [*GOOD, line])):
         (tmp_path / name / "pretrain").mkdir(parents=True)
-        (tmp_path / name / "pretrain" / NAME).write_bytes(b"".join(one + b"\n" for one in lines))
+        (tmp_path / name / "pretrain" / NAME).write_bytes(b"".join(line + b"\n" for line in lines))
     store = RunStore(tmp_path)
     for _ in range(2):  # the second time from what was kept
-        shown = {one.name: runs.view(one) for one in store.all()}
+        shown = {run.name: runs.view(run) for run in store.all()}
         assert "line 3: neither a step" in shown["damaged/pretrain"]["wrong"]
         assert {run["facts"]["Loss"] for run in shown.values()} == {"2.5000"}
     runs.panels(store.all(), "step")
