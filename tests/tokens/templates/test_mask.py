@@ -119,7 +119,7 @@ def _talks(draw: st.DrawFn) -> list[Message]:
 
 
 @pytest.mark.parametrize("name", TAGGED)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(messages=_talks())
 def test_as_transformers_marks_them(name: str, messages: list[Message]) -> None:
     """With the tag, and by the prompts that lead to each turn without it."""
@@ -188,7 +188,7 @@ ENDS = {"codellama70b": "<step>", "chatml": "<|im_end|>"} | dict.fromkeys(("llam
 
 
 @pytest.mark.parametrize("name", ["llama2", "codellama", "codellama70b", "llama3", "llama3.1", "chatml"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(contents=st.lists(st.text("abc xys\n<☺", max_size=8).map(lambda text: f"{text}a"), min_size=2, max_size=6))
 def test_formats_of_the_family(name: str, contents: list[str]) -> None:
     """What is marked is what the assistant said and its end; what is before is the prompt that it answered."""
@@ -240,7 +240,7 @@ def test_guards_are_asked_all_of_it(name: str) -> None:
 
 
 @pytest.mark.model
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(messages=_talks())
 def test_the_default_models_own_template(smollm2_path: Path, messages: list[Message]) -> None:
     """Merges included: its tokens may reach over the edges of an answer."""
