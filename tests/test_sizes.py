@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 400, 60, 20
 # Folders that are over the limit still; one that is not any more fails, so that the list only gets shorter.
-FULL = {"camelid/engine", "camelid/engine/csrc", "camelid/serve", "camelid/serve/pages/static", "camelid/train"}
+FULL = {"camelid/engine", "camelid/serve", "camelid/serve/pages/static"}
 
 
 def test_files_and_functions_stay_small():
