@@ -1,18 +1,18 @@
-"""What is only read runs beside what is written: the same numbers, little at a time, and no more than is wanted."""
+"""Prompts that are only scored run beside answers: the same numbers, little at a time, and no more than is wanted."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from camelid.engine.cache import Pages
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.pace import LEAST, LOOK_AGAIN, MOST_WAITED, Pace
-from camelid.engine.readers import AllRows, MeanHidden, PromptLogprobs, Scores
+from camelid.engine.pages import Pages
 from camelid.engine.request import Request, SamplingParams
-from camelid.engine.scheduler import Scheduler, Sequence
+from camelid.engine.scheduler import Scheduler
+from camelid.engine.sequence import Sequence
 from camelid.errors import ContextError, OptionError
-from tests.engine.backends import OracleBackend, tiny_backend
+from tests.engine.backends import OracleBackend, logits, mean_hidden, prompt_logprobs, score, scoring, tiny_backend
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12)
 
@@ -39,30 +39,37 @@ def texts(n, length=40):
 
 
 def finish(engine):
+    """What all requests give until none is left."""
+    outcomes = []
     while engine.is_busy:
-        engine.step()
+        outcomes += engine.step()
+    return outcomes
 
 
 @pytest.mark.parametrize("options", [{}, {"max_batch_tokens": 7}, {"cache_tokens": 512, "context": 64}])
 def test_readers_beside_answers_find_what_they_find_alone(options):
     ids = texts(4)
     alone = Engine(tiny_backend(), EngineOptions(**options))
-    scores, hidden, told = alone.score(ids[0]), alone.mean_hidden(ids[1]), alone.prompt_logprobs(ids[2], 3)
+    scores, mean, tokens = score(alone, ids[0]), mean_hidden(alone, ids[1]), prompt_logprobs(alone, ids[2], 3)
     answer = [token.id for token in alone.stream(Request(ids=tuple(ids[3]), params=GREEDY))]
 
     engine = Engine(tiny_backend(), EngineOptions(**options))
-    readers = Scores(ids[0]), MeanHidden(ids[1]), PromptLogprobs(ids[2], 3)
+    requests = (
+        scoring(ids[0]),
+        Request(ids=tuple(ids[1]), wants="hidden", pooled=True),
+        Request(ids=tuple(ids[2]), wants="logprobs", top=3),
+    )
     stream = engine.stream(Request(ids=tuple(ids[3]), params=GREEDY))
     written = [next(stream).id]
-    numbers = [engine.add(Request(ids=tuple(reader.ids), reader=reader)) for reader in readers]
+    numbers = [engine.add(each) for each in requests]
     written += [token.id for token in stream]
-    finish(engine)
-    assert sorted(engine.read) == numbers
+    results = {outcome.request: outcome for outcome in finish(engine)}
+    assert sorted(results) == numbers
     assert written == answer
-    np.testing.assert_allclose(readers[0].logprobs, scores[0], atol=1e-5)
-    assert readers[0].greedy == scores[1].tolist()
-    np.testing.assert_allclose(readers[1].mean(), hidden, atol=1e-5)
-    assert [token and token.id for token in readers[2].tokens] == [token and token.id for token in told]
+    np.testing.assert_allclose(results[numbers[0]].logprobs, scores[0], atol=1e-5)
+    assert (results[numbers[0]].best == ids[0][1:]).tolist() == scores[1].tolist()
+    np.testing.assert_allclose(results[numbers[1]].rows[0], mean, atol=1e-5)
+    assert [token.id for token in results[numbers[2]].tokens] == [token.id for token in tokens[1:]]
     assert engine.pages.n_available == engine.pages.n_pages
 
 
@@ -70,23 +77,23 @@ def test_only_the_wanted_rows_are_computed_and_beginnings_are_shared():
     backend = Counting(OracleBackend())
     engine = Engine(backend, EngineOptions(context=64))
     ids = list(range(40))
-    engine.score(ids)
+    score(engine, ids)
     assert (backend.n_rows, backend.n_ids) == (39, 39)  # nothing comes after the last id
     backend.n_rows = backend.n_ids = 0
-    engine.score(ids, start=36)
+    score(engine, ids, start=36)
     assert backend.n_rows == 4
     assert backend.n_ids <= 4 + engine.pages.page_size  # what stands before was read already
     backend.n_rows = backend.n_ids = 0
-    engine.last_logits(ids)
+    engine.result(Request(ids=tuple(ids), wants="logits", rows=range(39, 40)))
     assert backend.n_rows == 1
 
 
 def test_a_part_of_the_scores_is_that_part_of_all():
     engine = Engine(tiny_backend(), EngineOptions())
     (ids,) = texts(1)
-    logprobs, greedy = engine.score(ids)
+    logprobs, greedy = score(engine, ids)
     for start in (1, 2, 17, 39):
-        part = engine.score(ids, start)
+        part = score(engine, ids, start)
         np.testing.assert_allclose(part[0], logprobs[start - 1 :], atol=1e-5)
         assert part[1].tolist() == greedy[start - 1 :].tolist()
 
@@ -95,19 +102,18 @@ def test_a_reader_whose_pages_are_taken_goes_on_where_it_was():
     backend = OracleBackend()
     engine = Engine(backend, EngineOptions(context=48, cache_tokens=64, prefix_cache=False, max_batch_tokens=8))
     ids = [list(range(n, n + 40)) for n in (1, 50)]
-    alone = Engine(OracleBackend(), EngineOptions(context=48)).score(ids[0])
-    reader = Scores(ids[0])
+    alone = score(Engine(OracleBackend(), EngineOptions(context=48)), ids[0])
     engine.add(Request(ids=tuple(ids[1][:8]), params=GREEDY.with_(max_tokens=30)))
-    engine.add(Request(ids=tuple(reader.ids), reader=reader))
-    finish(engine)
-    np.testing.assert_array_equal(reader.logprobs, alone[0])
+    number = engine.add(scoring(ids[0]))
+    (scored,) = [outcome for outcome in finish(engine) if outcome.request == number]
+    np.testing.assert_array_equal(scored.logprobs, alone[0])
 
 
 def test_reading_beside_a_full_cache_waits_for_room_as_others_do():
     engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48))
-    alone = engine.score(list(range(40)))
+    alone = score(engine, list(range(40)))
     next(stream := engine.stream(Request(ids=tuple(range(1, 41)), params=GREEDY.with_(max_tokens=8))))
-    beside = engine.score(list(range(40)))
+    beside = score(engine, list(range(40)))
     assert len(list(stream)) == 7
     np.testing.assert_array_equal(beside, alone)
     assert engine.pages.n_available == engine.pages.n_pages
@@ -115,26 +121,26 @@ def test_reading_beside_a_full_cache_waits_for_room_as_others_do():
 
 def test_leaving_ends_reading():
     engine = Engine(OracleBackend(), EngineOptions(context=48, max_batch_tokens=4))
-    number = engine.add(Request(ids=tuple(range(40)), reader=Scores(range(40))))
+    number = engine.add(scoring(range(40)))
     engine.step()
     engine.cancel(number)
     assert not engine.is_busy
-    assert engine.read == []
+    assert engine.step() == []
     assert engine.pages.n_available == engine.pages.n_pages
 
 
 def test_what_does_not_fit_is_refused():
     engine = Engine(OracleBackend(), EngineOptions(context=48))
-    engine.score(list(range(48)))  # no room for an answer is needed
+    score(engine, list(range(48)))  # no room for an answer is needed
     with pytest.raises(ContextError, match="prompt: has 49 tokens, the context is 48; shorten it"):
-        engine.score(list(range(49)))
+        score(engine, list(range(49)))
     with pytest.raises(OptionError, match="at least one"):
-        engine.run(AllRows([]))
+        logits(engine, [])
 
 
 def reading(number, n_ids):
     ids = [number * 100 + place for place in range(n_ids)]
-    return Sequence(number, Request(ids=tuple(ids), reader=AllRows(ids)), 0, 0, 1000, None, ids)
+    return Sequence(number, Request(ids=tuple(ids), wants="logits"), 0, ids)
 
 
 def test_little_is_read_beside_those_who_write():
@@ -144,8 +150,8 @@ def test_little_is_read_beside_those_who_write():
     chosen, batch = scheduler.next_batch()
     assert [len(span.ids) for span in batch.spans] == [20]  # alone: as many as rows may be held
     scheduler.commit(chosen[0], 20)
-    chosen[0].request.reader.taken += 20
-    writing = Sequence(2, Request(ids=(7,)), 0, 0, 1000, None, [7])
+    chosen[0].n_rows += 20
+    writing = Sequence(2, Request(ids=(7,)), 0, [7])
     scheduler.add(writing)
     scheduler.next_batch()
     chosen, batch = scheduler.next_batch()

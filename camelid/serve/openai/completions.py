@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from camelid.chat.llama import Llama
 from camelid.engine import request as engine
-from camelid.engine.readers import PromptLogprobs
 from camelid.errors import ContextError
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
@@ -103,12 +102,12 @@ async def _begin(worker: Worker, body: CompletionRequest, plan: _Plan) -> Runnin
 
 
 async def _logged(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logged, ...]:
-    reader = PromptLogprobs(ids, n)
-    await worker.read(reader)
+    scored = await worker.result(engine.Request(ids=tuple(ids), wants="logprobs", top=n))
+    assert isinstance(scored, engine.Scored)
     speller = Speller(worker.llama.tokenizer, starts_text=True)
     return tuple(
         speller.spell(id, None) if token is None else speller.spell(id, token.logprob, token.top)
-        for id, token in zip(ids, reader.tokens, strict=True)
+        for id, token in zip(ids, (None, *scored.tokens), strict=True)
     )
 
 
