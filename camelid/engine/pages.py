@@ -43,13 +43,20 @@ class Pages:
         """Pages that `take` can still give."""
         return self._n_free + len(self._idle)
 
-    def take(self, after: int | None = None) -> int | None:
-        """An empty page with one holder, if possible the one behind `after`; None when all are held."""
+    def take(self, after: int | None = None, compact: bool = False) -> int | None:
+        """An empty page with one holder, if possible the one behind `after`; None when all are held.
+
+        Args:
+            compact: take the first free one, which was used before if any was, rather than one with room to grow.
+        """
         if not self._n_free:
             self._evict()
         if not self._n_free:
             return None
-        page = self._place() if after is None or not self._is_free[after + 1 : after + 2].any() else after + 1
+        if after is not None and self._is_free[after + 1 : after + 2].any():
+            page = after + 1
+        else:
+            page = int(self._is_free.argmax()) if compact else self._place()
         self._is_free[page] = False
         self._n_free -= 1
         self._ref_count[page] = 1

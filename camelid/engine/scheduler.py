@@ -56,6 +56,7 @@ class Scheduler:
             if leader is not None and not leader.done and leader.root == sequence.root:
                 n_common = min(common_prefix(leader.ids, sequence.ids), sequence.first_row)
                 n_full = n_common // self.pages.page_size * self.pages.page_size
+                leader.is_prefix |= n_common == len(leader.ids)
                 sequence.waits_for = leader
                 sequence.n_awaited = n_common if n_common == len(leader.ids) else n_full
         self.waiting.append(sequence)
@@ -80,11 +81,12 @@ class Scheduler:
     def next_batch(self, propose: Propose | None = None) -> tuple[list[Sequence], Batch]:
         """The sequences of the next forward pass and their spans, with pages for every position."""
         chosen: Chosen = {}
-        for sequence in sorted(self.running, key=lambda each: (each.is_scored, len(each.ids) - each.computed > 1)):
-            if sequence in self.running and not sequence.held:  # an earlier one may have preempted it
-                self._plan(sequence, chosen)
-        while (first := self._next_waiting(chosen)) is not None and self._admit(first):
-            self._plan(first, chosen)
+        for scored in (False, True):
+            for sequence in sorted(self.running, key=lambda each: len(each.ids) - each.computed > 1):
+                if sequence.is_scored is scored and sequence in self.running and not sequence.held:
+                    self._plan(sequence, chosen)  # unless an earlier one has preempted it
+            while (first := self._next_waiting(chosen, scored)) is not None and self._admit(first):
+                self._plan(first, chosen)
         if propose is not None:
             propose(chosen, self._budget(chosen))
             for sequence, size in chosen.items():
@@ -96,9 +98,9 @@ class Scheduler:
         sequence.commit(self.pages, size)
 
     def cache_end(self, sequence: Sequence) -> None:
-        """Put the last page of a scored prompt into the prefix cache too, which others may begin with."""
+        """Put the last page of a scored prompt into the prefix cache too, where others begin with it."""
         start = sequence.n_prefix_pages * self.pages.page_size
-        if self._copy_page is not None and start < sequence.computed:
+        if self._copy_page is not None and sequence.is_prefix and start < sequence.computed:
             page = sequence.pages[sequence.n_prefix_pages]
             self.pages.cache_prefix(page, sequence.content, sequence.ids[start : sequence.computed])
 
@@ -114,17 +116,16 @@ class Scheduler:
         sequence.free(self.pages)
         self.waiting.appendleft(sequence)
 
-    def _next_waiting(self, chosen: Chosen) -> Sequence | None:
-        """Who may come to run, if there is room in this pass: answers before scored prompts."""
+    def _next_waiting(self, chosen: Chosen, scored: bool) -> Sequence | None:
+        """The answer, or where none waits the scored prompt, that may come to run if there is room in this pass."""
         if not self._budget(chosen):
             return None
-        ready = [sequence for sequence in self.waiting if not sequence.held]
-        first = next((sequence for sequence in ready if not sequence.is_scored), None)
-        if first is not None:
+        first = next((each for each in self.waiting if not each.held and not each.is_scored), None)
+        if not scored:
             n_answers = sum(not sequence.is_scored for sequence in self.running)
             return first if n_answers < self.max_running else None
         has_place = len(self.running) < self.max_running and self._scoring_room(chosen) > 0 < self._rows_left(chosen)
-        return ready[0] if ready and has_place else None
+        return next(iter(self.waiting), None) if has_place and first is None else None
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move a waiting sequence to the running ones, if its prompt has room."""
@@ -150,8 +151,10 @@ class Scheduler:
         page, n_ids = self.pages.match_part(sequence.ids[sequence.computed : sequence.first_row], sequence.content)
         if page is None:
             return
-        if self.pages.grow(sequence.pages, sequence.computed + n_ids):
-            self._copy_page(page, sequence.pages[-1])
+        own = self.pages.take(compact=True)
+        if own is not None:
+            self._copy_page(page, own)
+            sequence.pages.append(own)
             sequence.computed += n_ids
         self.pages.release([page])
 

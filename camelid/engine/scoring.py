@@ -82,20 +82,24 @@ class _Logprobs:
         self._tokens: list[PromptToken] = []
 
     def take(self, rows: Array) -> None:
-        ids, top = self._request.ids, self._request.top
-        for row in rows:
-            self._best.append(int(row.argmax()))
-            self._place += 1
-            id = ids[self._place] if self._place < len(ids) else None
+        ids, top, start = self._request.ids, self._request.top, self._place + 1
+        of_candidates, logprobs, tokens = [], [], []  # kept when all are known: an interrupt must not keep half
+        for place, row in enumerate(rows, start):
+            id = ids[place] if place < len(ids) else None
             if id is not None and top is not None:
-                self._tokens.append(_prompt_token(row, id, top))
-                self._logprobs.append(self._tokens[-1].logprob)
+                tokens.append(_prompt_token(row, id, top))
+                logprobs.append(tokens[-1].logprob)
             if len(self._candidates) or (id is not None and top is None):
                 wide = sampling.checked(row)
                 log_sum = sampling.log_sum(wide)
-                self._of_candidates.append(wide[self._candidates] - log_sum)
+                of_candidates.append(wide[self._candidates] - log_sum)
                 if id is not None and top is None:
-                    self._logprobs.append(float(wide[id] - log_sum))
+                    logprobs.append(float(wide[id] - log_sum))
+        self._best += rows.argmax(axis=1).tolist()
+        self._of_candidates += of_candidates
+        self._logprobs += logprobs
+        self._tokens += tokens
+        self._place += len(rows)
 
     def result(self, number: int) -> Scored:
         of_candidates = np.array(self._of_candidates).reshape(len(self._best), len(self._candidates))

@@ -34,6 +34,7 @@ class Sequence:
         content: number of the content of its last page in the prefix cache.
         n_prefix_pages: full pages that are in the prefix cache so far.
         waits_for: another sequence that computes the beginning of this one; its first `n_awaited` positions.
+        is_prefix: a scored prompt with which others begin that wait for it.
         n_rows: wanted rows that were taken so far, of a scored prompt.
         draft_tokens: ids that may come next, proposed for the next pass; the first `n_draft` are verified in it.
         held: an id is chosen, and what follows from it is not known yet: the sequence sits out.
@@ -51,6 +52,7 @@ class Sequence:
     n_prefix_pages: int = 0
     waits_for: Sequence | None = None
     n_awaited: int = 0
+    is_prefix: bool = False
     n_rows: int = 0
     draft_tokens: list[DraftToken] = field(default_factory=list)
     n_draft: int = 0
