@@ -1,6 +1,6 @@
 # make chat   set up and talk with a small real model
 # make test   set up and run every test
-# make quick   set up and run the tests that take little
+# make quick   set up and run the tests that take little: less than two minutes on two cores
 # make lint   style and types
 # make fuzz   20,000 damaged and hostile files of every format, each in bounded time and memory
 # make sanitize   the tests of the C++ parts under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -25,7 +25,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -rs $(TESTS)
 
 quick: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 -rs -m "not slow" $(TESTS)
+	$(BIN)/python -m pytest -n 2 -rs --quick $(TESTS)
 
 fuzz: $(VENV)/.test
 	$(BIN)/python -m tests.fuzz --bombs

@@ -34,7 +34,7 @@ def needed() -> dict[str, str]:
         if asked.marker is not None and not asked.marker.evaluate({"extra": extra}):
             continue
         if name == "camelid":
-            waiting += [one for wanted in asked.extras for one in _extra(wanted)]
+            waiting += [requirement for wanted in asked.extras for requirement in _extra(wanted)]
         if name in LEFT_OUT:
             continue
         new = [wanted for wanted in ("", *asked.extras) if (name, wanted) not in seen]

@@ -46,8 +46,8 @@ class LlamaCpp:
         batch.n_tokens = len(ids)
         if llama_cpp.llama_decode(runner.context, batch):
             raise SystemExit("llama_decode failed")
-        found = llama_cpp.llama_get_logits(runner.context)
-        flat = ctypes.cast(found, ctypes.POINTER(ctypes.c_float * (len(ids) * self.width))).contents
+        logits = llama_cpp.llama_get_logits(runner.context)
+        flat = ctypes.cast(logits, ctypes.POINTER(ctypes.c_float * (len(ids) * self.width))).contents
         return np.frombuffer(flat, np.float32).reshape(len(ids), self.width).copy()
 
     def write(self, ids: list[int], n: int) -> list[int]:
@@ -56,8 +56,8 @@ class LlamaCpp:
         for _ in range(n):
             ids = [*ids, int(row.argmax())]
             self.runner.forward([(ids[-1:], len(ids) - 1, 0)])
-            found = llama_cpp.llama_get_logits_ith(self.runner.context, 0)
-            row = np.ctypeslib.as_array(found, (self.width,)).copy()
+            logits = llama_cpp.llama_get_logits_ith(self.runner.context, 0)
+            row = np.ctypeslib.as_array(logits, (self.width,)).copy()
         return ids
 
 
@@ -124,11 +124,11 @@ def main() -> None:
     for text in PROMPTS:
         prompt = reference.prompt_ids(text)
         right = Camelid(reference).write(prompt, choices.written)
-        found = {
+        distances = {
             name: departure(reference, prompt, engine.write(prompt, choices.written), right)
             for name, engine in engines.items()
         }
-        print(json.dumps({"prompt": text, **found}), flush=True)
+        print(json.dumps({"prompt": text, **distances}), flush=True)
 
 
 if __name__ == "__main__":

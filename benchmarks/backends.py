@@ -69,17 +69,17 @@ def report(model: str, n_parameters: int, rows: dict[str, list[tuple[float, floa
     """Print the table and keep a line of it."""
     print(f"{model}, read bandwidth {bandwidth / 1e9:.1f} GB/s, median [lowest to highest] tokens/s\n")
     print(f"{'backend':<16} {'prefill 512':>22} {'decode at 0':>22} {'of bandwidth':>12} {'decode at 1024':>22}")
-    kept = {}
+    medians = {}
     for name, speeds in rows.items():
         columns = list(zip(*speeds, strict=True))
         middle = [statistics.median(column) for column in columns]
         cells = [f"{statistics.median(c):.1f} [{min(c):.0f} to {max(c):.0f}]" for c in columns]
         share = middle[1] * n_parameters * BYTES[name] / bandwidth
         print(f"{name:<16} {cells[0]:>22} {cells[1]:>22} {share:>12.0%} {cells[2]:>22}")
-        kept[name] = {"prefill": middle[0], "decode": middle[1], "decode_at_1024": middle[2], "share": share}
+        medians[name] = {"prefill": middle[0], "decode": middle[1], "decode_at_1024": middle[2], "share": share}
     RESULTS.parent.mkdir(exist_ok=True)
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    line = {"date": date, "model": model, "machine": platform.machine(), "bandwidth": bandwidth, "speeds": kept}
+    line = {"date": date, "model": model, "machine": platform.machine(), "bandwidth": bandwidth, "speeds": medians}
     with RESULTS.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -37,13 +37,13 @@ text { font: 12px system-ui, sans-serif; fill: #333 } .head { font-weight: 600 }
 
 def newest(path: Path) -> dict[tuple[str, str, int], dict[str, float]]:
     """(title, test, size) → both medians; later lines stand for earlier ones."""
-    found: dict[tuple[str, str, int], dict[str, float]] = {}
+    medians: dict[tuple[str, str, int], dict[str, float]] = {}
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
         if row["model"] in TITLES and row["activation_bits"] == 8:
             key = (TITLES[row["model"]], row["test"], row["size"])
-            found[key] = {name: row[name]["median"] for name in ("camelid", "llama.cpp")} | {"ratio": row["ratio"]}
-    return found
+            medians[key] = {name: row[name]["median"] for name in ("camelid", "llama.cpp")} | {"ratio": row["ratio"]}
+    return medians
 
 
 def draw(rows: dict[tuple[str, str, int], dict[str, float]]) -> str:

@@ -19,7 +19,7 @@ from camelid_runner import CamelidRunner
 from llama_cpp_runner import LlamaCppRunner
 
 from camelid.engine import _cpu
-from camelid.engine.memory import threads as usable_threads
+from camelid.machine import threads as usable_threads
 from camelid.weights.open import open_weights
 
 Runner = CamelidRunner | LlamaCppRunner

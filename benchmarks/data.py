@@ -50,13 +50,14 @@ def paragraphs() -> list[str]:
     from camelid.data.sources import corpus
 
     options = corpus.Source(name="python", kind="corpus")
-    texts = [one.text for piece in corpus.pieces(options, Path()) for one in corpus.read(piece, options)]  # type: ignore[union-attr]
+    parts = corpus.file_parts(options, Path())
+    texts = [document.text for part in parts for document in corpus.read(part, options)]  # type: ignore[union-attr]
     for path in sorted(Path("/usr/share/doc").rglob("*"))[:6000]:
         if path.is_file() and path.stat().st_size < 2**20:
             data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             texts.append(data.decode("utf-8", "ignore"))
-    found = {" ".join(part.split()) for text in texts for part in text.split("\n\n")}
-    prose = (part for part in found if 80 <= len(part) <= 2000 and part.count(" ") > len(part) / 9)
+    unique = {" ".join(part.split()) for text in texts for part in text.split("\n\n")}
+    prose = (part for part in unique if 80 <= len(part) <= 2000 and part.count(" ") > len(part) / 9)
     return sorted(part for part in prose if sum(map(str.isalpha, part)) > 0.7 * len(part))
 
 
@@ -102,19 +103,19 @@ def make(folder: Path, megabytes: float, seed: int = 0) -> tuple[int, int]:
 
 def ours(folder: Path, out: Path, workers: int) -> int:
     """Filter and deduplicate with camelid; returns how many documents stay."""
-    from camelid.data.prepare import Preparing
+    from camelid.data.prepare import Preparation
     from camelid.data.workers import Workers
     from camelid.recipe import read_recipe
 
     (folder / "data.toml").write_text(RECIPE, encoding="utf-8")
-    work = Preparing(read_recipe(folder / "data.toml"), out, workers, None)
+    work = Preparation(read_recipe(folder / "data.toml"), out, workers, None)
     out.mkdir()
-    work.at.begin()
+    work.folder.make()
     with Workers(workers) as pool:
         work.read(pool)
         work.compare()
         work.keep(pool)
-    return sum(1 for path in work.at.documents.iterdir() for _ in gzip.open(path))
+    return sum(1 for path in work.folder.documents.iterdir() for _ in gzip.open(path))
 
 
 class Split:
@@ -223,7 +224,7 @@ def compare(folder: Path, choices: argparse.Namespace) -> None:
             done.append({"seconds": seconds, "memory": memory, "kept": int(last)})
             shown = f"{size / seconds / 1e6:6.2f} MB/s, {count / seconds:7,.0f} documents/s, peak {memory:,.0f} MB"
             print(f"{name:10} {shown}, {done[-1]['kept']:,} kept")
-    middle = {name: statistics.median(one["seconds"] for one in done) for name, done in runs.items()}
+    middle = {name: statistics.median(run["seconds"] for run in done) for name, done in runs.items()}
     ratio = middle["datatrove"] / middle["camelid"]
     print(f"camelid is {ratio:.1f} times as fast")
     words = "spaCy" if choices.spacy else "str.split"
@@ -238,13 +239,13 @@ def whole(folder: Path, choices: argparse.Namespace) -> None:
     (text / "data.toml").write_text(RECIPE, encoding="utf-8")
     command = [sys.executable, "-m", "camelid", "prepare", str(text / "data.toml"), "--out", str(folder / "runs")]
     seconds, memory, last = measured([*command, "--workers", str(choices.workers), "--json"])
-    told = json.loads(last)
-    print(f"whole: {count:,} documents, {size / 1e6:.1f} MB to {told['tokens']:,} tokens of {told['documents']:,}")
+    result = json.loads(last)
+    print(f"whole: {count:,} documents, {size / 1e6:.1f} MB to {result['tokens']:,} tokens of {result['documents']:,}")
     print(f"camelid    {size / seconds / 1e6:6.2f} MB/s, {count / seconds:7,.0f} documents/s, peak {memory:,.0f} MB")
-    for stage in told["stages"]:
+    for stage in result["stages"]:
         print(f"  {stage['name']:20} {stage['documents_in']:9,} → {stage['documents_out']:9,}")
     row = {"test": "whole", "documents": count, "bytes": size, "seconds": seconds, "memory": memory}
-    write({**row, "tokens": told["tokens"], "kept": told["documents"]}, choices)
+    write({**row, "tokens": result["tokens"], "kept": result["documents"]}, choices)
 
 
 def write(row: dict[str, Any], choices: argparse.Namespace) -> None:

@@ -154,7 +154,8 @@ class Load:
             connection.close()
             return answers
 
-        return [one for answers in await asyncio.gather(*map(client, range(self.choices.clients))) for one in answers]
+        clients = await asyncio.gather(*map(client, range(self.choices.clients)))
+        return [answer for answers in clients for answer in answers]
 
 
 @contextmanager
@@ -169,11 +170,11 @@ def server(model: Path, flags: list[str]) -> Iterator[tuple[str, int]]:
                 lines.append(line)
                 if "Ctrl-C" in line:
                     break
-            found = re.search(r"http://\S+", "".join(lines))
-            if found is None:
+            match = re.search(r"http://\S+", "".join(lines))
+            if match is None:
                 sys.exit("".join(lines))
             try:
-                yield found[0], process.pid
+                yield match[0], process.pid
             finally:
                 process.send_signal(signal.SIGTERM)
                 process.wait(60)
@@ -242,19 +243,19 @@ def main() -> None:
     ours = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     choices = parser.parse_args(ours)
     choices.flags = sys.argv[len(ours) + 2 :]
-    found = measure(choices)
+    row = measure(choices)
     with choices.out.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(found) + "\n")
+        out.write(json.dumps(row) + "\n")
     if choices.json:
-        print(json.dumps(found))
+        print(json.dumps(row))
     else:
-        low, high = found["memory_mb"]
-        print(f"{found['requests']} requests of {choices.clients} clients, {choices.tokens} tokens each")
-        print(f"  errors {found['errors']}, answers that differ from those given alone {found['different']}")
-        print(f"  {found['tokens_per_second']} tokens/s, {found['ratio']:.0%} of the engine's {found['engine_alone']}")
-        print(f"  first token after {found['first_token_p50']:.3f} s (median), {found['first_token_p95']:.3f} s (p95)")
+        low, high = row["memory_mb"]
+        print(f"{row['requests']} requests of {choices.clients} clients, {choices.tokens} tokens each")
+        print(f"  errors {row['errors']}, answers that differ from those given alone {row['different']}")
+        print(f"  {row['tokens_per_second']} tokens/s, {row['ratio']:.0%} of the engine's {row['engine_alone']}")
+        print(f"  first token after {row['first_token_p50']:.3f} s (median), {row['first_token_p95']:.3f} s (p95)")
         print(f"  the server held {low:.0f} MB before and {high:.0f} MB behind it")
-    sys.exit(1 if found["errors"] or found["different"] else 0)
+    sys.exit(1 if row["errors"] or row["different"] else 0)
 
 
 if __name__ == "__main__":

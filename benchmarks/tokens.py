@@ -52,8 +52,8 @@ HARD: dict[str, Callable[[int], str]] = {
 def english() -> list[str]:
     """The documents of Python's documentation, in a fixed random order."""
     options = corpus.Source(name="python", kind="corpus")
-    found = (one for piece in corpus.pieces(options, Path()) for one in corpus.read(piece, options))
-    texts = [one.text for one in found if isinstance(one, Document)]
+    documents = (document for part in corpus.file_parts(options, Path()) for document in corpus.read(part, options))
+    texts = [document.text for document in documents if isinstance(document, Document)]
     random.Random(0).shuffle(texts)
     return texts
 
@@ -63,10 +63,10 @@ def llama3() -> Path:
     """Llama 3's ranks, in the wheel llama-models."""
     spec = importlib.util.find_spec("models")
     places = spec.submodule_search_locations if spec else None
-    found = [path for place in places or () if (path := Path(place) / "llama3" / "tokenizer.model").is_file()]
-    if not found:
+    paths = [path for place in places or () if (path := Path(place) / "llama3" / "tokenizer.model").is_file()]
+    if not paths:
         raise SystemExit("Llama 3's ranks are not here: pip install --no-deps llama-models")
-    return found[0]
+    return paths[0]
 
 
 def tiktoken_pair() -> tuple[Tokenizer, Encode]:

@@ -36,19 +36,18 @@ from unittest.mock import MagicMock
 import numpy as np
 import torch
 
-from camelid.data.batches import Batch
-from camelid.engine.memory import threads
+from camelid.data.batches import TrainingBatch
+from camelid.machine import keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.allocator import keep_freed_memory
 from camelid.train.devices import flops_per_token
 from camelid.train.flops import matrix_peak, peak_memory
 from camelid.train.init import initialise
 from camelid.train.loop import State, optimise
-from camelid.train.mixed_precision import Working
+from camelid.train.mixed_precision import Learner
 from camelid.train.optim import make_optimizer
-from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
+from camelid.train.stages.pretrain import Pretrain, PretrainOptions
 
 RESULTS = Path(__file__).parent / "results" / "train.jsonl"
 
@@ -82,17 +81,23 @@ Step = Callable[[], float]
 """One step on the same tokens; its loss."""
 
 
-class _Same:
-    """Batches that are always the same random tokens, one document a row."""
+class _Same(Pretrain):
+    """Learns the same random tokens in every step, one document a row."""
 
-    def __init__(self, shape: Shape) -> None:
-        drawn = np.random.default_rng(0).integers(0, shape.config.vocab_size, (shape.rows, shape.context + 1))
-        places = np.broadcast_to(np.arange(shape.context), (shape.rows, shape.context)).copy()
-        numbers = np.zeros((shape.rows, shape.context), np.int32)
-        self.batch = Batch(drawn[:, :-1].copy(), drawn[:, 1:].copy(), places, numbers, np.arange(shape.rows))
+    def __init__(self, shape: Shape, options: PretrainOptions, parallel: Parallel) -> None:
+        self.options, self.config = options, shape.config
+        self._rows = options.rows_at_once(1, parallel.device.type == "cuda")
+        self.share = _random_batch(shape)
 
-    def step(self, step: int, rank: int = 0, n_ranks: int = 1) -> Batch:
-        return self.batch
+    def batch(self, step: int, learner: Learner) -> TrainingBatch:
+        return self.share
+
+
+def _random_batch(shape: Shape) -> TrainingBatch:
+    drawn = np.random.default_rng(0).integers(0, shape.config.vocab_size, (shape.rows, shape.context + 1))
+    places = np.broadcast_to(np.arange(shape.context), (shape.rows, shape.context)).copy()
+    numbers = np.zeros((shape.rows, shape.context), np.int32)
+    return TrainingBatch(drawn[:, :-1].copy(), drawn[:, 1:].copy(), places, numbers, np.arange(shape.rows))
 
 
 def camelid(shape: Shape, device: torch.device, compiled: bool) -> Step:
@@ -106,9 +111,8 @@ def camelid(shape: Shape, device: torch.device, compiled: bool) -> Step:
     parallel.shard(model)
     initialise(model, 0)
     state = State(model, make_optimizer(model, options))
-    working = Working(model, options, parallel, compiled)
-    batches: Any = _Same(shape)
-    steps: Iterator[Any] = optimise(state, working, batches, options, parallel)
+    learner = Learner(model, options, parallel, compiled)
+    steps: Iterator[Any] = optimise(state, learner, _Same(shape, options, parallel), parallel)
     return lambda: float(next(steps).loss)
 
 
@@ -175,7 +179,7 @@ def _plain_loop(model: torch.nn.Module, lose: Callable[..., torch.Tensor]) -> Ca
         model.to(device).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
         run = torch.compile(model) if compiled else model
-        batch = _Same(shape).batch
+        batch = _random_batch(shape)
         ids, targets = (torch.from_numpy(part).to(device) for part in (batch.ids, batch.targets))
 
         def step() -> float:
@@ -303,7 +307,7 @@ def report(
 ) -> None:
     """Print the table and keep a line of it."""
     peak, per_token = statistics.median(peaks), flops_per_token(shape.config, shape.context)
-    middle = {name: statistics.median(some) for name, some in rates.items()}
+    middle = {name: statistics.median(values) for name, values in rates.items()}
     peers = {name: rate for name, rate in middle.items() if not name.startswith("camelid")}
     best = max(peers, key=lambda name: peers[name], default=None)
     print(f"{title}: {shape.rows} rows of {shape.context}, bf16 peak {peak / 1e9:.0f} GFLOPS, on {device.type}\n")

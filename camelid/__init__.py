@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from camelid.chat.load import load
     from camelid.engine.request import SamplingParams
     from camelid.errors import CamelidError
-    from camelid.tokens.templates.chat_format import Message
+    from camelid.tokens.templates.message import Message
 
 __version__ = "0.1.0"
 __all__ = ["CamelidError", "Llama", "Message", "SamplingParams", "__version__", "load"]
@@ -25,7 +25,7 @@ __all__ = ["CamelidError", "Llama", "Message", "SamplingParams", "__version__", 
 _HOMES = {
     "CamelidError": "errors",
     "Llama": "chat.llama",
-    "Message": "tokens.chat_format",
+    "Message": "tokens.templates.message",
     "SamplingParams": "engine.request",
     "load": "chat.load",
 }

@@ -20,7 +20,15 @@ from collections.abc import Iterable
 
 
 class CamelidError(Exception):
-    """Anything a user can cause. The command line prints it as one line and exits with status 2."""
+    """Anything a user can cause. The command line prints it as one line and exits with status 2.
+
+    Attributes:
+        param: the option, field or argument that is wrong, as the message names it; None where it is about none.
+    """
+
+    def __init__(self, *message: object, param: str | None = None) -> None:
+        super().__init__(*message)
+        self.param = param
 
 
 class OptionError(CamelidError, ValueError):
@@ -35,8 +43,8 @@ class ContextError(OptionError):
         context: most tokens that prompt and answer may have together.
     """
 
-    def __init__(self, message: str, n_tokens: int, context: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, n_tokens: int, context: int, *, param: str | None = None) -> None:
+        super().__init__(message, param=param)
         self.n_tokens, self.context = n_tokens, context
 
 

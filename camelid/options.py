@@ -26,7 +26,7 @@ class Options(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise OptionError(_first_problem(type(self), error)) from None
+            raise _first_problem(type(self), error) from None
 
     def with_(self, **changes: Any) -> Self:
         """A copy with some values changed, checked like a new one."""
@@ -37,12 +37,13 @@ class Options(BaseModel):
         return base.with_(**{name: getattr(self, name) for name in self.model_fields_set})
 
 
-def _first_problem(kind: type[BaseModel], error: ValidationError) -> str:
+def _first_problem(kind: type[BaseModel], error: ValidationError) -> OptionError:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or kind.__name__
-    if first["type"] == "extra_forbidden":
-        return f"{where}: no such option; {one_of(where, kind.model_fields)}"
+    param = ".".join(str(part) for part in first["loc"]) or None
+    if param is not None and first["type"] == "extra_forbidden":
+        return OptionError(f"{param}: no such option; {one_of(param, kind.model_fields)}", param=param)
     message = first["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be")
     given = first["input"]
-    return f"{where}: {message}" + (f", got {given!r}" if isinstance(given, str | int | float | bool) else "")
+    got = f", got {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return OptionError(f"{param or kind.__name__}: {message}{got}", param=param)

@@ -98,12 +98,12 @@ def _check(value: Any, bits: int | None = None) -> None:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         inner: list[Any] = []
-        for one in level:
-            if isinstance(one, dict):
-                inner.extend(one.values())
-            elif isinstance(one, list):
-                inner.extend(one)
-            elif bits and type(one) is int and one.bit_length() >= bits:
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+            elif bits and type(item) is int and item.bit_length() >= bits:
                 raise ValueError(_NOT_64_BITS)
         level = inner
     if level:

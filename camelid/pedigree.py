@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import platform
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, MissingError
-from camelid.files import whole_file
+from camelid.files import sha256, whole_file
 from camelid.parsing import MAX_JSON, parse_json
 
 NAME = "run.json"
@@ -83,9 +82,7 @@ def pedigree_path(made: Path) -> Path:
 
 def describe_file(path: Path) -> dict[str, Any]:
     """A file's name, length in bytes, and SHA-256."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _commit() -> str | None:

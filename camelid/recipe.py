@@ -13,7 +13,7 @@ from camelid.errors import FormatError, MissingError, OptionError, one_of
 from camelid.options import Options
 from camelid.parsing import MAX_DEPTH, MAX_TOML, parse_toml
 
-TABLES = ("data", "tokenizer", "model", "pretrain")
+TABLES = ("data", "tokenizer", "model")  # and one for each stage of training
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Kind = TypeVar("Kind", bound=Options)
@@ -97,6 +97,13 @@ def find_recipe(path: Path | str) -> Path:
     raise MissingError(f"{path}: no such recipe; give the path of a .toml file, or a name: {hint}")
 
 
+def stages() -> tuple[str, ...]:
+    """Names of the stages of training that there are: each is a file of its name in `train/stages`, a recipe's table,
+    and a folder in a run's."""
+    folder = Path(__file__).resolve().parent / "train" / "stages"
+    return tuple(sorted(path.stem for path in folder.glob("[a-z]*.py")))
+
+
 def shipped_recipes() -> dict[str, Path]:
     """Name → file of every recipe that comes with camelid: beside the code in a wheel, `recipes/` in a checkout."""
     package = Path(__file__).resolve().parent
@@ -112,8 +119,8 @@ def _check(path: Path, values: dict[str, Any]) -> Recipe:
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise OptionError(f"{path}: seed: must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     for table, content in values.items():
-        if table not in TABLES:
-            raise OptionError(f"{path}: {table}: no such table; {one_of(table, [*TABLES, 'name', 'seed'])}")
+        if table not in (known := (*TABLES, *stages())):
+            raise OptionError(f"{path}: {table}: no such table; {one_of(table, [*known, 'name', 'seed'])}")
         if not isinstance(content, dict):
             raise OptionError(f"{path}: {table}: must be a table, [{table}], got {str(content)[:60]}")
     return Recipe(path, name, seed, values)

@@ -161,8 +161,8 @@ def _decoded(data: bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         marks = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
         kind = next((kind for mark, kind in marks.items() if data.startswith(mark)), None)
-        said = f"is {kind}" if kind else f"is not UTF-8 at byte {error.start}"
-        raise OptionError(f"{name}: {said}; convert it, for example with iconv -t UTF-8") from None
+        problem = f"is {kind}" if kind else f"is not UTF-8 at byte {error.start}"
+        raise OptionError(f"{name}: {problem}; convert it, for example with iconv -t UTF-8") from None
 
 
 def check_text(texts: Iterable[str | None], name: str) -> None:
@@ -181,17 +181,17 @@ def check_text(texts: Iterable[str | None], name: str) -> None:
 
 def printable(text: str) -> str:
     r"""Text that no terminal takes for a command: control characters as escapes (`\x1b`), line ends as \n."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
 
 
 def literal(text: str) -> str:
     """Text of others as a part of rich's markup that shows as it is: no tag, no escape sequence."""
 
-    def apart(found: re.Match[str]) -> str:
-        backslashes = 2 * found[1] + _NOTHING if found[1] else ""
-        return backslashes + (f"[{_NOTHING}" if found[2] else "")
+    def escape(match: re.Match[str]) -> str:
+        backslashes = 2 * match[1] + _NOTHING if match[1] else ""
+        return backslashes + (f"[{_NOTHING}" if match[2] else "")
 
-    return _MARKUP.sub(apart, printable(text))
+    return _MARKUP.sub(escape, printable(text))
 
 
 def write(text: str) -> None:
@@ -207,4 +207,4 @@ def write_json(value: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(value)
-    write(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    write(re.sub("[\x7f-\x9f]", lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")

@@ -5,5 +5,5 @@ import math
 import camelid
 
 llama = camelid.load("smollm2:135m-instruct")
-for piece in llama.generate("The best thing about AI is its ability to", max_tokens=12, temperature=0, stream=True):
-    print(f"{piece.text!r:>16}  {math.exp(piece.token.logprob):.1%}")
+for delta in llama.stream("The best thing about AI is its ability to", max_tokens=12, temperature=0):
+    print(f"{delta.text!r:>16}  {math.exp(delta.token.logprob):.1%}")

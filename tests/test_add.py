@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from camelid.cli._run import run_verb
+from camelid.cli.flags import run_verb
 from camelid.errors import OptionError
 
 ROOT = Path(__file__).parent.parent
@@ -38,9 +38,9 @@ def test_quotations_are_what_the_code_says(file: str, lines: str) -> None:
 @pytest.fixture
 def hello(monkeypatch: pytest.MonkeyPatch) -> None:
     """The invented verb, as if its file were there."""
-    module = types.ModuleType("camelid.cli.hello")
+    module = types.ModuleType("camelid.cli.verbs.hello")
     exec(compile(HELLO, "hello.py", "exec"), module.__dict__)
-    monkeypatch.setitem(sys.modules, "camelid.cli.hello", module)
+    monkeypatch.setitem(sys.modules, "camelid.cli.verbs.hello", module)
 
 
 @pytest.mark.usefixtures("hello")

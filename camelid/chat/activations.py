@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from camelid.chat.llama import Llama
 from camelid.engine.backend import without_absent
 from camelid.engine.backend_numpy import NumpyBackend
-from camelid.engine.memory import available_bytes
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.open import Weights
@@ -92,27 +92,26 @@ class Pass:
 
     def chain(self) -> list[Pass]:
         """All passes from the first id on, this one last."""
-        passes, one = [self], self.before
-        while one is not None:
-            passes.append(one)
-            one = one.before
+        passes, earlier = [self], self.before
+        while earlier is not None:
+            passes.append(earlier)
+            earlier = earlier.before
         return passes[::-1]
 
     def embeddings(self) -> Array:
         """Of all ids, (L, D)."""
-        return np.concatenate([one.embedding for one in self.chain()])
+        return np.concatenate([part.embedding for part in self.chain()])
 
     def keys_and_values(self, layer: int, room: int = 0) -> tuple[Array, Array]:
         """A layer's keys and values of all ids, with room for more behind: each (L + room, K, E)."""
-        held = [one.layers[layer] for one in self.chain()]
+        rows = [part.layers[layer] for part in self.chain()]
         empty = np.empty((room, *self.layers[layer].key.shape[1:]), np.float32)
-        return np.concatenate([*(one.key for one in held), empty]), np.concatenate(
-            [*(one.value for one in held), empty]
-        )
+        keys = np.concatenate([*(layer_rows.key for layer_rows in rows), empty])
+        return keys, np.concatenate([*(layer_rows.value for layer_rows in rows), empty])
 
     def attention(self, layer: int) -> Array:
         """How much each position looks at each earlier one and itself, for every head: (H, L, L), rows sum to 1."""
-        queries = np.concatenate([one.layers[layer].query for one in self.chain()])
+        queries = np.concatenate([part.layers[layer].query for part in self.chain()])
         return reference.attend(queries, *self.keys_and_values(layer))[1]
 
     def last_looks(self, layer: int) -> Array:
@@ -121,11 +120,11 @@ class Pass:
 
     def at(self, position: int) -> tuple[Pass, int]:
         """The pass that a position was new in, and its row there."""
-        one = self
-        while position < one.start:
-            assert one.before is not None
-            one = one.before
-        return one, position - one.start
+        part = self
+        while position < part.start:
+            assert part.before is not None
+            part = part.before
+        return part, position - part.start
 
 
 class Flow:
@@ -167,24 +166,25 @@ class Flow:
         wanted = tuple(self.llama.prompt_ids(ids))
         if len(wanted) > self.longest:
             raise OptionError(
-                f"prompt: has {len(wanted)} tokens; of this model the flow shows up to {self.longest} at once"
+                f"prompt: has {len(wanted)} tokens; of this model the flow shows up to {self.longest} at once",
+                param="prompt",
             )
         if wanted not in self._passes:
             self._passes[wanted] = self._forward(wanted, self._longest_beginning(wanted))
-        found = self._passes[wanted]
-        for one in reversed(found.chain()):  # a pass goes after those that continue it, so no chain is broken
-            self._passes[one.ids] = one
-            self._passes.move_to_end(one.ids)
-        while len(self._passes) > 1 and sum(one.nbytes for one in self._passes.values()) > self._room:
+        seen = self._passes[wanted]
+        for part in reversed(seen.chain()):  # a pass goes after those that continue it, so no chain is broken
+            self._passes[part.ids] = part
+            self._passes.move_to_end(part.ids)
+        while len(self._passes) > 1 and sum(part.nbytes for part in self._passes.values()) > self._room:
             self._passes.popitem(last=False)
-        return found
+        return seen
 
     def lens(self, of: Pass, position: int) -> tuple[Lens, ...]:
         """What each layer would predict after `position`."""
-        one, row = of.at(position)
-        if row not in one.lenses:
-            one.lenses[row] = self._lens(one, row)
-        return one.lenses[row]
+        part, row = of.at(position)
+        if row not in part.lenses:
+            part.lenses[row] = self._lens(part, row)
+        return part.lenses[row]
 
     def _longest_beginning(self, ids: tuple[int, ...]) -> Pass | None:
         """The pass kept that has most of `ids` read, but not the last one, whose logits are wanted."""
@@ -222,13 +222,13 @@ class Flow:
         )
         return Pass(ids, before, shown["embedding", 0], layers, self._logits(hidden[-1:])[0])
 
-    def _lens(self, one: Pass, row: int) -> tuple[Lens, ...]:
+    def _lens(self, part: Pass, row: int) -> tuple[Lens, ...]:
         config = self.llama.config
-        streams = np.stack([layer.stream[row] for layer in one.layers])  # (layers, D)
+        streams = np.stack([layer.stream[row] for layer in part.layers])  # (layers, D)
         predicted = self._logits(reference.final_norm(config, self._arrays, streams))
         probabilities = reference.softmax(predicted)  # (layers, V)
         result = []
-        for layer, of in zip(one.layers, probabilities, strict=True):
+        for layer, of in zip(part.layers, probabilities, strict=True):
             top = likeliest(of, LENS_TOP)
             positive = of[of > 0]
             entropy = float(-(positive * np.log2(positive)).sum())
@@ -257,15 +257,15 @@ class Arrays(Mapping[str, Array]):
 
     def __init__(self, weights: Weights, room: int, held: Mapping[str, Array] | None = None) -> None:
         self._tensors, self._room = weights.tensors, room
-        self._kept = dict(held or {})
+        self._cached = dict(held or {})
 
     def __getitem__(self, name: str) -> Array:
-        if name in self._kept:
-            return self._kept[name]
+        if name in self._cached:
+            return self._cached[name]
         array = self._tensors[name].array()
         if array.nbytes <= self._room:
             self._room -= array.nbytes
-            self._kept[name] = array
+            self._cached[name] = array
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -277,7 +277,7 @@ class Arrays(Mapping[str, Array]):
     def rows(self, name: str, which: slice | NDArray[np.int64]) -> Array:
         """Some rows of a matrix: (rows, in)."""
         fits = 4 * np.prod(self._tensors[name].shape) <= self._room
-        return self[name][which] if name in self._kept or fits else self._tensors[name].rows(which)
+        return self[name][which] if name in self._cached or fits else self._tensors[name].rows(which)
 
 
 class _Instead(Mapping[str, Array]):

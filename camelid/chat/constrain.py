@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from camelid.chat.forms import Constraint, FormProcess
 from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
 MOST_CHARACTERS = 1 << 20  # of a form
+Promise = Literal["json", "calls", "arguments"]  # arguments: of those calls that there are
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Form:
     Attributes:
         place: what messages call it, if not by the name of what is given.
         schemas: for a grammar: rules that are JSON schemas, by name, and what messages call each.
+        promise: what a complete answer is: JSON, calls and nothing else, or text and calls whose arguments are JSON.
 
     Raises:
         OptionError: none or several are given, or the form itself is wrong, not supported or too complex.
@@ -37,19 +39,24 @@ class Form:
     grammar: str | None = None
     place: str | None = None
     schemas: Mapping[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    promise: Promise | None = None
 
     def written(self) -> tuple[str, dict[str, Any]]:
         """What messages call it, and the form as `form_process.py` reads it."""
         given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise OptionError(f"form: give one of json_schema, regex and grammar, got {', '.join(given) or 'none'}")
+            raise OptionError(
+                f"form: give one of json_schema, regex and grammar, got {', '.join(given) or 'none'}", param="form"
+            )
         kind = given[0]
         place = self.place or kind
         text = _as_json(self.json_schema, place) if kind == "json_schema" else getattr(self, kind)
         schemas = {name: (_as_json(schema, where), where) for name, (schema, where) in self.schemas.items()}
         n_characters = len(text) + sum(len(schema) for schema, _ in schemas.values())
         if n_characters > MOST_CHARACTERS:
-            raise OptionError(f"{place}: has {n_characters} characters, the most are {MOST_CHARACTERS}; shorten it")
+            raise OptionError(
+                f"{place}: has {n_characters} characters, the most are {MOST_CHARACTERS}; shorten it", param=place
+            )
         return place, {"kind": kind, "text": text, "schemas": schemas}
 
 
@@ -58,13 +65,13 @@ def _as_json(given: dict[str, Any] | str | None, place: str) -> str:
     if isinstance(given, str):
         return given
     if not isinstance(given, dict):
-        raise OptionError(f"{place}: must be a JSON object, got {type(given).__name__}")
+        raise OptionError(f"{place}: must be a JSON object, got {type(given).__name__}", param=place)
     try:
         return json.dumps(given)
     except RecursionError:
-        raise OptionError(f"{place}: is nested too deep; flatten it") from None
+        raise OptionError(f"{place}: is nested too deep; flatten it", param=place) from None
     except (TypeError, ValueError) as error:
-        raise OptionError(f"{place}: not JSON: {error}") from None
+        raise OptionError(f"{place}: not JSON: {error}", param=place) from None
 
 
 class Constrainer:

@@ -31,7 +31,7 @@ class Conversation:
     def ask(self, text: str) -> Iterator[Delta]:
         """Answer a new user message; the turn is kept when the answer ends, or as far as it came if stopped."""
         question = Message("user", text)
-        deltas = self.llama.chat([*self.messages, question], self.params, stream=True)
+        deltas = self.llama.stream_chat([*self.messages, question], self.params)
         return self._keep(question, deltas)
 
     def again(self) -> Iterator[Delta]:
@@ -45,7 +45,7 @@ class Conversation:
         before = self.turns[-2:]
         del self.turns[-2:]
         try:
-            deltas = self.llama.chat([*self.messages, before[0]], self.params, stream=True)
+            deltas = self.llama.stream_chat([*self.messages, before[0]], self.params)
         except BaseException:
             self.turns += before
             raise
@@ -67,7 +67,7 @@ class Conversation:
         Raises:
             ResourceError: the place cannot be written.
         """
-        text = json.dumps([{"role": m.role, "content": m.content} for m in self.messages], ensure_ascii=False, indent=1)
+        text = json.dumps([{"role": m.role, "content": m.text} for m in self.messages], ensure_ascii=False, indent=1)
         try:
             with whole_file(path) as file:
                 file.write(text.encode() + b"\n")
@@ -86,7 +86,7 @@ class Conversation:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             why = str(error).removeprefix(f"{path}: ")
             raise OptionError(f"{path}: not a saved conversation: {why}") from None
-        self.system = messages.pop(0).content if messages and messages[0].role == "system" else None
+        self.system = messages.pop(0).text if messages and messages[0].role == "system" else None
         self.turns = messages
 
 

@@ -29,6 +29,7 @@ import llguidance
 
 from camelid.chat.forms import COMPILE_SECONDS, MASK_SECONDS, MOST_BYTES, ORDER, REPLY, SLOW_SECONDS
 from camelid.chat.json_schema import SchemaError, checked_schema
+from camelid.errors import OptionError
 from camelid.tokens.tokenizer import Tokenizer
 
 NICE = 10
@@ -88,24 +89,26 @@ def _serve(connection: Connection, tokenizer: llguidance.LLTokenizer) -> NoRetur
         form = json.loads(connection.recv_bytes())
         made = _run_behind(lambda: _compile(form, tokenizer))
         _limit_time(0)
-        if isinstance(made, str):
-            connection.send_bytes(REPLY.pack(b"E", 0, False) + made.encode("utf-8", "replace"))
+        if isinstance(made, OptionError):
+            refusal = json.dumps([str(made), made.param], ensure_ascii=False)
+            connection.send_bytes(REPLY.pack(b"E", 0, False) + refusal.encode("utf-8", "replace"))
         else:
             _answer(connection, made, base)
     os._exit(0)
 
 
-def _compile(form: dict[str, Any], tokenizer: llguidance.LLTokenizer) -> llguidance.LLMatcher | str:
+def _compile(form: dict[str, Any], tokenizer: llguidance.LLTokenizer) -> llguidance.LLMatcher | OptionError:
     """A matcher at the beginning of a text, its first mask computed once; or what is wrong with the form."""
+    place = form["place"]
     try:
         grammar = _grammar(form)
     except SchemaError as error:
-        return str(error)
+        return error
     except ValueError as error:  # such as half a character of UTF-16
-        return f"{form['place']}: {error}"
+        return OptionError(f"{place}: {error}", param=place)
     matcher = llguidance.LLMatcher(tokenizer, grammar, log_level=0)
     matcher.compute_bitmask()
-    return f"{form['place']}: {matcher.get_error()}" if matcher.is_error() else matcher
+    return OptionError(f"{place}: {matcher.get_error()}", param=place) if matcher.is_error() else matcher
 
 
 def _grammar(form: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ Nothing here computes: a form that would take all the time and memory there is t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -64,8 +65,8 @@ class Compiled:
         self._n_texts = 0
         self._closed = False
 
-    def compile(self, form: str, stopping: threading.Event) -> str:
-        """Send the form and wait; what is wrong with it, or an empty text.
+    def compile(self, form: str, stopping: threading.Event) -> OptionError | None:
+        """Send the form and wait; what is wrong with it, if anything.
 
         Raises:
             EOFError, OSError: the process has ended, most likely at a limit.
@@ -77,7 +78,10 @@ class Compiled:
             if stopping.is_set() or time.monotonic() > end:
                 raise ResourceError(f"{self.place}: there was no time to prepare it; try again later")
         self.first = state, content = self._take()
-        return content.decode("utf-8", "replace") if state == b"E" else ""
+        if state != b"E":
+            return None
+        message, param = json.loads(content)
+        return OptionError(one_line(message), param=param)
 
     def start(self, size: int) -> Constraint:
         """A new text, with masks of `size` ids."""
@@ -215,7 +219,7 @@ class Constraint:
             raise ResourceError(f"{self._compiled.place}: there was no time to go on with it; try again later")
         if self._state == b"E":
             reason = one_line(self._content.decode("utf-8", "replace"))
-            raise OptionError(f"{self._compiled.place}: {reason}")
+            raise OptionError(f"{self._compiled.place}: {reason}", param=self._compiled.place)
 
 
 class FormProcess:
@@ -230,8 +234,8 @@ class FormProcess:
         self._prepared = tokenizer, stop_ids
         self._lock = threading.Lock()
         self._compiling = threading.BoundedSemaphore(AT_ONCE)
-        self._kept: OrderedDict[bytes, Compiled] = OrderedDict()  # longest unused first
-        self._refused: OrderedDict[bytes, str] = OrderedDict()
+        self._forms: OrderedDict[bytes, Compiled] = OrderedDict()  # longest unused first
+        self._refused: OrderedDict[bytes, OptionError] = OrderedDict()
         self._control: socket.socket | None = None
         self._stopping = threading.Event()
 
@@ -252,42 +256,42 @@ class FormProcess:
             if known is not None:
                 return known
             self._make_room(place)
-            compiled, problem = self._make(place, text)
+            compiled, refusal = self._make(place, text)
             with self._lock:
-                if problem:
+                if refusal is not None:
                     compiled.close()
-                    self._refused[key] = problem
+                    self._refused[key] = refusal
                     if len(self._refused) > MOST_REFUSED:
                         self._refused.popitem(last=False)
                 else:
-                    self._kept[key] = compiled
-        if problem:
-            raise OptionError(one_line(problem))
+                    self._forms[key] = compiled
+        if refusal is not None:
+            raise refusal
         return compiled
 
     def close(self) -> None:
         """End the process and all of its children; who waits is told so."""
         self._stopping.set()
         with self._lock:
-            for compiled in self._kept.values():
+            for compiled in self._forms.values():
                 compiled.close()
-            self._kept.clear()
+            self._forms.clear()
             if self._control is not None:
                 self._control.close()
 
     def _known(self, key: bytes) -> Compiled | None:
         with self._lock:
             if key in self._refused:
-                raise OptionError(one_line(self._refused[key]))
-            compiled = self._kept.get(key)
+                raise copy.copy(self._refused[key])
+            compiled = self._forms.get(key)
             if compiled is not None and compiled.is_broken:
-                del self._kept[key]
+                del self._forms[key]
                 return None
             if compiled is not None:
-                self._kept.move_to_end(key)
+                self._forms.move_to_end(key)
             return compiled
 
-    def _make(self, place: str, text: str) -> tuple[Compiled, str]:
+    def _make(self, place: str, text: str) -> tuple[Compiled, OptionError | None]:
         """The compiled form, and what is wrong with it."""
         for _ in range(2):
             compiled = Compiled(self._connect(place), place)
@@ -297,7 +301,7 @@ class FormProcess:
                 compiled.close()
                 if not self._is_gone():
                     break
-        return compiled, f"{place}: {_TOO_MUCH}"
+        return compiled, OptionError(f"{place}: {_TOO_MUCH}"[:300], param=place)
 
     def _is_gone(self) -> bool:
         """Whether somebody has ended the process from which the forms' own are made."""
@@ -322,14 +326,14 @@ class FormProcess:
 
     def _has_room(self) -> bool:
         with self._lock:
-            idle = sum(one.size for one in self._kept.values() if one.is_idle)
-            for key, compiled in list(self._kept.items()):
+            idle = sum(compiled.size for compiled in self._forms.values() if compiled.is_idle)
+            for key, compiled in list(self._forms.items()):
                 if compiled.is_idle and idle > MOST_KEPT_BYTES:
                     idle -= compiled.size
                     compiled.close()
                 if compiled.is_broken:
-                    del self._kept[key]
-            return sum(one.size for one in self._kept.values()) <= MOST_TOTAL_BYTES
+                    del self._forms[key]
+            return sum(compiled.size for compiled in self._forms.values()) <= MOST_TOTAL_BYTES
 
     def _connect(self, place: str) -> Connection:
         """A connection to a new child."""

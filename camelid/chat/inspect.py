@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError
+from camelid.files import sha256
 from camelid.model.family import recognise
 from camelid.tokens.templates.chat_format import choose_format
 from camelid.weights.open import Weights
@@ -40,7 +39,7 @@ def describe(weights: Weights, hashes: bool = True) -> dict[str, Any]:
         "sampling": _sampling(weights),
         "tokenizer": _tokenizer(weights),
         "files": [{"name": file.name, "bytes": file.stat().st_size} for file in weights.files],
-        "hashes": {file.name: _hash(file) for file in weights.files} if hashes else {},
+        "hashes": {file.name: sha256(file) for file in weights.files} if hashes else {},
     }
 
 
@@ -79,8 +78,3 @@ def _tokenizer(weights: Weights) -> dict[str, Any] | None:
         "special": len(tokenizer.special_ids),
         "fingerprint": tokenizer.fingerprint(),
     }
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -52,30 +52,30 @@ class Resolver:
         return [part.replace("~1", "/").replace("~0", "~") for part in parts[1:]]
 
 
-def may_both_match(one: Any, other: Any, resolver: Resolver) -> bool:
+def may_both_match(first: Any, second: Any, resolver: Resolver) -> bool:
     """Whether some value may match both schemas, as far as can be told."""
-    return not _Proof(resolver).disjoint(one, other, frozenset())
+    return not _Proof(resolver).disjoint(first, second, frozenset())
 
 
 class _Proof:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver, self._n_pairs = resolver, 0
 
-    def disjoint(self, one: Any, other: Any, seen: frozenset[tuple[int, int]]) -> bool:
+    def disjoint(self, first: Any, second: Any, seen: frozenset[tuple[int, int]]) -> bool:
         self._n_pairs += 1
-        if (id(one), id(other)) in seen or self._n_pairs > MOST_PAIRS:
+        if (id(first), id(second)) in seen or self._n_pairs > MOST_PAIRS:
             return False
-        seen |= {(id(one), id(other))}
-        if one is False or other is False:
+        seen |= {(id(first), id(second))}
+        if first is False or second is False:
             return True
-        if not isinstance(one, dict) or not isinstance(other, dict):
+        if not isinstance(first, dict) or not isinstance(second, dict):
             return False
-        for a, b in ((one, other), (other, one)):
+        for a, b in ((first, second), (second, first)):
             for choices in self._choices(a):
                 if all(self.disjoint(choice, b, seen) for choice in choices):
                     return True
-        kinds = _kinds(one) & _kinds(other)
-        return all(self._disjoint_in(kind, one, other, seen) for kind in kinds)
+        kinds = _kinds(first) & _kinds(second)
+        return all(self._disjoint_in(kind, first, second, seen) for kind in kinds)
 
     def _choices(self, schema: dict[str, Any]) -> Iterator[list[Any]]:
         """Lists of schemas: what matches `schema` matches one of each list."""
@@ -87,20 +87,22 @@ class _Proof:
         for part in schema.get("allOf") or ():
             yield [part]
 
-    def _disjoint_in(self, kind: str, one: dict[str, Any], other: dict[str, Any], seen: Any) -> bool:
+    def _disjoint_in(self, kind: str, first: dict[str, Any], second: dict[str, Any], seen: Any) -> bool:
         """Whether no value of this kind matches both."""
-        values = _values(one, kind), _values(other, kind)
+        values = _values(first, kind), _values(second, kind)
         if values[0] is not None and values[1] is not None:
             return not values[0] & values[1]
         if kind == "number":
-            return _above(one, other) or _above(other, one)
+            return _above(first, second) or _above(second, first)
         if kind == "string":
-            return _longer(one, other, "Length") or _longer(other, one, "Length")
+            return _longer(first, second, "Length") or _longer(second, first, "Length")
         if kind == "array":
-            return _longer(one, other, "Items") or _longer(other, one, "Items")
+            return _longer(first, second, "Items") or _longer(second, first, "Items")
         if kind == "object":
-            names = {name for schema in (one, other) for name in schema.get("required") or () if isinstance(name, str)}
-            return any(self.disjoint(_property(one, name), _property(other, name), seen) for name in names)
+            names = {
+                name for schema in (first, second) for name in schema.get("required") or () if isinstance(name, str)
+            }
+            return any(self.disjoint(_property(first, name), _property(second, name), seen) for name in names)
         return False
 
 
@@ -149,23 +151,23 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, list):
-        return [_canonical(one) for one in value]
+        return [_canonical(item) for item in value]
     if isinstance(value, dict):
-        return {name: _canonical(one) for name, one in value.items()}
+        return {name: _canonical(member) for name, member in value.items()}
     return value
 
 
-def _above(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _above(first: dict[str, Any], second: dict[str, Any]) -> bool:
     """Whether every number of `one` lies above every number of `other`."""
-    for low, low_open in ((one.get("minimum"), False), (one.get("exclusiveMinimum"), True)):
-        for high, high_open in ((other.get("maximum"), False), (other.get("exclusiveMaximum"), True)):
+    for low, low_open in ((first.get("minimum"), False), (first.get("exclusiveMinimum"), True)):
+        for high, high_open in ((second.get("maximum"), False), (second.get("exclusiveMaximum"), True)):
             if _is_number(low) and _is_number(high) and (low > high or (low == high and (low_open or high_open))):
                 return True
     return False
 
 
-def _longer(one: dict[str, Any], other: dict[str, Any], of: str) -> bool:
-    least, most = one.get(f"min{of}"), other.get(f"max{of}")
+def _longer(first: dict[str, Any], second: dict[str, Any], of: str) -> bool:
+    least, most = first.get(f"min{of}"), second.get(f"max{of}")
     return _is_number(least) and _is_number(most) and least > most
 
 

@@ -68,22 +68,24 @@ def checked_schema(text: str, place: str) -> dict[str, Any]:
     except SchemaError:
         raise
     except RecursionError:
-        raise SchemaError(f"{place}: is nested too deep; flatten it") from None
+        raise SchemaError(f"{place}: is nested too deep; flatten it", param=place) from None
     except ValueError as error:
-        raise SchemaError(f"{place}: not JSON: {error}") from None
+        raise SchemaError(f"{place}: not JSON: {error}", param=place) from None
     if not isinstance(schema, dict):
-        raise SchemaError(f"{place}: must be a JSON object, got {_kind(schema)}")
+        raise SchemaError(f"{place}: must be a JSON object, got {_kind(schema)}", param=place)
     try:
         json.dumps(schema, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise SchemaError(f"{place}: holds half a character (a lone surrogate); take it out") from None
+        raise SchemaError(f"{place}: holds half a character (a lone surrogate); take it out", param=place) from None
     return _Check(schema, place).run()
 
 
 def _float(digits: str, place: str) -> float:
     value = float(digits)
     if value in (float("inf"), float("-inf")) or Decimal(digits) != Decimal(repr(value)):
-        raise SchemaError(f"{place}: the number {digits[:40]} has more digits than are kept; write a shorter one")
+        raise SchemaError(
+            f"{place}: the number {digits[:40]} has more digits than are kept; write a shorter one", param=place
+        )
     return value
 
 
@@ -108,15 +110,15 @@ class _Check:
         if isinstance(given, bool):
             return given
         if not isinstance(given, dict):
-            raise SchemaError(f"{at}: must be a schema, got {_kind(given)}")
+            raise SchemaError(f"{at}: must be a schema, got {_kind(given)}", param=at)
         if depth > MOST_DEPTH:
-            raise SchemaError(f"{self._place}: is nested more than {MOST_DEPTH} deep; flatten it")
+            raise SchemaError(f"{self._place}: is nested more than {MOST_DEPTH} deep; flatten it", param=self._place)
         made: dict[str, Any] = {}
         for key, value in given.items():
             if key in REFUSED:
                 if (key == "uniqueItems" and value is False) or (key == "$id" and depth == 0):
                     continue
-                raise SchemaError(f"{_inside(at, key)}: is not supported; leave it out")
+                raise SchemaError(f"{_inside(at, key)}: is not supported; leave it out", param=_inside(at, key))
             if key in KEYWORDS:
                 made[key] = self._keyword(key, value, _inside(at, key), depth)
         self._check_type(made, at)
@@ -133,12 +135,12 @@ class _Check:
             return self._schema(value, at, depth + 1)
         if holds == SCHEMAS:
             if not isinstance(value, list) or not value:
-                raise SchemaError(f"{at}: must be a list with at least one schema")
-            return [self._schema(one, f"{at}[{index}]", depth + 1) for index, one in enumerate(value)]
+                raise SchemaError(f"{at}: must be a list with at least one schema", param=at)
+            return [self._schema(item, f"{at}[{index}]", depth + 1) for index, item in enumerate(value)]
         if holds == NAMED:
             if not isinstance(value, dict):
-                raise SchemaError(f"{at}: must be an object of schemas, got {_kind(value)}")
-            return {name: self._schema(one, _inside(at, name), depth + 1) for name, one in value.items()}
+                raise SchemaError(f"{at}: must be an object of schemas, got {_kind(value)}", param=at)
+            return {name: self._schema(member, _inside(at, name), depth + 1) for name, member in value.items()}
         if holds == WHOLE:
             return _whole(value, at)
         if holds == NUMBER:
@@ -156,20 +158,20 @@ class _Check:
 
     def _number(self, key: str, value: Any, at: str) -> int | float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise SchemaError(f"{at}: must be a number, got {_kind(value)}")
+            raise SchemaError(f"{at}: must be a number, got {_kind(value)}", param=at)
         if key == "multipleOf":
             if value <= 0:
-                raise SchemaError(f"{at}: must be above 0, got {value}")
+                raise SchemaError(f"{at}: must be above 0, got {value}", param=at)
             self._divisors[_fraction(value)] = at
         return value
 
     def _reference(self, value: Any, at: str) -> str:
         if not isinstance(value, str) or not value.startswith("#"):
-            raise SchemaError(f"{at}: only places inside the schema can be referred to, such as #/$defs/name")
+            raise SchemaError(f"{at}: only places inside the schema can be referred to, such as #/$defs/name", param=at)
         if self._resolver.find(value) is None:
-            raise SchemaError(f"{at}: there is nothing at {value[:80]}")
+            raise SchemaError(f"{at}: there is nothing at {value[:80]}", param=at)
         if not self._resolver.is_schema(value):
-            raise SchemaError(f"{at}: {value[:80]} is not the place of a schema; put it under $defs")
+            raise SchemaError(f"{at}: {value[:80]} is not the place of a schema; put it under $defs", param=at)
         return value
 
     def _check_type(self, made: dict[str, Any], at: str) -> None:
@@ -179,7 +181,8 @@ class _Check:
             if types is not None and "string" not in types:
                 del made["format"]  # formats are of texts
             elif made["format"] not in FORMATS:
-                raise SchemaError(f"{at}.format: unknown format {made['format']!r}; {one_of(made['format'], FORMATS)}")
+                choices = one_of(made["format"], FORMATS)
+                raise SchemaError(f"{at}.format: unknown format {made['format']!r}; {choices}", param=f"{at}.format")
         only_integers = types is not None and "number" not in types
         for key in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
             if key in made:
@@ -188,7 +191,8 @@ class _Check:
     def _check_together(self, made: dict[str, Any], at: str) -> None:
         least = made.get("minProperties", 0)
         if least > 1 and len(set(made.get("required", ()))) < least:  # a name that comes twice would count twice
-            raise SchemaError(f"{at}.minProperties: is not supported above 1; name the properties in required")
+            message = "is not supported above 1; name the properties in required"
+            raise SchemaError(f"{at}.minProperties: {message}", param=f"{at}.minProperties")
         if least > 1:
             del made["minProperties"]
 
@@ -196,12 +200,13 @@ class _Check:
         """`oneOf` as `anyOf`, where no value can match two of its choices."""
         if "oneOf" not in made:
             return made
-        for first, one in enumerate(given["oneOf"]):
+        for first, choice in enumerate(given["oneOf"]):
             for second in range(first + 1, len(given["oneOf"])):
-                if may_both_match(one, given["oneOf"][second], self._resolver):
+                if may_both_match(choice, given["oneOf"][second], self._resolver):
                     raise SchemaError(
                         f"{at}.oneOf: a value might match both choice {first} and choice {second}; use anyOf, or "
-                        "let a required property tell them apart by its const"
+                        "let a required property tell them apart by its const",
+                        param=f"{at}.oneOf",
                     )
         choices = made.pop("oneOf")
         if "anyOf" in made:
@@ -218,7 +223,9 @@ class _Check:
         for divisor, at in self._divisors.items():
             factor = int(divisor * scale)
             if lcm(common, factor) > MOST_DIVISOR or not _keeps(divisor):
-                raise SchemaError(f"{at}: is not supported beyond {MOST_DIVISOR}, digits after the point included")
+                raise SchemaError(
+                    f"{at}: is not supported beyond {MOST_DIVISOR}, digits after the point included", param=at
+                )
             common = lcm(common, factor)
 
 
@@ -226,44 +233,46 @@ def _check_bound(value: int | float, is_integer: bool, at: str) -> None:
     most = MOST_INTEGER if is_integer else EXACT
     exact = isinstance(value, float) or value == MOST_INTEGER or int(float(value)) == value
     if abs(value) > most or (is_integer and not exact):
-        raise SchemaError(f"{at}: {value} cannot be kept exactly; bounds are exact up to {EXACT}")
+        raise SchemaError(f"{at}: {value} cannot be kept exactly; bounds are exact up to {EXACT}", param=at)
 
 
 def _value(value: Any, at: str) -> Any:
     """A constant; its numbers must survive as float64."""
     if isinstance(value, dict):
-        for name, one in value.items():
-            _value(one, _inside(at, name))
+        for name, member in value.items():
+            _value(member, _inside(at, name))
     elif isinstance(value, list):
-        for index, one in enumerate(value):
-            _value(one, f"{at}[{index}]")
+        for index, item in enumerate(value):
+            _value(item, f"{at}[{index}]")
     elif isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT:
-        raise SchemaError(f"{at}: {value} cannot be kept exactly; whole numbers are exact up to {EXACT}, or as texts")
+        raise SchemaError(
+            f"{at}: {value} cannot be kept exactly; whole numbers are exact up to {EXACT}, or as texts", param=at
+        )
     return value
 
 
 def _enum(value: Any, at: str) -> Any:
     if not isinstance(value, list) or not value:
-        raise SchemaError(f"{at}: must be a list with at least one value")
+        raise SchemaError(f"{at}: must be a list with at least one value", param=at)
     return _value(value, at)
 
 
 def _type(value: Any, at: str) -> Any:
     for name in value if isinstance(value, list) and value else [value]:
         if not isinstance(name, str) or name not in TYPES:
-            raise SchemaError(f"{at}: unknown type {str(name)[:40]!r}; {one_of(str(name)[:40], TYPES)}")
+            raise SchemaError(f"{at}: unknown type {str(name)[:40]!r}; {one_of(str(name)[:40], TYPES)}", param=at)
     return value
 
 
 def _names(value: Any, at: str) -> Any:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise SchemaError(f"{at}: must be a list of names")
+        raise SchemaError(f"{at}: must be a list of names", param=at)
     return value
 
 
 def _text(value: Any, at: str) -> str:
     if not isinstance(value, str):
-        raise SchemaError(f"{at}: must be a text, got {_kind(value)}")
+        raise SchemaError(f"{at}: must be a text, got {_kind(value)}", param=at)
     return value
 
 
@@ -271,7 +280,7 @@ def _whole(value: Any, at: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise SchemaError(f"{at}: must be a whole number from 0 to {2**31 - 1}, got {str(value)[:40]}")
+        raise SchemaError(f"{at}: must be a whole number from 0 to {2**31 - 1}, got {str(value)[:40]}", param=at)
     return value
 
 

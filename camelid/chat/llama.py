@@ -6,14 +6,21 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.chat.answer import Answer, collect
-from camelid.chat.recommended import recommended
+from camelid.chat.answer import Answer, AnswerOptions, TextRequest, Tools, collect
 from camelid.chat.results import Delta, Generation, Likelihood, NextTable, NextToken, Perplexity, Usage
+from camelid.chat.sampling_choices import (
+    ChatKeywords,
+    GenerateKeywords,
+    InfillKeywords,
+    OrderlessKeywords,
+    SamplingKeywords,
+    recommended,
+)
 from camelid.chat.scoring import Text, generate_all, loglikelihoods, negative_loglikelihoods
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
@@ -22,6 +29,7 @@ from camelid.engine.sampling import distribution
 from camelid.errors import OptionError
 from camelid.tokens.infill import encode_infill, infill_stop_ids
 from camelid.tokens.templates.chat_format import ChatFormat, Message, choose_format
+from camelid.tokens.templates.tool_styles import control_ids, tool_names
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.open import Weights
 
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from camelid.chat.forms import Constraint
 
 Prompt = str | Sequence[int]
+Messages = str | Sequence[Message]
 
 
 class Llama:
@@ -71,34 +80,34 @@ class Llama:
         """The sampling defaults: the model's own recommendation where its files hold one that can be used."""
         return recommended(self.weights, self.engine.backend.absent)
 
-    @overload
     def generate(
-        self, prompt: Prompt, params: SamplingParams | None = ..., *, stream: Literal[True], **changes: Any
-    ) -> Iterator[Delta]: ...
-    @overload
-    def generate(
-        self, prompt: Prompt, params: SamplingParams | None = ..., *, stream: Literal[False] = ..., **changes: Any
-    ) -> Generation: ...
-    def generate(
-        self,
-        prompt: Prompt,
-        params: SamplingParams | None = None,
-        *,
-        stream: bool = False,
-        form: Form | None = None,
-        **changes: Any,
-    ) -> Generation | Iterator[Delta]:
-        """Continue a prompt. `form` constrains the output; `stream=True` gives pieces as they come.
+        self, prompt: Prompt, params: SamplingParams | None = None, **choices: Unpack[GenerateKeywords]
+    ) -> Generation:
+        """Continue a prompt; `form` constrains the output.
 
         Raises:
             OptionError: the prompt does not fit the context, or an option is wrong.
         """
-        deltas = self._stream(self.request(prompt, params, form=form, **changes))
-        return deltas if stream else collect(deltas)
+        return collect(self.stream(prompt, params, **choices))
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, **choices: Unpack[GenerateKeywords]
+    ) -> Iterator[Delta]:
+        """What `generate` writes, piece by piece as it comes; a mistake is raised at once.
+
+        Raises:
+            OptionError: as `generate`.
+        """
+        return self._stream(self.request(prompt, params, **choices))
 
     def request(
-        self, prompt: Prompt, params: SamplingParams | None = None, *, form: Form | None = None, **changes: Any
-    ) -> Request:
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        *,
+        form: Form | None = None,
+        **changes: Unpack[SamplingKeywords],
+    ) -> TextRequest:
         """What `generate` asks of the engine. This and its siblings may be called from any thread.
 
         Raises:
@@ -106,55 +115,37 @@ class Llama:
         """
         return self._request(self.prompt_ids(prompt), self._params(params, changes), self.stop_ids, form)
 
-    @overload
     def chat(
-        self,
-        messages: str | Sequence[Message],
-        params: SamplingParams | None = ...,
-        *,
-        stream: Literal[True],
-        **changes: Any,
-    ) -> Iterator[Delta]: ...
-    @overload
-    def chat(
-        self,
-        messages: str | Sequence[Message],
-        params: SamplingParams | None = ...,
-        *,
-        stream: Literal[False] = ...,
-        **changes: Any,
-    ) -> Generation: ...
-    def chat(
-        self,
-        messages: str | Sequence[Message],
-        params: SamplingParams | None = None,
-        *,
-        stream: bool = False,
-        form: Form | None = None,
-        **changes: Any,
-    ) -> Generation | Iterator[Delta]:
-        """Answer a conversation (or one question, as text) in the model's chat format; a last message of the assistant
-        is continued (see `chat_request`)."""
-        continues = _continues(messages, changes.get("continue_final_message"))
-        deltas = self._stream(self.chat_request(messages, params, form=form, **changes), starts_text=not continues)
-        return deltas if stream else collect(deltas)
+        self, messages: Messages, params: SamplingParams | None = None, **choices: Unpack[ChatKeywords]
+    ) -> Generation:
+        """Answer a conversation (or one question, as text) in the model's chat format: in text, and in `tool_calls` if
+        `tools` are given. `chat_request` has the keywords."""
+        return collect(self.stream_chat(messages, params, **choices))
+
+    def stream_chat(
+        self, messages: Messages, params: SamplingParams | None = None, **choices: Unpack[ChatKeywords]
+    ) -> Iterator[Delta]:
+        """What `chat` answers, piece by piece as it comes; a mistake is raised at once."""
+        return self._stream(self.chat_request(messages, params, **choices))
 
     def chat_request(
         self,
-        messages: str | Sequence[Message],
+        messages: Messages,
         params: SamplingParams | None = None,
         *,
         form: Form | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        parallel_tool_calls: bool = True,
         continue_final_message: bool | None = None,
-        **changes: Any,
-    ) -> Request:
+        **changes: Unpack[SamplingKeywords],
+    ) -> TextRequest:
         """What `chat` asks of the engine.
 
         Args:
             messages: the conversation, or one question.
             params, form, changes: as `generate`.
             tools: functions that the model may call, as OpenAI's API has them.
+            parallel_tool_calls: False: the answer ends with its first call.
             continue_final_message: go on with the last message instead of beginning an answer; left out: if it is the
                 assistant's, as transformers' pipeline does.
 
@@ -162,10 +153,17 @@ class Llama:
             OptionError: the conversation or the tools do not suit the format, or as `generate`.
         """
         messages = [Message("user", messages)] if isinstance(messages, str) else list(messages)
-        continues = _continues(messages, continue_final_message)
-        ids = self.chat_format.encode(self.tokenizer, messages, tools, continues)
+        continues = continue_final_message
+        if continues is None:
+            continues = len(messages) > 0 and messages[-1].role == "assistant"
+        ids = self.chat_format.render(self.tokenizer, messages, tools=tools, continue_final_message=continues).ids
+        answer = AnswerOptions(starts_text=not continues)
+        style = self.chat_format.tool_style if tools else None
+        if style is not None:
+            found_by = Tools(style, tool_names(tools), only_one=not parallel_tool_calls)
+            answer = replace(answer, tools=found_by, shown=control_ids(self.tokenizer, style))
         stops = tuple(sorted({*self.stop_ids, *self.chat_format.stop_ids(self.tokenizer)}))
-        return self._request(ids, self._params(params, changes), stops, form)
+        return self._request(ids, self._params(params, changes), stops, form, answer)
 
     def beams(
         self, prompt: Prompt, width: int, *, length_penalty: float = 1.0, max_tokens: int | None = None
@@ -188,37 +186,25 @@ class Llama:
         results = [_from_beam(beam, self.tokenizer, len(ids), seconds) for beam in found]
         return results[0].with_others(tuple(results[1:]))
 
-    @overload
     def infill(
-        self, prefix: str, suffix: str, params: SamplingParams | None = ..., *, stream: Literal[True], **changes: Any
-    ) -> Iterator[Delta]: ...
-    @overload
-    def infill(
-        self,
-        prefix: str,
-        suffix: str,
-        params: SamplingParams | None = ...,
-        *,
-        stream: Literal[False] = ...,
-        **changes: Any,
-    ) -> Generation: ...
-    def infill(
-        self,
-        prefix: str,
-        suffix: str,
-        params: SamplingParams | None = None,
-        *,
-        stream: bool = False,
-        order: Literal["psm", "spm"] = "psm",
-        **changes: Any,
-    ) -> Generation | Iterator[Delta]:
+        self, prefix: str, suffix: str, params: SamplingParams | None = None, **choices: Unpack[InfillKeywords]
+    ) -> Generation:
         """What stands between `prefix` and `suffix`, for models trained to fill in (Code Llama).
 
         Raises:
             OptionError: the model's vocabulary has no fill-in tokens.
         """
-        deltas = self._stream(self.infill_request(prefix, suffix, params, order=order, **changes))
-        return deltas if stream else collect(deltas)
+        return collect(self.stream_infill(prefix, suffix, params, **choices))
+
+    def stream_infill(
+        self, prefix: str, suffix: str, params: SamplingParams | None = None, **choices: Unpack[InfillKeywords]
+    ) -> Iterator[Delta]:
+        """What `infill` writes, piece by piece as it comes; a mistake is raised at once.
+
+        Raises:
+            OptionError: as `infill`.
+        """
+        return self._stream(self.infill_request(prefix, suffix, params, **choices))
 
     def infill_request(
         self,
@@ -227,8 +213,8 @@ class Llama:
         params: SamplingParams | None = None,
         *,
         order: Literal["psm", "spm"] = "psm",
-        **changes: Any,
-    ) -> Request:
+        **changes: Unpack[OrderlessKeywords],
+    ) -> TextRequest:
         """What `infill` asks of the engine.
 
         Raises:
@@ -295,7 +281,7 @@ class Llama:
         return Text(tuple(self.prompt_ids(context + continuation)), lengths[bare])
 
     def generate_all(
-        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **changes: Any
+        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **changes: Unpack[GenerateKeywords]
     ) -> list[Generation]:
         """Continue many prompts, written together; each text is the one that `generate` gives.
 
@@ -318,7 +304,7 @@ class Llama:
         texts = list(texts)
         ids = [self.prompt_ids(text) for text in texts]
         if any(len(own) < 2 for own in ids):
-            raise OptionError("perplexity: the text must have at least two tokens")
+            raise OptionError("perplexity: the text must have at least two tokens", param="perplexity")
         totals = negative_loglikelihoods(self.engine, ids)
         return [Perplexity(nll, n, len(text.encode())) for (nll, n), text in zip(totals, texts, strict=True)]
 
@@ -333,10 +319,12 @@ class Llama:
         else:
             ids = [int(id) for id in prompt]
         if not ids:
-            raise OptionError("prompt: is empty; give at least one character")
+            raise OptionError("prompt: is empty; give at least one character", param="prompt")
         wrong = [id for id in ids if not 0 <= id < self.config.vocab_size]
         if wrong:
-            raise OptionError(f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids")
+            raise OptionError(
+                f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids", param="prompt"
+            )
         return ids
 
     def close_forms(self) -> None:
@@ -352,14 +340,22 @@ class Llama:
             self._constrainers.setdefault(stop_ids, made)  # several threads may come here
         return self._constrainers[stop_ids].start(form)
 
-    def _params(self, params: SamplingParams | None, changes: dict[str, Any]) -> SamplingParams:
+    def _params(self, params: SamplingParams | None, changes: Mapping[str, Any]) -> SamplingParams:
         params = params if params is not None else self.params
         return params.with_(**changes) if changes else params
 
     def _request(
-        self, ids: list[int], params: SamplingParams, stop_ids: tuple[int, ...], form: Form | None = None
-    ) -> Request:
-        request = Request(ids=tuple(ids), params=params, stop_ids=stop_ids)
+        self,
+        ids: list[int],
+        params: SamplingParams,
+        stop_ids: tuple[int, ...],
+        form: Form | None = None,
+        answer: AnswerOptions | None = None,
+    ) -> TextRequest:
+        answer = answer if answer is not None else AnswerOptions()
+        if form is not None and not params.stop and not params.stop_ids:  # else the answer may end before its form does
+            answer = replace(answer, promise=form.promise)
+        request = TextRequest(ids=tuple(ids), params=params, stop_ids=stop_ids, answer=answer)
         # Before the first piece is asked for, so that a mistake shows at once.
         self.engine.check(request, has_form=form is not None)
         if form is not None:  # last, since it may take long
@@ -371,20 +367,14 @@ class Llama:
         assert isinstance(result, Rows)
         return result.rows
 
-    def _stream(self, request: Request, *, starts_text: bool = False) -> Iterator[Delta]:
-        answer = Answer(self.tokenizer, request, starts_text=starts_text)
+    def _stream(self, request: TextRequest) -> Iterator[Delta]:
+        answer = Answer(self.tokenizer, request)
         for token in self.engine.stream(request):
             delta = answer.push(token)
             if delta is not None:
                 yield delta
             if answer.done:
                 return
-
-
-def _continues(messages: str | Sequence[Message], wanted: bool | None) -> bool:
-    if wanted is not None:
-        return wanted
-    return not isinstance(messages, str) and len(messages) > 0 and messages[-1].role == "assistant"
 
 
 def _from_beam(beam: Beam, tokenizer: Tokenizer, n_prompt: int, seconds: float) -> Generation:

@@ -42,13 +42,15 @@ def load(
     options = options if options is not None else EngineOptions()
     weights = open_weights(resolve(model))
     smaller = _open_draft(weights, draft) if draft is not None else None
-    backends = [choose_backend(one, backend, options) for one in (weights, smaller) if one is not None]
+    backends = [choose_backend(opened, backend, options) for opened in (weights, smaller) if opened is not None]
     return Llama(weights, Engine(backends[0], options, *backends[1:]), chat_format)
 
 
 def _open_draft(weights: Weights, draft: str | Path) -> Weights:
     smaller = open_weights(resolve(draft))
-    tokenizers = [one.tokenizer for one in (weights, smaller) if one.has_tokenizer]
+    tokenizers = [opened.tokenizer for opened in (weights, smaller) if opened.has_tokenizer]
     if len({tokenizer.fingerprint() for tokenizer in tokenizers}) > 1:
-        raise OptionError(f"draft: {draft} cuts text into other tokens than the model; take one of the same family")
+        raise OptionError(
+            f"draft: {draft} cuts text into other tokens than the model; take one of the same family", param="draft"
+        )
     return smaller

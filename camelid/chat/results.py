@@ -6,6 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 from camelid.engine.request import Token
+from camelid.tokens.templates.message import ToolCall
+from camelid.tokens.templates.tool_calls import Arguments, CallBegun
+
+CallPiece = CallBegun | Arguments  # of a running answer: a call begins, or its arguments go on
 
 
 @dataclass(frozen=True)
@@ -17,31 +21,75 @@ class Usage:
     cached_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpelledToken:
+    """A token with its bytes (empty for a control token), its text and its log-probability (None: not known)."""
+
+    bytes: bytes
+    text: str
+    logprob: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """A token's log-probability, the likeliest in its place, and the character of the text where it begins."""
+
+    token: SpelledToken
+    top: tuple[SpelledToken, ...]
+    offset: int
+
+
 @dataclass(frozen=True)
 class Delta:
-    """One piece of a running answer: the text that has become certain with one token, often none."""
+    """One piece of a running answer: what has become certain with one token, often nothing.
+
+    Attributes:
+        text: beside calls.
+        token: that was written, in the engine's words.
+        sample: which of the request's n samples this belongs to.
+        finish_reason: stop, length or tool_calls; None: it goes on.
+        seconds: since the request was made.
+        n_prompt: ids of the prompt.
+        ended: the token is the stop id itself, not part of the answer.
+        tool_calls: pieces of calls, where the request has tools.
+        logprobs: tokens whose text has left by now, where log-probabilities were asked for.
+    """
 
     text: str
     token: Token
     sample: int
     finish_reason: str | None
-    seconds: float  # since the request was made
+    seconds: float
     n_prompt: int
-    ended: bool  # the token is the stop id itself, not part of the answer
+    ended: bool
+    tool_calls: tuple[CallPiece, ...] = ()
+    logprobs: tuple[Logprob, ...] = ()
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A finished answer. With n > 1 the further samples are `others`."""
+    """A finished answer. With n > 1 the further samples are `others`.
+
+    Attributes:
+        text: beside calls.
+        ids, tokens: all that was written, without the id that ended it.
+        finish_reason: stop, length, tool_calls or abort.
+        tool_calls: where the request had tools.
+        logprobs: of the tokens of `text` and calls, where log-probabilities were asked for.
+        logprob: sum over all tokens, the one that ended it included; nats.
+    """
 
     text: str
     ids: tuple[int, ...]
-    finish_reason: str  # stop, length or abort
+    finish_reason: str
     usage: Usage
     tokens: tuple[Token, ...]
     seconds_to_first: float
     seconds: float
     others: tuple[Generation, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[Logprob, ...] = ()
+    logprob: float = 0.0
 
     def with_others(self, others: tuple[Generation, ...]) -> Generation:
         """The same answer with its sibling samples."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.chat.answer import Answer, collect
+from camelid.chat.answer import Answer, TextRequest, collect
 from camelid.chat.results import Delta, Generation, Likelihood
 from camelid.engine.engine import Engine
 from camelid.engine.request import Request, Scored, Token
@@ -53,7 +53,10 @@ def loglikelihoods(engine: Engine, texts: Sequence[Text]) -> list[Likelihood]:
     """
     for text in texts:
         if not 0 < text.start < len(text.ids):
-            raise OptionError("loglikelihood: both the context and the continuation must have at least one token")
+            raise OptionError(
+                "loglikelihood: both the context and the continuation must have at least one token",
+                param="loglikelihood",
+            )
     parts = {text: _Parts() for text in texts}
     requests: list[Request] = []
     owners: list[Sequence[Text]] = []
@@ -127,7 +130,7 @@ def negative_loglikelihoods(engine: Engine, texts: Sequence[Sequence[int]]) -> l
     return list(zip(totals, counts, strict=True))
 
 
-def generate_all(engine: Engine, tokenizer: Tokenizer, requests: Sequence[Request]) -> list[Generation]:
+def generate_all(engine: Engine, tokenizer: Tokenizer, requests: Sequence[TextRequest]) -> list[Generation]:
     """The answers to many requests, in their order."""
     order = sorted(range(len(requests)), key=lambda place: requests[place].ids)
     answers = [Answer(tokenizer, request) for request in requests]

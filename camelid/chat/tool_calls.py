@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from camelid.chat.constrain import Form
+from camelid.chat.constrain import Form, Promise
 from camelid.errors import OptionError, one_of
 from camelid.tokens.templates.tool_styles import Style, control_ids, tool_names
 from camelid.tokens.tokenizer import Tokenizer
@@ -36,11 +36,11 @@ def tool_form(
         talk: the answer may also be text, and text may stand around calls where the style has a word that opens them.
 
     Raises:
-        OptionError: a tool is none or cannot be a form, or none is named so.
+        OptionError: a tool is not a function or cannot be a form, or no tool has that name.
     """
     names = tool_names(tools)
     if choice is not None and choice not in names:
-        raise OptionError(f"tool_choice: {choice!r} is none of the tools; {one_of(choice, names)}")
+        raise OptionError(f"tool_choice: unknown tool {choice!r}; {one_of(choice, names)}", param="tool_choice")
     words = {text: f"<[{id}]>" for id, text in control_ids(tokenizer, style).items()}
     chosen = [
         (f"tools[{index}].function.parameters", tool["function"])
@@ -54,7 +54,8 @@ def tool_form(
     for number, (place, function) in enumerate(chosen):
         lines.append(f"call_{number}: {_called(function['name'], f'arguments_{number}', style, words)}")
         schemas[f"arguments_{number}"] = _schema(function, place), place
-    return Form(grammar="\n".join(lines), place="tools", schemas=schemas)
+    promise: Promise = "arguments" if talk else "calls"
+    return Form(grammar="\n".join(lines), place="tools", schemas=schemas, promise=promise)
 
 
 def _talk(style: Style, words: Mapping[str, str], more: str) -> list[str]:
@@ -91,7 +92,7 @@ def _schema(function: Mapping[str, Any], place: str) -> dict[str, Any]:
     """The parameters as a schema of objects."""
     schema = function.get("parameters") or NOTHING
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        raise OptionError(f"{place}: must be a JSON schema of type object")
+        raise OptionError(f"{place}: must be a JSON schema of type object", param=place)
     return {**schema, "type": "object"}
 
 

@@ -1,4 +1,4 @@
-"""The command line: one file a verb, so that the list of files is what camelid can do.
+"""The command line: one file a verb in `verbs/`, so that the list of files is what camelid can do.
 
 A verb's file has a docstring whose first line is its help, and a function `run` whose parameters are its flags.
 Nothing heavy is imported before the verb is known.
@@ -77,15 +77,15 @@ def verbs() -> dict[str, str]:
     """Verb → the first line of its file's docstring, read without importing it."""
     import ast
 
-    found = {}
+    lines = {}
     for path in _files():
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        found[path.stem] = docstring.partition("\n")[0]
-    return found
+        lines[path.stem] = docstring.partition("\n")[0]
+    return lines
 
 
 def _files() -> list[Path]:
-    return sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    return sorted((Path(__file__).parent / "verbs").glob("[a-z]*.py"))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -101,7 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
     names = [path.stem for path in _files()]  # their texts are for the overview: reading them takes 20 ms
     if verb not in names:
         raise OptionError(f"{verb}: no such verb; {one_of(verb, names)}")
-    from camelid.cli._run import run_verb
+    from camelid.cli.flags import run_verb
     from camelid.log import set_up
 
     set_up()

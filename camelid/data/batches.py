@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.data.manifest import read_manifest
-from camelid.data.shuffle import Order, Rows
+from camelid.data.shuffle import Rows, Shuffle
 from camelid.errors import OptionError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ VERSION = 1  # of the order and of the cut into rows; a change changes every run
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """Rows that one rank trains on in one step; R rows of T tokens.
 
     Attributes:
@@ -53,7 +53,7 @@ class Batches:
     Row r of a source has the tokens r·T … r·T + T, so each token but a source's first is the target of one row. A
     source's last row is filled up with the end token, of which nothing is learned.
 
-    For training, step s takes the samples s·R … s·R + R − 1 of `Order`, without end. For validation, rows come in
+    For training, step s takes the samples s·R … s·R + R − 1 of `Shuffle`, without end. For validation, rows come in
     order and once; the last step is filled up with empty rows.
 
     Args:
@@ -61,7 +61,7 @@ class Batches:
         context: tokens of a row.
         rows_per_step: of all ranks together.
         seed: of the order.
-        validation: the documents kept apart.
+        validation: the documents held out for validation.
 
     Raises:
         MissingError, FormatError, VerifyError: the data folder is not complete or was changed.
@@ -78,7 +78,7 @@ class Batches:
         self._sources = [self.manifest.tokens(self.data, name, validation) for name in names]
         self._sizes = [max(0, -(-(len(tokens) - 1) // context)) for tokens in self._sources]
         self._ends = np.cumsum([0, *self._sizes], dtype=np.int64)
-        self._order = None if validation else self._training_order()
+        self._shuffle = None if validation else self._training_shuffle()
 
     @property
     def n_rows(self) -> int:
@@ -95,7 +95,7 @@ class Batches:
         about = [VERSION, self.manifest.fingerprint(), self.context, self.rows_per_step, self.seed, self.validation]
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
-    def step(self, step: int, rank: int = 0, n_ranks: int = 1) -> Batch:
+    def step(self, step: int, rank: int = 0, n_ranks: int = 1) -> TrainingBatch:
         """The rows of one step that one rank trains on: a contiguous share.
 
         Raises:
@@ -106,10 +106,10 @@ class Batches:
         share = self.rows_per_step // n_ranks
         start = self._first(step) + rank * share
         rows = self._rows(start, start + share)
-        cut = [self._row(int(source), int(row)) for source, row in zip(rows.source, rows.row, strict=True)]
+        made = [self._row(int(source), int(row)) for source, row in zip(rows.source, rows.row, strict=True)]
         samples = np.where(rows.row < 0, -1, np.arange(start, start + share))
-        ids, targets, positions, documents = (np.stack([one[part] for one in cut]) for part in range(4))
-        return Batch(ids, targets, positions, documents.astype(np.int32), samples)
+        ids, targets, positions, documents = (np.stack(column) for column in zip(*made, strict=True))
+        return TrainingBatch(ids, targets, positions, documents.astype(np.int32), samples)
 
     def rows_of(self, step: int) -> list[list[dict[str, Any]]]:
         """Which documents each row of a step is made of: source, epoch, row, shard, document (number in the shard),
@@ -124,14 +124,14 @@ class Batches:
         """Of the data folder; checked against the manifest."""
         return self.manifest.open_tokenizer(self.data)
 
-    def _training_order(self) -> Order:
+    def _training_shuffle(self) -> Shuffle:
         for source, size in zip(self.manifest.sources, self._sizes, strict=True):
             if source.weight and not size:
                 raise OptionError(
                     f"{self.data}: source {source.name} has no tokens to train on; take it out, or give it text"
                 )
         weights = [source.weight for source in self.manifest.sources]
-        return Order(self.seed, list(zip(self._sizes, weights, strict=True)))
+        return Shuffle(self.seed, list(zip(self._sizes, weights, strict=True)))
 
     def _first(self, step: int) -> int:
         if step < 0 or (self.validation and step >= self.n_steps):
@@ -140,8 +140,8 @@ class Batches:
         return step * self.rows_per_step
 
     def _rows(self, start: int, stop: int) -> Rows:
-        if self._order is not None:
-            return self._order.rows(start, stop)
+        if self._shuffle is not None:
+            return self._shuffle.rows(start, stop)
         sample = np.arange(start, stop, dtype=np.int64)
         source = np.searchsorted(self._ends[1:], sample, side="right").astype(np.int64)
         filling = sample >= self.n_rows
@@ -169,11 +169,11 @@ class Batches:
     def _provenance(self, source: int, epoch: int, row: int) -> list[dict[str, Any]]:
         tokens, name = self._sources[source], self.manifest.sources[source].name
         start = row * self.context
-        found = []
-        for piece in tokens.documents_at(start, min(start + self.context, len(tokens))):
-            text = self.tokenizer.decode(tokens.slice(piece.start, piece.stop).tolist())
-            about = tokens.describe(piece)
-            place = {"source": name, "epoch": epoch, "row": row, "shard": tokens.shards[piece.shard].name}
-            place |= {"document": piece.document, "start": piece.offset}
-            found.append(about | place | {"stop": piece.offset + piece.stop - piece.start, "text": text})
-        return found
+        pieces = []
+        for span in tokens.documents_at(start, min(start + self.context, len(tokens))):
+            text = self.tokenizer.decode(tokens.slice(span.start, span.stop).tolist())
+            about = tokens.describe(span)
+            place = {"source": name, "epoch": epoch, "row": row, "shard": tokens.shards[span.shard].name}
+            place |= {"document": span.document, "start": span.offset}
+            pieces.append(about | place | {"stop": span.offset + span.stop - span.start, "text": text})
+        return pieces

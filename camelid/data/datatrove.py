@@ -18,19 +18,20 @@ from typing import Any, Literal, Protocol
 
 from camelid.data.document import Document
 from camelid.data.filters.rules import Filters
-from camelid.data.prepare import Preparing
+from camelid.data.prepare import Preparation
 from camelid.data.workers import Workers
 from camelid.errors import OptionError
 from camelid.recipe import read_recipe
+from camelid.run_layout import DATA, RUNS
 
 MOST_TASKS = 1000  # of one array, on most clusters
 
-Name = Literal["read", "compare", "keep", "learn", "encode", "finish"]
-_SHARED: tuple[Name, ...] = ("read", "keep", "encode")  # by many tasks; the others are done by one
+StepName = Literal["read", "compare", "keep", "learn", "encode", "finish"]
+_SHARED: tuple[StepName, ...] = ("read", "keep", "encode")  # by many tasks; the others are done by one
 
 
 @dataclass(frozen=True)
-class Step:
+class PrepareStep:
     """One step of a preparation, to be an executor's whole pipeline.
 
     Attributes:
@@ -40,7 +41,7 @@ class Step:
         tasks: how many the executor shall run; for fewer or more the result is the same.
     """
 
-    name: Name
+    name: StepName
     recipe: str
     changes: tuple[str, ...]
     folder: str
@@ -52,8 +53,8 @@ class Step:
         Raises:
             OptionError: an earlier step is not done, or several tasks do what one must do.
         """
-        work = Preparing(read_recipe(self.recipe, self.changes), Path(self.folder), 1, None)
-        if work.at.is_finished():
+        work = Preparation(read_recipe(self.recipe, self.changes), Path(self.folder), 1, None)
+        if work.folder.is_finished():
             return
         if self.name not in _SHARED:
             if world_size != 1:
@@ -76,8 +77,8 @@ class Step:
 
 
 def steps(
-    recipe: str | Path, changes: Sequence[str] = (), out: str | Path = "runs", most_tasks: int = MOST_TASKS
-) -> list[Step]:
+    recipe: str | Path, changes: Sequence[str] = (), out: str | Path = RUNS, most_tasks: int = MOST_TASKS
+) -> list[PrepareStep]:
     """All steps of a preparation, each to be run when the one before is done; makes the data folder.
 
     Args:
@@ -91,18 +92,18 @@ def steps(
         MissingError: files or libraries that are not there.
     """
     read = read_recipe(recipe, changes)
-    folder = Path(out).resolve() / read.name / "data"
-    work = Preparing(read, folder, 1, None)
-    if work.at.is_finished():
-        work.at.check_finished(read)
+    folder = Path(out).resolve() / read.name / DATA
+    work = Preparation(read, folder, 1, None)
+    if work.folder.is_finished():
+        work.folder.check_finished(read)
     else:
-        with work.at.held():
-            work.at.settle(work.plan())
-            work.at.begin()
+        with work.folder.locked():
+            work.folder.record_plan(work.plan())
+            work.folder.make()
     many = max(1, min(most_tasks, len(work.units)))
     place = str(Path(recipe).resolve()) if Path(recipe).exists() else str(recipe)
-    names: tuple[Name, ...] = ("read", "compare", "keep", "learn", "encode", "finish")
-    return [Step(name, place, tuple(changes), str(folder), many if name in _SHARED else 1) for name in names]
+    names: tuple[StepName, ...] = ("read", "compare", "keep", "learn", "encode", "finish")
+    return [PrepareStep(name, place, tuple(changes), str(folder), many if name in _SHARED else 1) for name in names]
 
 
 class DatatroveDocument(Protocol):

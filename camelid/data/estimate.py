@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from camelid.data.dedup.cluster import MEMORY
 from camelid.data.options import DataOptions
-from camelid.data.reading.work_units import Unit
+from camelid.data.reading.work_units import WorkUnit
 from camelid.errors import ResourceError
 from camelid.tokens.training import TokenizerOptions
 
@@ -38,13 +38,13 @@ class Estimate:
     seconds: float
 
 
-def estimate(units: Sequence[Unit], options: DataOptions, tokenizer: TokenizerOptions, workers: int) -> Estimate:
+def estimate(units: Sequence[WorkUnit], options: DataOptions, tokenizer: TokenizerOptions, workers: int) -> Estimate:
     """What it will take."""
-    pieces = [piece for unit in units for piece in unit.pieces]
-    n_bytes = sum(piece.n_bytes * (_COMPRESSED if piece.path.endswith(("gz", "zst")) else 1) for piece in pieces)
+    parts = [part for unit in units for part in unit.parts]
+    n_bytes = sum(part.n_bytes * (_COMPRESSED if part.path.endswith(("gz", "zst")) else 1) for part in parts)
     busy = min(workers, max(1, len(units)))
     return Estimate(
-        files=len({piece.path or piece.label for piece in pieces}),
+        files=len({part.path or part.label for part in parts}),
         n_bytes=n_bytes,
         memory=memory_bound(options, tokenizer, busy),
         disk=int(n_bytes * _DISK),

@@ -12,9 +12,9 @@ from typing import Any
 from camelid.data.made_from import check_finished, differences
 from camelid.data.manifest import NAME, read_manifest
 from camelid.errors import FormatError, OptionError
-from camelid.files import whole_file
+from camelid.files import lock, whole_file
 from camelid.recipe import Recipe
-from camelid.weights.lock import exclusive
+from camelid.run_layout import DOCUMENTS, TOKENIZER
 
 PLAN = "plan.json"
 
@@ -26,30 +26,30 @@ class DataFolder:
         path: of the folder.
         documents: files of documents that stay.
         tokenizer: the tokenizer's folder.
-        read, kept, encoded: accounts and files between the stages.
+        read, kept, encoded: statistics and files between the stages.
         decisions: about duplicates.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.documents = path / "documents"
-        self.tokenizer = path / "tokenizer"
+        self.documents = path / DOCUMENTS
+        self.tokenizer = path / TOKENIZER
         self.work = path / "work"
         self.read, self.kept, self.encoded = self.work / "read", self.work / "kept", self.work / "encoded"
         self.decisions = self.work / "decisions"
 
-    def begin(self) -> None:
+    def make(self) -> None:
         """Make the folders."""
         for folder in (self.documents, self.read, self.kept, self.encoded):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def end(self) -> None:
+    def remove_work(self) -> None:
         """Remove what was between the stages."""
         shutil.rmtree(self.work, ignore_errors=True)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Work here alone.
+    def locked(self) -> Iterator[None]:
+        """Nobody else works here meanwhile.
 
         Raises:
             OptionError: another process does.
@@ -59,7 +59,7 @@ class DataFolder:
             raise OptionError(f"{self.path}: another camelid prepares data here; wait for it, or choose another name")
 
         self.path.mkdir(parents=True, exist_ok=True)
-        with exclusive(self.path / ".lock", busy):
+        with lock(self.path / ".lock", busy):
             yield
 
     def clear(self) -> None:
@@ -68,8 +68,8 @@ class DataFolder:
         Raises:
             OptionError: the folder holds something else than prepared data.
         """
-        if others := self._strange():
-            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+        if others := self._foreign():
+            raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         shutil.rmtree(self.path, ignore_errors=True)
 
     def is_finished(self) -> bool:
@@ -83,8 +83,8 @@ class DataFolder:
             OptionError: it was made from something else; tells the differences.
             FormatError: plan.json or the manifest cannot be read.
         """
-        if others := self._strange():
-            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+        if others := self._foreign():
+            raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         try:
             return check_finished(recipe, read_json(self.path / PLAN), read_manifest(self.path), quick)
         except OptionError as error:
@@ -92,7 +92,7 @@ class DataFolder:
         except FormatError as error:
             raise FormatError(f"{self.path}: {str(error).removeprefix(f'{self.path}: ')}") from None
 
-    def settle(self, plan: Mapping[str, Any]) -> None:
+    def record_plan(self, plan: Mapping[str, Any]) -> None:
         """Write down what the folder is made from; or see that it is being made from just that.
 
         The tokenizer's table may change until there is a tokenizer.
@@ -103,18 +103,18 @@ class DataFolder:
         path = self.path / PLAN
         if path.exists() and self._begun():
             old, new = read_json(path), json.loads(json.dumps(plan))
-            found = differences(old, new)
+            changes = differences(old, new)
             for name, state in new["inputs"].items():
                 if old.get("inputs", {}).get(name) != state:
-                    found.append(f"the files of source {name} have changed")
-            found += [f"{name} have changed" for name in ("tests", "lists") if old.get(name) != new.get(name)]
-            if not self.tokenizer.exists() and all(one.startswith("tokenizer.") for one in found):
+                    changes.append(f"the files of source {name} have changed")
+            changes += [f"{name} have changed" for name in ("tests", "lists") if old.get(name) != new.get(name)]
+            if not self.tokenizer.exists() and all(change.startswith("tokenizer.") for change in changes):
                 write_json(path, plan)  # documents do not depend on it
-            elif found:
-                raise OptionError(self._another("; ".join(found)))
+            elif changes:
+                raise OptionError(self._another("; ".join(changes)))
             return
-        if others := self._strange():
-            raise OptionError(f"{self.path}: holds {others[0]} and no plan of data; choose another name")
+        if others := self._foreign():
+            raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         write_json(path, plan)
 
     def _another(self, differences: str) -> str:
@@ -128,7 +128,7 @@ class DataFolder:
         made = (self.read.glob("*.json"), self.documents.glob("*.gz"), self.path.glob(NAME))
         return any(any(files) for files in made)
 
-    def _strange(self) -> list[str]:
+    def _foreign(self) -> list[str]:
         """What lies in a folder that has no plan; not what a kill left, which is hidden."""
         if not self.path.exists() or (self.path / PLAN).exists():
             return []

@@ -1,7 +1,7 @@
 """What data is made from, as plan.json keeps it, and whether finished data is what a recipe asks for.
 
 Finished data is complete and hashed, so it needs its documents' files no more: they may be moved, touched or deleted.
-Where they are there and differ, somebody may expect them to count, and is told.
+Where they are there and differ, somebody may expect them to count, so a note says so.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.manifest import Manifest
-from camelid.data.options import DataOptions, SourceOptions
+from camelid.data.options import DataOptions
 from camelid.data.reading.files import FileOptions
-from camelid.data.reading.work_units import Unit, files_of, units
+from camelid.data.reading.options import SourceOptions
+from camelid.data.reading.work_units import WorkUnit, files_of, work_units
 from camelid.data.source_stats import files_on_record, hash_file
 from camelid.errors import CamelidError, FormatError, MissingError, OptionError
 from camelid.pedigree import describe_file
@@ -42,17 +43,17 @@ def lists(data: DataOptions, base: Path) -> dict[str, list[dict[str, Any]]]:
     return ({"tests": tests} if tests else {}) | ({"lists": blocked} if blocked else {})
 
 
-def inputs(some: Sequence[Unit]) -> dict[str, dict[str, Any]]:
+def inputs(units: Sequence[WorkUnit]) -> dict[str, dict[str, Any]]:
     """Source → how many files it has, and a hash of their names, sizes and times: what changes when they do."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, mine in itertools.groupby(some, lambda unit: unit.source.name):
+    states: dict[str, dict[str, Any]] = {}
+    for name, of_source in itertools.groupby(units, lambda unit: unit.source.name):
         state = []
-        for path, label in files_of(list(mine)).items():
+        for path, label in files_of(list(of_source)).items():
             about = Path(path).stat() if Path(path).is_file() else None
             state.append([label, about.st_size, about.st_mtime_ns] if about else [label, 0, 0])
         digest = hashlib.sha256(json.dumps(sorted(state)).encode()).hexdigest()
-        found[name] = {"files": len(state), "bytes": sum(size for _, size, _ in state), "state": digest}
-    return found
+        states[name] = {"files": len(state), "bytes": sum(size for _, size, _ in state), "state": digest}
+    return states
 
 
 def check_finished(recipe: Recipe, then: Mapping[str, Any], manifest: Manifest, quick: bool = False) -> list[str]:
@@ -62,7 +63,7 @@ def check_finished(recipe: Recipe, then: Mapping[str, Any], manifest: Manifest, 
         recipe: of now.
         then: what plan.json says.
         manifest: of the data.
-        quick: read no file of documents; those that changed are told of, not refused, unless the recipe names others.
+        quick: read no file of documents; those that changed are noted, not refused, unless the recipe names others.
 
     Returns:
         What a person should know: files that are gone or have changed.
@@ -93,8 +94,8 @@ def check_finished(recipe: Recipe, then: Mapping[str, Any], manifest: Manifest, 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`data.validation 0.01 → 0.02` for each value that differs; where files lie is no difference."""
-    said = json.loads(json.dumps({name: now[name] for name in ("seed", "data", "tokenizer")}))
-    return _differences(_without_paths(_completed(then)), _without_paths(said))
+    wanted = json.loads(json.dumps({name: now[name] for name in ("seed", "data", "tokenizer")}))
+    return _differences(_without_paths(_completed(then)), _without_paths(wanted))
 
 
 def _changed_lists(then: Mapping[str, Any], data: DataOptions, base: Path) -> list[str]:
@@ -117,19 +118,19 @@ def _changed_files(
     if quick and not _is_local(source):
         return None
     try:
-        mine = units(DataOptions(sources=(source,)), base)
+        units = work_units(DataOptions(sources=(source,)), base)
     except MissingError:
         return f"source {source.name}: its files are not there any more; the data made from them is"
     except CamelidError as error:
         return f"source {source.name}: the files have changed since the data was made: {error}"
-    was, now = then.get("inputs", {}).get(source.name, {}), inputs(mine).get(source.name, {})
+    was, now = then.get("inputs", {}).get(source.name, {}), inputs(units).get(source.name, {})
     if was.get("state") == now.get("state"):
         return None
     same = was.get("files") == now.get("files") and was.get("bytes") == now.get("bytes")
     if same and not quick:
-        found = files_of(mine)
-        hashes = {path: hash_file(path) for path in found if Path(path).is_file()}
-        same = [dict(file) for file in on_record] == files_on_record(found, hashes)
+        labels = files_of(units)
+        hashes = {path: hash_file(path) for path in labels if Path(path).is_file()}
+        same = [dict(file) for file in on_record] == files_on_record(labels, hashes)
     return None if same else f"the files of source {source.name} have changed since the data was made"
 
 
@@ -172,10 +173,10 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if not isinstance(old, dict) or not isinstance(new, dict):
         return [] if old == new else [f"{where} {_short(old)} → {_short(new)}"]
-    found = []
+    changes = []
     for key in dict.fromkeys([*old, *new]):
-        found += _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
-    return found
+        changes += _differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+    return changes
 
 
 def _short(value: Any) -> str:

@@ -14,6 +14,7 @@ from camelid.data.shards import FOLDER, Shard, Tokens, shard_from_json
 from camelid.errors import FormatError, MissingError, UnsupportedError, VerifyError
 from camelid.files import whole_file
 from camelid.parsing import parse_json
+from camelid.run_layout import TOKENIZER
 
 if TYPE_CHECKING:
     from camelid.tokens.tokenizer import Tokenizer
@@ -23,13 +24,13 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class SourceRecord:
+class SourceStats:
     """What a source gave.
 
     Attributes:
         name, kind, licence: as the recipe has them.
         weight: share of the tokens that training sees, relative to the others'.
-        tokens, documents: for training; validation_tokens, validation_documents: kept apart.
+        tokens, documents: for training; validation_tokens, validation_documents: held out for validation.
         files: what was read, {name, bytes, sha256} each.
     """
 
@@ -54,7 +55,7 @@ class Manifest:
         vocab_size, bos_id, eos_id: of the tokenizer.
         sources: in the recipe's order; the order of training depends on it.
         shards: by source, then number.
-        stages: reports, as JSON, in the order in which stages ran.
+        stages: their statistics, as JSON, in the order in which stages ran.
     """
 
     seed: int
@@ -62,7 +63,7 @@ class Manifest:
     vocab_size: int
     bos_id: int | None
     eos_id: int
-    sources: Sequence[SourceRecord]
+    sources: Sequence[SourceStats]
     shards: Sequence[Shard]
     stages: Sequence[Mapping[str, Any]] = field(default=())
 
@@ -100,7 +101,7 @@ class Manifest:
 
     def tokens(self, folder: Path, source: str, validation: bool = False) -> Tokens:
         """The tokens of one source of a data folder."""
-        shards = [one for one in self.shards if one.source == source and one.validation == validation]
+        shards = [shard for shard in self.shards if shard.source == source and shard.validation == validation]
         return Tokens(folder / FOLDER, shards, self.vocab_size)
 
     def open_tokenizer(self, folder: Path) -> Tokenizer:
@@ -111,7 +112,7 @@ class Manifest:
         """
         from camelid.tokens.tokenizer import Tokenizer
 
-        tokenizer = Tokenizer.open(folder / "tokenizer")
+        tokenizer = Tokenizer.open(folder / TOKENIZER)
         if tokenizer.fingerprint() != self.tokenizer:
             raise VerifyError(f"{folder / 'tokenizer'}: not the tokenizer that this data was made with; put it back")
         return tokenizer
@@ -151,7 +152,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest(
             **{name: record[name] for name in ("seed", "tokenizer", "vocab_size", "bos_id", "eos_id", "stages")},
-            sources=tuple(SourceRecord(**source) for source in record["sources"]),
+            sources=tuple(SourceStats(**source) for source in record["sources"]),
             shards=tuple(shard_from_json(shard, path) for shard in record["shards"]),
         )
         changed = manifest.fingerprint() != record["fingerprint"]

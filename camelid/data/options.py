@@ -7,29 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from camelid.data.dedup.options import DedupOptions
+from camelid.data.reading.options import SourceOptions
+from camelid.data.sources import source_options
 from camelid.options import Options
 
 
-class SourceOptions(Options):
-    """One source of documents: what all kinds have. Each kind adds its own in `data/sources/KIND.py`."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Names files and rows of tables.")
-    kind: str = Field(description="A file of data/sources: corpus, text, jsonl, parquet, dataset.")
-    weight: float = Field(
-        1.0, ge=1e-9, le=1e9, description="Share of the tokens that training sees, relative to the others'."
-    )
-    licence: str = Field("", description="Of documents that name none themselves; an SPDX name.")
-    malformed: Literal["drop", "error"] = Field("drop", description="What becomes of records that cannot be read.")
-    longest: int = Field(4_000_000, ge=1, description="Characters of the longest document; longer ones are dropped.")
-    unit_bytes: int = Field(
-        32 * 2**20, ge=1, description="Work is shared and resumed in parts of about so many bytes; large files are cut."
-    )
-    max_documents: int | None = Field(None, ge=1, description="Read no more than so many.")
-
-
 def _source(value: Any) -> Any:
-    from camelid.data.sources import source_options
-
     return source_options(value) if isinstance(value, dict) else value
 
 
@@ -57,7 +40,7 @@ class DataOptions(Options):
     """From documents to tokens."""
 
     sources: tuple[Source, ...] = Field((), description="Where documents come from.")
-    validation: float = Field(0.01, ge=0, lt=1, description="Share of documents kept apart, chosen by their id.")
+    validation: float = Field(0.01, ge=0, lt=1, description="Share of documents held out, chosen by their id.")
     rules: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Filters by name (data/filters), each with the thresholds that differ."
     )

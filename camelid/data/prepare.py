@@ -15,31 +15,31 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.decontaminate.evaluation_text import evaluation_text
-from camelid.data.dedup.cluster import decide
+from camelid.data.dedup.cluster import cluster_duplicates
 from camelid.data.estimate import Estimate, check_memory, estimate
 from camelid.data.filters.rules import Filters
 from camelid.data.folder import DataFolder, read_json
 from camelid.data.ids import REPEATED, count_repeated
-from camelid.data.jobs import Group, Job, encode_group, is_apart, keep_unit, read_unit
 from camelid.data.made_from import chosen, inputs, lists
 from camelid.data.manifest import Manifest, read_manifest
 from camelid.data.options import DataOptions
 from camelid.data.reading.documents import read_documents
-from camelid.data.reading.work_units import Unit, units
+from camelid.data.reading.work_units import WorkUnit, work_units
 from camelid.data.shards import FOLDER, Shard, shard_from_json
-from camelid.data.source_stats import source_records
-from camelid.data.stage_stats import StageReport, merged
-from camelid.data.workers import Workers, default_workers
+from camelid.data.source_stats import source_stats
+from camelid.data.stage_stats import StageStats, merge_stats
+from camelid.data.worker_tasks import Group, PrepareContext, encode_group, is_validation, keep_unit, read_unit
+from camelid.data.workers import Workers
 from camelid.errors import OptionError
-from camelid.files import writing
+from camelid.files import check_space, writing
+from camelid.machine import processors
 from camelid.pedigree import write_pedigree
 from camelid.recipe import Recipe
 from camelid.tokens.files.save import save_tokenizer
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.training import TokenizerOptions, check_size, learn
-from camelid.weights.writing import check_space
 
-Report = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
+Progress = Callable[[str, int, int | None], None]  # what is done, how much of it in bytes, how much in all if known
 
 ALL = slice(None)
 GROUP_BYTES = 256 * 2**20  # of text that one worker tokenises in one go
@@ -52,14 +52,14 @@ class Prepared:
     Attributes:
         folder: of the data.
         manifest: None after a trial with too few documents for a tokenizer.
-        reports: an account of each stage, in order.
+        stage_stats: of each stage, in order.
         already: everything was there before.
         notes: what a person should look at.
     """
 
     folder: Path
     manifest: Manifest | None
-    reports: Sequence[StageReport]
+    stage_stats: Sequence[StageStats]
     already: bool = False
     notes: Sequence[str] = field(default=())
 
@@ -72,7 +72,7 @@ def prepare(
     free: int | None = None,
     overwrite: bool = False,
     planned: Callable[[Estimate], None] | None = None,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Make a data folder, or go on with one. The result does not depend on the number of workers.
 
@@ -82,8 +82,8 @@ def prepare(
         workers: processes; None: one for each processor.
         free: bytes of memory that there are; None: not looked at.
         overwrite: replace data that was made from something else.
-        planned: is told what it will take, before anything is done.
-        progress: is told what is done.
+        planned: called with the estimate, before anything is done.
+        progress: called with what is done.
 
     Raises:
         OptionError: something in the recipe is wrong, or the folder was made from something else.
@@ -91,15 +91,15 @@ def prepare(
         FormatError: a file cannot be read.
         ResourceError: memory or disk do not suffice, or a worker was killed.
     """
-    at = DataFolder(folder)
+    data = DataFolder(folder)
     with writing(folder):
         if overwrite:
-            at.clear()
-        if at.is_finished():
+            data.clear()
+        if data.is_finished():
             return already(recipe, folder)
-        work = Preparing(recipe, folder, workers, progress)
-        with at.held():
-            at.settle(work.plan())
+        work = Preparation(recipe, folder, workers, progress)
+        with data.locked():
+            data.record_plan(work.plan())
             need = work.estimate()
             if free is not None:
                 check_memory(work.options, work.tokenizer_options, min(work.workers, max(1, len(work.units))), free)
@@ -117,12 +117,12 @@ def already(recipe: Recipe, folder: Path, quick: bool = False) -> Prepared:
         FormatError, VerifyError: plan.json or the manifest is damaged.
     """
     notes, manifest = DataFolder(folder).check_finished(recipe, quick), read_manifest(folder)
-    reports = [StageReport.from_json(stage) for stage in manifest.stages]
-    notes += _notes(manifest, reports, recipe.table("data", DataOptions).validation)
-    return Prepared(folder, manifest, reports, True, notes)
+    stage_stats = [StageStats.from_json(stage) for stage in manifest.stages]
+    notes += _notes(manifest, stage_stats, recipe.table("data", DataOptions).validation)
+    return Prepared(folder, manifest, stage_stats, True, notes)
 
 
-def try_out(recipe: Recipe, n_documents: int, progress: Report | None = None) -> Prepared:
+def try_out(recipe: Recipe, n_documents: int, progress: Progress | None = None) -> Prepared:
     """Run the first documents of each source, `n_documents` in all, through every stage, and keep nothing.
 
     Raises:
@@ -135,11 +135,11 @@ def try_out(recipe: Recipe, n_documents: int, progress: Report | None = None) ->
         for source in data.sources
     )
     with tempfile.TemporaryDirectory(prefix="camelid-") as name:
-        work = Preparing(recipe, Path(name), 1, progress, data.with_(sources=few))
+        work = Preparation(recipe, Path(name), 1, progress, data.with_(sources=few))
         return work.run(trial=True)
 
 
-class Preparing:
+class Preparation:
     """One preparation; each method is a step, in order, and does only what is not done yet.
 
     Where a step takes a part, other processes may do other parts at the same time.
@@ -150,25 +150,25 @@ class Preparing:
         recipe: Recipe,
         folder: Path,
         workers: int | None,
-        progress: Report | None,
+        progress: Progress | None,
         options: DataOptions | None = None,
     ) -> None:
         self.recipe = recipe
-        self.workers = default_workers() if workers is None else workers
+        self.workers = processors() if workers is None else workers
         if self.workers < 1:
             raise OptionError(f"workers: must be at least 1, got {workers}")
         self.options = options or recipe.table("data", DataOptions)
         self.tokenizer_options = recipe.table("tokenizer", TokenizerOptions)
-        self.at = DataFolder(folder)
+        self.folder = DataFolder(folder)
         base = recipe.path.parent
         Filters(self.options.rules, base)  # a wrong rule is said before anything is read,
         evaluation_text(self.options.decontaminate, base)  # and so are test items that are none
         if self.tokenizer_options.open is None:
             check_size(self.tokenizer_options)
-        elif not self.at.tokenizer.exists():
+        elif not self.folder.tokenizer.exists():
             open_tokenizer(self.tokenizer_options.open, base)
-        self.units = units(self.options, base)
-        self.job = Job(self.options, base, folder, recipe.seed)
+        self.units = work_units(self.options, base)
+        self.context = PrepareContext(self.options, base, folder, recipe.seed)
         self._progress = progress or (lambda name, done, total: None)
 
     def plan(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Preparing:
 
     def run(self, trial: bool = False) -> Prepared:
         """All steps; a trial may end before the tokenizer."""
-        self.at.begin()
+        self.folder.make()
         with Workers(self.workers) as pool:
             self.read(pool)
             self.compare()
@@ -191,37 +191,37 @@ class Preparing:
             except OptionError as error:
                 if not trial:
                     raise
-                return Prepared(self.at.path, None, self._reports(()), notes=[str(error)])
+                return Prepared(self.folder.path, None, self._stage_stats(()), notes=[str(error)])
             self.encode(pool)
             return self.finish(pool)
 
     def read(self, pool: Workers, part: slice = ALL) -> None:
         """Read and filter the units of a part."""
-        todo = [unit for unit in self.units[part] if not self._is_done(self.at.read, unit)]
-        self._each(pool, "reading", functools.partial(read_unit, self.job), todo, lambda unit: unit.n_bytes)
+        todo = [unit for unit in self.units[part] if not self._is_done(self.folder.read, unit)]
+        self._each(pool, "reading", functools.partial(read_unit, self.context), todo, lambda unit: unit.n_bytes)
 
     def compare(self) -> None:
-        """Decide which documents are the same, when all units are read."""
-        if not self.options.dedup.stages() or self.at.decisions.exists():
+        """Cluster documents that are the same, when all units are read."""
+        if not self.options.dedup.stages() or self.folder.decisions.exists():
             return
-        if all(self._is_done(self.at.kept, unit) for unit in self.units):
+        if all(self._is_done(self.folder.kept, unit) for unit in self.units):
             return
-        signed = [self.at.read / f"{unit.name}.npz" for unit in self.units]
-        size = sum(file.stat().st_size for file in signed if file.exists())
+        signatures = [self.folder.read / f"{unit.name}.npz" for unit in self.units]
+        size = sum(file.stat().st_size for file in signatures if file.exists())
         self._progress("comparing", 0, size)
-        decide(signed, self.options.dedup, self.at.decisions)
+        cluster_duplicates(signatures, self.options.dedup, self.folder.decisions)
         self._progress("comparing", size, size)
 
     def keep(self, pool: Workers, part: slice = ALL) -> None:
-        """Put decisions into effect for the units of a part."""
+        """Drop duplicates and evaluation text in the units of a part."""
         numbered = list(enumerate(self.units))[part]
-        todo = [(number, unit) for number, unit in numbered if not self._is_done(self.at.kept, unit)]
-        self._each(pool, "keeping", functools.partial(keep_unit, self.job), todo, lambda pair: pair[1].n_bytes)
+        todo = [(number, unit) for number, unit in numbered if not self._is_done(self.folder.kept, unit)]
+        self._each(pool, "keeping", functools.partial(keep_unit, self.context), todo, lambda pair: pair[1].n_bytes)
 
     def _check_left(self) -> None:
-        reports = self._reports(())
-        if not reports[-1].documents_out:
-            reasons = [warning for report in reports for warning in report.warnings() if not report.documents_out]
+        stage_stats = self._stage_stats(())
+        if not stage_stats[-1].documents_out:
+            reasons = [warning for stats in stage_stats for warning in stats.warnings() if not stats.documents_out]
             raise OptionError(f"data: no document is left: {'; '.join(reasons) or 'the sources are empty'}")
 
     def learn(self) -> None:
@@ -231,7 +231,7 @@ class Preparing:
             OptionError: no document is left, or too few.
         """
         self._check_left()
-        if self.at.tokenizer.exists():
+        if self.folder.tokenizer.exists():
             return
         if self.tokenizer_options.open is None:
             total = sum(group.n_bytes for group in self._groups())
@@ -242,23 +242,23 @@ class Preparing:
             tokenizer = learn(self._texts(), self.tokenizer_options, learning)
         else:
             tokenizer = open_tokenizer(self.tokenizer_options.open, self.recipe.path.parent)
-        beside = self.at.work / "tokenizer"
+        beside = self.folder.work / "tokenizer"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
         save_tokenizer(tokenizer, beside)
-        beside.replace(self.at.tokenizer)
+        beside.replace(self.folder.tokenizer)
 
     def _texts(self) -> Iterator[str]:
         for unit in self.units:
-            for document in read_documents(self.at.documents / f"{unit.name}.jsonl.gz"):
-                if not is_apart(document, self.job):
+            for document in read_documents(self.folder.documents / f"{unit.name}.jsonl.gz"):
+                if not is_validation(document, self.context):
                     yield document.text
 
     def _groups(self) -> list[Group]:
         """Units of which one worker makes the tokens, by source."""
         groups: list[Group] = []
         for unit in self.units:
-            size = self._accounts(self.at.kept, unit)[-1].bytes_out
+            size = self._unit_stats(self.folder.kept, unit)[-1].bytes_out
             last = groups[-1] if groups and groups[-1].source == unit.source.name else None
             if last is not None and last.n_bytes + size <= GROUP_BYTES:
                 groups[-1] = replace(last, units=(*last.units, unit.name), n_bytes=last.n_bytes + size)
@@ -269,24 +269,24 @@ class Preparing:
     def encode(self, pool: Workers, part: slice = ALL) -> None:
         """Tokenise the documents of a part."""
         groups = self._groups()[part]
-        todo = [group for group in groups if not (self.at.encoded / f"{group.name}.json").exists()]
+        todo = [group for group in groups if not (self.folder.encoded / f"{group.name}.json").exists()]
         for group in todo:  # what a kill left
-            shutil.rmtree(self.at.encoded / group.name, ignore_errors=True)
-        self._each(pool, "tokenising", functools.partial(encode_group, self.job), todo, lambda group: group.n_bytes)
+            shutil.rmtree(self.folder.encoded / group.name, ignore_errors=True)
+        self._each(pool, "tokenising", functools.partial(encode_group, self.context), todo, lambda group: group.n_bytes)
 
     def finish(self, pool: Workers) -> Prepared:
         """Give shards their names, write the manifest, and remove what was between."""
         groups = self._groups()
-        reports = self._reports(groups)
+        stage_stats = self._stage_stats(groups)
         names = [unit.name for unit in self.units]
         count_repeated(
-            [self.at.kept / f"{name}.ids.npy" for name in names],
-            [self.at.documents / f"{name}.jsonl.gz" for name in names],
-            self.at.work,
-            reports[0],
+            [self.folder.kept / f"{name}.ids.npy" for name in names],
+            [self.folder.documents / f"{name}.jsonl.gz" for name in names],
+            self.folder.work,
+            stage_stats[0],
         )
         shards = [shard for source in self.options.sources for shard in self._place(source.name, groups)]
-        tokenizer = Tokenizer.open(self.at.tokenizer)
+        tokenizer = Tokenizer.open(self.folder.tokenizer)
         assert tokenizer.eos_id is not None
         manifest = Manifest(
             seed=self.recipe.seed,
@@ -294,18 +294,20 @@ class Preparing:
             vocab_size=tokenizer.vocab_size,
             bos_id=tokenizer.bos_id,
             eos_id=tokenizer.eos_id,
-            sources=source_records(self.options.sources, self.units, shards, pool),
+            sources=source_stats(self.options.sources, self.units, shards, pool),
             shards=shards,
-            stages=[report.as_json() for report in reports],
+            stages=[stats.as_json() for stats in stage_stats],
         )
         counts = {"tokens": sum(shard.tokens for shard in shards)}
         counts |= {"documents": sum(shard.documents for shard in shards)}
-        seconds = {report.name: round(report.seconds, 3) for report in reports}
+        seconds = {stats.name: round(stats.seconds, 3) for stats in stage_stats}
         chosen = self.recipe.as_json()
-        write_pedigree(self.at.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
-        manifest.write(self.at.path)
-        self.at.end()
-        return Prepared(self.at.path, manifest, reports, notes=_notes(manifest, reports, self.options.validation))
+        write_pedigree(self.folder.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
+        manifest.write(self.folder.path)
+        self.folder.remove_work()
+        return Prepared(
+            self.folder.path, manifest, stage_stats, notes=_notes(manifest, stage_stats, self.options.validation)
+        )
 
     def _place(self, source: str, groups: list[Group]) -> list[Shard]:
         """Move the shards of a source where they belong, numbered through; again, if a kill came between."""
@@ -315,11 +317,11 @@ class Preparing:
             for group in groups:
                 if group.source != source:
                     continue
-                for about in read_json(self.at.encoded / f"{group.name}.json")["shards"]:
-                    shard = shard_from_json(about, self.at.encoded)
+                for about in read_json(self.folder.encoded / f"{group.name}.json")["shards"]:
+                    shard = shard_from_json(about, self.folder.encoded)
                     if shard.validation == validation:
                         name = f"{source}{'.validation' if validation else ''}-{number:05d}"
-                        self._move(self.at.encoded / group.name / shard.name, self.at.path / FOLDER / name)
+                        self._move(self.folder.encoded / group.name / shard.name, self.folder.path / FOLDER / name)
                         placed.append(replace(shard, name=name))
                         number += 1
         return placed
@@ -331,42 +333,42 @@ class Preparing:
                 old.with_name(old.name + suffix).replace(new.with_name(new.name + suffix))
 
     def _each(
-        self, pool: Workers, name: str, job: Callable[[Any], None], todo: Sequence[Any], size: Callable[[Any], int]
+        self, pool: Workers, name: str, task: Callable[[Any], None], todo: Sequence[Any], size: Callable[[Any], int]
     ) -> None:
         total = sum(map(size, todo))
         done = 0
-        for item, _ in pool.map(job, todo):
+        for item, _ in pool.map(task, todo):
             done += size(item)
             self._progress(name, done, total)
 
-    def _is_done(self, folder: Path, unit: Unit) -> bool:
+    def _is_done(self, folder: Path, unit: WorkUnit) -> bool:
         return (folder / f"{unit.name}.json").exists()
 
-    def _accounts(self, folder: Path, unit: Unit) -> list[StageReport]:
+    def _unit_stats(self, folder: Path, unit: WorkUnit) -> list[StageStats]:
         stages = read_json(folder / f"{unit.name}.json")["stages"]
-        return [StageReport.from_json(stage) for stage in stages]
+        return [StageStats.from_json(stage) for stage in stages]
 
-    def _reports(self, groups: Sequence[Group]) -> list[StageReport]:
-        """The accounts of all units, added up in their order."""
-        parts: dict[str, list[StageReport]] = {}
-        for folder in (self.at.read, self.at.kept):
+    def _stage_stats(self, groups: Sequence[Group]) -> list[StageStats]:
+        """The statistics of all units, added up in their order."""
+        parts: dict[str, list[StageStats]] = {}
+        for folder in (self.folder.read, self.folder.kept):
             for unit in self.units:
-                for report in self._accounts(folder, unit):
-                    if report.name != "kept":
-                        parts.setdefault(report.name, []).append(report)
+                for stats in self._unit_stats(folder, unit):
+                    if stats.name != "kept":
+                        parts.setdefault(stats.name, []).append(stats)
         for group in groups:
-            for stage in read_json(self.at.encoded / f"{group.name}.json")["stages"]:
-                parts.setdefault(stage["name"], []).append(StageReport.from_json(stage))
-        return [merged(name, some) for name, some in parts.items()]
+            for stage in read_json(self.folder.encoded / f"{group.name}.json")["stages"]:
+                parts.setdefault(stage["name"], []).append(StageStats.from_json(stage))
+        return [merge_stats(name, stats) for name, stats in parts.items()]
 
 
-def _notes(manifest: Manifest, reports: Sequence[StageReport], validation: float) -> list[str]:
+def _notes(manifest: Manifest, stage_stats: Sequence[StageStats], validation: float) -> list[str]:
     notes = [f"{source.name}: no document is left for training" for source in manifest.sources if not source.documents]
     if validation and not any(shard.validation for shard in manifest.shards):
-        notes.append("validation: no document was kept apart; there are few, so give a greater share")
-    for report in reports:
-        if REPEATED in report.changed:
-            count, name = report.changed[REPEATED], report.examples[REPEATED][0]["id"]
+        notes.append("validation: no document was held out; there are few, so give a greater share")
+    for stats in stage_stats:
+        if REPEATED in stats.changed:
+            count, name = stats.changed[REPEATED], stats.examples[REPEATED][0]["id"]
             notes.append(f"ids: {count} documents have an id that another of their source has, such as {name!r}")
     return notes
 

@@ -19,11 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from camelid.data.document import n_bytes
 from camelid.errors import FormatError, MissingError, OptionError, VerifyError
+from camelid.files import sha256
+from camelid.run_layout import TOKENS
 
 if TYPE_CHECKING:
     from camelid.data.document import Document
 
-FOLDER = "tokens"  # inside a data folder
+FOLDER = TOKENS  # inside a data folder
 MAX_BYTES = 256 * 2**20
 _HEADER = 128  # bytes before the numbers of a one-dimensional .npy file
 _OPEN = 64  # mapped shards of a source; a mapped file is an open file, and systems allow about a thousand
@@ -37,7 +39,7 @@ class Shard:
     Attributes:
         name: `SOURCE-00000`, or `SOURCE.validation-00000`.
         source: whose tokens.
-        validation: kept apart from training.
+        validation: held out from training.
         tokens, documents: how many.
         sha256: of the tokens' file, starts_sha256 of the starts', lines_sha256 of the documents' uncompressed lines.
     """
@@ -97,7 +99,7 @@ class ShardWriter:
         source: name of the source.
         vocab_size: ids lie below it; decides the type on disk.
         max_bytes: of tokens in a shard, which a longer document alone may exceed.
-        validation: these documents are kept apart from training.
+        validation: these documents are held out from training.
 
     Raises:
         OptionError: the name of the source cannot be part of a file's name.
@@ -107,21 +109,21 @@ class ShardWriter:
         self, folder: Path, source: str, vocab_size: int, max_bytes: int = MAX_BYTES, validation: bool = False
     ) -> None:
         if not source or source.startswith(".") or not all(letter.isalnum() or letter in "._-" for letter in source):
-            raise OptionError(f"source {source!r}: wants a name of letters, digits, '.', '_' and '-'")
+            raise OptionError(f"source {source!r}: needs a name of letters, digits, '.', '_' and '-'")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._source, self._vocab_size, self._validation = folder, source, vocab_size, validation
         self._type = token_type(vocab_size)
         self._max_tokens = max_bytes // self._type.itemsize
         self._shards: list[Shard] = []
-        self._part: _Part | None = None
+        self._open_shard: _OpenShard | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._part is not None:
-            self._part.discard()
-            self._part = None
+        if self._open_shard is not None:
+            self._open_shard.discard()
+            self._open_shard = None
 
     def add(self, document: Document, ids: ArrayLike) -> None:
         """Append a document; its ids (T,) as training will see them, begin and end tokens included.
@@ -136,12 +138,12 @@ class ShardWriter:
         if low < 0 or high >= self._vocab_size:
             wrong = high if low >= 0 else low
             raise FormatError(f"{document.id}: id {wrong} is not in the vocabulary of {self._vocab_size}; check both")
-        if self._part is not None and self._part.tokens + array.size > self._max_tokens:
+        if self._open_shard is not None and self._open_shard.tokens + array.size > self._max_tokens:
             self._finish()
-        if self._part is None:
+        if self._open_shard is None:
             kind = ".validation" if self._validation else ""
-            self._part = _Part(self._folder, f"{self._source}{kind}-{len(self._shards):05d}")
-        self._part.add(array.astype(self._type), _line(document, array.size))
+            self._open_shard = _OpenShard(self._folder, f"{self._source}{kind}-{len(self._shards):05d}")
+        self._open_shard.add(array.astype(self._type), _line(document, array.size))
 
     def close(self) -> list[Shard]:
         """Finish; returns all shards, in order. Without documents there are none."""
@@ -149,12 +151,12 @@ class ShardWriter:
         return self._shards
 
     def _finish(self) -> None:
-        if self._part is not None:
-            self._shards.append(self._part.finish(self._type, self._source, self._validation))
-            self._part = None
+        if self._open_shard is not None:
+            self._shards.append(self._open_shard.finish(self._type, self._source, self._validation))
+            self._open_shard = None
 
 
-class _Part:
+class _OpenShard:
     """The files of a shard while they grow."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -202,7 +204,7 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class Piece:
+class DocumentSpan:
     """A stretch of one document within a stretch of a source.
 
     Attributes:
@@ -249,41 +251,41 @@ class Tokens:
     def starts(self, start: int, stop: int) -> NDArray[np.int64]:
         """Which of the tokens start … stop − 1 begin a document, ascending, counted in the source."""
 
-        def found(number: int, begin: int, end: int) -> NDArray[Any]:
+        def begins(number: int, begin: int, end: int) -> NDArray[Any]:
             starts = self._open(number)[1][:-1]
             first, last = np.searchsorted(starts, np.array([begin, end], np.uint64))
             return starts[first:last].astype(np.int64) + self._ends[number]
 
-        return self._gather(start, stop, found, np.dtype(np.int64))
+        return self._gather(start, stop, begins, np.dtype(np.int64))
 
-    def documents_at(self, start: int, stop: int) -> list[Piece]:
+    def documents_at(self, start: int, stop: int) -> list[DocumentSpan]:
         """The documents that the tokens start … stop − 1 belong to, in order."""
-        pieces = []
+        spans = []
         for number, begin, end in self._cuts(start, stop):
             starts, base = self._open(number)[1], int(self._ends[number])
             first = int(np.searchsorted(starts, np.uint64(begin), side="right")) - 1
             last = int(np.searchsorted(starts, np.uint64(end)))
             for document in range(first, last):
                 left, right = max(begin, int(starts[document])), min(end, int(starts[document + 1]))
-                pieces.append(Piece(number, document, base + left, base + right, left - int(starts[document])))
-        return pieces
+                spans.append(DocumentSpan(number, document, base + left, base + right, left - int(starts[document])))
+        return spans
 
-    def describe(self, piece: Piece) -> dict[str, Any]:
+    def describe(self, span: DocumentSpan) -> dict[str, Any]:
         """What is on record about a document: id, url, licence, tokens and what its source gave.
 
         Raises:
             MissingError, FormatError: the record is not there or damaged.
         """
-        if self._lines[0] != piece.shard:
-            shard = self.shards[piece.shard]
+        if self._lines[0] != span.shard:
+            shard = self.shards[span.shard]
             path = self._folder / f"{shard.name}.docs.jsonl.gz"
             lines = _read_lines(path)
             if len(lines) != shard.documents:
                 raise FormatError(
                     f"{path}: {len(lines)} documents, {shard.documents} on record; prepare the data again"
                 )
-            self._lines = (piece.shard, lines)
-        record: dict[str, Any] = json.loads(self._lines[1][piece.document])
+            self._lines = (span.shard, lines)
+        record: dict[str, Any] = json.loads(self._lines[1][span.document])
         return record
 
     def _gather(
@@ -312,7 +314,7 @@ class Tokens:
             path = self._folder / f"{shard.name}.docs.npy"
             starts = _map(path, _STARTS, shard.documents + 1)
             if starts[0] or starts[-1] != shard.tokens or (starts[1:] < starts[:-1]).any():
-                raise FormatError(f"{path}: no beginnings of documents in order; prepare the data again")
+                raise FormatError(f"{path}: starts of documents are not in order; prepare the data again")
             self._mapped[number] = ids, starts
             if len(self._mapped) > _OPEN:
                 self._mapped.popitem(last=False)
@@ -357,8 +359,8 @@ def _map(path: Path, kind: np.dtype[Any], length: int) -> NDArray[Any]:
     except Exception as error:  # NumPy raises many kinds on a damaged header
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again") from None
     if array.dtype != kind or array.shape != (length,):
-        found = f"{array.dtype} {array.shape}"
-        raise FormatError(f"{path}: is {found}, {kind} ({length},) on record; prepare the data again")
+        actual = f"{array.dtype} {array.shape}"
+        raise FormatError(f"{path}: is {actual}, {kind} ({length},) on record; prepare the data again")
     return array
 
 
@@ -372,22 +374,18 @@ def _read_lines(path: Path) -> list[bytes]:
         raise FormatError(f"{path}: cannot be read ({error}); prepare the data again") from None
 
 
-def _hash(path: Path, opener: Callable[[Path], Any] = lambda path: path.open("rb")) -> str:
+def _hash(path: Path, *opener: Callable[[Path], Any]) -> str:
     try:
-        with opener(path) as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**20):
-                digest.update(block)
+        return sha256(path, *opener)
     except FileNotFoundError:
         raise MissingError(f"{path}: not there; prepare the data again") from None
     except (OSError, EOFError, zlib.error) as error:
         raise VerifyError(f"{path}: cannot be read ({error}); prepare the data again") from None
-    return digest.hexdigest()
 
 
-def _check_hash(path: Path, found: str, expected: str) -> None:
-    if found != expected:
-        raise VerifyError(f"{path}: SHA-256 {found[:12]}…, on record {expected[:12]}…; prepare the data again")
+def _check_hash(path: Path, actual: str, expected: str) -> None:
+    if actual != expected:
+        raise VerifyError(f"{path}: SHA-256 {actual[:12]}…, on record {expected[:12]}…; prepare the data again")
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -42,7 +42,7 @@ class Rows:
     row: NDArray[np.int64]
 
 
-class Order:
+class Shuffle:
     """The samples of a run, from the first to whichever is asked for.
 
     Args:
@@ -73,7 +73,7 @@ class Order:
         self.block = BLOCK
         while self.block * smallest < 1:
             self.block *= 2
-        self._block_rows = lru_cache(maxsize=4)(self._shuffle)
+        self._block_rows = lru_cache(maxsize=4)(self._shuffle_block)
 
     def rows(self, start: int, stop: int) -> Rows:
         """Samples start … stop − 1."""
@@ -100,14 +100,14 @@ class Order:
             counts[source] += 1
         return tuple(counts)
 
-    def _shuffle(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _shuffle_block(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Source of each sample of a block, and how many samples that source gave before it."""
         before, after = self.counts(block), self.counts(block + 1)
         places = np.arange(self.block, dtype=np.int64)
         if len(before) == 1:
             return np.zeros_like(places), places + before[0]
-        one = np.zeros_like(places)
-        places = permute(places, one + self.block, _keys(self._seed, one + _SHUFFLE, one + block))
+        zeros = np.zeros_like(places)
+        places = permute(places, zeros + self.block, _keys(self._seed, zeros + _SHUFFLE, zeros + block))
         ends = np.cumsum(np.array(after) - np.array(before))
         source = np.searchsorted(ends, places, side="right").astype(np.int64)
         by_source = np.argsort(source, kind="stable")

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from camelid.data.manifest import SourceRecord
-from camelid.data.options import SourceOptions
-from camelid.data.reading.work_units import Unit, files_of
+from camelid.data.manifest import SourceStats
+from camelid.data.reading.options import SourceOptions
+from camelid.data.reading.work_units import WorkUnit, files_of
 from camelid.data.shards import Shard
 from camelid.data.workers import Workers
 from camelid.pedigree import describe_file
@@ -18,31 +18,31 @@ from camelid.pedigree import describe_file
 MOST_FILES = 100  # of a source that are listed; more become one line
 
 
-def source_records(
-    sources: Sequence[SourceOptions], units: Sequence[Unit], shards: Sequence[Shard], pool: Workers
-) -> list[SourceRecord]:
-    """A record of each source, in the recipe's order; files are hashed by the pool."""
+def source_stats(
+    sources: Sequence[SourceOptions], units: Sequence[WorkUnit], shards: Sequence[Shard], pool: Workers
+) -> list[SourceStats]:
+    """Statistics of each source, in the recipe's order; files are hashed by the pool."""
     read = {source.name: files_of([unit for unit in units if unit.source.name == source.name]) for source in sources}
-    paths = dict.fromkeys(path for mine in read.values() for path in mine if Path(path).is_file())
+    paths = dict.fromkeys(path for files in read.values() for path in files if Path(path).is_file())
     hashes = dict(pool.map(hash_file, list(paths)))
-    records = []
+    stats = []
     for source in sources:
         training = [shard for shard in shards if shard.source == source.name and not shard.validation]
-        apart = [shard for shard in shards if shard.source == source.name and shard.validation]
-        records.append(
-            SourceRecord(
+        validation = [shard for shard in shards if shard.source == source.name and shard.validation]
+        stats.append(
+            SourceStats(
                 name=source.name,
                 kind=source.kind,
                 licence=source.licence,
                 weight=source.weight,
                 tokens=sum(shard.tokens for shard in training),
                 documents=sum(shard.documents for shard in training),
-                validation_tokens=sum(shard.tokens for shard in apart),
-                validation_documents=sum(shard.documents for shard in apart),
+                validation_tokens=sum(shard.tokens for shard in validation),
+                validation_documents=sum(shard.documents for shard in validation),
                 files=files_on_record(read[source.name], hashes),
             )
         )
-    return records
+    return stats
 
 
 def hash_file(path: str) -> str:

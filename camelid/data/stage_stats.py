@@ -13,8 +13,8 @@ _EXCERPT = 200  # characters
 
 
 @dataclass
-class StageReport:
-    """The account of one stage; accounts of parts of the work add up by `merge`, in the order of the parts.
+class StageStats:
+    """The statistics of one stage; those of parts of the work add up by `merge`, in the order of the parts.
 
     Attributes:
         name: of the stage, as in the recipe.
@@ -68,8 +68,8 @@ class StageReport:
         if times:
             self.changed[what] = self.changed.get(what, 0) + times
 
-    def merge(self, other: StageReport) -> None:
-        """Add the account of a later part of the work."""
+    def merge(self, other: StageStats) -> None:
+        """Add the statistics of a later part of the work."""
         self.documents_in += other.documents_in
         self.documents_out += other.documents_out
         self.bytes_in += other.bytes_in
@@ -79,9 +79,9 @@ class StageReport:
             self.dropped[reason] = self.dropped.get(reason, 0) + count
         for what, times in other.changed.items():
             self.change(what, times)
-        for reason, some in other.examples.items():
-            mine = self.examples.setdefault(reason, [])
-            mine += some[: MOST_EXAMPLES - len(mine)]
+        for reason, later in other.examples.items():
+            examples = self.examples.setdefault(reason, [])
+            examples += later[: MOST_EXAMPLES - len(examples)]
 
     def warnings(self) -> list[str]:
         """What a person should look at: a filter without effect, or one that leaves nothing."""
@@ -107,15 +107,15 @@ class StageReport:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> StageReport:
+    def from_json(cls, values: Mapping[str, Any]) -> StageStats:
         """What `as_json` gave."""
         return cls(**values)
 
 
-def merged(name: str, parts: Iterable[StageReport]) -> StageReport:
-    """The account of a stage from those of its parts, in their order."""
-    some = list(parts)
-    whole = StageReport(name, filters=any(part.filters for part in some))
-    for part in some:
-        whole.merge(part)
-    return whole
+def merge_stats(name: str, parts: Iterable[StageStats]) -> StageStats:
+    """The statistics of a stage from those of its parts, in their order."""
+    parts = list(parts)
+    merged = StageStats(name, filters=any(part.filters for part in parts))
+    for part in parts:
+        merged.merge(part)
+    return merged

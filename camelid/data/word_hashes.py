@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
-Places: TypeAlias = npt.NDArray[np.int64]
+Positions: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 Codes: TypeAlias = npt.NDArray[Any]  # uint8 for ASCII, else uint32
 
 _BASE = 0x9E3779B97F4A7C15 | 1
-STEP = np.uint64(0xD1342543DE82EF95)  # between the words of a run
+WORD_FACTOR = np.uint64(0xD1342543DE82EF95)  # between the words of a run
 _UNICODE = 0x32400  # beyond are no letters and no spaces, save for marks that choose a variant
 _LARGEST_KEPT = 1 << 18  # numbers in a table of powers that is kept: 4 MB
 _NO_SPACE = "no space"
@@ -41,19 +41,19 @@ class Words:
         inside[0] = inside[-1] = False
         inside[1:-1] = self._is(_NO_SPACE)
         edges = np.flatnonzero(inside[1:] != inside[:-1])
-        self.starts: Places = edges[0::2]
-        self.ends: Places = edges[1::2]
+        self.starts: Positions = edges[0::2]
+        self.ends: Positions = edges[1::2]
 
     def __len__(self) -> int:
         return len(self.starts)
 
     @functools.cached_property
-    def lengths(self) -> Places:
+    def lengths(self) -> Positions:
         """(N,) characters of each word."""
         return self.ends - self.starts
 
     @functools.cached_property
-    def length_sums(self) -> Places:
+    def length_sums(self) -> Positions:
         """(N + 1,) characters of the words before each, without what is between them."""
         sums = np.zeros(len(self) + 1, np.int64)
         np.cumsum(self.lengths, out=sums[1:])
@@ -116,7 +116,7 @@ def ngrams(hashes: Hashes, n: int) -> Hashes:
         return np.zeros(0, np.uint64)
     total = hashes[:count].copy()
     for i in range(1, n):
-        total *= STEP
+        total *= WORD_FACTOR
         total += hashes[i : i + count]
     return mix(total)
 
@@ -183,7 +183,7 @@ def _powers(size: int) -> tuple[Hashes, Hashes]:
     return np.cumprod(up, dtype=np.uint64), np.cumprod(down, dtype=np.uint64)
 
 
-def _stretches(values: Hashes, starts: Places, ends: Places, places: Places | None = None) -> Hashes:
+def _stretches(values: Hashes, starts: Positions, ends: Positions, places: Positions | None = None) -> Hashes:
     """Hashes of values[start:end], each as if it stood at the beginning.
 
     Args:

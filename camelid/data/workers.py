@@ -17,13 +17,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def default_workers() -> int:
-    """Processors that this process may use, within what SLURM gave it."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return max(1, min(allowed, int(given) if given.isdigit() else allowed))
-
-
 class Workers:
     """Runs functions of modules over items; as a context it ends its processes, an interrupt included.
 
@@ -70,8 +63,8 @@ class Workers:
                 yield futures.pop(future), future.result()
         except BrokenProcessPool:
             raise ResourceError(
-                f"one of {self._count} workers was killed, most often for memory; "
-                "run again with fewer --workers, and what is done stays done"
+                f"one of {self._count} workers was killed, probably for lack of memory; "
+                "run again with fewer --workers; finished work is kept"
             ) from None
 
 

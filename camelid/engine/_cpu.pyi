@@ -20,6 +20,15 @@ def read_bandwidth(isa: str, threads: int, megabytes: int) -> float:
 def multiply_peak(isa: str, what: int, threads: int) -> float:
     """Operations a second in registers: 0 float32, 1 bfloat16 (0 where there is none), 2 eight-bit integers."""
 
+KINDS: dict[str, tuple[int, int]]
+"""Kinds of weights that the engine packs, by their names in files: columns and bytes of a block."""
+
+MATRICES: tuple[str, ...]
+"""Matrices of a layer; a slot is an index of them."""
+
+NORMS: tuple[str, ...]
+"""Norms of a layer; a slot is an index of them."""
+
 class Model:
     """Packed weights, threads and a pool of pages."""
 
@@ -40,10 +49,13 @@ class Model:
         clip_qkv: float,
         isa: str,
         threads: int,
-        fine: bool,
+        int16: bool,
     ) -> None: ...
-    def plan(self, layer: int, slot: int, quant: str, exact: bool, rows: int, columns: int) -> None:
-        """Say what a matrix will be; layer −1 is the output matrix. `exact`: F16 stays F16."""
+    def plan(self, layer: int, slot: int, kind: str, exact: bool, rows: int, columns: int) -> None:
+        """Say what a layer's matrix will be. `exact`: F16 stays F16."""
+
+    def plan_head(self, kind: str, exact: bool, rows: int, columns: int) -> None:
+        """Say what the output matrix will be."""
 
     def reserve(self) -> None:
         """Take memory for all that was planned."""
@@ -51,10 +63,14 @@ class Model:
     def fill(self, layer: int, matrices: list[NDArray[np.uint8]]) -> int:
         """Pack a layer's matrices, in the order of their slots; returns how many weights were rounded."""
 
+    def fill_head(self, blocks: NDArray[np.uint8]) -> int:
+        """Pack the output matrix; returns how many weights were rounded."""
+
     def set_bias(self, layer: int, slot: int, bias: NDArray[np.float32]) -> None:
         """What is added to a matrix's outputs; after `fill`."""
 
     def set_norm(self, layer: int, slot: int, weight: NDArray[np.float32]) -> None: ...
+    def set_final_norm(self, weight: NDArray[np.float32]) -> None: ...
     def allocate(self, pages: int) -> None: ...
     def copy_page(self, source: int, target: int) -> None: ...
     def read_weights(self) -> int:
@@ -67,14 +83,15 @@ class Model:
         starts: NDArray[np.int32],
         n_pages: NDArray[np.int32],
         pages: NDArray[np.int32],
-        wanted: NDArray[np.int32],
         cos: NDArray[np.float32],
         sin: NDArray[np.float32],
-        out: NDArray[np.float32],
-        hidden: bool = False,
+        logits_rows: NDArray[np.int32],
+        logits: NDArray[np.float32],
+        hidden_rows: NDArray[np.int32],
+        hidden: NDArray[np.float32],
     ) -> None:
-        """Run spans of new ids, (T, D) embedded, and write the wanted rows: logits, (wanted, V), or hidden states,
-        (wanted, D)."""
+        """Run spans of new ids, (T, D) embedded. Write logits of `logits_rows` of them, (rows, V), and hidden states of
+        `hidden_rows`, (rows, D); both lists ascend."""
 
     @property
     def isa(self) -> str: ...

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from camelid.engine import _cpu
 from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
 from camelid.engine.batch import Batch, Kind, Span
-from camelid.engine.memory import available_bytes, check_fits, threads
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
+from camelid.machine import available_bytes, threads
 from camelid.model.rope import rope_table, scaled_length
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor
@@ -22,19 +25,15 @@ from camelid.weights.weights import Weights
 log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
-PACKED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F32", "BF16", "F16")
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # in C++'s order
-NORMS = ("input_layernorm", "post_attention_layernorm", "post_feedforward_layernorm", "q_norm", "k_norm")
-TABLES = 16  # of angles, kept for as many lengths of prompts, where a model's angles depend on them
-OUTPUT = -1  # the layer number of what comes after all layers
+ROPE_TABLES = 16  # kept for as many lengths of prompts, where a model's angles depend on them
 
 
 class CpuBackend:
     """A model in the C++ engine, whose forward pass says the same as `model/reference.py` in the same order.
 
-    Weights of quantised kinds meet activations of eight bits, of fifteen for the largest of 32 neighbours (which share
-    a scale), for the first 48 positions of a text, in the last layer and where `activation_bits` asks for them: whole
-    numbers all. BF16 and F32 meet float32.
+    Quantised weights meet int8 activations, of which 32 share a scale. The largest group of four of these is int16 (of
+    fifteen bits), and so are all in the first 48 positions of a text, in the last layer and where `activation_bits`
+    asks for it. BF16 and F32 meet float32.
     F16 becomes BF16, which loses nothing of models trained in it, and meets BF16 where the processor multiplies those;
     `dtype="float32"` leaves it as it is. Keys and values are float16; where the processor multiplies BF16, and neither
     weights nor `activation_bits` ask for more, attention's queries, keys, powers and values are BF16.
@@ -58,7 +57,9 @@ class CpuBackend:
 
     def __init__(self, weights: Weights, options: EngineOptions, isa: str | None = None) -> None:
         if options.dtype not in ("auto", "float32"):
-            raise OptionError(f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch")
+            raise OptionError(
+                f"dtype: the cpu backend has auto and float32, not {options.dtype}; use --backend torch", param="dtype"
+            )
         _cpu.keep_freed_memory()
         self.config = config = weights.config
         check_fits(weights, bytes_per_weight(weights), options, "cpu", available_bytes(), self.bytes_per_number)
@@ -78,11 +79,11 @@ class CpuBackend:
             clip_qkv=config.clip_qkv or 0.0,
             isa=chosen_isa(isa),
             threads=options.threads or threads()[0],
-            fine=options.activation_bits == 15,
+            int16=options.activation_bits == 15,
         )
         self._embedding = weights.tensors["embed_tokens"]
         self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
-        self._kept_tables: dict[int, tuple[Array, Array]] = {}  # by what counts of a prompt's length
+        self._rope_tables: dict[int, tuple[Array, Array]] = {}  # by the prompts' `scaled_length`
         self._load(weights)
 
     @classmethod
@@ -120,93 +121,95 @@ class CpuBackend:
     def forward(self, batch: Batch) -> list[Array]:
         """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D).
 
-        One pass for those that turn alike and want the same kind of rows.
+        One pass, which reads the weights once; where positions turn differently in prompts of different lengths, one
+        for the spans that turn alike.
         """
-        groups: dict[tuple[int, Kind], list[int]] = {}
+        by_length: dict[int, list[int]] = {}
         for number, span in enumerate(batch.spans):
-            groups.setdefault((scaled_length(self.config, span.n_prompt), span.kind), []).append(number)
+            by_length.setdefault(scaled_length(self.config, span.n_prompt), []).append(number)
         rows: dict[int, Array] = {}
-        for (length, kind), numbers in groups.items():
-            spans = tuple(batch.spans[number] for number in numbers)
-            ends = np.cumsum([len(span.wanted) for span in spans])
-            rows |= zip(numbers, np.split(self._pass(spans, length, kind == "hidden"), ends[:-1]), strict=True)
+        for length, numbers in by_length.items():
+            rows |= zip(numbers, self._pass([batch.spans[number] for number in numbers], length), strict=True)
         return [rows[number] for number in range(len(batch.spans))]
 
-    def _pass(self, spans: tuple[Span, ...], length: int, hidden: bool) -> Array:
-        """The wanted rows of spans of a kind whose prompts have the same `scaled_length`."""
+    def _pass(self, spans: list[Span], length: int) -> list[Array]:
+        """Each span's wanted rows; all prompts have the same `scaled_length`."""
         ends = [span.start + len(span.ids) for span in spans]
-        cos, sin = self._tables(length, max(ends))
+        cos, sin = self._rope(length, max(ends))
         embedded = self._embed([id for span in spans for id in span.ids])
         pages = [span.pages[: -(-end // self.page_size)] for span, end in zip(spans, ends, strict=True)]
         wanted = _wanted_rows(spans)
-        rows = np.empty((len(wanted), self.config.dim if hidden else self.config.vocab_size), np.float32)
+        logits = np.empty((len(wanted["logits"]), self.config.vocab_size), np.float32)
+        hidden = np.empty((len(wanted["hidden"]), self.config.dim), np.float32)
         self._model.forward(
             embedded,
             _ints([len(span.ids) for span in spans]),
             _ints([span.start for span in spans]),
-            _ints([len(own) for own in pages]),
-            _ints([page for own in pages for page in own]),
-            _ints(wanted),
+            _ints([len(span_pages) for span_pages in pages]),
+            _ints([page for span_pages in pages for page in span_pages]),
             cos,
             sin,
-            rows,
+            _ints(wanted["logits"]),
+            logits,
+            _ints(wanted["hidden"]),
             hidden,
         )
-        return rows if hidden else without_absent(rows, self.absent)
+        return _split(spans, {"logits": without_absent(logits, self.absent), "hidden": hidden})
 
     def _embed(self, ids: list[int]) -> Array:
         rows = np.ascontiguousarray(self._embedding_rows[ids])
         return dequantise_rows(QUANTS[self._embedding.quant], rows)
 
-    def _tables(self, length: int, n_positions: int) -> tuple[Array, Array]:
+    def _rope(self, length: int, n_positions: int) -> tuple[Array, Array]:
         """Cosine and sine of at least so many positions, (positions, head_dim / 2); those used last are kept."""
-        tables = self._kept_tables.pop(length, None)
+        tables = self._rope_tables.pop(length, None)
         if tables is None or len(tables[0]) < n_positions:
             size = max(n_positions, 512 if tables is None else 2 * len(tables[0]))
             tables = rope_table(self.config, np.arange(size), length)
-        self._kept_tables[length] = tables
-        while len(self._kept_tables) > TABLES:
-            self._kept_tables.pop(next(iter(self._kept_tables)))
+        self._rope_tables[length] = tables
+        while len(self._rope_tables) > ROPE_TABLES:
+            self._rope_tables.pop(next(iter(self._rope_tables)))
         return tables
 
     def _load(self, weights: Weights) -> None:
         """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""
-        tensors = weights.tensors
-        layers = {
-            layer: [tensors[f"layers.{layer}.{name}"] for name in MATRICES] for layer in range(self.config.n_layers)
-        }
-        layers[OUTPUT] = [tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]]
-        for layer, matrices in layers.items():
+        tensors, model = weights.tensors, self._model
+        layers = [[tensors[f"layers.{n}.{name}"] for name in _cpu.MATRICES] for n in range(self.config.n_layers)]
+        head = tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
+        for layer, matrices in enumerate(layers):
             for slot, tensor in enumerate(matrices):
-                self._model.plan(layer, slot, packed_quant(tensor), self._exact, *tensor.shape)
-        self._model.reserve()
-        others = sorted({tensor.quant for matrices in layers.values() for tensor in matrices} - set(PACKED))
-        if others:
-            log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(others))
-        rounded = 0
-        for layer, matrices in layers.items():
-            rounded += self._model.fill(layer, [self._packable(tensor) for tensor in matrices])
+                model.plan(layer, slot, packed_kind(tensor), self._exact, *tensor.shape)
+        model.plan_head(packed_kind(head), self._exact, *head.shape)
+        model.reserve()
+        requantised = {tensor.quant for tensor in [head, *itertools.chain(*layers)]} - set(_cpu.KINDS)
+        if requantised:
+            log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(sorted(requantised)))
+        rounded = sum(model.fill(n, [self._packable(tensor) for tensor in layer]) for n, layer in enumerate(layers))
+        rounded += model.fill_head(self._packable(head))
         if rounded:
             log.warning(
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
             )
+        self._set_biases_and_norms(tensors)
+
+    def _set_biases_and_norms(self, tensors: Mapping[str, Tensor]) -> None:
+        """Those that the model has."""
         for layer in range(self.config.n_layers):
-            for slot, name in enumerate(MATRICES):
-                if f"layers.{layer}.{name}.bias" in tensors:
-                    self._model.set_bias(layer, slot, tensors[f"layers.{layer}.{name}.bias"].array())
-            for slot, name in enumerate(NORMS):
-                self._set_norm(weights, layer, slot, f"layers.{layer}.{name}")
-        self._set_norm(weights, OUTPUT, 0, "norm")
+            for slot, name in enumerate(_cpu.MATRICES):
+                if bias := tensors.get(f"layers.{layer}.{name}.bias"):
+                    self._model.set_bias(layer, slot, bias.array())
+            for slot, name in enumerate(_cpu.NORMS):
+                if norm := tensors.get(f"layers.{layer}.{name}"):
+                    self._model.set_norm(layer, slot, norm.array())
+        if norm := tensors.get("norm"):
+            self._model.set_final_norm(norm.array())
 
     def _packable(self, tensor: Tensor) -> NDArray[np.uint8]:
+        """A tensor's blocks, of a kind that the engine packs."""
         blocks = self._embedding_rows if tensor is self._embedding else tensor.blocks()
-        if tensor.quant not in PACKED:
+        if tensor.quant not in _cpu.KINDS:
             blocks = quantise_rows(QUANTS["Q8_0"], dequantise_rows(QUANTS[tensor.quant], blocks))
         return np.ascontiguousarray(blocks)
-
-    def _set_norm(self, weights: Weights, layer: int, slot: int, name: str) -> None:
-        if name in weights.tensors:
-            self._model.set_norm(layer, slot, weights.tensors[name].array())
 
 
 def instruction_sets() -> list[str]:
@@ -226,9 +229,9 @@ def chosen_isa(isa: str | None) -> str:
     return name
 
 
-def packed_quant(tensor: Tensor) -> str:
+def packed_kind(tensor: Tensor) -> str:
     """How the engine holds a tensor: as it is, or as Q8_0."""
-    return tensor.quant if tensor.quant in PACKED else "Q8_0"
+    return tensor.quant if tensor.quant in _cpu.KINDS else "Q8_0"
 
 
 def bytes_per_weight(weights: Weights) -> float:
@@ -236,17 +239,28 @@ def bytes_per_weight(weights: Weights) -> float:
     matrices = [tensor for name, tensor in weights.tensors.items() if name != "embed_tokens"]
     if weights.config.ties_embeddings:
         matrices.append(weights.tensors["embed_tokens"])
-    packed = sum(t.n_rows * QUANTS[packed_quant(t)].row_bytes(t.shape[-1]) for t in matrices)
+    packed = sum(t.n_rows * QUANTS[packed_kind(t)].row_bytes(t.shape[-1]) for t in matrices)
     return (packed + weights.tensors["embed_tokens"].nbytes) / weights.config.n_parameters
 
 
-def _wanted_rows(spans: tuple[Span, ...]) -> list[int]:
-    wanted: list[int] = []
+def _wanted_rows(spans: list[Span]) -> dict[Kind, list[int]]:
+    """The rows that are wanted of each kind, as indexes of all spans' ids."""
+    rows: dict[Kind, list[int]] = {"logits": [], "hidden": []}
     start = 0
     for span in spans:
-        wanted.extend(start + index for index in span.wanted)
+        rows[span.kind].extend(range(start + span.wanted.start, start + span.wanted.stop))
         start += len(span.ids)
-    return wanted
+    return rows
+
+
+def _split(spans: list[Span], outputs: dict[Kind, Array]) -> list[Array]:
+    """Each span's rows, from those of its kind in line."""
+    ends: dict[Kind, int] = dict.fromkeys(outputs, 0)
+    rows = []
+    for span in spans:
+        start, ends[span.kind] = ends[span.kind], ends[span.kind] + len(span.wanted)
+        rows.append(outputs[span.kind][start : ends[span.kind]])
+    return rows
 
 
 def _ints(values: list[int]) -> NDArray[np.int32]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
 from camelid.engine.batch import Batch, Span
-from camelid.engine.memory import available_bytes, check_fits
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError
+from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.config import ModelConfig
 from camelid.model.rope import rope_table
@@ -52,7 +53,9 @@ class NumpyBackend:
             ResourceError: they do not fit into memory.
         """
         if options.dtype not in ("auto", "float32"):
-            raise OptionError(f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch")
+            raise OptionError(
+                f"dtype: the numpy backend computes in float32, not {options.dtype}; use --backend torch", param="dtype"
+            )
         check_fits(weights, 4, options, "numpy", available_bytes())
         names = list(weights.tensors)
         with ThreadPoolExecutor(LOADERS) as pool:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from camelid.engine.backend import ALL_ARE_TOKENS, without_absent
 from camelid.engine.batch import Batch, Kind, Span
-from camelid.engine.memory import available_bytes, check_fits, has_cuda, threads
+from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import ResourceError
+from camelid.machine import available_bytes, has_cuda, threads
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.weights import Weights

@@ -57,9 +57,11 @@ def beam_search(
         ResourceError: the cache has no room for so many beams.
     """
     if width < 1:
-        raise OptionError(f"beams: must be at least 1, got {width}")
+        raise OptionError(f"beams: must be at least 1, got {width}", param="beams")
     if not 0 < len(ids) < engine.context:
-        raise OptionError(f"prompt: has {len(ids)} tokens, the context is {engine.context} with room for the answer")
+        raise OptionError(
+            f"prompt: has {len(ids)} tokens, the context is {engine.context} with room for the answer", param="prompt"
+        )
     n_prompt = len(ids)
     limit = min(engine.context, n_prompt + (max_tokens or engine.context))
     search = _Search(engine, n_prompt, width, length_penalty, frozenset(stop_ids))

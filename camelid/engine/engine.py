@@ -115,34 +115,40 @@ class Engine:
         sampling.check(params, self.backend.config.vocab_size, self.backend.absent)
         if (has_form or request.constraint is not None) and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
-            raise OptionError(f"{name}: the constrained form alone says where the text may end; leave one of them out")
+            raise OptionError(
+                f"{name}: the constrained form alone says where the text may end; leave one of them out", param=name
+            )
         object.__setattr__(request, "is_checked", True)
 
     def _check_prompt(self, request: Request) -> None:
         vocab_size, ids, rows = self.backend.config.vocab_size, request.ids, request.rows
         if not ids:
-            raise OptionError("prompt: has no tokens; give at least one")
+            raise OptionError("prompt: has no tokens; give at least one", param="prompt")
         if request.wants == "tokens" and len(ids) >= self.context:
             raise ContextError(
                 f"prompt: has {len(ids)} tokens, the context is {self.context} with room for one of the answer; "
                 "shorten it or raise --context",
                 len(ids),
                 self.context,
+                param="prompt",
             )
         if len(ids) > self.context:
             raise ContextError(
                 f"prompt: has {len(ids)} tokens, the context is {self.context}; shorten it or raise --context",
                 len(ids),
                 self.context,
+                param="prompt",
             )
         if min(ids) < 0 or max(ids) >= vocab_size:
             wrong = next(id for id in ids if not 0 <= id < vocab_size)
-            raise OptionError(f"prompt: id {wrong} lies outside the vocabulary of {vocab_size} ids")
+            raise OptionError(f"prompt: id {wrong} lies outside the vocabulary of {vocab_size} ids", param="prompt")
         if rows.step != 1 or not 0 <= rows.start <= rows.stop <= len(ids):
-            raise OptionError(f"rows: {rows} is not a range of the prompt's {len(ids)} places")
+            raise OptionError(f"rows: {rows} is not a range of the prompt's {len(ids)} places", param="rows")
         for id in request.candidates:
             if not 0 <= id < vocab_size:
-                raise OptionError(f"candidates: id {id} lies outside the vocabulary of {vocab_size} ids")
+                raise OptionError(
+                    f"candidates: id {id} lies outside the vocabulary of {vocab_size} ids", param="candidates"
+                )
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camelid.engine.backend import Backend, absent_ids
-from camelid.engine.memory import has_cuda
 from camelid.errors import MissingError, OptionError, one_of
+from camelid.machine import has_cuda
 
 if TYPE_CHECKING:
     from camelid.engine.options import EngineOptions
@@ -35,7 +35,7 @@ def choose_backend(weights: Weights, name: str, options: EngineOptions) -> Backe
 
 def _load(weights: Weights, name: str, options: EngineOptions) -> Backend:
     if name not in BACKENDS:
-        raise OptionError(f"backend: unknown backend {name!r}; {one_of(name, (*BACKENDS, 'auto'))}")
+        raise OptionError(f"backend: unknown backend {name!r}; {one_of(name, (*BACKENDS, 'auto'))}", param="backend")
     if name == "cpu":
         if not has_cpu():
             raise MissingError(

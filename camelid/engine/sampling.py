@@ -212,19 +212,27 @@ def check(params: SamplingParams, vocab_size: int, absent: NDArray[np.int64] | N
     order = ORDERS[params.order]
     for name, step in STEPS.items():
         if name not in order.steps and getattr(params, step.field) != step.off:
-            raise OptionError(f"{step.field}: order {params.order!r} has no such step; leave it out or choose another")
+            raise OptionError(
+                f"{step.field}: order {params.order!r} has no such step; leave it out or choose another",
+                param=step.field,
+            )
     for id, value in params.logit_bias.items():
         if not (value == -math.inf or abs(value) <= LARGEST_BIAS):
             wanted = f"-inf or a number from {-LARGEST_BIAS:g} to {LARGEST_BIAS:g}"
-            raise OptionError(f"logit_bias: for id {id} must be {wanted}, got {value}")
+            raise OptionError(f"logit_bias: for id {id} must be {wanted}, got {value}", param="logit_bias")
     for name, ids in (("logit_bias", params.logit_bias), ("stop_ids", params.stop_ids)):
         for id in ids:
             if not 0 <= id < vocab_size:
-                raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids")
+                raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids", param=name)
             if absent is not None and id in absent:
-                raise OptionError(f"{name}: id {id} is no token of this model, and never written; leave it out")
+                raise OptionError(
+                    f"{name}: id {id} is no token of this model, and never written; leave it out", param=name
+                )
     if params.max_tokens is not None and params.min_tokens > params.max_tokens:
-        raise OptionError(f"min_tokens: {params.min_tokens} is more than max_tokens, {params.max_tokens}; lower it")
+        raise OptionError(
+            f"min_tokens: {params.min_tokens} is more than max_tokens, {params.max_tokens}; lower it",
+            param="min_tokens",
+        )
 
 
 def active_steps(params: SamplingParams) -> list[str]:

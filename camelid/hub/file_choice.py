@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from camelid.errors import FormatError, OptionError
 from camelid.hub.staging import OWN_NAMES, OWN_SUFFIXES
+from camelid.tokens.templates.chat_templates import FOLDER as TEMPLATES
 
 # Beside the weights: shape, tokenizer, template, terms.
 _BESIDE_HF = ("*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "LICENSE*", "NOTICE*", "USE_POLICY*")
@@ -33,11 +34,17 @@ class Listed:
     def name(self) -> str:
         return PurePosixPath(self.path).name
 
+    @property
+    def target(self) -> str:
+        """Where it goes in the model's folder."""
+        is_template = PurePosixPath(self.path).parent.name == TEMPLATES
+        return f"{TEMPLATES}/{self.name}" if is_template else self.name
+
 
 def choose_files(
     repo: str, listed: list[Listed], kind: str | None, folder: str = "", pattern: str | None = None
 ) -> list[Listed]:
-    """The files to pull, with different names.
+    """The files to pull, with different targets.
 
     Args:
         repo: for messages.
@@ -58,7 +65,8 @@ def choose_files(
     if kind == "hf" or (kind is None and "config.json" in names and _hf_weights(here)):
         weights = _need(repo, _hf_weights(here), "safetensors")
         other = "pytorch_model.bin.index.json" if weights[0].name.endswith(".safetensors") else _SAFE_INDEX
-        return weights + [file for file in _fit(here, _BESIDE_HF) if file.name != other]
+        templates = _fit(_in(listed, f"{folder}/{TEMPLATES}" if folder else TEMPLATES), ("*.jinja",))
+        return weights + [file for file in _fit(here, _BESIDE_HF) if file.name != other] + templates
     if kind == "meta" or (kind is None and "params.json" in names):
         weights = _fit(here, ("consolidated.*.pth", "consolidated.pth"))
         terms = [file for file in _fit(_in(listed, ""), _TERMS) if file.name not in names]

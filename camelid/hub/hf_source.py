@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError, FormatError, MissingError, OptionError, ResourceError
+from camelid.files import check_space
 from camelid.hub.catalog import Hub
 from camelid.hub.download import Again, Place, ask, download, open_url
 from camelid.hub.file_choice import Listed, choose_files
-from camelid.hub.staging import OWN_NAMES, Arrival, Proof, Record, Report, check_room, disk_errors, finish, part_of
+from camelid.hub.staging import ELSEWHERE, OWN_NAMES, Arrival, Proof, Record, Report, disk_errors, finish, part_of
 from camelid.hub.store import Name, hub_endpoint, public
 
 _COMMIT = OWN_NAMES[0]  # file in the staging folder: the commit that was begun with
@@ -75,7 +76,8 @@ def fetch_hub(name: Name, staging: Path, token: str | None, report: Report) -> A
         (staging / _COMMIT).write_text(commit, encoding="utf-8")
     kind = source.format if name.entry is not None else None
     chosen = choose_files(source.repo, listed, kind, source.folder, name.file)
-    check_room(staging, sum(max(0, file.size - _arrived(staging / Path(file.path).name)) for file in chosen))
+    missing = sum(max(0, file.size - _arrived(staging / file.target)) for file in chosen)
+    check_space(staging, missing, ELSEWHERE)
     records = []
     with disk_errors(staging):
         for file in chosen:
@@ -127,13 +129,14 @@ def _listed(row: dict[str, Any]) -> Listed:
 
 
 def _bring(repo: _Repo, commit: str, file: Listed, staging: Path, report: Report) -> Record:
-    target = staging / Path(file.path).name
+    target = staging / file.target
+    target.parent.mkdir(exist_ok=True)
     if target.exists():  # whole when a pull was killed; checked again, since it is cheap beside a download
         target.replace(part_of(target))
     url = f"{hub_endpoint()}/{repo.repo}/resolve/{commit}/{urllib.parse.quote(file.path)}"
     place = Place(url, repo.headers, file.size, explain=repo.explain)
     download(place, target, report)
-    return finish(target, Proof(file.size, file.sha256, file.git_sha1), report)
+    return finish(target, Proof(file.size, file.sha256, file.git_sha1), report, file.target)
 
 
 def _arrived(target: Path) -> int:

@@ -16,10 +16,10 @@ from typing import Any
 
 from camelid import __version__
 from camelid.errors import FormatError, OptionError
+from camelid.files import lock, whole_file
 from camelid.hub.catalog import Hub, Wheel, near
 from camelid.hub.staging import OWN_NAMES, OWN_SUFFIXES, Arrival, Report, disk_errors
 from camelid.hub.store import MANIFEST, Name, check_name, is_complete, local_path, model_path, models, parse_name
-from camelid.weights.lock import exclusive
 
 
 def pull(
@@ -57,7 +57,7 @@ def pull(
     incoming = models() / ".incoming"
     with disk_errors(incoming):
         incoming.mkdir(parents=True, exist_ok=True)
-    with exclusive(incoming / f"{wanted.folder}.lock", lambda: report(f"{wanted}: another pull is at it", 0, None)):
+    with lock(incoming / f"{wanted.folder}.lock", lambda: report(f"{wanted}: another pull is at it", 0, None)):
         if not _is_here(folder, wanted):
             staging = incoming / wanted.folder
             _stage(folder, staging)
@@ -105,8 +105,10 @@ def _stage(folder: Path, staging: Path) -> None:
         raise OptionError(f"{folder}: in the way, and not made by a pull; move that folder away first")
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
-        for path in folder.iterdir() if folder.exists() else ():
-            path.replace(staging / path.name)  # checked once, so better than what may be there
+        for path in [path for path in folder.rglob("*") if not path.is_dir()]:
+            target = staging / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)  # checked once, so better than what may be there
         if folder.exists():
             shutil.rmtree(folder)
         (staging / MANIFEST).unlink(missing_ok=True)
@@ -142,14 +144,13 @@ def _write_manifest(staging: Path, wanted: Name, arrival: Arrival) -> None:
         "camelid": __version__,
         "files": [asdict(file) for file in arrival.files],
     }
-    part = staging / f"{MANIFEST}.part"
-    part.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(staging / MANIFEST)
+    with whole_file(staging / MANIFEST) as file:
+        file.write(json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def _publish(staging: Path, folder: Path) -> None:
     """Remove what pulls left on their way, and give the folder its name; a file that a person put there stays."""
-    for path in staging.iterdir():
+    for path in [path for path in staging.rglob("*") if not path.is_dir()]:
         if path.name in OWN_NAMES or path.suffix in OWN_SUFFIXES:
             path.unlink()
     staging.replace(folder)

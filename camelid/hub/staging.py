@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ Report = Callable[[str, int, int | None], None]  # what is being done, bytes don
 OWN_NAMES = ("commit",)
 OWN_SUFFIXES = (".part", ".bad", ".version")
 
+ELSEWHERE = "set CAMELID_HOME elsewhere"  # what to do where a disk is too small
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Record:
-    """One file of a model: its name in the model's folder, its size, its SHA-256."""
+    """One file of a model: its name in the model's folder, with / if it is deeper, its size, its SHA-256."""
 
     name: str
     bytes: int
@@ -58,19 +58,6 @@ class Proof:
 def part_of(target: Path) -> Path:
     """Where a file's bytes go until they have been checked."""
     return target.with_name(f"{target.name}.part")
-
-
-def check_room(folder: Path, n_bytes: int) -> None:
-    """Refuse to begin what cannot fit.
-
-    Raises:
-        ResourceError: fewer than `n_bytes` are free on the disk of `folder`.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        raise ResourceError(
-            f"{folder}: needs {_size(n_bytes)} of disk, {_size(free)} free; free some, or set CAMELID_HOME elsewhere"
-        )
 
 
 @contextmanager
@@ -104,8 +91,11 @@ def copy_stream(stream: BinaryIO, target: Path, size: int | None, report: Report
     report(target.name, done, size)
 
 
-def finish(target: Path, proof: Proof, report: Report) -> Record:
+def finish(target: Path, proof: Proof, report: Report, name: str | None = None) -> Record:
     """Check the part of `target` against what is known, and give it its name.
+
+    Args:
+        name: of its record, where it lies in a folder within the model's.
 
     Raises:
         VerifyError: size or hash differ; the part has become `name.bad`.
@@ -127,7 +117,7 @@ def finish(target: Path, proof: Proof, report: Report) -> Record:
     with part.open("rb") as file:
         os.fsync(file.fileno())  # a name must not outlive its bytes in a power cut
     part.replace(target)
-    return Record(target.name, size, sha256)
+    return Record(name or target.name, size, sha256)
 
 
 def record(path: Path, report: Report) -> Record:
@@ -148,7 +138,3 @@ def _hashes(path: Path, size: int, report: Report) -> tuple[str, str]:
             done += len(chunk)
             report(f"checking {path.name.removesuffix('.part')}", done, size)
     return sha256.hexdigest(), git.hexdigest()
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

@@ -18,6 +18,7 @@ from typing import Any
 
 from camelid.errors import FormatError, MissingError, OptionError
 from camelid.hub.catalog import CATALOG, Entry, find, near
+from camelid.run_layout import named_checkpoint, newest_checkpoint
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"(?P<base>[^@]+?)(@(?P<revision>[^@:]+))?(:(?P<file>[^@:]+))?")
@@ -96,8 +97,8 @@ def resolve(name_or_path: str | Path) -> Path:
     """
     path = local_path(name_or_path)
     if _exists(path):
-        return _newest(path)
-    if (checkpoint := _checkpoint(path)) is not None:
+        return newest_checkpoint(path) or path
+    if (checkpoint := named_checkpoint(path)) is not None:
         return checkpoint
     text = str(name_or_path)
     name = parse_name(text)
@@ -238,39 +239,6 @@ def _folder_here(name: Name) -> Path:
         if pulled:
             raise OptionError(f"{name}: several files of it are here; name one of {', '.join(p.name for p in pulled)}")
     return folder
-
-
-def _newest(path: Path) -> Path:
-    """A run, or a stage of one, means its newest checkpoint; anything else means itself."""
-    for folder in (path, path / "pretrain"):
-        if (folder / "latest" / "checkpoint.json").is_file():
-            return (folder / "latest").resolve()
-    return path
-
-
-def _checkpoint(path: Path) -> Path | None:
-    """The checkpoint whose name begins so: `step1000` of `step1000-tokens4M`; None if there is nothing like it.
-
-    Raises:
-        OptionError: several are called so, or a folder of checkpoints has none that is.
-    """
-    try:
-        there = [found.parent for found in sorted(path.parent.glob("step*/checkpoint.json"))]
-    except OSError:  # a name too long for a path is no path
-        return None
-    there = [folder for folder in there if not folder.is_symlink()]
-    same = [folder for folder in there if folder.name.startswith(f"{path.name}-")]
-    if len(same) == 1:
-        return same[0]
-    if not there or not path.name.startswith("step"):
-        return None
-    choices = ", ".join(folder.name for folder in sorted(same or there, key=_step))
-    raise OptionError(f"{path}: {'several are' if same else 'no checkpoint is'} called so; there are {choices}")
-
-
-def _step(checkpoint: Path) -> int:
-    digits = re.match(r"step(\d+)", checkpoint.name)
-    return int(digits[1]) if digits else 0
 
 
 def _begun(folder: Path) -> str:

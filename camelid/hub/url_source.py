@@ -8,8 +8,9 @@ import urllib.parse
 from pathlib import Path
 
 from camelid.errors import OptionError, ResourceError, VerifyError
+from camelid.files import check_space
 from camelid.hub.download import Place, ask, download, open_url, version_of
-from camelid.hub.staging import Proof, Record, Report, check_room, disk_errors, finish, part_of
+from camelid.hub.staging import ELSEWHERE, Proof, Record, Report, disk_errors, finish, part_of
 from camelid.hub.store import public
 
 
@@ -38,7 +39,7 @@ def fetch_url(url: str, staging: Path, report: Report) -> list[Record]:
         target.replace(part_of(target))
     with disk_errors(staging):
         have = part_of(target).stat().st_size if part_of(target).exists() else 0
-        check_room(staging, max(0, (size or 0) - have))
+        check_space(staging, max(0, (size or 0) - have), ELSEWHERE)
         download(Place(url, size=size, version=version), target, report)
     _check_magic(target, url)
     return [finish(target, Proof(size, _sha256(parts.fragment, url)), report)]

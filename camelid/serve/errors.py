@@ -12,13 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from camelid.errors import CamelidError, ContextError, OptionError, ResourceError
+from camelid.errors import CamelidError, ContextError, ResourceError
 
 Headers = Mapping[str, str]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _LIBRARY_WORD = re.compile(r"^(Dictionary|List|String|Tuple|Value) should ")
 RETRY_SECONDS = 2  # until there may be room again
-_PARAMETER = re.compile(r'([a-z](?:[\w.$-]|\[\d+\]|\["(?:[^"\\]|\\.)*"\])*): ', re.ASCII)
 
 
 class ApiError(CamelidError):
@@ -40,8 +39,8 @@ class ApiError(CamelidError):
         param: str | None = None,
         headers: Headers | None = None,
     ) -> None:
-        super().__init__(message)
-        self.status, self.message, self.code, self.param = status, message, code, param
+        super().__init__(message, param=param)
+        self.status, self.message, self.code = status, message, code
         self.headers = dict(headers or {})
 
 
@@ -61,18 +60,14 @@ class ErrorBody(BaseModel):
 
 
 def as_api_error(error: CamelidError) -> ApiError:
-    """Any of our errors as an answer: a wish that cannot be is 400, a want of memory 503.
-
-    The parameter is the word before the colon with which messages of `OptionError` begin.
-    """
+    """Any of our errors as an answer: a request that cannot be done is 400, a lack of memory 503."""
     if isinstance(error, ApiError):
         return error
     message = " ".join(str(error).split())
-    named = _PARAMETER.match(message) if isinstance(error, OptionError) else None
     code = "context_length_exceeded" if isinstance(error, ContextError) else None
     status = 503 if isinstance(error, ResourceError) else 400
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else None
-    return ApiError(status, message, code, named[1] if named else None, headers)
+    return ApiError(status, message, code, error.param, headers)
 
 
 def error_body(error: CamelidError) -> dict[str, Any]:

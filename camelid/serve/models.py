@@ -22,7 +22,7 @@ class Models:
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = {worker.name: worker for worker in workers}
         if not workers:
-            raise OptionError("models: there are none; name at least one")
+            raise OptionError("models: there are none; name at least one", param="models")
         if len(self._workers) < len(workers):
             names = [worker.name for worker in workers]
             twice = next(name for name in names if names.count(name) > 1)

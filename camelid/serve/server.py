@@ -103,7 +103,7 @@ def listen(options: ServeOptions) -> tuple[socket.socket, str]:
         # asyncio sends small packets at once (TCP_NODELAY) only where the protocol is named
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
-        raise OptionError(f"host: {host!r} cannot be used: {error.strerror}") from None
+        raise OptionError(f"host: {host!r} cannot be used: {error.strerror}", param="host") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -150,7 +150,8 @@ def check_reach(options: ServeOptions) -> None:
     if not (options.is_loopback or options.api_keys or options.open_to_all):
         raise OptionError(
             f"host: others can reach {options.host}; ask them for a key with --api-key, or, if everyone there may use "
-            "it, say --open-to-all"
+            "it, say --open-to-all",
+            param="host",
         )
 
 

@@ -13,13 +13,13 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from camelid.chat.answer import Answer
+from camelid.chat.answer import Answer, TextRequest
 from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
 from camelid.engine.request import Failed, Request, Rows, Scored, Token
@@ -93,10 +93,8 @@ class Worker:
         self.llama.close_forms()
         await asyncio.to_thread(self._thread.join)
 
-    async def stream(
-        self, request: Request, *, starts_text: bool = False, shown: Mapping[int, str] | None = None
-    ) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer as they come, spelled as `Answer` does. Leaving early cancels the request within one
+    async def stream(self, request: TextRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of an answer as they come, read as `Answer` does. Leaving early cancels the request within one
         step.
 
         A reader that falls behind by more than `MOST_HELD` pieces is cut off, so that memory stays bounded.
@@ -105,7 +103,7 @@ class Worker:
             ApiError: 429 when the queue is full, 503 when the server shuts down, or the reader is too slow.
             CamelidError: the engine refuses the request or cannot go on with it.
         """
-        answer = Answer(self.llama.tokenizer, request, starts_text=starts_text, shown=shown)
+        answer = Answer(self.llama.tokenizer, request)
         async with aclosing(self._items(request, answer)) as items:
             async for delta in items:
                 assert isinstance(delta, Delta)
@@ -307,7 +305,7 @@ class Worker:
         if delta is not None:
             yield delta
         if job.answer.done:
-            self._finish(job, (delta.finish_reason if delta is not None else None) or "stop")
+            self._finish(job, "length" if delta is not None and delta.finish_reason == "length" else "stop")
             yield None
 
     def _time(self, job: _Job, token: Token, now: float) -> None:

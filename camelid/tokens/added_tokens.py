@@ -15,6 +15,7 @@ from functools import lru_cache
 from tokenizers.pre_tokenizers import Whitespace
 
 from camelid.errors import OptionError
+from camelid.tokens.spans import Spans, within
 from camelid.tokens.vocabulary import CONTROL, UNKNOWN, USER, Vocabulary
 
 # Unicode's White_Space, which is what `\s` is to the library; Python's has four separators more.
@@ -70,18 +71,53 @@ class AddedTokens:
         Raises:
             OptionError: the normaliser joins characters across a mark.
         """
+        for part, _ in self.cut_spans(text, (), special=special, prefix=prefix, mark=mark):
+            yield part
+
+    def cut_spans(
+        self, text: str, spans: Spans, *, special: bool, prefix: bool = True, mark: str = ""
+    ) -> Iterator[tuple[int | Chunk, Spans]]:
+        """As `cut`, each part with what it has of some spans, counted in characters from the part's beginning.
+
+        Args:
+            text, special, prefix, mark: as in `cut`.
+            spans: start and end of each, in order, counted in characters of the text without marks.
+
+        Raises:
+            OptionError: as `cut`, or the normaliser joins characters across the edge of a span.
+        """
         looks = special or self.in_plain_text
         raw, normal = (self._raw, self._normal) if looks else (_NOTHING, _NOTHING)
-        for at, part in self._found(text, raw, special, mark):
+        for start, end, part in self._found(text, raw, special, mark):
+            own = _within(spans, text, start, end, mark)
             if isinstance(part, int):
-                yield part
+                yield part, own
                 continue
-            leads = prefix if at == 0 else not self._once
-            for inner, piece in self._found(self._normalized(part, leads, normal, mark), normal, special, mark):
+            leads = prefix if start == 0 else not self._once
+            moved = self._moved(own, part.replace(mark, "") if mark else part, leads)
+            shown = self._normalized(part, leads, normal, mark)
+            for inner, inner_end, piece in self._found(shown, normal, special, mark):
+                inside = _within(moved, shown, inner, inner_end, mark)
                 if isinstance(piece, int):
-                    yield piece
+                    yield piece, inside
                 elif left := piece.replace(mark, "") if mark else piece:
-                    yield Chunk(left, leads if inner == 0 else not self._once)
+                    yield Chunk(left, leads if inner == 0 else not self._once), inside
+
+    def _moved(self, spans: Spans, text: str, prefix: bool) -> Spans:
+        """Spans of a text as spans of the normalised text."""
+        if not spans:
+            return spans
+        normal = self._normalize(text, prefix)
+
+        def place(at: int) -> int:
+            if at in (0, len(text)):
+                return len(normal) if at else 0
+            before = self._normalize(text[:at], prefix)
+            if not normal.startswith(before):
+                raise OptionError("mask: this model's normaliser joins characters where an answer begins or ends")
+            return len(before)
+
+        return [(place(start), place(end)) for start, end in spans]
 
     def _normalized(self, text: str, prefix: bool, finder: _Finder, mark: str) -> str:
         """Normalised text; marks stay in it where tokens are still looked for."""
@@ -91,11 +127,13 @@ class AddedTokens:
             return normal
         marked = self._normalize(text, prefix)
         if marked.replace(mark, "") != normal:
-            raise OptionError("messages: this model's normaliser joins what reads like a control token; reword it")
+            raise OptionError(
+                "messages: this model's normaliser joins what reads like a control token; reword it", param="messages"
+            )
         return marked
 
-    def _found(self, text: str, finder: _Finder, special: bool, mark: str) -> Iterator[tuple[int, int | str]]:
-        """Where each part begins, and the part: an id, or text that holds none."""
+    def _found(self, text: str, finder: _Finder, special: bool, mark: str) -> Iterator[tuple[int, int, int | str]]:
+        """Where each part begins and ends, and the part: an id, or text that holds none."""
         done = 0
         for start, end in finder.find(text):
             id = finder.ids[text[start:end]]
@@ -112,12 +150,12 @@ class AddedTokens:
             while flags.get("rstrip") and end < len(text) and (text[end] in _SPACES or text[end] == mark):
                 end += 1
             if done < start:
-                yield done, text[done:start]
+                yield done, start, text[done:start]
             if start < end:  # else the token before has swallowed it whole
-                yield start, id
+                yield start, end, id
             done = end
         if done < len(text):
-            yield done, text[done:]
+            yield done, len(text), text[done:]
 
 
 class _Finder:
@@ -147,6 +185,14 @@ class _Finder:
 
 
 _NOTHING = _Finder({})
+
+
+def _within(spans: Spans, text: str, start: int, end: int, mark: str) -> Spans:
+    """What a part of a text has of some spans; marks in the text do not count."""
+    if not spans:
+        return spans
+    before, inside = (text.count(mark, 0, start), text.count(mark, start, end)) if mark else (0, 0)
+    return within(spans, start - before, end - before - inside)
 
 
 def _stands_alone(text: str, start: int, end: int, mark: str) -> bool:

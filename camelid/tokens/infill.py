@@ -67,5 +67,6 @@ def _ids(tokenizer: Tokenizer) -> dict[str, int]:
         if len(ids) == len(found):
             return ids
     raise OptionError(
-        "infill: this model's vocabulary has no tokens for filling in; Code Llama 7B, 13B and 70B have (▁<PRE> …)"
+        "infill: this model's vocabulary has no tokens for filling in; Code Llama 7B, 13B and 70B have (▁<PRE> …)",
+        param="infill",
     )

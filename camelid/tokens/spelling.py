@@ -43,7 +43,7 @@ def refuse_absent(text: str, absent: bytes) -> None:
     if not absent or len(data.translate(None, absent)) == len(data):
         return
     lost = next(character for character in text if not set(absent).isdisjoint(character.encode()))
-    raise OptionError(f"text: this vocabulary has nothing for U+{ord(lost):04X}; remove it")
+    raise OptionError(f"text: this vocabulary has nothing for U+{ord(lost):04X}; remove it", param="text")
 
 
 def check_text(text: str) -> None:
@@ -58,4 +58,6 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        raise OptionError(f"text: lone surrogate U+{code:04X} at character {error.start}; remove it") from None
+        raise OptionError(
+            f"text: lone surrogate U+{code:04X} at character {error.start}; remove it", param="text"
+        ) from None

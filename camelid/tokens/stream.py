@@ -36,7 +36,7 @@ class TextStream:
         min_tokens: int = 0,
     ) -> None:
         if "" in stop:
-            raise OptionError("stop: is empty; give at least one character")
+            raise OptionError("stop: is empty; give at least one character", param="stop")
         self._tokenizer, self._shown = tokenizer, shown or {}
         self._signs = _signs(tokenizer, stop, self._shown)
         self._hidden = dict.fromkeys(map(ord, self._signs.values()))

@@ -20,6 +20,7 @@ from camelid.tokens.added_tokens import AddedTokens, Chunk
 from camelid.tokens.backend import Backend, build_backend, has_bpe, say_slow
 from camelid.tokens.files.tokenizer_files import read_vocabulary
 from camelid.tokens.normalizing import build_normalize
+from camelid.tokens.spans import Spans, overlapping
 from camelid.tokens.spelling import absent_bytes, check_text, is_control, refuse_absent, spell
 from camelid.tokens.templates.chat_templates import folder_templates, gguf_templates
 from camelid.tokens.templates.template_tokens import as_in_file, reserved
@@ -104,7 +105,7 @@ class Tokenizer:
         ids = self._encode(text, special=special)
         if bos:
             if self.bos_id is None:
-                raise OptionError("bos: this tokenizer has no token that begins a text; leave it out")
+                raise OptionError("bos: this tokenizer has no token that begins a text; leave it out", param="bos")
             if ids[:1] != [self.bos_id]:
                 ids.insert(0, self.bos_id)
         return ids
@@ -126,6 +127,35 @@ class Tokenizer:
         """
         check_text(text)
         return self._encode(text, special=True, mark=mark)
+
+    def encode_spans(
+        self, text: str, spans: Spans, *, mark: str | None = None, segment: bool = False
+    ) -> tuple[list[int], list[bool]]:
+        """The ids of a text, and for each whether it holds a character of one of the spans.
+
+        Args:
+            text: encoded as `encode` does it; with a `mark` as `encode_marked`, as a `segment` as `encode_segment`.
+            spans: start and end of each, in order, counted in characters of the text without marks.
+            mark: see `encode_marked`.
+            segment: see `encode_segment`.
+
+        Raises:
+            OptionError: as these methods, or what the ids say has other characters than the text.
+        """
+        check_text(text)
+        ids: list[int] = []
+        mask: list[bool] = []
+        parts = self._added.cut_spans(text, spans, special=mark is not None, prefix=not segment, mark=mark or "")
+        for part, inside in parts:
+            cut = [part] if isinstance(part, int) else self._encode_chunk(part)
+            ids += cut
+            if isinstance(part, int) or not inside:
+                mask += [bool(inside)] * len(cut)
+            else:
+                space = SPACE if self.kind == "sentencepiece" else " "
+                pieces = [self.token_bytes(id).replace(b" ", space.encode()) for id in cut]
+                mask += overlapping(pieces, part.text.replace(" ", space), inside, space)
+        return ids, mask
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint16 | np.uint32]]:
         """The ids of many texts, each as `encode` gives them: for preparing data. Control tokens never come from text.

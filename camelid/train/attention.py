@@ -23,7 +23,7 @@ class BlockAttention:
     """For CPUs: blocks of queries times the keys that any of them may see, as plain matrix products.
 
     PyTorch's own attention spends most of its time outside of matrix products there, in bf16 above all
-    (docs/decisions.md, 2026-11-24). Scores are kept in the precision of the model, as Meta's own code does; sums are
+    (benchmarks/LOG.md, 2026-11-24). Scores are kept in the precision of the model, as Meta's own code does; sums are
     float32.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from camelid.data.batches import TrainingBatch
 from camelid.errors import OptionError, one_of
 from camelid.model.config import ModelConfig, layer_shapes
 
@@ -76,3 +77,12 @@ def flops_per_token(config: ModelConfig, context: int) -> float:
     counted: MFU measures useful work.
     """
     return 6 * matrix_parameters(config) + 12 * config.n_layers * config.q_dim * context
+
+
+def batch_flops(config: ModelConfig, batch: TrainingBatch) -> float:
+    """Arithmetic of learning from a batch, forward and backward, by the lengths of its documents.
+
+    As `flops_per_token`, attention counted whole (n² for n tokens), but for each document on its own.
+    """
+    squares = float((2 * batch.positions + 1).sum())  # the sum of 2p + 1 for p < n is n²
+    return 6.0 * matrix_parameters(config) * batch.ids.size + 12.0 * config.n_layers * config.q_dim * squares

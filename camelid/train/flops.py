@@ -1,4 +1,4 @@
-"""What is measured of the machine: matrix products a second, memory used, and what arithmetic a batch is."""
+"""What is measured of the machine: matrix products a second, and memory used."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import time
 import numpy as np
 import torch
 
-from camelid.data.batches import Batch
-from camelid.model.config import ModelConfig
-from camelid.train.devices import device_reported, matrix_parameters
+from camelid.train.devices import device_reported
 
 _SECONDS = 0.6
 _WORTH_COMPILING = 100.0  # seconds of matrix products; compiling takes 5 to 13 and saves a tenth of all
@@ -28,15 +26,6 @@ def matrix_peak(device: torch.device, precision: str) -> float | None:
         return known.flops if known is not None else None
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     return max(_product_rate(size, dtype) for size in (1024, 2048))
-
-
-def batch_flops(config: ModelConfig, batch: Batch) -> float:
-    """Arithmetic of learning from a batch, forward and backward, by the lengths of its documents.
-
-    As `devices.flops_per_token`, attention counted whole (n² for n tokens), but for each document on its own.
-    """
-    squares = float((2 * batch.positions + 1).sum())  # the sum of 2p + 1 for p < n is n²
-    return 6.0 * matrix_parameters(config) * batch.ids.size + 12.0 * config.n_layers * config.q_dim * squares
 
 
 def peak_memory(device: torch.device) -> int:
@@ -55,10 +44,10 @@ def fusing_pays(device: torch.device, flops: float, peak: float | None) -> bool:
 
 
 def _product_rate(size: int, dtype: torch.dtype) -> float:
-    one = torch.from_numpy(np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)).to(dtype)
-    out, best, end = torch.empty_like(one), float("inf"), time.perf_counter() + _SECONDS / 2
-    torch.mm(one, one, out=out)
+    matrix = torch.from_numpy(np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)).to(dtype)
+    out, best, end = torch.empty_like(matrix), float("inf"), time.perf_counter() + _SECONDS / 2
+    torch.mm(matrix, matrix, out=out)
     while (begun := time.perf_counter()) < end:
-        torch.mm(one, one, out=out)
+        torch.mm(matrix, matrix, out=out)
         best = min(best, time.perf_counter() - begun)
     return 2 * size**3 / best if best < float("inf") else 0.0

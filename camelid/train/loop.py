@@ -1,4 +1,5 @@
-"""The training loop: the only one. Batches come in, the model gets better, a `Step` comes out for each change."""
+"""The training loop: the only one. An objective says what is learned, the model gets better, a `Step` comes out for
+each change."""
 
 from __future__ import annotations
 
@@ -6,20 +7,21 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from camelid.data.batches import Batch, Batches
 from camelid.errors import NumericsError
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.flops import batch_flops, peak_memory
-from camelid.train.mixed_precision import Working
-from camelid.train.options import PretrainOptions
+from camelid.train.events import Step
+from camelid.train.flops import peak_memory
+from camelid.train.mixed_precision import Learner
+from camelid.train.objective import Objective, Size
+from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
 from camelid.train.schedule import learning_rate
-from camelid.train.step import Step
 
 
 @dataclass
@@ -40,18 +42,12 @@ class State:
 
 
 def optimise(
-    state: State,
-    working: Working,
-    batches: Batches,
-    options: PretrainOptions,
-    parallel: Parallel,
-    validation: Batches | None = None,
-    peak: float | None = None,
+    state: State, learner: Learner, objective: Objective[Any], parallel: Parallel, peak: float | None = None
 ) -> Iterator[Step]:
-    """Train from `state.step` to `options.steps`; between two steps the state is whole and may be saved.
+    """Train from `state.step` to the objective's last step; between two steps the state is whole and may be saved.
 
-    The gradient is that of the sum of all token losses of a step, divided by the number of tokens that all ranks
-    learn in it, so that neither micro-batches nor ranks nor the packing of documents change it.
+    The gradient is that of the sum of all losses of a step, divided by what all ranks learn in it (tokens, pairs), so
+    that neither micro-batches nor ranks nor the packing of documents change it.
 
     Args:
         peak: FLOPs a second of one rank's matrix units.
@@ -60,49 +56,71 @@ def optimise(
         NumericsError: a loss or a gradient is not finite, or nothing is learned in a step. The weights are still
             those of the last step then.
     """
-    n_rows = micro_rows(options, parallel)
+    options = objective.options
     while state.step < options.steps:
         started, number = time.perf_counter(), state.step + 1
-        batch = batches.step(state.step, parallel.data_rank, parallel.data_ranks)
-        counts = torch.tensor([batch.n_trained, batch_flops(state.model.config, batch)], dtype=torch.float64)
-        n_trained, flops = parallel.sum(counts.to(parallel.device)).tolist()
-        if not n_trained:
+        share = objective.batch(state.step, learner)
+        size = _of_all_ranks(objective.size(share), parallel)
+        if not size.learned:
             raise NumericsError(f"step {number}: no token of its rows is learned; see: camelid inspect --step {number}")
-        loss, z_loss = _learn(working, batch, n_rows, int(n_trained), parallel)
+        means = _learn(objective, learner, share, size.learned, parallel)
         norm = float(parallel.clip(state.model.parameters(), options.clip))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NumericsError(_lost(number, loss, norm))
+        if not (math.isfinite(means[0]) and math.isfinite(norm)):
+            raise NumericsError(_lost(number, means[0], norm))
         rate = learning_rate(options, number)
         _change(state.optimizer, rate)
-        working.take_masters()
-        state.step, state.tokens = number, state.tokens + options.batch_tokens
+        learner.take_masters()
+        state.step, state.tokens = number, state.tokens + size.tokens
         seconds = time.perf_counter() - started
-        apart = None
-        if validation is not None and _due(number, options):
-            apart = validation_loss(working, validation, options, parallel)
+        validated = validate(objective, learner, parallel) if _is_due(number, options) else {}
         yield Step(
             step=number,
             tokens=state.tokens,
-            trained_tokens=int(n_trained),
-            loss=loss,
-            z_loss=z_loss if options.z_loss else None,
+            metrics={objective.unit: size.learned, **objective.metrics(means), **validated},
             grad_norm=norm,
             lr=rate,
             seconds=seconds,
-            tokens_per_second=options.batch_tokens / seconds,
-            mfu=flops / seconds / (peak * parallel.n_ranks) if peak else None,
+            tokens_per_second=size.tokens / seconds,
+            mfu=size.flops / seconds / (peak * parallel.n_ranks) if peak else None,
             memory_bytes=peak_memory(parallel.device),
-            validation_loss=apart,
         )
 
 
-def _learn(working: Working, batch: Batch, n_rows: int, n_trained: int, parallel: Parallel) -> tuple[float, float]:
-    """Forward and backward over all micro-batches; loss and z-loss of all ranks, per trained token."""
-    parts = torch.zeros(2, dtype=torch.float64, device=parallel.device)
-    for some in _micro_batches(batch, n_rows, parallel.device):
-        parts += working.learn(*some, n_trained)
-    loss, z_loss = parallel.sum(parts).tolist()
-    return loss, z_loss
+def validate(objective: Objective[Any], learner: Learner, parallel: Parallel) -> dict[str, float]:
+    """The validated metrics of the rows that were kept apart, as `validation_loss`; nothing without any."""
+    sums, n_learned = torch.zeros(1, dtype=torch.float64, device=parallel.device), 0
+    with learner.looking():
+        for share in objective.validation():
+            for piece in objective.micro_batches(share):
+                sums = sums + objective.loss(learner, 1, *_on(parallel.device, piece)).parts
+            n_learned += objective.size(share).learned
+    parallel.rest(learner.model)
+    *totals, count = parallel.sum(torch.cat([sums, sums.new_tensor([n_learned])])).tolist()
+    if not count:
+        return {}
+    metrics = objective.metrics([total / count for total in totals])
+    return {f"validation_{name}": metrics[name] for name in objective.validated}
+
+
+def _learn(objective: Objective[Any], learner: Learner, share: Any, divisor: int, parallel: Parallel) -> list[float]:
+    """Forward and backward over all micro-batches; the parts of all ranks' losses, per unit that is learned."""
+    sums = torch.zeros(1, dtype=torch.float64, device=parallel.device)
+    for piece in objective.micro_batches(share):
+        loss = objective.loss(learner, divisor, *_on(parallel.device, piece))
+        loss.total.backward()
+        sums = sums + loss.parts
+    means: list[float] = parallel.sum(sums).tolist()
+    return means
+
+
+def _on(device: torch.device, piece: tuple[Any, ...]) -> Iterator[Tensor]:
+    return (torch.as_tensor(part).to(device) for part in piece)
+
+
+def _of_all_ranks(size: Size, parallel: Parallel) -> Size:
+    counts = torch.tensor(size, dtype=torch.float64).to(parallel.device)
+    learned, tokens, flops = parallel.sum(counts).tolist()
+    return Size(int(learned), int(tokens), flops)
 
 
 def _change(optimizer: Optimizer, rate: float) -> None:
@@ -113,43 +131,8 @@ def _change(optimizer: Optimizer, rate: float) -> None:
     optimizer.zero_grad()
 
 
-def validation_loss(
-    working: Working, validation: Batches, options: PretrainOptions, parallel: Parallel
-) -> float | None:
-    """Nats per token on the first rows that were kept apart, about `options.validation_rows`; None without any."""
-    n_steps = min(validation.n_steps, math.ceil(options.validation_rows / validation.rows_per_step))
-    sums = torch.zeros(2, dtype=torch.float64, device=parallel.device)
-    for step in range(n_steps):
-        batch = validation.step(step, parallel.data_rank, parallel.data_ranks)
-        for ids, positions, targets in _micro_batches(batch, len(batch.ids), parallel.device):
-            sums[0] += working.look(ids, positions, targets)
-            sums[1] += batch.n_trained
-    parallel.rest(working.model)
-    total, count = parallel.sum(sums).tolist()
-    return total / count if count else None
-
-
-def micro_rows(options: PretrainOptions, parallel: Parallel) -> int:
-    """Rows that one rank works on at once: as the recipe says, else so many that they have 8192 tokens, or 16384 on
-    a GPU, and at least one. It depends on nothing that may change from start to start, so that a run can go on
-    with the same bits."""
-    share = max(1, options.rows // parallel.data_ranks)
-    if options.micro_rows is not None:
-        return min(options.micro_rows, share)
-    tokens = 16384 if parallel.device.type == "cuda" else 8192
-    return max(1, min(share, tokens // options.context))
-
-
-def _micro_batches(batch: Batch, n_rows: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """ids, positions and targets, each (R, T), of a few rows at a time."""
-    for start in range(0, len(batch.ids), n_rows):
-        some = slice(start, start + n_rows)
-        parts = (torch.from_numpy(part[some]).to(device) for part in (batch.ids, batch.positions, batch.targets))
-        ids, positions, targets = parts
-        yield ids, positions, targets
-
-
-def _due(step: int, options: PretrainOptions) -> bool:
+def _is_due(step: int, options: RunOptions) -> bool:
+    """Whether a validation comes after this step."""
     every = options.validation_every
     return bool(every) and (step % every == 0 or step == options.steps)
 

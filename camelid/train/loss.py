@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 from camelid.data.batches import IGNORED
+from camelid.train.options import LOGIT_TOKENS
 from camelid.train.softmax import powers_over
 
-PIECE = 2048  # tokens whose scores are in memory at once
 
-
-class TokenLoss(NamedTuple):
-    """What `token_loss` gives.
+class Loss(NamedTuple):
+    """What a stage minimises, of some rows.
 
     Attributes:
         total: (), float32, what is minimised; its `backward` may be called once.
-        parts: (2,) float64 without gradient: the loss proper, in nats, and the z-loss, each divided as `total` is.
+        parts: (n,) float64 without gradient, each divided as `total` is: the loss proper, then what else is measured.
     """
 
     total: Tensor
@@ -39,7 +38,7 @@ def token_loss(
     z_weight: float = 0.0,
     into: Tensor | None = None,
     fuse: bool = False,
-) -> TokenLoss:
+) -> Loss:
     """Sum of the losses of all tokens, divided by `divisor`.
 
     With the number of trained tokens of the whole step as divisor, on every rank and in every micro-batch, the sum of
@@ -54,9 +53,12 @@ def token_loss(
         z_weight: of the z-loss.
         into: (V, D) float32, to which the gradient of `output` is added at once; None: it goes through autograd.
         fuse: let torch.compile fuse what is not a matrix product.
+
+    Returns:
+        its parts are (2,): the loss in nats, and the z-loss.
     """
     total, parts = _TokenLoss.apply(hidden, output, targets, divisor, z_weight, into, fuse)
-    return TokenLoss(total, parts)
+    return Loss(total, parts)
 
 
 class _TokenLoss(torch.autograd.Function):
@@ -77,8 +79,8 @@ class _TokenLoss(torch.autograd.Function):
         if learns and into is None and ctx.needs_input_grad[1]:
             grad_output = torch.zeros(output.shape, dtype=torch.float32, device=output.device)
         parts = torch.zeros(2, dtype=torch.float64, device=hidden.device)
-        for start in range(0, len(hidden), PIECE):
-            some = slice(start, start + PIECE)
+        for start in range(0, len(hidden), LOGIT_TOKENS):
+            some = slice(start, start + LOGIT_TOKENS)
             scores = _scores(output, hidden[some])  # (V, n)
             scale = (targets[some] != IGNORED).float().div_(divisor)  # (n,)
             chosen = targets[some].clamp_min(0), torch.arange(scores.shape[1], device=scores.device)

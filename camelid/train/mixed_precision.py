@@ -7,6 +7,8 @@ micro-batches. With several ranks FSDP2 makes the copies, layer by layer, and ad
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,50 +16,59 @@ from torch import Tensor, nn
 
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.attention import attention_on
-from camelid.train.loss import TokenLoss, token_loss
-from camelid.train.options import PretrainOptions
+from camelid.train.loss import Loss, token_loss
+from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
 
 
-class Working:
-    """A model ready to learn from micro-batches.
+class Learner:
+    """A model that an objective learns with, micro-batch after micro-batch.
 
     Args:
         masters: float32, initialised or restored; what the optimiser changes. Its gradients are written here.
         options: of the stage.
         parallel: the ranks.
         fuse: let torch.compile fuse what stands between matrix products.
+
+    Attributes:
+        model: what computes: the masters, or their copy in bf16.
     """
 
-    def __init__(self, masters: LlamaTorch, options: PretrainOptions, parallel: Parallel, fuse: bool) -> None:
+    def __init__(self, masters: LlamaTorch, options: RunOptions, parallel: Parallel, fuse: bool) -> None:
         self._masters, self._parallel, self._fuse = masters, parallel, fuse
-        self._z_weight = options.z_loss
+        self._learns = True
         self._copies = options.precision == "bf16" and parallel.n_ranks == 1
         self.model = _copy(masters) if self._copies else masters
         self.model.recompute = options.recompute
-        self._attend = attention_on(parallel.device)
+        self._attention = attention_on(parallel.device)
         if fuse:
             for layer in self.model.layers:
                 layer.forward = torch.compile(layer.forward, dynamic=False)
 
-    def learn(self, ids: Tensor, positions: Tensor, targets: Tensor, divisor: int) -> Tensor:
-        """Add a micro-batch's gradients to those of the masters; ids, positions and targets (R, T).
+    def hidden(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """(R · T, D) after the last norm, of ids and positions (R, T); positions begin anew with each document.
 
-        Returns:
-            (2,) float64: loss and z-loss, summed over tokens, divided by `divisor`.
+        The forward pass is the same while nothing is learned, so that compiled code serves both.
         """
-        found = self._loss(self._hidden(ids, positions), targets, divisor, self._output_gradient())
-        found.total.backward()
-        return found.parts
+        self._attention.prepare(positions)
+        with torch.enable_grad():
+            hidden: Tensor = self.model(ids, positions, self._attention)
+        return hidden.flatten(0, -2) if self._learns else hidden.flatten(0, -2).detach()
 
-    def look(self, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
-        """The sum of a micro-batch's losses, (), float64; nothing is learned.
+    def token_loss(self, hidden: Tensor, targets: Tensor, divisor: int, z_weight: float = 0.0) -> Loss:
+        """The loss of the next token, of targets (R, T): see `loss.token_loss`."""
+        into = self._output_gradient() if self._learns else None
+        return token_loss(hidden, self.model.output, targets.flatten(), divisor, z_weight, into, self._fuse)
 
-        The forward pass is that of `learn`, so that compiled code serves both.
-        """
-        hidden = self._hidden(ids, positions).detach()
-        with torch.no_grad():
-            return self._loss(hidden, targets, 1, None).parts[0]
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Nothing is learned in it: losses have no gradient."""
+        self._learns = False
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._learns = True
 
     @torch.no_grad()
     def take_masters(self) -> None:
@@ -65,19 +76,11 @@ class Working:
         if self._copies:
             torch._foreach_copy_(list(self.model.parameters()), list(self._masters.parameters()))
 
-    def _hidden(self, ids: Tensor, positions: Tensor) -> Tensor:
-        self._attend.prepare(positions)
-        hidden: Tensor = self.model(ids, positions, self._attend)
-        return hidden.flatten(0, -2)
-
-    def _loss(self, hidden: Tensor, targets: Tensor, divisor: int, into: Tensor | None) -> TokenLoss:
-        return token_loss(hidden, self.model.output, targets.flatten(), divisor, self._z_weight, into, self._fuse)
-
     def _output_gradient(self) -> Tensor | None:
-        """Where the output matrix's gradient is added up, in float32; None where FSDP must see it."""
-        if self._parallel.n_ranks > 1:
-            return None
+        """Where the output matrix's gradient is added up, in float32; None where FSDP must see it, or nothing must."""
         output = self._masters.output
+        if self._parallel.n_ranks > 1 or not output.requires_grad:
+            return None
         if output.grad is None:
             output.grad = torch.zeros_like(output)
         return output.grad
@@ -90,9 +93,10 @@ def _copy(masters: LlamaTorch) -> LlamaTorch:
     copy.cos, copy.sin = masters.cos, masters.sin
     for name, master in masters.named_parameters():
         owner, _, own = name.rpartition(".")
-        parameter = nn.Parameter(master.detach().to(torch.bfloat16))
+        parameter = nn.Parameter(master.detach().to(torch.bfloat16), requires_grad=master.requires_grad)
         copy.get_submodule(owner).register_parameter(own, parameter)
-        parameter.register_post_accumulate_grad_hook(_adding_to(master))
+        if master.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_adding_to(master))
     return copy
 
 

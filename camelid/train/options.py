@@ -1,27 +1,22 @@
-"""What a recipe says about pretraining, and the presets it may start from."""
+"""What a recipe says about training, whatever the stage: each stage's options are made of these, and its own."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from camelid.errors import OptionError, one_of
 from camelid.options import Options
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "llama2": {},  # the defaults below
-    # Warm-up, stable, decay to nothing over the last fifth (Hägele et al. 2024, arXiv:2405.18392), so that a run can
-    # be prolonged; eps and z-loss of OLMo 2 (arXiv:2501.00656, sections 3.2 and 3.3).
-    "modern": {"schedule": "wsd", "min_lr_ratio": 0.0, "eps": 1e-8, "z_loss": 1e-5},
-}
-
+LOGIT_TOKENS = 2048  # scores over the vocabulary are computed for so many tokens at once
+GPU_TOKENS, CPU_TOKENS = 16384, 8192  # of a micro-batch, where the recipe does not say
 
 Beta = Annotated[float, Field(ge=0, le=0.999999)]  # 1 would divide by nothing, in float32 nearer numbers too
 
 
-class PretrainOptions(Options):
-    """How a model is pretrained. What is not given comes from the preset.
+class OptimOptions(Options):
+    """What the optimiser does: how many steps of what size, at which rate. What is not given comes from the preset.
 
     The defaults are Llama 2's (Touvron et al. 2023, arXiv:2307.09288, section 2.2), with the 7B's learning rate.
 
@@ -29,6 +24,8 @@ class PretrainOptions(Options):
         OptionError: an unknown preset, `batch_tokens` that are no whole number of rows, or a warm-up that does not
             end before the run does.
     """
+
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"llama2": {}}  # of a stage; the first is the one not asked for
 
     preset: str = Field("llama2", description="Where values that are not given come from: llama2 or modern.")
     steps: int = Field(500_000, gt=0, description="Changes of the weights.")
@@ -46,25 +43,12 @@ class PretrainOptions(Options):
     eps: float = Field(1e-5, ge=1e-30, le=1, description="Added to AdamW's divisor.")
     weight_decay: float = Field(0.1, ge=0, le=1000, description="Of matrices; vectors (norms) do not decay.")
     clip: float = Field(1.0, ge=0, le=1e30, description="Longest gradient, as a global L2 norm; 0: no limit.")
-    z_loss: float = Field(0.0, ge=0, le=1, description="Weight of the square of log Z beside the loss.")
-
-    compile: bool | None = Field(None, description="Let torch.compile fuse the arithmetic; if it pays, if not given.")
-    recompute: bool = Field(False, description="Compute each layer again in the backward pass, to save memory.")
-    validation_every: int = Field(0, ge=0, description="Steps between looks at the validation rows; 0: never.")
-    validation_rows: int = Field(64, gt=0, description="Most rows that such a look reads.")
-
-    tensor_parallel: int = Field(1, gt=0, description="Processes that share each layer's matrices.")
-    save_every: int = Field(1000, ge=0, description="Steps between checkpoints; 0: only when a sitting ends.")
-    keep_last: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
-    keep_every: int = Field(10_000, ge=0, description="Checkpoints of every such step are kept for ever; 0: none.")
-
-    log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="Where else numbers go.")
 
     def __init__(self, **values: Any) -> None:
-        preset = values.get("preset", "llama2")
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise OptionError(f"preset: no {preset!r}; {one_of(str(preset), PRESETS)}")
-        super().__init__(**{**PRESETS[preset], **values})
+        preset = values.get("preset", next(iter(self.PRESETS)))
+        if not isinstance(preset, str) or preset not in self.PRESETS:
+            raise OptionError(f"preset: no {preset!r}; {one_of(str(preset), self.PRESETS)}")
+        super().__init__(**{**self.PRESETS[preset], **values})
         if self.batch_tokens % self.context:
             raise OptionError(f"batch_tokens: {self.batch_tokens} is not a whole number of rows of {self.context}")
         if self.warmup_steps >= self.steps:
@@ -74,3 +58,35 @@ class PretrainOptions(Options):
     def rows(self) -> int:
         """Rows of a step, all ranks and micro-batches together."""
         return self.batch_tokens // self.context
+
+    def rows_at_once(self, data_ranks: int, gpu: bool = True) -> int:
+        """Rows of a micro-batch of one of `data_ranks` ranks that read different rows: as the recipe says, else so
+        many that they have `CPU_TOKENS` or `GPU_TOKENS` tokens, and at least one. It depends on nothing that may
+        change from start to start, so that a run can go on with the same bits."""
+        share = max(1, self.rows // data_ranks)
+        return min(share, self.micro_rows or max(1, (GPU_TOKENS if gpu else CPU_TOKENS) // self.context))
+
+
+class TokenLossOptions(OptimOptions):
+    """Of stages that learn the next token: pretraining, and fine-tuning on conversations."""
+
+    z_loss: float = Field(0.0, ge=0, le=1, description="Weight of the square of log Z beside the loss.")
+
+
+class RunOptions(OptimOptions):
+    """What every stage's options have: beside what the optimiser does, how that is carried out, saved and shown.
+
+    The fields written here may change while a run pauses; all others must stay (`checkpoints/resume.py`).
+    """
+
+    compile: bool | None = Field(None, description="Let torch.compile fuse the arithmetic; if it pays, if not given.")
+    recompute: bool = Field(False, description="Compute each layer again in the backward pass, to save memory.")
+    validation_every: int = Field(0, ge=0, description="Steps between looks at the validation rows; 0: never.")
+    validation_rows: int = Field(64, gt=0, description="Most rows that such a look reads.")
+
+    tensor_parallel: int = Field(1, gt=0, description="Processes that share each layer's matrices.")
+    save_every: int = Field(1000, ge=0, description="Steps between checkpoints; 0: only when a session ends.")
+    keep_last: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
+    keep_every: int = Field(10_000, ge=0, description="Checkpoints of every such step are kept for ever; 0: none.")
+
+    log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="Where else numbers go.")

@@ -10,11 +10,10 @@ from typing import Any
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig, layer_shapes
 from camelid.train.devices import DEVICES, Device, flops_per_token
-from camelid.train.options import PretrainOptions
+from camelid.train.options import LOGIT_TOKENS, RunOptions
+from camelid.train.stages import FIRST
 
 MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100
-LOGIT_TOKENS = 2048  # scores are computed for so many tokens at once
-MICRO_TOKENS = 16384  # of a micro-batch on a GPU, where the recipe does not say
 RUNTIME_BYTES = 2_000_000_000  # driver, communication, and what the allocator cannot use
 _MOST_RANKS = 1 << 16
 _SHARE = 0.95  # of a GPU's memory; the rest is never free
@@ -103,9 +102,16 @@ class Plan:
 
 
 def plan(
-    config: ModelConfig, options: PretrainOptions, device: Device, ranks: int | None = None, mfu: float = MFU
+    config: ModelConfig,
+    options: RunOptions,
+    device: Device,
+    ranks: int | None = None,
+    mfu: float = MFU,
+    stage: str = FIRST,
 ) -> Plan:
     """What a run would take on `ranks` GPUs; with None on the fewest that hold it, a power of two.
+
+    `stage` is whose options these are.
 
     Raises:
         OptionError: the rows of a step cannot be shared evenly among the ranks.
@@ -118,20 +124,20 @@ def plan(
     for found in (first, *more):
         if found.fits:
             return found
-    raise ResourceError(_refusal(config, options, first))
+    raise ResourceError(_refusal(config, options, first, stage))
 
 
-def check_fits(config: ModelConfig, options: PretrainOptions, found: Plan) -> None:
+def check_fits(config: ModelConfig, options: RunOptions, found: Plan, stage: str = FIRST) -> None:
     """Refuse a plan that does not fit.
 
     Raises:
         ResourceError: says what is needed, what there is, and which settings would fit.
     """
     if not found.fits:
-        raise ResourceError(_refusal(config, options, found))
+        raise ResourceError(_refusal(config, options, found, stage))
 
 
-def memory_of(config: ModelConfig, options: PretrainOptions, ranks: int) -> Memory:
+def memory_of(config: ModelConfig, options: RunOptions, ranks: int) -> Memory:
     """Bytes of one of `ranks` ranks that share weights, gradients and optimiser evenly (ZeRO-3, FSDP).
 
     Activations are counted for compiled code as Korthikanti et al. 2022 (arXiv:2205.05198) do, for a Llama: what a
@@ -145,7 +151,7 @@ def memory_of(config: ModelConfig, options: PretrainOptions, ranks: int) -> Memo
         working = bytes_each * config.n_parameters if bytes_each == 2 else 0
     else:  # two layers, the next one being fetched, and the ends, which stay; gradients of a layer and the ends
         working = (2 * bytes_each + 4) * layer // options.tensor_parallel + (bytes_each + 4) * ends
-    n_tokens = micro_rows(options, ranks) * options.context
+    n_tokens = options.rows_at_once(ranks // options.tensor_parallel) * options.context
     kept = bytes_each * n_tokens * _kept_per_token(config, options.tensor_parallel)
     if options.recompute:
         activations = kept + bytes_each * n_tokens * config.dim * config.n_layers
@@ -162,18 +168,12 @@ def memory_of(config: ModelConfig, options: PretrainOptions, ranks: int) -> Memo
     )
 
 
-def micro_rows(options: PretrainOptions, ranks: int) -> int:
-    """Rows of a micro-batch on a GPU: as the recipe says, else those that the training loop would take."""
-    share = max(1, options.rows * options.tensor_parallel // ranks)
-    return min(share, options.micro_rows or max(1, MICRO_TOKENS // options.context))
-
-
 def checkpoint_bytes(config: ModelConfig) -> int:
     """A model folder in bf16, and the state: float32 weights and two averages."""
     return (2 + 12) * config.n_parameters
 
 
-def kept_checkpoints(options: PretrainOptions) -> int:
+def kept_checkpoints(options: RunOptions) -> int:
     """How many checkpoints there are at the end: the newest ones, and those of milestones."""
     each = options.save_every or options.steps
     saved = (options.steps - 1) // each + 1  # after every `each` steps, and after the last
@@ -193,7 +193,7 @@ def _kept_per_token(config: ModelConfig, tensor_parallel: int) -> int:
     return 4 * config.dim + (heads + 3 * config.ffn_dim) // tensor_parallel
 
 
-def _plan(config: ModelConfig, options: PretrainOptions, device: Device, ranks: int, mfu: float) -> Plan:
+def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, mfu: float) -> Plan:
     groups = ranks // options.tensor_parallel
     if ranks < 1 or ranks % options.tensor_parallel or options.rows % groups:
         raise OptionError(
@@ -208,7 +208,7 @@ def _plan(config: ModelConfig, options: PretrainOptions, device: Device, ranks: 
         tokens=options.steps * options.batch_tokens,
         flops_per_token=flops_per_token(config, options.context),
         memory=memory_of(config, options, ranks),
-        micro_rows=micro_rows(options, ranks),
+        micro_rows=options.rows_at_once(groups),
         recompute=options.recompute,
         checkpoint_bytes=checkpoint_bytes(config),
         kept=kept_checkpoints(options),
@@ -216,21 +216,21 @@ def _plan(config: ModelConfig, options: PretrainOptions, device: Device, ranks: 
     )
 
 
-def _refusal(config: ModelConfig, options: PretrainOptions, found: Plan) -> str:
+def _refusal(config: ModelConfig, options: RunOptions, found: Plan, stage: str) -> str:
     need, have = found.memory.total / 1e9, _SHARE * found.device.memory / 1e9
     gpus = f"{found.ranks} {found.device.title}" if found.ranks > 1 else f"one {found.device.title}"
-    return f"needs {need:.1f} GB on each of {gpus}, which can give {have:.1f}; {_advice(config, options, found)}"
+    return f"needs {need:.1f} GB on each of {gpus}, which can give {have:.1f}; {_advice(config, options, found, stage)}"
 
 
-def _advice(config: ModelConfig, options: PretrainOptions, found: Plan) -> str:
+def _advice(config: ModelConfig, options: RunOptions, found: Plan, stage: str) -> str:
     """Settings that would fit, the ones that cost least first."""
     changes: list[dict[str, Any]] = [{"micro_rows": 1}, {"recompute": True}, {"micro_rows": 1, "recompute": True}]
     for change in changes:
         if _plan(config, options.with_(**change), found.device, found.ranks, found.mfu).fits:
-            words = " ".join(f"--set pretrain.{name}={str(value).lower()}" for name, value in change.items())
+            words = " ".join(f"--set {stage}.{name}={str(value).lower()}" for name, value in change.items())
             return f"{words} would fit"
     most = options.with_(**changes[-1])
-    said = "--set pretrain.recompute=true and {} would fit" if not options.recompute else "{} would fit"
+    said = "{} would fit" if options.recompute else f"--set {stage}.recompute=true and {{}} would fit"
     for ranks in _more_ranks(options, found.ranks):
         if _plan(config, most, found.device, ranks, found.mfu).fits:
             return said.format(f"{ranks} of them")
@@ -240,7 +240,7 @@ def _advice(config: ModelConfig, options: PretrainOptions, found: Plan) -> str:
     return "take a smaller model, a shorter context, or more of tensor_parallel"
 
 
-def _more_ranks(options: PretrainOptions, ranks: int) -> Iterator[int]:
+def _more_ranks(options: RunOptions, ranks: int) -> Iterator[int]:
     """Twice as many, and again, while each has a row."""
     while options.rows % (2 * ranks // options.tensor_parallel) == 0 and 2 * ranks <= _MOST_RANKS:
         ranks *= 2

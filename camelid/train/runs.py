@@ -6,18 +6,15 @@ Reads only; no torch.
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from camelid.errors import MissingError, OptionError
-from camelid.train.report.metrics import NAME, Metrics
+from camelid.run_layout import CHECKPOINT, DATA, METRICS, RECIPE, checkpoint_step, complete_checkpoints
+from camelid.train.report.metrics import Metrics
 
-DATA = "data"
-RECIPE = "recipe.toml"
-CHECKPOINT = re.compile(r"step(\d+)(-.*)?")
 _SILENT_SECONDS = 60.0
 
 State = Literal["training", "done", "stopped"]
@@ -67,13 +64,12 @@ class Run:
     def checkpoints(self) -> list[Checkpoint]:
         """Complete checkpoints, the first one first; a damaged note of one is passed over."""
         found = []
-        for path in self.folder.glob("step*/checkpoint.json"):
-            match = CHECKPOINT.fullmatch(path.parent.name)
+        for path in complete_checkpoints(self.folder):
             try:
-                said = json.loads(path.read_text(encoding="utf-8"))
+                said = json.loads((path / CHECKPOINT).read_text(encoding="utf-8"))
                 step, tokens = int(said["step"]), int(said["tokens"])
-                if match and not path.parent.is_symlink() and 0 <= step < 2**53 and 0 <= tokens < 2**63:
-                    found.append(Checkpoint(path.parent, step, tokens))
+                if 0 <= step < 2**53 and 0 <= tokens < 2**63:
+                    found.append(Checkpoint(path, step, tokens))
             except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 continue
         return sorted(found, key=lambda one: one.step)
@@ -81,7 +77,7 @@ class Run:
 
 def find_runs(folder: Path) -> list[Run]:
     """Every stage of every run in a folder such as `runs`, the one that last wrote first."""
-    notes = [path for path in folder.glob(f"*/*/{NAME}") if path.is_file()]
+    notes = [path for path in folder.glob(f"*/*/{METRICS}") if path.is_file()]
     return [Run(path.parent) for path in sorted(notes, key=_changed, reverse=True)]
 
 
@@ -94,9 +90,9 @@ def open_run(path: Path | str) -> Run:
     """
     path = Path(path)
     for folder in (path, path.absolute().parent):
-        if (folder / NAME).is_file() and (folder == path or CHECKPOINT.fullmatch(path.name)):
+        if (folder / METRICS).is_file() and (folder == path or checkpoint_step(path.name) is not None):
             return Run(folder.resolve())
-    stages = sorted(note.parent for note in path.glob(f"*/{NAME}"))
+    stages = sorted(note.parent for note in path.glob(f"*/{METRICS}"))
     if len(stages) > 1:
         raise OptionError(f"{path}: has several stages; say which: {', '.join(map(str, stages))}")
     if not stages:

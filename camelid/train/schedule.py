@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from camelid.train.options import PretrainOptions
+from camelid.train.options import OptimOptions
 
 
-def learning_rate(options: PretrainOptions, step: int) -> float:
+def learning_rate(options: OptimOptions, step: int) -> float:
     """The rate of step 0 … `options.steps`: up from 0 to `lr` at `warmup_steps`, then as the schedule says.
 
     The last step has `lr · min_lr_ratio` under every schedule but `constant`.
@@ -21,17 +21,17 @@ def learning_rate(options: PretrainOptions, step: int) -> float:
     return options.lr * SCHEDULES[options.schedule](options, step)
 
 
-def _cosine(options: PretrainOptions, step: int) -> float:
+def _cosine(options: OptimOptions, step: int) -> float:
     """Half a cosine from 1 to the least (Loshchilov & Hutter 2017, arXiv:1608.03983; Llama 2, arXiv:2307.09288)."""
     return _between(options, (1 + math.cos(math.pi * _done(options, step, options.warmup_steps))) / 2)
 
 
-def _linear(options: PretrainOptions, step: int) -> float:
+def _linear(options: OptimOptions, step: int) -> float:
     """A straight line from 1 to the least (OLMo, arXiv:2402.00838)."""
     return _between(options, 1 - _done(options, step, options.warmup_steps))
 
 
-def _wsd(options: PretrainOptions, step: int) -> float:
+def _wsd(options: OptimOptions, step: int) -> float:
     """Warm-up, stable, decay: 1 until the last `decay_share` of all steps, then down by 1 - sqrt.
 
     Hu et al. 2024 (MiniCPM, arXiv:2404.06395); the shape of the decay is Hägele et al. 2024 (arXiv:2405.18392).
@@ -40,11 +40,11 @@ def _wsd(options: PretrainOptions, step: int) -> float:
     return _between(options, 1 - math.sqrt(_done(options, step, begins))) if step > begins else 1.0
 
 
-def _constant(options: PretrainOptions, step: int) -> float:
+def _constant(options: OptimOptions, step: int) -> float:
     return 1.0
 
 
-SCHEDULES: dict[str, Callable[[PretrainOptions, int], float]] = {
+SCHEDULES: dict[str, Callable[[OptimOptions, int], float]] = {
     "cosine": _cosine,
     "linear": _linear,
     "wsd": _wsd,
@@ -52,10 +52,10 @@ SCHEDULES: dict[str, Callable[[PretrainOptions, int], float]] = {
 }
 
 
-def _done(options: PretrainOptions, step: int, begins: int) -> float:
+def _done(options: OptimOptions, step: int, begins: int) -> float:
     """How much of the way from step `begins` to the last one lies behind, 0 … 1."""
     return min(1.0, (step - begins) / max(1, options.steps - begins))
 
 
-def _between(options: PretrainOptions, share: float) -> float:
+def _between(options: OptimOptions, share: float) -> float:
     return options.min_lr_ratio + (1 - options.min_lr_ratio) * share

@@ -10,7 +10,7 @@ import numpy as np
 from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedError
 from camelid.model.config import shape_in
 from camelid.model.rope import inverse_frequencies
-from camelid.weights.opened import cannot_read, refuse_pointer
+from camelid.weights.opened import OpenFile, cannot_read
 from camelid.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -162,11 +162,11 @@ def _refuse_adapter(folder: Path) -> None:
 def _open_file(path: Path) -> Weights:
     if not path.is_file():
         raise FormatError(f"{path}: neither a file nor a folder; {_READS}")
-    with path.open("rb") as file:
-        start = file.read(64)
+    if not path.stat().st_size:
+        raise FormatError(f"{path}: an empty file; {_READS}")
+    start = OpenFile(path).up_to(0, 64).tobytes()
     if start.startswith(b"GGUF"):
         return _open_gguf(path)
-    refuse_pointer(path, start)
     is_weights = start.startswith(b"PK\x03\x04") or start[8:9] == b"{"  # torch.save's zip, or safetensors
     if is_weights or path.name in _HF_FILES or path.name in _CONFIGS:
         if any((path.parent / name).exists() for name in _CONFIGS):
@@ -177,8 +177,6 @@ def _open_file(path: Path) -> Weights:
 
 
 def _looks_like(start: bytes) -> str:
-    if not start:
-        return "an empty file"
     for first, what in _FIRST_BYTES.items():
         if start.startswith(first):
             return f"not a model but {what}"

@@ -51,8 +51,9 @@ class OpenFile:
         self._lock = threading.Lock()
         self.size, self._time = self._state()
         if not self.size:
-            raise FormatError(f"{path}: the file is empty; fetch or convert it again")
-        refuse_pointer(path, self.up_to(0, len(LFS_POINTER)).tobytes())
+            raise FormatError(f"{path}: an empty file; fetch or convert it again")
+        if self.up_to(0, len(LFS_POINTER)).tobytes() == LFS_POINTER:
+            raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
 
     def read(self, start: int, count: int) -> Bytes:
         """`count` bytes from `start` on, uint8 (count,): a new array.
@@ -125,16 +126,6 @@ class Region:
 
     def _each(self, wanted: NDArray[np.int64], width: int) -> Iterator[Bytes]:
         return (self.read(int(row) * width, width) for row in wanted)
-
-
-def refuse_pointer(path: Path, start: bytes) -> None:
-    """Refuse what Git LFS leaves in a file's place where its content was not fetched.
-
-    Raises:
-        MissingError: `start` is the beginning of such a pointer.
-    """
-    if start.startswith(LFS_POINTER):
-        raise MissingError(f"{path}: a pointer of Git LFS, not the file itself; fetch it: git lfs pull")
 
 
 def cannot_read(path: Path, error: OSError) -> MissingError:

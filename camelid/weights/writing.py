@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from camelid.errors import OptionError, ResourceError
+from camelid.files import check_space, lock, size_text
 from camelid.pedigree import pedigree_path
 from camelid.weights.exchange import can_exchange, exchange
-from camelid.weights.lock import exclusive
 from camelid.weights.quants.quant import Bytes
 from camelid.weights.tensor import Tensor
 
@@ -57,7 +57,7 @@ def replacing(target: Path, n_bytes: int, overwrite: bool) -> Iterator[Path]:
                 _remove(partial)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{target}: the disk or quota is full; free {_size(n_bytes)} and repeat") from None
+            raise ResourceError(f"{target}: the disk or quota is full; free {size_text(n_bytes)} and repeat") from None
         raise ResourceError(f"{target}: cannot be written ({error.strerror}); check the folder's permissions") from None
 
 
@@ -72,13 +72,13 @@ def _alone(target: Path) -> Iterator[None]:
     def refuse() -> None:
         raise OptionError(f"{target}: another camelid is writing it; wait for that one, or choose another name")
 
-    lock = target.with_name(f".{target.name}.lock")
-    with exclusive(lock, refuse):
+    path = target.with_name(f".{target.name}.lock")
+    with lock(path, refuse):
         try:
             yield
         finally:
             with suppress(OSError):
-                lock.unlink()
+                path.unlink()
 
 
 def _beside(target: Path, what: str) -> Path:
@@ -90,19 +90,6 @@ def _sweep(target: Path) -> None:
     for begun in target.parent.glob(f".{glob.escape(target.name)}.*-*"):
         if _BEGUN.fullmatch(begun.name.removeprefix(f".{target.name}")):
             _remove(begun)
-
-
-def check_space(folder: Path, n_bytes: int) -> None:
-    """Refuse to begin what cannot fit.
-
-    Raises:
-        ResourceError: fewer than `n_bytes` are free on the disk of `folder`.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        raise ResourceError(
-            f"{folder}: needs {_size(n_bytes)} of disk, {_size(free)} free; free some or write elsewhere"
-        )
 
 
 def each(tensors: Mapping[str, Tensor], names: Iterable[str], progress: Progress | None) -> Iterator[tuple[str, Bytes]]:
@@ -138,7 +125,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

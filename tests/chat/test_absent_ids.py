@@ -34,7 +34,7 @@ def _tokenizer() -> Tokenizer:
 def llama(request: pytest.FixtureRequest) -> Llama:
     weights = tiny_weights(config=tiny_config(vocab_size=ROWS), load_tokenizer=_tokenizer, stop_ids=(256,))
     options = EngineOptions(threads=1)
-    both = [choose_backend(one, request.param, options) for one in (weights, replace(weights))]
+    both = [choose_backend(weights, request.param, options) for weights in (weights, replace(weights))]
     return Llama(weights, Engine(both[0], options, both[1]), None)
 
 
@@ -55,7 +55,7 @@ def test_none_is_drawn(llama: Llama) -> None:
         )
         assert max(answer.ids) < 259
         assert {len(token.top) for token in answer.tokens} == {259}
-        assert np.logaddexp.reduce([one.logprob for one in answer.tokens[0].top]) == pytest.approx(0, abs=1e-6)
+        assert np.logaddexp.reduce([likely.logprob for likely in answer.tokens[0].top]) == pytest.approx(0, abs=1e-6)
     guessed = llama.generate("a", temperature=50, top_p=1, max_tokens=150, seed=0, draft_tokens=3, ignore_stop=True)
     assert max(guessed.ids) < 259
 

@@ -25,11 +25,6 @@ RAW = camelid.SamplingParams(temperature=1.0, top_p=1.0)
 
 
 @pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
-@pytest.fixture(scope="module")
 def flow(llama):
     return Flow(llama)
 
@@ -102,7 +97,7 @@ def test_one_token_more_gives_what_reading_all_gives(tiny):
     stepped, whole = Flow(tiny), Flow(tiny).read(IDS)
     for end in range(3, len(IDS) + 1):
         seen = stepped.read(IDS[:end])
-    assert [len(one.embedding) for one in seen.chain()] == [3, 1, 1, 1, 1, 1]
+    assert [len(part.embedding) for part in seen.chain()] == [3, 1, 1, 1, 1, 1]
     np.testing.assert_allclose(seen.logits, whole.logits, atol=1e-5)
     np.testing.assert_array_equal(seen.embeddings(), whole.embeddings())
     for layer in range(tiny.config.n_layers):
@@ -169,6 +164,7 @@ def test_steps_are_followed_one_by_one():
     assert steps[2].note == "top_k 3: removes 2"
 
 
+@pytest.mark.slow
 def test_a_draw_falls_where_the_row_says(llama, flow):
     ids = llama.prompt_ids(DECK)
     for seed in range(20):
@@ -227,5 +223,5 @@ def test_runs_beside_the_engine(tiny):
     finally:
         sys.setswitchinterval(interval)
     assert beside == [alone] * 3
-    for one in seen:
-        np.testing.assert_array_equal(one, logits)
+    for again in seen:
+        np.testing.assert_array_equal(again, logits)

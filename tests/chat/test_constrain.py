@@ -11,14 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import camelid
 from camelid.chat.constrain import Constrainer, Form
 from camelid.errors import OptionError
-
-
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +84,7 @@ def test_any_allowed_path_validates_against_the_schema(constrainer, llama, schem
         jsonschema.validate(json.loads(text), schema)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_the_model_itself_keeps_to_the_form(llama, temperature):
     schema = {
@@ -128,5 +123,5 @@ def test_a_grammar_leads(llama):
 )
 def test_a_wrong_form_is_refused_before_anything_is_written(llama, form, words):
     with pytest.raises(OptionError, match=words) as caught:
-        llama.generate("x", form=form, stream=True)
+        llama.stream("x", form=form)
     assert "\n" not in str(caught.value)

@@ -21,11 +21,6 @@ from camelid.errors import CamelidError, OptionError, ResourceError
 from camelid.tokens.templates.chat_format import Message
 
 
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
 @pytest.fixture
 def talk(llama):
     return Conversation(llama, llama.params.with_(temperature=0, max_tokens=12))
@@ -118,6 +113,7 @@ def test_an_answer_is_drawn_as_markdown(talk):
     assert "tokens read" in screen.getvalue()
 
 
+@pytest.mark.slow
 def test_a_model_that_brings_no_template_lists_the_formats(smollm2_path):
     silent = camelid.load(smollm2_path, backend="numpy")
     silent.weights.chat_template = None

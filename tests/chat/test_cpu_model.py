@@ -26,46 +26,40 @@ TEXT = (
 )
 
 
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="cpu")
-
-
-@pytest.fixture(scope="module")
-def reference(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
-def test_greedy_text_is_the_references(llama, reference):
+@pytest.mark.slow
+def test_greedy_text_is_the_references(cpu_llama, llama):
     same = 0
     for prompt in PROMPTS:
-        ours, theirs = (one.generate(prompt, temperature=0, max_tokens=50).ids for one in (llama, reference))
+        ours, theirs = (model.generate(prompt, temperature=0, max_tokens=50).ids for model in (cpu_llama, llama))
         same += ours == theirs
     assert same >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "bound"), [(8, 5e-3), (15, 5e-4)])
-def test_perplexity_is_the_references(smollm2_path, reference, bits, bound):
+def test_perplexity_is_the_references(smollm2_path, llama, bits, bound):
     ours = camelid.load(smollm2_path, backend="cpu", options=EngineOptions(activation_bits=bits))
     text = LICENSE.read_text("utf-8")[:6000]
-    assert ours.perplexity(text).perplexity == pytest.approx(reference.perplexity(text).perplexity, rel=bound)
+    assert ours.perplexity(text).perplexity == pytest.approx(llama.perplexity(text).perplexity, rel=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choices", [{"temperature": 0}, {"temperature": 0.8, "seed": 5}])
-def test_guesses_looked_up_change_no_letter(llama, choices):
+def test_guesses_looked_up_change_no_letter(cpu_llama, choices):
     question = f"Repeat this text word for word: {TEXT}"
-    plain = llama.chat(question, max_tokens=60, **choices)
-    forwards = llama.engine.n_accepted
-    guessed = llama.chat(question, max_tokens=60, draft_tokens=8, **choices)
+    plain = cpu_llama.chat(question, max_tokens=60, **choices)
+    forwards = cpu_llama.engine.n_accepted
+    guessed = cpu_llama.chat(question, max_tokens=60, draft_tokens=8, **choices)
     assert guessed.text == plain.text
-    assert llama.engine.n_accepted > forwards
+    assert cpu_llama.engine.n_accepted > forwards
 
 
-def test_a_draft_model_of_the_same_family(smollm2_path, tmp_path, llama):
+@pytest.mark.slow
+def test_a_draft_model_of_the_same_family(smollm2_path, tmp_path, cpu_llama):
     both = camelid.load(smollm2_path, backend="cpu", draft=smollm2_path)
     prompt = PROMPTS[0]
     assert both.generate(prompt, temperature=0, max_tokens=24, draft_tokens=4).ids == (
-        llama.generate(prompt, temperature=0, max_tokens=24).ids
+        cpu_llama.generate(prompt, temperature=0, max_tokens=24).ids
     )
     assert both.engine.n_accepted == both.engine.n_drafted > 0
 

@@ -47,7 +47,7 @@ def children(parent):
 
 def processes(parent):
     """The process that prepares forms below another one, and the forms' own."""
-    found = [one for one in children(parent) if b"form_process" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    found = [child for child in children(parent) if b"form_process" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return max(found), children(max(found))  # the newest: those of other tests may still be there
 
 
@@ -99,7 +99,7 @@ def test_forms_that_nobody_uses_are_closed(constrainer, monkeypatch):
     held = constrainer.start(SMALL)
     for n in range(8):
         constrainer.start(Form(regex=f"x{{{n + 1}}}"))
-    assert len(constrainer._process._kept) <= 5
+    assert len(constrainer._process._forms) <= 5
     held.push(int(np.flatnonzero(held.mask())[0]))
     assert held.mask().any()
 
@@ -155,7 +155,7 @@ def test_the_processes_end_with_the_one_that_started_them(tmp_path):
     script.kill()
     script.communicate()
     end = time.monotonic() + 30
-    while any(is_there(one) for one in (process, own)):
+    while any(is_there(number) for number in (process, own)):
         assert time.monotonic() < end, "they are still there"
         time.sleep(0.05)
 

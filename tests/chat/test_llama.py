@@ -15,11 +15,6 @@ from camelid.tokens.templates.chat_format import Message
 DECK = "The best thing about AI is its ability to"
 
 
-@pytest.fixture(scope="module")
-def llama(smollm2_path):
-    return camelid.load(smollm2_path, backend="numpy")
-
-
 def test_paris(llama):
     answer = llama.chat("What is the capital of France?", temperature=0, max_tokens=40)
     assert "Paris" in answer.text
@@ -28,10 +23,11 @@ def test_paris(llama):
     assert answer.usage.completion_tokens == len(answer.ids) + 1  # the stop id is counted, not shown
 
 
+@pytest.mark.slow
 def test_streamed_pieces_join_to_the_whole_answer(llama):
     choices = {"temperature": 0.9, "seed": 11, "max_tokens": 40, "stop": (" the",)}
     whole = llama.generate(DECK, **choices)
-    pieces = list(llama.generate(DECK, stream=True, **choices))
+    pieces = list(llama.stream(DECK, **choices))
     assert "".join(piece.text for piece in pieces) == whole.text
     assert pieces[-1].finish_reason == whole.finish_reason
     assert " the" not in whole.text
@@ -97,6 +93,7 @@ def test_perplexity_in_windows_counts_every_token_once(smollm2_path):
     assert short.perplexity(text).n_tokens == len(short.prompt_ids(text)) - 1
 
 
+@pytest.mark.slow
 def test_several_samples_differ_and_come_back(llama):
     runs = [llama.generate(DECK, temperature=1.0, seed=5, n=3, max_tokens=8) for _ in range(2)]
     assert runs[0].ids == runs[1].ids
@@ -117,13 +114,13 @@ def test_several_samples_differ_and_come_back(llama):
 )
 def test_mistakes_are_told_at_once(llama, prompt, changes, words):
     with pytest.raises(OptionError, match=words):
-        llama.generate(prompt, stream=True, **changes)
+        llama.stream(prompt, **changes)
 
 
 def test_a_request_and_its_tokens_make_the_same_answer(llama):
     choices = {"temperature": 0, "max_tokens": 12, "stop": ("\n",)}
     request = llama.chat_request("What is the capital of France?", **choices)
-    answer = Answer(llama.tokenizer, request, starts_text=True)
+    answer = Answer(llama.tokenizer, request)
     deltas = [answer.push(token) for token in llama.engine.stream(request)]
     whole = collect(filter(None, deltas))
     again = llama.chat("What is the capital of France?", **choices)
@@ -149,6 +146,7 @@ def test_a_control_token_as_a_stop_string_ends_the_text(llama):
     assert (answer.text, answer.finish_reason, answer.ids) == ("", "stop", (id,))
 
 
+@pytest.mark.slow
 def test_min_tokens_holds_against_stop_strings_too(llama):
     early = llama.generate(DECK, temperature=0, max_tokens=20, stop=(" and",))
     late = llama.generate(DECK, temperature=0, max_tokens=20, min_tokens=8, stop=(" and",))

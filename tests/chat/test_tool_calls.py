@@ -17,7 +17,7 @@ from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import OptionError
 from camelid.tokens.templates.message import Message
 from camelid.tokens.templates.tool_calls import ToolParser, gathered
-from camelid.tokens.templates.tool_styles import STYLES, control_ids
+from camelid.tokens.templates.tool_styles import STYLES
 from tests.engine.backends import tiny_backend
 from tests.tiny import tiny_config
 from tests.tokens.templates.test_tool_templates import CUSTOM, HERMES, LLAMA
@@ -94,14 +94,11 @@ def answers(case: str, choice: str | None, seed: int, parallel: bool = True) -> 
     request = model.chat_request(
         [Message("user", "Go.")], tools=SHOWN, form=form, temperature=1.0, top_p=1.0, seed=seed, n=4, max_tokens=1000
     )
-    answer = Answer(model.tokenizer, request, shown=control_ids(model.tokenizer, style))
+    answer = Answer(model.tokenizer, request)
     whole = collect(delta for token in model.engine.stream(request) if (delta := answer.push(token)))
-    read = []
-    for sample in (whole, *whole.others):
-        if sample.finish_reason == "stop":
-            parser = ToolParser(style, list(TOOLS))
-            read.append(gathered([*parser.push(sample.text), *parser.finish()]))
-    return read
+    ended = [sample for sample in (whole, *whole.others) if sample.finish_reason != "length"]
+    assert all(sample.finish_reason == "tool_calls" for sample in ended)
+    return [(sample.text, sample.tool_calls) for sample in ended]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -126,6 +123,32 @@ def test_one_call_or_more(case):
     assert {len(calls) for seed in range(3) for _, calls in answers(case, None, seed, parallel=False)} == {1}
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_python_is_given_the_calls_too_whole_and_streamed(case):
+    model, style = llama(case), STYLES[CASES[case][2]]
+    choices = {
+        "tools": SHOWN,
+        "form": tool_form(ALL, "nothing", style, model.tokenizer),
+        "temperature": 1.0,
+        "seed": 4,
+        "max_tokens": 400,
+        "logprobs": 0,
+    }
+    whole = model.chat("Go.", **choices)
+    assert (whole.text, whole.finish_reason) == ("", "tool_calls")
+    assert {call.name for call in whole.tool_calls} == {"nothing"}
+    written = "".join(logprob.token.text for logprob in whole.logprobs)
+    parser = ToolParser(style, list(TOOLS))  # the oracle: a parser over the text that the tokens spell
+    _, calls = gathered([*parser.push(written), *parser.finish()])
+    assert [(call.name, call.arguments) for call in calls] == [(it.name, it.arguments) for it in whole.tool_calls]
+    deltas = list(model.stream_chat("Go.", **choices))
+    _, calls = gathered(piece for delta in deltas for piece in delta.tool_calls)
+    assert [(call.name, call.arguments) for call in calls] == [(it.name, it.arguments) for it in whole.tool_calls]
+    assert deltas[-1].finish_reason == "tool_calls"
+    first = model.chat("Go.", **choices, parallel_tool_calls=False)
+    assert [(call.name, call.arguments) for call in first.tool_calls] == [("nothing", whole.tool_calls[0].arguments)]
+
+
 def allows(case: str, text: str) -> bool:
     """Whether an answer that may be text or calls can be this one, from its first token to its end."""
     model = llama(case)
@@ -147,6 +170,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_an_answer_may_be_text_but_no_call_is_wrong(case):
     call = CALLS[CASES[case][2]]
@@ -174,7 +198,7 @@ def deep(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("tools", "choice", "words"),
     [
-        (ALL, "scalar", "^tool_choice: 'scalar' is none of the tools; did you mean 'scalars'"),
+        (ALL, "scalar", "^tool_choice: unknown tool 'scalar'; did you mean 'scalars'"),
         ([{"type": "retrieval"}], None, "^tools: number 1 is not a function"),
         (
             [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}],

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from camelid.cli._run import run_verb
+from camelid.cli.flags import run_verb
 from camelid.errors import MissingError, OptionError
 
 RECIPE = """

@@ -147,6 +147,7 @@ def test_escapes_of_strangers_reach_no_message(tmp_path):
     is_one_line(done.stderr, r"x\x1b]52;c;aGk=\x07\x9b31m.gguf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cleans_up_and_says_so_in_the_status(smollm2_path, tmp_path, number):
     command = [sys.executable, "-m", "camelid", "generate", str(smollm2_path), "Once upon a time"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from camelid.cli.infill import _cut
+from camelid.cli.verbs.infill import _cut
 from camelid.errors import OptionError
 from tests.weights.models import saved
 
@@ -30,6 +30,7 @@ def model(tmp_path_factory):
     return saved(tmp_path_factory.mktemp("model"), "gguf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [f"{NOWHERE}/new.gguf", "file/new.gguf", "a" * 300, "folder"])
 def test_convert_to_a_place_that_cannot_be(model, tmp_path, place):
     (tmp_path / "file").write_text("mine")

@@ -40,6 +40,7 @@ def test_a_piped_question_is_answered(run):
     assert "Paris" in done.stdout
 
 
+@pytest.mark.slow
 def test_next_shows_the_table_and_gives_it_as_json(run):
     shown = run("next", DECK).stdout
     assert "probability" in shown
@@ -51,12 +52,14 @@ def test_next_shows_the_table_and_gives_it_as_json(run):
     assert greedy["ids"] == [table["tokens"][0]["id"]]
 
 
+@pytest.mark.slow
 def test_next_explains_its_stages(run):
     shown = run("next", "The capital of France is", "--explain").stdout
     for words in ("Text becomes tokens", "logit lens", "distribution", "Sampling, step by step", "Paris"):
         assert words in shown
 
 
+@pytest.mark.slow
 def test_generate_as_json_and_as_text_agree(run):
     flags = ("--temperature", "0.8", "--seed", "3", "--max-tokens", "12")
     done = json.loads(run("generate", DECK, *flags, "--json").stdout)
@@ -65,6 +68,7 @@ def test_generate_as_json_and_as_text_agree(run):
     assert run("generate", *flags, stdin=DECK).stdout == done["text"] + "\n"
 
 
+@pytest.mark.slow
 def test_generate_by_beam_search(run):
     done = json.loads(run("generate", DECK, "--beams", "3", "--max-tokens", "6", "--json").stdout)
     assert len(done["ids"]) == 6
@@ -72,6 +76,7 @@ def test_generate_by_beam_search(run):
     assert "--beams: does not go together with --draft-tokens" in refused.stderr
 
 
+@pytest.mark.slow
 def test_guesses_change_no_text_and_a_draft_model_needs_a_number(run):
     flags = ("One two three one two three one two", "--seed", "3", "--max-tokens", "16")
     plain = run("generate", *flags).stdout
@@ -98,6 +103,7 @@ def test_info(run):
     assert "SmolLM2 135M" in run("info").stdout
 
 
+@pytest.mark.slow
 def test_bench(run):
     done = json.loads(run("bench", "--prompt", "16", "--tokens", "2", "--repeats", "1", "--json").stdout)
     assert done["prefill_tokens_per_second"] > 0
@@ -113,6 +119,7 @@ def test_models_and_doctor(run):
     assert doctor["threads"] >= 1
 
 
+@pytest.mark.slow
 def test_convert_there_and_back_gives_the_same_answer(run, tmp_path):
     run("convert", "smollm2:135m-instruct", str(tmp_path / "hf"), "--to", "hf", "--quant", "F32")
     run("convert", str(tmp_path / "hf"), str(tmp_path / "q8.gguf"), "--to", "gguf", "--quant", "Q8_0")

@@ -10,7 +10,7 @@ from typing import Any
 from camelid.data.document import Document
 from camelid.data.folder import PLAN, write_json
 from camelid.data.made_from import chosen
-from camelid.data.manifest import Manifest, SourceRecord
+from camelid.data.manifest import Manifest, SourceStats
 from camelid.data.shards import FOLDER, MAX_BYTES, ShardWriter
 from camelid.recipe import read_recipe
 from camelid.tokens.tokenizer import Tokenizer
@@ -80,7 +80,7 @@ def make_data(
     Args:
         documents: texts of one source, "made", or of several by name; 40 short ones if left out.
         vocab_size: 258 … 514.
-        validation: texts kept apart, of the first source.
+        validation: texts held out, of the first source.
         weights: by source; 1 where left out.
         max_bytes: of a shard; small ones give many.
     """
@@ -92,19 +92,19 @@ def make_data(
     assert tokenizer.eos_id is not None
     texts = documents if isinstance(documents, Mapping) else {"made": documents or some_documents(40)}
     sources, shards = [], []
-    for number, (name, some) in enumerate(texts.items()):
-        kept = [("", some, False), ("v", validation, True)] if number == 0 else [("", some, False)]
+    for number, (name, training) in enumerate(texts.items()):
+        splits = [("", training, False), ("v", validation, True)] if number == 0 else [("", training, False)]
         counts = {}
-        for mark, part, apart in kept:
-            writer = ShardWriter(data / FOLDER, name, vocab_size, max_bytes, apart)
+        for mark, part, is_validation in splits:
+            writer = ShardWriter(data / FOLDER, name, vocab_size, max_bytes, is_validation)
             for place, text in enumerate(part):
                 document = Document(text, f"{name}/{mark}{place}", name, f"https://{name}.example/{place}", "CC0-1.0")
                 writer.add(document, [*tokenizer.encode(text, bos=True), tokenizer.eos_id])
             made = writer.close()
             shards += made
-            counts[apart] = (sum(shard.tokens for shard in made), len(part))
+            counts[is_validation] = (sum(shard.tokens for shard in made), len(part))
         weight = (weights or {}).get(name, 1.0)
-        sources.append(SourceRecord(name, "made", "CC0-1.0", weight, *counts[False], *counts.get(True, (0, 0))))
+        sources.append(SourceStats(name, "made", "CC0-1.0", weight, *counts[False], *counts.get(True, (0, 0))))
     record = (tokenizer.fingerprint(), tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id)
     Manifest(0, *record, tuple(sources), tuple(shards)).write(data)
     return data

@@ -125,7 +125,7 @@ def test_sources_come_in_their_shares(mixed):
     assert seen == {"one": 512, "two": 384, "three": 128}
 
 
-def test_validation_is_apart_and_once(mixed):
+def test_validation_is_held_out_and_once(mixed):
     batches = Batches(mixed, 32, rows_per_step=4, seed=3, validation=True)
     texts = "".join(piece["text"] for step in range(batches.n_steps) for row in batches.rows_of(step) for piece in row)
     assert texts == "".join(some_documents(9, 4))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from camelid.data.datatrove import Rules, Step, steps
+from camelid.data.datatrove import PrepareStep, Rules, steps
 from camelid.data.document import Document
 from camelid.data.manifest import read_manifest
 from camelid.data.prepare import prepare
@@ -49,7 +49,7 @@ def recipe(tmp_path) -> Path:
     return tmp_path / "made.toml"
 
 
-def run(step: Step, logs: Path, workers: int = 1) -> None:
+def run(step: PrepareStep, logs: Path, workers: int = 1) -> None:
     executor.LocalPipelineExecutor([step], step.tasks, workers, str(logs / step.name)).run()
 
 

@@ -36,16 +36,16 @@ def stage(tmp_path: Path, records, fields=("prompt",), name="human-eval.jsonl", 
 
 
 def texts(stage: Decontamination, *given_: str) -> list[str]:
-    return [one.text for one in stage.apply(Document(text, f"d{n}", "s") for n, text in enumerate(given_))]
+    return [document.text for document in stage.apply(Document(text, f"d{n}", "s") for n, text in enumerate(given_))]
 
 
 def test_a_copied_prompt_is_dropped_with_what_was_found(tmp_path):
     made = stage(tmp_path, [HUMAN_EVAL])
     assert texts(made, PROSE, COPIED) == [PROSE]
-    report = made.report
-    assert (report.documents_in, report.documents_out) == (2, 1)
-    assert report.dropped == {"contains human-eval.jsonl": 1}
-    [example] = report.examples["contains human-eval.jsonl"]
+    stats = made.stats
+    assert (stats.documents_in, stats.documents_out) == (2, 1)
+    assert stats.dropped == {"contains human-eval.jsonl": 1}
+    [example] = stats.examples["contains human-eval.jsonl"]
     assert example["id"] == "d1"
     assert example["excerpt"].startswith("item 1: Check if in given list of numbers — are any two")
 
@@ -53,10 +53,10 @@ def test_a_copied_prompt_is_dropped_with_what_was_found(tmp_path):
 def test_lines_are_cut_where_that_is_asked_for(tmp_path):
     made = stage(tmp_path, [HUMAN_EVAL], action="cut")
     assert texts(made, PROSE, COPIED, COPIED.splitlines()[1]) == [PROSE, "Before.\nAfter."]
-    assert made.report.dropped == {"contains human-eval.jsonl": 1}  # of which nothing would be left
-    assert made.report.changed == {"cut: contains human-eval.jsonl": 1}
-    assert made.report.examples["cut: contains human-eval.jsonl"][0]["id"] == "d1"
-    assert made.report.bytes_out == len(PROSE) + len("Before.\nAfter.")
+    assert made.stats.dropped == {"contains human-eval.jsonl": 1}  # of which nothing would be left
+    assert made.stats.changed == {"cut: contains human-eval.jsonl": 1}
+    assert made.stats.examples["cut: contains human-eval.jsonl"][0]["id"] == "d1"
+    assert made.stats.bytes_out == len(PROSE) + len("Before.\nAfter.")
 
 
 def test_all_fields_must_occur(tmp_path):
@@ -124,8 +124,8 @@ def test_what_is_found_is_what_plain_python_finds(tmp_path_factory, items, words
     expected = any(tuple(mine[at : at + len(run)]) == run for run in runs for at in range(len(mine)))
     found = list(EvaluationText(options, folder).find(Words(document)))
     assert bool(found) == expected
-    for one in found:
-        assert tuple(plain(document[one.start : one.stop])) in runs
+    for match in found:
+        assert tuple(plain(document[match.start : match.stop])) in runs
 
 
 def test_files_of_several_kinds(tmp_path):
@@ -143,7 +143,7 @@ def test_files_of_several_kinds(tmp_path):
         (None, ("prompt",), MissingError, "no such file"),
         (b"{", ("prompt",), FormatError, "not JSON"),
         (b"\xff", ("prompt",), FormatError, "not UTF-8 at byte 0"),
-        (b'"text"', ("prompt",), FormatError, "item 1: is no JSON object"),
+        (b'"text"', ("prompt",), FormatError, "item 1: is not a JSON object"),
         (b'{"question": "x"}', ("prompt",), OptionError, "no field 'prompt'; let `fields` name some of: question"),
         (b'{"question": "x"}', (), OptionError, "let `fields` name some of: question"),
         (b'{"prompt": "x"}', ("prompt",), OptionError, "no item of 8 words or more"),

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.data.dedup import paragraph
-from camelid.data.dedup.apply import Decisions
-from camelid.data.dedup.cluster import decide, memory_bound
-from camelid.data.dedup.external_sort import RECORD, records, repeats
+from camelid.data.dedup.apply import Deduplication
+from camelid.data.dedup.cluster import cluster_duplicates, memory_bound
+from camelid.data.dedup.external_sort import KEYED_ROW, find_duplicates, keyed_rows
 from camelid.data.dedup.minhash import MinHash, unite
 from camelid.data.dedup.options import DedupOptions
 from camelid.data.dedup.signatures import Signer
@@ -39,10 +39,10 @@ def deduplicate(
         for document in units[number]:
             signer.add(document, Words(document.text))
         signer.save(files[number])
-    decide(files, options, folder / "decisions", memory)
+    cluster_duplicates(files, options, folder / "decisions", memory)
     kept = {}
     for number in numbers:
-        kept[number] = list(Decisions(folder / "decisions", number, options).apply(units[number]))
+        kept[number] = list(Deduplication(folder / "decisions", number, options).apply(units[number]))
     return [document for number in sorted(kept) for document in kept[number]]
 
 
@@ -64,9 +64,9 @@ KEYS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=60)
 def test_repeats_are_those_of_a_dictionary(tmp_path_factory, keys, memory, blocks):
     """Keys of few values in both halves, so that halves agree where keys do not; (0, 0) equals nothing."""
     spread = [(high << 62, low) for high, low in keys]
-    made = records(np.array(spread, np.uint64).reshape(-1, 2), np.arange(len(keys)))
+    made = keyed_rows(np.array(spread, np.uint64).reshape(-1, 2), np.arange(len(keys)))
     found = {}
-    for again, first in repeats(np.array_split(made, blocks), len(keys), tmp_path_factory.mktemp("r"), memory):
+    for again, first in find_duplicates(np.array_split(made, blocks), len(keys), tmp_path_factory.mktemp("r"), memory):
         found |= dict(zip(again.tolist(), first.tolist(), strict=True))
     seen: dict[tuple[int, int], int] = {}
     expected = {}
@@ -77,8 +77,8 @@ def test_repeats_are_those_of_a_dictionary(tmp_path_factory, keys, memory, block
 
 
 def test_repeats_leave_no_parts_behind(tmp_path):
-    made = records(np.arange(1, 2001, dtype=np.uint64), np.arange(2000))
-    pairs = list(repeats([made, made], 4000, tmp_path, 1000 * RECORD.itemsize))
+    made = keyed_rows(np.arange(1, 2001, dtype=np.uint64), np.arange(2000))
+    pairs = list(find_duplicates([made, made], 4000, tmp_path, 1000 * KEYED_ROW.itemsize))
     assert sum(len(again) for again, _ in pairs) == 2000
     assert not list(tmp_path.iterdir())
 
@@ -146,10 +146,10 @@ def test_accounts_of_stages_add_up(tmp_path):
     for document in given_:
         signer.add(document, Words(document.text))
     signer.save(tmp_path / "0.npz")
-    decisions = Decisions(decide([tmp_path / "0.npz"], options, tmp_path / "d"), 0, options)
+    decisions = Deduplication(cluster_duplicates([tmp_path / "0.npz"], options, tmp_path / "d"), 0, options)
     kept = list(decisions.apply(given_))
     assert [document.text for document in kept] == ["a", f"{long}\nfirst", "second and more"]
-    url, exact, paragraphs = decisions.reports.values()
+    url, exact, paragraphs = decisions.stage_stats.values()
     assert (url.documents_in, url.documents_out, url.dropped) == (7, 6, {"URL seen before": 1})
     assert (exact.documents_in, exact.documents_out, exact.dropped) == (6, 4, {"text seen before": 2})
     assert (paragraphs.documents_in, paragraphs.documents_out) == (4, 3)
@@ -241,7 +241,7 @@ def test_candidates_are_those_of_datasketchs_lsh():
     signatures = [minhash.signature(Words(text)) for text in texts]
     index = datasketch.MinHashLSH(num_perm=112, params=(14, 8))
     kind = {"scheme": "affine32"} if hasattr(datasketch.MinHash(112), "scheme") else {}
-    sketches = [datasketch.MinHash(112, hashvalues=one.astype(np.uint64), **kind) for one in signatures]
+    sketches = [datasketch.MinHash(112, hashvalues=signature.astype(np.uint64), **kind) for signature in signatures]
     for number, sketch in enumerate(sketches):
         index.insert(number, sketch)
     theirs = {(number, other) for number, sketch in enumerate(sketches) for other in index.query(sketch)}
@@ -319,17 +319,17 @@ def test_other_documents_than_those_compared_are_refused(tmp_path):
     deduplicate(tmp_path, [documents(["a", "b"])], options)
     for texts in (["a"], ["a", "b", "c"]):
         with pytest.raises(FormatError, match="were compared"):
-            list(Decisions(tmp_path / "decisions", 0, options).apply(documents(texts)))
+            list(Deduplication(tmp_path / "decisions", 0, options).apply(documents(texts)))
     with pytest.raises(MissingError, match="no decisions"):
-        Decisions(tmp_path, 0, options)
+        Deduplication(tmp_path, 0, options)
 
 
 def test_signatures_that_are_damaged_are_refused(tmp_path):
     with pytest.raises(MissingError, match="prepare again"):
-        decide([tmp_path / "0.npz"], NOTHING, tmp_path / "d")
+        cluster_duplicates([tmp_path / "0.npz"], NOTHING, tmp_path / "d")
     (tmp_path / "0.npz").write_bytes(b"PK nothing")
     with pytest.raises(FormatError, match="prepare again"):
-        decide([tmp_path / "0.npz"], NOTHING, tmp_path / "d")
+        cluster_duplicates([tmp_path / "0.npz"], NOTHING, tmp_path / "d")
     assert [path.name for path in tmp_path.iterdir()] == ["0.npz"]
 
 

@@ -13,7 +13,7 @@ from camelid.data.filters.blocked import domain
 from camelid.data.filters.c4 import n_sentences
 from camelid.data.filters.pii import find_pii
 from camelid.data.filters.rules import RULES, Filters, rule_options
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.errors import MissingError, OptionError
 
@@ -70,7 +70,7 @@ def random_text(draw: random.Random) -> str:
 def check(name: str, text: str, **values: object) -> Document | str:
     rule = next(rule for rule in RULES if rule.name == name)
     document = Document(text, "d", "s")
-    return rule.check(document, Words(text), rule_options(name, values), StageReport(name))
+    return rule.check(document, Words(text), rule_options(name, values), StageStats(name))
 
 
 @pytest.fixture(scope="module")
@@ -255,10 +255,10 @@ def test_each_reason_is_counted_once_for_its_crafted_document(rule):
         passes = reason != "many words"  # where the limit is what was crafted
         assert (filters(good) is not None) == passes
         assert filters(document) is None
-        (report,) = filters.reports
-        assert report.dropped[reason] == 1 + (not passes)
-        assert (report.documents_in, report.documents_out) == (2, int(passes))
-        assert report.examples[reason][-1] == {"id": "crafted", "excerpt": document.text[:200]}
+        (stats,) = filters.stage_stats
+        assert stats.dropped[reason] == 1 + (not passes)
+        assert (stats.documents_in, stats.documents_out) == (2, int(passes))
+        assert stats.examples[reason][-1] == {"id": "crafted", "excerpt": document.text[:200]}
 
 
 def test_reasons_of_all_rules_are_crafted():
@@ -280,8 +280,8 @@ def test_c4_takes_lines_away_and_says_how_many():
     document, words = passed
     assert document.text == prose("A fact  that is  cited.").strip()
     assert words.text is document.text
-    (report,) = filters.reports
-    gone = {reason.removeprefix("lines taken away: "): count for reason, count in report.changed.items()}
+    (stats,) = filters.stage_stats
+    gone = {reason.removeprefix("lines taken away: "): count for reason, count in stats.changed.items()}
     assert gone == {
         "no punctuation at its end": 1,
         "few words": 1,
@@ -289,7 +289,7 @@ def test_c4_takes_lines_away_and_says_how_many():
         "policy": 1,
         "long word": 1,
     }
-    assert report.bytes_out == len(document.text)
+    assert stats.bytes_out == len(document.text)
 
 
 @pytest.mark.parametrize(
@@ -370,4 +370,4 @@ def test_blocked_sites_come_from_files_beside_the_recipe(tmp_path):
 
 
 def test_details_do_not_overlap():
-    assert [(one.kind, one.start) for one in find_pii("a@8.8.8.8.org 8.8.8.8")] == [("email", 0), ("ip", 14)]
+    assert [(detail.kind, detail.start) for detail in find_pii("a@8.8.8.8.org 8.8.8.8")] == [("email", 0), ("ip", 14)]

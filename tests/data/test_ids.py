@@ -12,6 +12,7 @@ from camelid.data.prepare import already, prepare
 from camelid.recipe import read_recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_repeated_ids_are_counted_and_named(tmp_path, workers):
     draw, expected, first = random.Random(workers), 0, None
@@ -34,8 +35,8 @@ def test_repeated_ids_are_counted_and_named(tmp_path, workers):
         '[tokenizer]\ntrain = "llama3"\nvocab_size = 520\n'
     )
     made = prepare(read_recipe(recipe), tmp_path / "data", workers)
-    assert made.reports[0].changed[REPEATED] == expected
-    assert made.reports[0].documents_out == 401
+    assert made.stage_stats[0].changed[REPEATED] == expected
+    assert made.stage_stats[0].documents_out == 401
     (note,) = [note for note in made.notes if note.startswith("ids:")]
     assert note == f"ids: {expected} documents have an id that another of their source has, such as {first!r}"
     assert note in already(read_recipe(recipe), tmp_path / "data").notes

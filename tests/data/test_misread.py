@@ -19,8 +19,8 @@ def test_utf16_is_not_half_read(tmp_path, encoding, text):
     (tmp_path / "a.txt").write_text(text, encoding=encoding)
     with pytest.raises(FormatError, match=r"a.txt: is UTF-16 or UTF-32, not UTF-8; convert it"):
         read(tmp_path, kind="text", path="a.txt", split="line")
-    found, report = read(tmp_path, kind="text", path="a.txt")
-    assert (found, report.dropped) == ([], {"UTF-16": 1})
+    found, stats = read(tmp_path, kind="text", path="a.txt")
+    assert (found, stats.dropped) == ([], {"UTF-16": 1})
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in text.split()), encoding)
     with pytest.raises(FormatError, match=r"a.jsonl: is UTF-16 or UTF-32, not UTF-8; convert it"):
         read(tmp_path, kind="jsonl", path="a.jsonl")
@@ -49,11 +49,11 @@ def test_fields_in_fields(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     names = {"text_field": "doc.text", "id_field": "doc.about.id", "keep_fields": ["doc.about.lang", "a.b"]}
     for kind in ("jsonl", "parquet"):
-        found, report = read(tmp_path, kind=kind, path=f"a.{kind}", **names)
-        assert [(one.id, one.text, dict(one.meta)) for one in found] == [
+        found, stats = read(tmp_path, kind=kind, path=f"a.{kind}", **names)
+        assert [(document.id, document.text, dict(document.meta)) for document in found] == [
             (f"d{i}", f"text {i}", {"doc.about.lang": "en", "a.b": i}) for i in range(5)
         ]
-        assert report.dropped == ({"no text field": 2} if kind == "jsonl" else {})
+        assert stats.dropped == ({"no text field": 2} if kind == "jsonl" else {})
     with pytest.raises(OptionError, match=r"no field 'doc.body' \(text_field\)"):
         read(tmp_path, kind="jsonl", path="a.jsonl", text_field="doc.body")
     with pytest.raises(OptionError, match=r"no field 'dog.text'"):
@@ -68,7 +68,7 @@ def test_long_windows_of_zstd(tmp_path):
         for _ in range(3):
             file.write(line)
     found, _ = read(tmp_path, kind="jsonl", path="a.jsonl.zst")
-    assert [one.text for one in found] == ["words"] * 3
+    assert [document.text for document in found] == ["words"] * 3
 
 
 def test_damaged_parquet_is_always_one_line(tmp_path):

@@ -88,7 +88,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def counts(prepared) -> dict[str, tuple[int, int, dict[str, int]]]:
-    return {one.name: (one.documents_in, one.documents_out, one.dropped) for one in prepared.reports}
+    return {stats.name: (stats.documents_in, stats.documents_out, stats.dropped) for stats in prepared.stage_stats}
 
 
 def test_every_document_is_accounted_for(recipe, tmp_path):
@@ -103,13 +103,13 @@ def test_every_document_is_accounted_for(recipe, tmp_path):
         "dedup.paragraph": (78, 78, {}),
         "tokenise": (78, 78, {}),
     }
-    by_name = {report.name: report for report in done.reports}
+    by_name = {stats.name: stats for stats in done.stage_stats}
     assert by_name["pii"].changed == {"email masked": 1}
     assert by_name["dedup.paragraph"].changed == {"paragraphs removed": 1}
     assert by_name["gopher_quality"].examples["few words"][0]["excerpt"] == "Short."
     manifest = read_manifest(tmp_path / "data")
     manifest.verify(tmp_path / "data")
-    assert [dict(stage) for stage in manifest.stages] == [report.as_json() for report in done.reports]
+    assert [dict(stage) for stage in manifest.stages] == [stats.as_json() for stats in done.stage_stats]
     web, books = manifest.sources
     assert (web.name, web.kind, web.licence, books.weight) == ("web", "jsonl", "CC0-1.0", 2.0)
     assert web.documents + web.validation_documents == 75
@@ -302,7 +302,7 @@ def test_a_folder_with_something_else_is_left_alone(recipe, tmp_path):
 def test_two_at_once_are_refused(recipe, tmp_path):
     from camelid.data.folder import DataFolder
 
-    with DataFolder(tmp_path / "data").held(), pytest.raises(OptionError, match="another camelid prepares data here"):
+    with DataFolder(tmp_path / "data").locked(), pytest.raises(OptionError, match="another camelid prepares data here"):
         prepare(read_recipe(recipe), tmp_path / "data", 1)
 
 
@@ -335,7 +335,7 @@ def test_a_tokenizer_can_be_taken(recipe, tmp_path):
 
 
 def test_validation_is_chosen_by_id_whatever_else_there_is(recipe, tmp_path):
-    def apart(folder: Path) -> set[str]:
+    def held_out(folder: Path) -> set[str]:
         manifest = read_manifest(folder)
         tokens = manifest.tokens(folder, "web", validation=True)
         return {tokens.describe(piece)["id"] for piece in tokens.documents_at(0, len(tokens))}
@@ -344,7 +344,7 @@ def test_validation_is_chosen_by_id_whatever_else_there_is(recipe, tmp_path):
     lines = (recipe.parent / "web.jsonl").read_text().splitlines(keepends=True)
     (recipe.parent / "web.jsonl").write_text("".join(lines[:60]))
     prepare(read_recipe(recipe, ["data.dedup={}"]), tmp_path / "other", 1)
-    assert apart(tmp_path / "other") < apart(tmp_path / "one")
+    assert held_out(tmp_path / "other") < held_out(tmp_path / "one")
 
 
 def test_a_trial_keeps_nothing_and_may_be_too_small_for_a_tokenizer(recipe, tmp_path, monkeypatch):
@@ -352,7 +352,7 @@ def test_a_trial_keeps_nothing_and_may_be_too_small_for_a_tokenizer(recipe, tmp_
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "tmp").mkdir()
     tried = try_out(read_recipe(recipe), 20)
-    assert tried.reports[0].documents_in == 13  # ten of the web, all three books
+    assert tried.stage_stats[0].documents_in == 13  # ten of the web, all three books
     assert tried.manifest is not None
     assert try_out(read_recipe(recipe, ["tokenizer.vocab_size=30000"]), 20).manifest is None
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -386,7 +386,10 @@ def square(number: int) -> int:
 
 
 def test_a_killed_worker_is_a_plain_error():
-    with pytest.raises(ResourceError, match="one of 2 workers was killed, most often for memory"), Workers(2) as pool:
+    with (
+        pytest.raises(ResourceError, match="one of 2 workers was killed, probably for lack of memory"),
+        Workers(2) as pool,
+    ):
         list(pool.map(square, [1, 13, 3]))
 
 

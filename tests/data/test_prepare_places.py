@@ -1,4 +1,4 @@
-"""Places that cannot be written, full disks, and tokenizers that cannot be: one line, and nothing is lost."""
+"""Positions that cannot be written, full disks, and tokenizers that cannot be: one line, and nothing is lost."""
 
 from __future__ import annotations
 

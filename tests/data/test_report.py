@@ -16,9 +16,9 @@ from camelid.data.document import Document
 from camelid.data.manifest import read_manifest
 from camelid.data.options import DecontaminateOptions, EvaluationFile
 from camelid.data.reading.documents import write_documents
-from camelid.data.report.page import bars, page, short, size, write_page
+from camelid.data.report.page import bars, page, short, write_page
 from camelid.data.report.report import find_data, report
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.errors import MissingError, OptionError
 from tests.data.made import make_data, some_documents
 
@@ -44,7 +44,7 @@ def data(tmp_path_factory) -> Path:
     (at / "documents").mkdir()
     write_documents(at / "documents" / "made-00000.jsonl.gz", made[:7])
     write_documents(at / "documents" / "made-00001.jsonl.gz", made[7:])
-    stage = StageReport("rules")
+    stage = StageStats("rules")
     for document in made:
         stage.keep(document)
     for _ in range(3):
@@ -90,6 +90,7 @@ def test_numbers_are_those_of_plain_python(data):
     assert found["tests"] is None
 
 
+@pytest.mark.slow
 def test_more_workers_find_the_same(data):
     assert report(data / "data", workers=2) == report(data / "data")
 
@@ -141,6 +142,7 @@ def test_the_page_is_whole_and_loads_nothing(data):
     assert "http-equiv" in made
 
 
+@pytest.mark.slow
 def test_the_page_has_no_barriers(data, tmp_path):
     watched = pytest.importorskip("tests.serve.pages.watched")
     write_page(report(data / "data"), tmp_path / "r.html")
@@ -164,7 +166,6 @@ def test_bars_are_as_high_as_their_counts():
 
 def test_units_of_numbers():
     assert [short(value) for value in (7, 950, 4100, 1_200_000, 7e9)] == ["7", "950", "4.1k", "1.2M", "7.0B"]
-    assert [size(value) for value in (7, 9500, 3 * 10**9)] == ["7 B", "9.5 kB", "3.0 GB"]
 
 
 def camelid(arguments: list[str]) -> int:

@@ -103,7 +103,7 @@ def test_an_error_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b"])
 def test_a_name_that_cannot_name_a_file_is_refused(tmp_path, name):
-    with pytest.raises(OptionError, match="wants a name"):
+    with pytest.raises(OptionError, match="needs a name"):
         ShardWriter(tmp_path, name, 1000)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.data.shuffle import Order, permute
+from camelid.data.shuffle import Shuffle, permute
 from camelid.errors import OptionError
 
 SOURCES = st.lists(st.tuples(st.integers(1, 3000), st.floats(0.05, 5)), min_size=1, max_size=5)
@@ -72,7 +72,7 @@ def slow_order(seed: int, sources: list[tuple[int, float]], samples: int) -> lis
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), sources=SOURCES, samples=st.integers(1, 2500))
 def test_is_what_the_specification_says(seed, sources, samples):
-    rows = Order(seed, sources).rows(0, samples)
+    rows = Shuffle(seed, sources).rows(0, samples)
     found = list(zip(rows.source.tolist(), rows.epoch.tolist(), rows.row.tolist(), strict=True))
     assert found == slow_order(seed, sources, samples)
 
@@ -81,7 +81,7 @@ def test_the_example_of_the_specification():
     """The order never changes: runs and their records depend on it."""
     page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
     told = page.partition("row of the first samples:")[2].split("```")[1].split()
-    rows = Order(0, [(5, 2.0), (3, 1.0)]).rows(0, len(told))
+    rows = Shuffle(0, [(5, 2.0), (3, 1.0)]).rows(0, len(told))
     places = zip(rows.source.tolist(), rows.epoch.tolist(), rows.row.tolist(), strict=True)
     assert [f"{source}.{epoch}.{row}" for source, epoch, row in places] == told
     assert told[:4] == GOLDEN_ROWS
@@ -97,7 +97,7 @@ def test_each_epoch_is_a_permutation(size, key):
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**63 - 1), sources=SOURCES)
 def test_shares_are_exact_within_one_and_each_source_goes_through_its_rows(seed, sources):
-    order, n_blocks = Order(seed, sources), 4
+    order, n_blocks = Shuffle(seed, sources), 4
     rows = order.rows(0, n_blocks * order.block)
     total = sum(Fraction(weight) for _, weight in sources)
     for number, (n_rows, weight) in enumerate(sources):
@@ -116,8 +116,8 @@ def test_shares_are_exact_within_one_and_each_source_goes_through_its_rows(seed,
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**40), sources=SOURCES, cuts=st.lists(st.integers(0, 5000), min_size=2, max_size=6))
 def test_any_cut_gives_the_same_samples(seed, sources, cuts):
-    whole, cuts = Order(seed, sources).rows(0, 5000), sorted(cuts)
-    order = Order(seed, sources)
+    whole, cuts = Shuffle(seed, sources).rows(0, 5000), sorted(cuts)
+    order = Shuffle(seed, sources)
     for start, stop in reversed(list(itertools.pairwise(cuts))):
         part = order.rows(start, stop)
         for name in ("source", "epoch", "row"):
@@ -125,7 +125,7 @@ def test_any_cut_gives_the_same_samples(seed, sources, cuts):
 
 
 def test_rare_sources_get_their_share_in_longer_blocks():
-    order = Order(1, [(10**6, 1.0), (10, 1e-4), (5, 0)])
+    order = Shuffle(1, [(10**6, 1.0), (10, 1e-4), (5, 0)])
     assert order.block >= 10_000
     rows = order.rows(0, 4 * order.block)
     assert abs((rows.source == 1).sum() - 4 * order.block * 1e-4 / 1.0001) < 1
@@ -133,8 +133,8 @@ def test_rare_sources_get_their_share_in_longer_blocks():
 
 
 def test_epochs_and_seeds_and_sources_differ():
-    rows = Order(0, [(1000, 1.0)]).rows(0, 2000).row
-    other = Order(1, [(1000, 1.0)]).rows(0, 1000).row
+    rows = Shuffle(0, [(1000, 1.0)]).rows(0, 2000).row
+    other = Shuffle(1, [(1000, 1.0)]).rows(0, 1000).row
     assert (rows[:1000] == rows[1000:]).mean() < 0.02
     assert (rows[:1000] == other).mean() < 0.02
     assert (rows[:1000] == np.arange(1000)).mean() < 0.02
@@ -143,14 +143,14 @@ def test_epochs_and_seeds_and_sources_differ():
 def test_places_are_spread_evenly():
     """Chi-squared of where row i of eight goes, over many epochs; 49 degrees of freedom, so 99.99 % lie below 95."""
     epochs = np.arange(8 * 4000)
-    rows = Order(3, [(8, 1.0)]).rows(0, len(epochs)).row.reshape(-1, 8)
+    rows = Shuffle(3, [(8, 1.0)]).rows(0, len(epochs)).row.reshape(-1, 8)
     counts = np.stack([np.bincount(rows[:, place], minlength=8) for place in range(8)])
     assert ((counts - 4000 / 8) ** 2 / (4000 / 8)).sum() < 95
 
 
 def test_more_rows_than_31_bits():
     size = 2**33 + 5
-    order = Order(7, [(size, 1.0), (2**31, 1.0)])
+    order = Shuffle(7, [(size, 1.0), (2**31, 1.0)])
     rows = order.rows(2**34, 2**34 + 4096)
     large = rows.row[rows.source == 0]
     assert large.min() >= 0
@@ -172,9 +172,9 @@ def test_more_rows_than_31_bits():
 )
 def test_what_cannot_be_is_refused(sources, says):
     with pytest.raises(OptionError, match=says):
-        Order(0, sources)
+        Shuffle(0, sources)
 
 
 def test_samples_backwards_are_refused():
     with pytest.raises(OptionError, match="in order"):
-        Order(0, [(5, 1.0)]).rows(3, 2)
+        Shuffle(0, [(5, 1.0)]).rows(3, 2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.data.report.sketches import Different, Frequent, Spread, Tally
+from camelid.data.report.sketches import Histogram, HyperLogLog, MisraGries, Tally
 from camelid.data.sorting import stable_order
 from camelid.data.word_hashes import mix
 
@@ -19,9 +19,9 @@ PARTS = st.lists(st.lists(st.integers(0, 30), max_size=80), min_size=1, max_size
 @settings(max_examples=100, deadline=None)
 @given(parts=PARTS, capacity=st.integers(1, 40))
 def test_counts_lack_at_most_the_error(parts, capacity):
-    whole, place = Frequent(capacity), 0
+    whole, place = MisraGries(capacity), 0
     for some in parts:
-        part = Frequent(capacity)
+        part = MisraGries(capacity)
         for half in np.array_split(np.array(some, np.uint64), 2):
             part.add(half, np.arange(place, place + len(half)))
             place += len(half)
@@ -42,7 +42,7 @@ def test_counts_lack_at_most_the_error(parts, capacity):
 @pytest.mark.parametrize("n", [0, 1, 50, 3000, 200_000, 3_000_000])
 def test_how_many_are_different_within_three_per_cent(n):
     """0.8 % is one standard deviation; 3 % are nearly four."""
-    one, other = Different(), Different()
+    one, other = HyperLogLog(), HyperLogLog()
     hashes = mix(np.arange(n, dtype=np.uint64))
     one.add(hashes[: n // 2])
     other.add(hashes[n // 3 :])
@@ -74,9 +74,9 @@ def test_names_lack_at_most_the_error(parts, capacity):
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(st.lists(st.integers(0, 10**6), max_size=20), max_size=4))
 def test_sizes_are_binned_by_powers_of_two(parts):
-    whole = Spread()
+    whole = Histogram()
     for some in parts:
-        part = Spread()
+        part = Histogram()
         for size in some:
             part.add(size)
         whole.merge(part)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from camelid.data.options import DataOptions
-from camelid.data.reading.documents import read_documents, read_pieces, write_documents
-from camelid.data.reading.work_units import units
+from camelid.data.reading.documents import read_documents, read_parts, write_documents
+from camelid.data.reading.work_units import work_units
 from camelid.data.sources import kinds, source_options
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.errors import FormatError, MissingError, OptionError
 
 RECORDS = [
@@ -24,11 +24,11 @@ RECORDS = [
 def read(folder: Path, **source: object):
     """All documents of a source, by way of units, and the account of reading."""
     options = DataOptions(sources=[{"name": "s", **source}])
-    report = StageReport("read", filters=False)
+    stats = StageStats("read", filters=False)
     found = []
-    for unit in units(options, folder):
-        found += list(read_pieces(unit.pieces, unit.source, report))
-    return found, report
+    for unit in work_units(options, folder):
+        found += list(read_parts(unit.parts, unit.source, stats))
+    return found, stats
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
@@ -47,12 +47,12 @@ def write_lines(path: Path, lines: list[str]) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json.zst"])
 def test_json_lines(tmp_path, name):
     write_lines(tmp_path / name, [json.dumps(record) for record in RECORDS])
-    found, report = read(tmp_path, kind="jsonl", path=name, licence="CC0-1.0", keep_fields=["kind", "n"])
+    found, stats = read(tmp_path, kind="jsonl", path=name, licence="CC0-1.0", keep_fields=["kind", "n"])
     assert [document.text for document in found] == [record["text"] for record in RECORDS]
     assert (found[3].id, found[3].url, found[3].licence) == ("d3", "https://a.example/3", "CC0-1.0")
     assert found[3].meta == {"kind": "x", "n": 3}
-    assert (report.documents_in, report.documents_out, report.dropped) == (40, 40, {})
-    assert report.bytes_in == sum(len(record["text"].encode()) for record in RECORDS)
+    assert (stats.documents_in, stats.documents_out, stats.dropped) == (40, 40, {})
+    assert stats.bytes_in == sum(len(record["text"].encode()) for record in RECORDS)
 
 
 def test_fields_by_other_names_and_places_as_ids(tmp_path):
@@ -60,9 +60,9 @@ def test_fields_by_other_names_and_places_as_ids(tmp_path):
     write_lines(tmp_path / "a.jsonl", lines)
     wanted = {"kind": "jsonl", "path": "a.jsonl", "text_field": "content", "licence": "CC0-1.0"}
     found, _ = read(tmp_path, **wanted, id_field="key", licence_field="spdx")
-    assert [(one.id, one.licence) for one in found] == [("0", "CC0-1.0"), ("1", "MIT"), ("2", "MIT")]
+    assert [(document.id, document.licence) for document in found] == [("0", "CC0-1.0"), ("1", "MIT"), ("2", "MIT")]
     found, _ = read(tmp_path, **wanted)
-    assert [one.id for one in found] == [f"a.jsonl#{i * (len(lines[0]) + 1) + 3 * (i > 1)}" for i in range(3)]
+    assert [document.id for document in found] == [f"a.jsonl#{i * (len(lines[0]) + 1) + 3 * (i > 1)}" for i in range(3)]
 
 
 @pytest.mark.parametrize("field", ["text_field", "id_field", "url_field", "licence_field"])
@@ -88,21 +88,21 @@ def test_malformed_lines_are_counted_with_examples_or_an_error(tmp_path):
     write_lines(tmp_path / "a.jsonl", [good, *BAD, "", good])
     with (tmp_path / "a.jsonl").open("ab") as file:
         file.write(b'{"text": "\xff"}\n')
-    found, report = read(tmp_path, kind="jsonl", path="a.jsonl", longest=100)
-    assert [one.text for one in found] == ["good", "good"]
-    assert report.dropped == dict.fromkeys([*BAD.values(), "not UTF-8"], 1)
-    assert report.documents_in == 2 + len(report.dropped)
-    assert report.examples["not JSON"] == [{"id": f"a.jsonl#{len(good) + 1}", "excerpt": '{"text": "cut'}]
-    with pytest.raises(FormatError, match=r"a.jsonl: not JSON at a.jsonl#\d+; mend it, or say malformed = "):
+    found, stats = read(tmp_path, kind="jsonl", path="a.jsonl", longest=100)
+    assert [document.text for document in found] == ["good", "good"]
+    assert stats.dropped == dict.fromkeys([*BAD.values(), "not UTF-8"], 1)
+    assert stats.documents_in == 2 + len(stats.dropped)
+    assert stats.examples["not JSON"] == [{"id": f"a.jsonl#{len(good) + 1}", "excerpt": '{"text": "cut'}]
+    with pytest.raises(FormatError, match=r"a.jsonl: not JSON at a.jsonl#\d+; fix it, or set malformed = "):
         read(tmp_path, kind="jsonl", path="a.jsonl", malformed="error")
 
 
 def test_an_endless_line_is_passed_over_without_being_held(tmp_path):
     good = json.dumps({"text": "good"})
     write_lines(tmp_path / "a.jsonl", [good, '{"text": "' + "x" * 3_000_000 + '"}', good])
-    found, report = read(tmp_path, kind="jsonl", path="a.jsonl", longest=10)
+    found, stats = read(tmp_path, kind="jsonl", path="a.jsonl", longest=10)
     assert len(found) == 2
-    assert report.dropped == {"line too long": 1}
+    assert stats.dropped == {"line too long": 1}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "text"])
@@ -122,7 +122,7 @@ def test_cutting_changes_no_document(tmp_path, kind):
     for size in (1, 300, 5000):
         assert read(tmp_path, **source, unit_bytes=size)[0] == whole
         assert (
-            len(units(DataOptions(sources=[{"name": "s", **source, "unit_bytes": size}]), tmp_path))
+            len(work_units(DataOptions(sources=[{"name": "s", **source, "unit_bytes": size}]), tmp_path))
             > 5 - (size > 300) * 4
         )
 
@@ -139,17 +139,17 @@ def test_cutting_changes_no_document(tmp_path, kind):
 def test_text_is_split_as_asked(tmp_path, split, texts, ids):
     (tmp_path / "a.txt").write_text("one\ntwo\n\nthree")
     found, _ = read(tmp_path, kind="text", path="a.txt", split=split, mark="two")
-    assert [one.text for one in found] == texts
-    assert [one.id for one in found] == ids
+    assert [document.text for document in found] == texts
+    assert [document.id for document in found] == ids
 
 
 def test_text_that_is_too_long_or_not_utf8(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\n\n" + b"x" * 1000 + b"\n" + b"y" * 900 + b"\n\ngood")
-    found, report = read(tmp_path, kind="text", path="a.txt", split="blank-line", longest=400)
-    assert [one.text for one in found] == ["good"]
-    assert report.dropped == {"not UTF-8": 1, "too long": 1}
-    found, report = read(tmp_path, kind="text", path="a.txt", longest=100)
-    assert report.dropped == {"too long": 1}
+    found, stats = read(tmp_path, kind="text", path="a.txt", split="blank-line", longest=400)
+    assert [document.text for document in found] == ["good"]
+    assert stats.dropped == {"not UTF-8": 1, "too long": 1}
+    found, stats = read(tmp_path, kind="text", path="a.txt", longest=100)
+    assert stats.dropped == {"too long": 1}
 
 
 def test_folders_patterns_and_labels(tmp_path):
@@ -157,7 +157,7 @@ def test_folders_patterns_and_labels(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     found, _ = read(tmp_path, kind="text", path=["a", "c/*.txt", "a/one.txt"])
-    assert [one.id for one in found] == ["a/b/two.txt", "a/one.txt", "c/three.txt"]
+    assert [document.id for document in found] == ["a/b/two.txt", "a/one.txt", "c/three.txt"]
     with pytest.raises(MissingError, match=r"s: .*nothing\.\*: no file; check the path"):
         read(tmp_path, kind="text", path="nothing.*")
     (tmp_path / "empty").mkdir()
@@ -183,12 +183,12 @@ def test_parquet(tmp_path):
     table = pyarrow.Table.from_pylist(RECORDS)
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7)
     found, _ = read(tmp_path, kind="parquet", path="a.parquet", keep_fields=["n"])
-    assert [one.text for one in found] == [record["text"] for record in RECORDS]
-    assert [one.meta for one in found] == [{"n": record["n"]} for record in RECORDS]
+    assert [document.text for document in found] == [record["text"] for record in RECORDS]
+    assert [document.meta for document in found] == [{"n": record["n"]} for record in RECORDS]
     assert read(tmp_path, kind="parquet", path="a.parquet", keep_fields=["n"], unit_bytes=100)[0] == found
     pyarrow.parquet.write_table(table.select(["text"]), tmp_path / "b.parquet", row_group_size=7)
     whole, _ = read(tmp_path, kind="parquet", path="b.parquet")
-    assert [one.id for one in whole] == [f"b.parquet#{i}" for i in range(40)]
+    assert [document.id for document in whole] == [f"b.parquet#{i}" for i in range(40)]
     assert read(tmp_path, kind="parquet", path="b.parquet", unit_bytes=100)[0] == whole
     with pytest.raises(OptionError, match=r"no field 'body' \(text_field\); its fields: id, kind, n, text, url"):
         read(tmp_path, kind="parquet", path="a.parquet", text_field="body")
@@ -210,7 +210,7 @@ def test_datasets_saved_or_as_files(tmp_path, offline):
     offline.DatasetDict({"train": data, "other": data.select(range(3))}).save_to_disk(tmp_path / "parts")
     for path, count in (("saved", 40), ("parts", 40)):
         found, _ = read(tmp_path, kind="dataset", path=path, id_field="id")
-        assert [one.text for one in found] == [record["text"] for record in RECORDS[:count]]
+        assert [document.text for document in found] == [record["text"] for record in RECORDS[:count]]
     assert len(read(tmp_path, kind="dataset", path="parts", split="other")[0]) == 3
     with pytest.raises(OptionError, match=r"no field 'body' \(text_field\); its fields: id, kind, n, text, url"):
         read(tmp_path, kind="dataset", path="saved", text_field="body")
@@ -224,8 +224,8 @@ def test_a_folder_of_files_is_a_dataset_too(tmp_path, offline):
         lines = [json.dumps(record) for record in RECORDS[number * 10 : number * 10 + 10]]
         write_lines(tmp_path / "files" / f"{number}.jsonl", lines)
     found, _ = read(tmp_path, kind="dataset", path="files")
-    assert [one.text for one in found] == [record["text"] for record in RECORDS[:30]]
-    assert len(units(DataOptions(sources=[{"name": "s", "kind": "dataset", "path": "files"}]), tmp_path)) == 3
+    assert [document.text for document in found] == [record["text"] for record in RECORDS[:30]]
+    assert len(work_units(DataOptions(sources=[{"name": "s", "kind": "dataset", "path": "files"}]), tmp_path)) == 3
 
 
 def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypatch):
@@ -248,10 +248,10 @@ def test_a_dataset_of_the_hub_is_read_at_one_commit(tmp_path, offline, monkeypat
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
     source = {"kind": "dataset", "path": "owner/name", "config": "en"}
     found, _ = read(tmp_path, **source)
-    assert [one.text for one in found] == [record["text"] for record in RECORDS]
+    assert [document.text for document in found] == [record["text"] for record in RECORDS]
     assert set(asked) == {("owner/name", "en", "train", "abc123", True)}
     states = [
-        inputs(units(DataOptions(sources=[{"name": "s", **source, **more}]), tmp_path))
+        inputs(work_units(DataOptions(sources=[{"name": "s", **source, **more}]), tmp_path))
         for more in ({}, {"revision": "v2"})
     ]
     assert states[0]["s"]["files"] == 1
@@ -281,32 +281,32 @@ def test_a_dataset_that_is_nowhere_is_said_plainly(tmp_path, offline, monkeypatc
 
 
 def test_python_is_a_corpus():
-    found, report = read(Path(), kind="corpus")
-    assert report.bytes_out > 1_000_000
-    assert report.dropped == {}
-    by_id = {one.id: one for one in found}
+    found, stats = read(Path(), kind="corpus")
+    assert stats.bytes_out > 1_000_000
+    assert stats.dropped == {}
+    by_id = {document.id: document for document in found}
     assert len(by_id) == len(found)
     assert "if_stmt" in by_id["topics/if"].text
     text = by_id["docstrings/textwrap.py"].text
     assert "def shorten(text, width, **kwargs)\n\nCollapse and truncate the given text" in text
     assert "class TextWrapper\n\n" in text
-    assert {one.licence for one in found} == {"PSF-2.0"}
+    assert {document.licence for document in found} == {"PSF-2.0"}
     few, _ = read(Path(), kind="corpus", max_documents=5)
     assert few == found[:5]
 
 
 def test_source_code_is_a_part_of_the_corpus(monkeypatch):
     found, _ = read(Path(), kind="corpus", parts=["source"], max_documents=20)
-    assert all(one.id.startswith("source/") for one in found)
+    assert all(document.id.startswith("source/") for document in found)
     assert len(found) == 20
 
 
 def test_at_most_so_many_documents(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         write_lines(tmp_path / name, [json.dumps({"text": name})] * 5)
-    found, report = read(tmp_path, kind="jsonl", path="*.jsonl", max_documents=7)
-    assert [one.text for one in found] == ["a.jsonl"] * 5 + ["b.jsonl"] * 2
-    assert report.documents_in == 7
+    found, stats = read(tmp_path, kind="jsonl", path="*.jsonl", max_documents=7)
+    assert [document.text for document in found] == ["a.jsonl"] * 5 + ["b.jsonl"] * 2
+    assert stats.documents_in == 7
 
 
 def test_kinds_are_files_and_options_are_strict():
@@ -320,9 +320,9 @@ def test_kinds_are_files_and_options_are_strict():
     with pytest.raises(OptionError, match="say what kind"):
         source_options({"name": "s"})
     with pytest.raises(OptionError, match="two sources are named 's'"):
-        units(DataOptions(sources=[{"name": "s", "kind": "corpus"}] * 2), Path())
+        work_units(DataOptions(sources=[{"name": "s", "kind": "corpus"}] * 2), Path())
     with pytest.raises(OptionError, match=r"give a table \[\[data.sources\]\]"):
-        units(DataOptions(), Path())
+        work_units(DataOptions(), Path())
 
 
 def test_documents_survive_their_file(tmp_path):

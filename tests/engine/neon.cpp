@@ -24,35 +24,35 @@ Floats numbers(size_t n, float heavy = 0) {
 }
 
 void compare(const char* name, int what, const std::function<Floats(const Kernels&)>& run) {
-    const Floats right = run(*scalar_kernels()), found = run(*neon_kernels());
+    const Floats right = run(*scalar_kernels()), neon = run(*neon_kernels());
     double off = 0, size = 0;
-    for (size_t i = 0; i < right.size(); i++) off += std::pow(right[i] - found[i], 2), size += std::pow(right[i], 2);
+    for (size_t i = 0; i < right.size(); i++) off += std::pow(right[i] - neon[i], 2), size += std::pow(right[i], 2);
     std::printf("%s-%d %.3g\n", name, what, std::sqrt(off / size));
 }
 
-Floats product(const Kernels& k, const Matrix& a, bool fine, const std::vector<Floats>& tokens) {
+Floats product(const Kernels& k, const Matrix& a, bool int16, const std::vector<Floats>& tokens) {
     const int n = (int)tokens.size(), room = (n + STRIP - 1) / STRIP * STRIP;
-    const uint8_t strips[] = {fine, fine};
-    RowLayout layout{strips, a.columns, STRIP, sizeof(FineRecord), 0, 0, 0};
-    layout.floats = (size_t)room * (size_t)(a.columns / 32) * layout.record_room;
-    std::vector<uint8_t> rows(layout.floats + (size_t)room * (size_t)a.columns * 4);
-    for (int t = 0; t < n; t++) k.prepare(tokens[(size_t)t].data(), FORM_BYTES | FORM_FLOATS, layout, rows.data(), t, fine);
+    const uint8_t strips[] = {int16, int16};
+    ActivationLayout layout{strips, a.columns, STRIP, sizeof(block_q16), 0, 0, 0};
+    layout.f32_begin = (size_t)room * (size_t)(a.columns / 32) * layout.block_room;
+    std::vector<uint8_t> activations(layout.f32_begin + (size_t)room * (size_t)a.columns * 4);
+    for (int t = 0; t < n; t++) k.quantize(tokens[(size_t)t].data(), FORM_Q8 | FORM_F32, layout, activations.data(), t, int16);
     const size_t stride = (size_t)a.groups * LANES;
     Floats out((size_t)n * stride);
-    k.multiply(a, layout, rows.data(), 0, n, 0, a.groups, out.data(), stride, false);
+    k.matmul(a, layout, activations.data(), 0, n, 0, a.groups, out.data(), stride, false);
     return out;
 }
 
-void compare_products(Kind kind, bool fine) {
+void compare_products(Kind kind, bool int16) {
     const Traits& t = traits(kind);
-    Matrix a{kind, 3 * LANES, 512, 3, 0, nullptr};
-    a.group_bytes = is_float(kind) ? (size_t)a.columns * (size_t)t.block_bytes : block_at(t, a.columns / 32);
+    Matrix a{kind, 3 * LANES, 512, 3, 0, nullptr, nullptr};
+    a.group_bytes = is_float(kind) ? (size_t)a.columns * (size_t)t.payload_bytes : block_at(t, a.columns / 32);
     std::vector<uint8_t> data(a.group_bytes * 3 + 8192);
     for (uint8_t& byte : data) byte = (uint8_t)generator() & 0x37;  // no scale is infinite
     a.data = data.data();
     std::vector<Floats> tokens;
     for (int i = 0; i < 19; i++) tokens.push_back(numbers((size_t)a.columns, 0.02f));
-    compare(fine ? "fine" : "product", (int)kind, [&](const Kernels& k) { return product(k, a, fine, tokens); });
+    compare(int16 ? "int16" : "product", (int)kind, [&](const Kernels& k) { return product(k, a, int16, tokens); });
 }
 
 Floats attended(const Kernels& k, const Heads& heads, int rows, int n, const Floats& q, const Floats& keys, const Floats& values) {
@@ -68,11 +68,11 @@ Floats attended(const Kernels& k, const Heads& heads, int rows, int n, const Flo
     }
     std::vector<int> limits;
     for (int r = 0; r < rows; r++) limits.push_back(n - rows + r + 1);
-    Floats scores((size_t)rows * 256), peak((size_t)rows), mass((size_t)rows), mixed((size_t)rows * heads.padded);
-    k.attend(heads, q.data(), rows, limits.data(), key_pages.data(), value_pages.data(), 0, n, scores.data(), peak.data(),
-             mass.data(), mixed.data());
-    mixed.insert(mixed.end(), mass.begin(), mass.end());
-    return mixed;
+    Floats scores((size_t)rows * 256), row_max((size_t)rows), row_sum((size_t)rows), weighted((size_t)rows * heads.padded);
+    k.attention(heads, q.data(), rows, limits.data(), key_pages.data(), value_pages.data(), 0, n, scores.data(),
+                row_max.data(), row_sum.data(), weighted.data());
+    weighted.insert(weighted.end(), row_sum.begin(), row_sum.end());
+    return weighted;
 }
 
 }  // namespace
@@ -99,9 +99,9 @@ int main() {
         k.silu(x.data(), y.data(), 512, out.data());
         return out;
     });
-    compare("rotate", 0, [&](const Kernels& k) {
+    compare("rope", 0, [&](const Kernels& k) {
         Floats out(128);
-        k.rotate(x.data(), angles.data(), y.data(), 128, 0.5f, out.data());
+        k.rope(x.data(), angles.data(), y.data(), 128, 0.5f, out.data());
         return out;
     });
 }

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from camelid.engine import load, memory
+from camelid import machine
+from camelid.engine import load
 from camelid.engine.options import EngineOptions
 from camelid.errors import MissingError, OptionError, ResourceError
 from camelid.weights.tensor import Tensor
@@ -65,11 +66,12 @@ def test_without_a_compiler_numpy_computes_and_says_so(monkeypatch, caplog):
 
 def test_a_hidden_gpu_is_none(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    assert memory.has_cuda()
+    assert machine.has_cuda()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not memory.has_cuda()
+    assert not machine.has_cuda()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_a_loaded_model_computes_and_one_too_large_is_refused(monkeypatch, name):
     loaded = load.choose_backend(weights(), name, EngineOptions())

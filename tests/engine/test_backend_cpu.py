@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from camelid.engine import _cpu
-from camelid.engine.backend_cpu import PACKED, CpuBackend, instruction_sets
+from camelid.engine.backend_cpu import CpuBackend, instruction_sets
 from camelid.engine.backend_numpy import NumpyBackend
+from camelid.engine.batch import Batch
 from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
@@ -23,8 +26,8 @@ from tests.engine.backends import forward, span
 from tests.tiny import tiny_config, tiny_tensors
 
 EXACT = ("F32", "BF16")
-FINE_POSITIONS = 48  # the first of a text, which keep fifteen bits: forward.h
-WRITABLE = tuple(name for name in PACKED if QUANTS[name].encode)
+INT16_POSITIONS = 48  # the first of a text, which keep fifteen bits: state.h
+WRITABLE = tuple(name for name in _cpu.KINDS if QUANTS[name].encode)
 SHAPES = {
     "grouped": {},
     "one key head each": {"n_kv_heads": 4},
@@ -76,18 +79,19 @@ def reference_rows(opened: SimpleNamespace, ids: tuple[int, ...]) -> np.ndarray:
     return all_rows(backend, ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", instruction_sets())
 @pytest.mark.parametrize("quant", WRITABLE)
 def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, isa):
     config = tiny_config(**LARGE)
-    opened, ids = weights(config, quant), ids_of(FINE_POSITIONS + 70, config)
-    expected = reference_rows(opened, ids)[FINE_POSITIONS:]
+    opened, ids = weights(config, quant), ids_of(INT16_POSITIONS + 70, config)
+    expected = reference_rows(opened, ids)[INT16_POSITIONS:]
     # F16 meets bfloat16 on processors that multiply it.
     fine, usual = (1e-5, 1e-5) if quant in EXACT else (1e-4, 1e-4) if quant == "F16" else (1e-6, 1e-3)
     for threads in (1, 2):
-        assert divergence(expected, all_rows(cpu(opened, threads, isa), ids)[FINE_POSITIONS:]) < usual
+        assert divergence(expected, all_rows(cpu(opened, threads, isa), ids)[INT16_POSITIONS:]) < usual
         exact = all_rows(cpu(opened, threads, isa, activation_bits=15), ids)
-        assert divergence(expected, exact[FINE_POSITIONS:]) < fine
+        assert divergence(expected, exact[INT16_POSITIONS:]) < fine
 
 
 @pytest.mark.parametrize("isa", instruction_sets())
@@ -95,13 +99,13 @@ def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, is
 def test_the_first_positions_of_every_text_keep_fifteen_bits(quant, isa):
     """They are where a model decides how it answers, and where large activations lie."""
     config = tiny_config(**LARGE)
-    opened, ids = weights(config, quant), ids_of(FINE_POSITIONS + 40, config)
+    opened, ids = weights(config, quant), ids_of(INT16_POSITIONS + 40, config)
     rows, exact = (all_rows(cpu(opened, 1, isa, activation_bits=bits), ids) for bits in (8, 15))
     if isa == "avx512bf16":  # attention has bfloat16 pairs there, which fifteen bits do without
-        assert divergence(exact[:FINE_POSITIONS], rows[:FINE_POSITIONS]) < 1e-4
+        assert divergence(exact[:INT16_POSITIONS], rows[:INT16_POSITIONS]) < 1e-4
     else:
-        np.testing.assert_array_equal(rows[:FINE_POSITIONS], exact[:FINE_POSITIONS])
-    assert not np.array_equal(rows[FINE_POSITIONS:], exact[FINE_POSITIONS:])
+        np.testing.assert_array_equal(rows[:INT16_POSITIONS], exact[:INT16_POSITIONS])
+    assert not np.array_equal(rows[INT16_POSITIONS:], exact[INT16_POSITIONS:])
     crowd = cpu(opened, 2, isa)
     all_rows(crowd, ids[:50])
     spans = (span(ids[50:], 50, tuple(range(6)), "all"), span(ids, 0, tuple(range(10, 16)), "all"))
@@ -191,7 +195,7 @@ def test_a_row_has_the_same_bits_alone_in_chunks_in_a_crowd_and_with_more_thread
 def test_kinds_may_be_mixed_in_a_layer(isa):
     """As Q4_K_M files have them, and gate and up of different kinds too."""
     config = tiny_config(**LARGE)
-    opened, ids = weights(config, "Q4_K"), ids_of(FINE_POSITIONS + 20, config)
+    opened, ids = weights(config, "Q4_K"), ids_of(INT16_POSITIONS + 20, config)
     for name, quant in {"v_proj": "Q6_K", "gate_proj": "F32", "down_proj": "Q8_0", "k_proj": "BF16"}.items():
         for layer in range(config.n_layers):
             old = opened.tensors[f"layers.{layer}.{name}"]
@@ -257,6 +261,40 @@ def test_only_wanted_rows_come_back_in_order():
     asked = (span((4, 5), 0, (1,), "last"), span((9,), 0, (2,), "none"), span((1, 2, 3), 0, (0,), "all"))
     np.testing.assert_array_equal(forward(backend, *asked), whole[[4, 0, 1, 2]])
     assert forward(backend, span((1,), 0, (3,), "none")).shape == (0, 320)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", ["grouped", "tied", "norms after, qk norm"])  # tied: the vocabulary fills no register
+def test_logits_and_hidden_states_of_one_batch_come_from_one_pass(shape, threads):
+    config = tiny_config(context=512, **SHAPES[shape])
+    opened, ids = weights(config, "Q8_0"), ids_of(230, config)
+    few = (
+        span(ids[:3], 0, (0,), "all", "hidden"),
+        replace(span(ids[:9], 0, (1,), "all"), wanted=range(4, 6)),
+        span(ids[:2], 0, (2,), "none", "hidden"),
+        span(ids[:1], 0, (3,), "last", "hidden"),
+        span(ids[:5], 0, (4,), "last"),
+    )
+    many = (
+        span(ids, 0, tuple(range(15)), "all", "hidden"),
+        span(ids[:170], 0, tuple(range(20, 31)), "all"),
+        span(ids[:20], 0, (31, 32), "last"),
+        replace(span(ids[:100], 0, tuple(range(40, 47)), "all", "hidden"), wanted=range(30, 95)),
+    )
+    alone = cpu(opened, 1)
+    for spans in (few, many, many[:2], many[1:]):
+        backend = cpu(opened, threads)
+        with mock.patch.object(backend, "_pass", wraps=backend._pass) as run:
+            together = backend.forward(Batch(spans))
+        assert run.call_count == 1
+        for rows, alone_span in zip(together, spans, strict=True):
+            np.testing.assert_array_equal(rows, forward(alone, alone_span))
+
+
+def test_blocks_are_as_large_as_the_quants_say():
+    assert _cpu.KINDS.keys() <= QUANTS.keys()
+    for name, (columns, n_bytes) in _cpu.KINDS.items():
+        assert QUANTS[name].row_bytes(256) == 256 // columns * n_bytes
 
 
 def test_other_kinds_are_requantised_and_that_is_said(caplog):

@@ -14,6 +14,7 @@ from tests.tiny import tiny_config, tiny_tensors
 IDS = [5, 9, 200, 17, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("width", [1, 2, 5])

@@ -362,6 +362,7 @@ def test_alternatives_tell_what_sampling_left():
     assert token.id == token.top[token.rank - 1].id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_stopping_is_as_in_transformers_generate(kind):
     """With a stop id and the repetition penalty, whose rules differ between engines."""

@@ -25,6 +25,7 @@ def logits_of(path: Path, backend: str) -> np.ndarray:
     return logits(Engine(choose_backend(open_weights(path), backend, options), options), IDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["numpy", "torch", "cpu"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_every_path_gives_the_same_logits(tmp_path: Path, backend: str, tied: bool) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "camelid" / "engine" / "csrc"
-BASELINE = ("isa_scalar", "forward", "multiply", "attend", "pack", "pool", "buffer", "isa", "measure")
+BASELINE = (
+    "isa/scalar", "isa/isa", "forward", "matmul", "attention", "state", "weights", "pack", "pool", "buffer", "measure",
+)  # fmt: skip
 
 
 @pytest.mark.slow

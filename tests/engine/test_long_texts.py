@@ -89,6 +89,7 @@ def answers(engine: Engine, prompts: list[list[int]], **params) -> list[list[int
     return [found[number] for number in numbers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
 def test_texts_are_those_of_transformers_alone_and_in_a_crowd(case, kind):
     config, tensors, prompts, _, expected = case
@@ -112,6 +113,7 @@ def test_guesses_change_nothing(case):
     assert answers(Engine(backend, options), prompts, draft_tokens=3) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
 def test_logits_of_a_whole_text_are_those_of_one_forward_pass(case, kind):
     config, tensors, prompts, oracle, _ = case
@@ -122,6 +124,7 @@ def test_logits_of_a_whole_text_are_those_of_one_forward_pass(case, kind):
         np.testing.assert_allclose(logits(engine, prompt), expected, atol=0.02 if kind == "cpu" else 1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_beams_are_those_of_transformers(case):
     config, tensors, prompts, oracle, _ = case
     engine = Engine(loaded("numpy", config, tensors), EngineOptions(context=4 * ORIGINAL))

@@ -68,6 +68,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_hidden_states_are_transformers_last_ones(shape, kind):

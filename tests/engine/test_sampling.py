@@ -128,6 +128,7 @@ choices = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @in_its_time
 @given(finite, choices, st.data())
 def test_what_is_left_is_a_distribution(logits, changes, data):

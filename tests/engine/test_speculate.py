@@ -102,6 +102,7 @@ def crowd(asked, chunk, room, share, draft=None):
     return requests, run(Engine(Watched(most=chunk), options, draft), requests)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(asked=crowds, **engines)
 def test_looked_up_guesses_change_no_token(asked, chunk, room, share):
@@ -111,6 +112,7 @@ def test_looked_up_guesses_change_no_token(asked, chunk, room, share):
         assert tokens == alone(replace(one, params=one.params.with_(draft_tokens=0)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(asked=crowds, **engines, draft=st.sampled_from([Near, lambda most: Near(8, most)]))
 def test_a_draft_model_changes_no_greedy_token_and_draws_alike_in_any_crowd(asked, chunk, room, share, draft):
@@ -203,6 +205,7 @@ def test_chosen_ids_have_the_models_own_distribution():
     assert counts[3] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", [None, Near()])
 def test_texts_have_the_models_own_distribution(draft):
     """All texts of three ids over four, with a penalty that looks back: expected share against counted share."""

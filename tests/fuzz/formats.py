@@ -15,9 +15,9 @@ import numpy as np
 
 from camelid.chat.conversation import Conversation
 from camelid.data.manifest import read_manifest
-from camelid.data.reading.documents import read_documents, read_pieces
+from camelid.data.reading.documents import read_documents, read_parts
 from camelid.data.sources import source_kind, source_options
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.engine.request import SamplingParams
 from camelid.model.options import ModelOptions
 from camelid.model.rope import rope_table
@@ -28,9 +28,9 @@ from camelid.tokens.templates.chat_format import choose_format
 from camelid.tokens.templates.message import Message
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.tokens.training import TokenizerOptions
-from camelid.train.inspect import overview
-from camelid.train.options import PretrainOptions
+from camelid.train.report.inspect import overview
 from camelid.train.runs import open_run
+from camelid.train.stages.pretrain import PretrainOptions
 from camelid.weights import open_weights, save_weights
 from tests.data.made import byte_tokenizer, make_data
 from tests.tiny import tiny_config
@@ -88,7 +88,7 @@ def open_corpus(kind: str, name: str) -> Callable[[Path], None]:
 
     def read(folder: Path) -> None:
         options = source_options({"kind": kind, "name": "a", "path": name, "licence": "x", "malformed": "drop"})
-        for document in read_pieces(source_kind(kind).pieces(options, folder), options, StageReport("read")):
+        for document in read_parts(source_kind(kind).file_parts(options, folder), options, StageStats("read")):
             document.as_json()
 
     return read

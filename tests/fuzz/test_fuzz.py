@@ -39,6 +39,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork") or not Path("/proc/self/statm").exists(), reason="workers are Linux's")
 def test_the_bounds_are_bounds() -> None:
     found = dict(line.split(" ", 1) for line in python("-c", PROVES).stdout.splitlines())
@@ -47,6 +48,7 @@ def test_the_bounds_are_bounds() -> None:
         assert says in found[number]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="workers are Linux's")
 def test_damaged_files_are_one_line_in_bounded_time_and_memory() -> None:
     done = python("-m", "tests.fuzz", "--cases", "600", "--seed", "7", *LENIENT)
@@ -54,6 +56,7 @@ def test_damaged_files_are_one_line_in_bounded_time_and_memory() -> None:
     assert re.search(r"^600 cases of \d+ formats, 0 failed", done.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="workers are Linux's")
 def test_bombs_do_no_harm() -> None:
     done = python("-m", "tests.fuzz", "--bombs", *LENIENT)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from camelid.errors import FormatError, OptionError
+from camelid.errors import FormatError, OptionError, VerifyError
 from camelid.hub.pull import pull
-from camelid.hub.store import resolve
-from tests.hub.hub_server import HubServer, names
+from camelid.hub.store import is_complete, read_manifest, resolve
+from camelid.tokens.templates.chat_templates import folder_templates
+from tests.hub.hub_server import COMMIT, HubServer, names
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -83,3 +84,49 @@ def test_a_listed_name_cannot_leave_the_folder(hub: HubServer, tmp_path: Path) -
     hub.repos["a/e"] = {**dict.fromkeys(bad, b"GGUF"), "good.gguf": b"GGUF"}
     assert names(pull("hf:a/e").parent) == {"good.gguf", "manifest.json"}
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+
+
+TEMPLATES = {
+    "additional_chat_templates/tool_use.jinja": b"{{ messages }}",
+    "additional_chat_templates/rag.jinja": b"rag",
+    "additional_chat_templates/notes.txt": b"no template",
+    "additional_chat_templates/more/deep.jinja": b"too deep",
+    "original/additional_chat_templates/old.jinja": b"another folder's",
+}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_named_chat_templates_come_with_their_folder(hub: HubServer) -> None:
+    hub.repos["a/t"] = {"config.json": b"{}", "model.safetensors": b"s" * 2000, **TEMPLATES}
+    expected = {"config.json", "model.safetensors", *list(TEMPLATES)[:2], "manifest.json"}
+    hub.faults = ["", "", "flip"]
+    with pytest.raises(VerifyError, match=r"tool_use\.jinja: git's hash differs.*set aside"):
+        pull("hf:a/t")
+    folder = pull("hf:a/t")
+    assert files(folder) == expected
+    assert folder_templates(folder) == {"tool_use": "{{ messages }}", "rag": "rag"}
+    manifest = read_manifest(folder)
+    assert {file["name"] for file in manifest["files"]} == expected - {"manifest.json"}
+    (folder / "additional_chat_templates/rag.jinja").unlink()
+    assert not is_complete(folder)
+    asked = len(hub.contents_asked())
+    assert files(pull("hf:a/t")) == expected
+    assert [path for path, _ in hub.contents_asked()[asked:]] == [
+        f"/a/t/resolve/{COMMIT}/additional_chat_templates/rag.jinja"
+    ]
+
+
+def test_a_copied_folder_brings_its_templates(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.repos["a/t"] = {"config.json": b"{}", "model.safetensors": b"s" * 2000, **TEMPLATES}
+    folder = pull("hf:a/t")
+    monkeypatch.setenv("CAMELID_HOME", str(tmp_path / "other"))
+    copied = pull(str(folder))
+    assert copied != folder
+    assert files(copied) == files(folder)
+    (folder / "additional_chat_templates/rag.jinja").write_bytes(b"RAG")
+    monkeypatch.setenv("CAMELID_HOME", str(tmp_path / "third"))
+    with pytest.raises(VerifyError, match=r"rag\.jinja: SHA-256 differs"):
+        pull(str(folder))

@@ -98,6 +98,7 @@ def test_no_index_is_one_line(tiny: Entry, monkeypatch: pytest.MonkeyPatch) -> N
     assert names(incoming("tiny-1")) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "error", "said"),
     [

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from camelid.chat.answer import collect
+from camelid.chat.answer import AnswerOptions, collect
 from camelid.errors import CamelidError, OptionError
 from camelid.serve import worker as worker_module
 from camelid.serve.errors import ApiError
@@ -63,7 +63,9 @@ def test_control_tokens_that_are_shown_have_a_text(llama):
     request = llama.request("Tale", temperature=0, max_tokens=3, logit_bias={id: 100.0})
 
     async def play(worker):
-        return await answer(worker, request), await answer_of(worker.stream(request, shown={id: "<call>"}))
+        return await answer(worker, request), await answer(
+            worker, replace(request, answer=AnswerOptions(shown={id: "<call>"}))
+        )
 
     hidden, shown = run(llama, play)
     assert hidden.ids == shown.ids == (id,) * 3

@@ -106,6 +106,7 @@ def test_class_borders_cut_alike(row: Splitter) -> None:
 # Cutting
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(text=TEXT)
 def test_text_is_cut_alike(row: Splitter, text: str) -> None:
@@ -255,6 +256,7 @@ def real(request: pytest.FixtureRequest, smollm2_path: Path) -> tuple[Tokenizer,
     return both(request.param, smollm2_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(texts=st.lists(TEXT, max_size=4))
 def test_real_vocabularies(real: tuple[Tokenizer, LibraryBackend], texts: list[str]) -> None:
@@ -268,7 +270,7 @@ def test_real_vocabularies(real: tuple[Tokenizer, LibraryBackend], texts: list[s
 
 def test_english_and_code(real: tuple[Tokenizer, LibraryBackend]) -> None:
     ours, library = real
-    for path in [ROOT / "README.md", ROOT / "docs" / "decisions.md", Path(json.__file__), Path(threading.__file__)]:
+    for path in [ROOT / "README.md", ROOT / "benchmarks" / "LOG.md", Path(json.__file__), Path(threading.__file__)]:
         text = path.read_text(encoding="utf-8")
         assert ours.encode(text) == library.encode(text)
 
@@ -329,7 +331,7 @@ def test_batches(real: tuple[Tokenizer, LibraryBackend]) -> None:
 
 def test_threads_share_a_tokenizer(real: tuple[Tokenizer, LibraryBackend]) -> None:
     ours, _ = real
-    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    text = (ROOT / "benchmarks" / "LOG.md").read_text(encoding="utf-8")
     parts = [text[start : start + 5000] for start in range(0, len(text), 5000)]
     wanted = [ours.encode(part) for part in parts]
     found: list[Any] = [None] * 4

@@ -45,35 +45,38 @@ def test_ids_end_where_transformers_ends(name: str, role: str, tokenizer: Tokeni
             expected = theirs.apply_chat_template(rows, tokenize=False, continue_final_message=True)
         except ValueError:
             with pytest.raises(OptionError, match="cannot be continued"):
-                chosen.encode(tokenizer, messages, continues=True)
+                chosen.render(tokenizer, messages, continue_final_message=True)
             continue
-        assert tokenizer.decode(chosen.encode(tokenizer, messages, continues=True), special=True) == expected, content
-        assert 256 not in chosen.encode(tokenizer, messages, continues=True)[-len(content) - 1 :]
+        assert (
+            tokenizer.decode(chosen.render(tokenizer, messages, continue_final_message=True).ids, special=True)
+            == expected
+        ), content
+        assert 256 not in chosen.render(tokenizer, messages, continue_final_message=True).ids[-len(content) - 1 :]
 
 
 @pytest.mark.parametrize("name", ["llama2", "codellama", "llama3", "llama3.1", "chatml"])
 def test_formats_of_the_family_continue_their_own_answers(name: str, tokenizer: Tokenizer) -> None:
     own = {"chatml": tokenizer}.get(name) or (llama3() if name.startswith("llama3") else small_llama2())
     talk = [Message("system", "S"), Message("user", "Hi"), Message("assistant", "Well, a b")]
-    ids = FORMATS[name].encode(own, talk, continues=True)
-    whole = FORMATS[name].encode(own, [*talk, Message("user", "x")])
+    ids = FORMATS[name].render(own, talk, continue_final_message=True).ids
+    whole = FORMATS[name].render(own, [*talk, Message("user", "x")]).ids
     assert ids == whole[: len(ids)]
     assert own.decode(ids).endswith("Well, a b")
     with pytest.raises(OptionError, match="chat format"):
-        FORMATS[name].encode(own, talk)
+        FORMATS[name].render(own, talk)
 
 
 @pytest.mark.parametrize("name", ["llama2", "codellama"])
 def test_what_a_format_refuses_is_refused_in_an_answer_too(name: str) -> None:
     talk = [Message("user", "Hi"), Message("assistant", "a [/INST] b")]
     with pytest.raises(OptionError, match="which marks turns"):
-        FORMATS[name].encode(small_llama2(), talk, continues=True)
+        FORMATS[name].render(small_llama2(), talk, continue_final_message=True)
 
 
 def test_what_cannot_be_continued(tokenizer: Tokenizer) -> None:
     chosen = template_format(tokenizer, TEMPLATES["as it is"] + "{{ 'tool_calls' if 0 }}")
     called = [Message("user", "Hi"), Message("assistant", "", (ToolCall("1", "f", "{}"),))]
     with pytest.raises(OptionError, match="calls tools, so it cannot be continued"):
-        chosen.encode(tokenizer, called, continues=True)
+        chosen.render(tokenizer, called, continue_final_message=True)
     with pytest.raises(OptionError, match="cannot be continued"):
-        FORMATS["codellama70b"].encode(small_llama2("<step>"), [Message("user", "Hi")], continues=True)
+        FORMATS["codellama70b"].render(small_llama2("<step>"), [Message("user", "Hi")], continue_final_message=True)

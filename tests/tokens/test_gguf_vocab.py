@@ -85,6 +85,7 @@ def _small(**changes: Any) -> dict[str, Any]:
     return {_P + key: value for key, value in fields.items() if value is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRETOKENIZERS)
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(" \n'09aBé日$+.?"), max_size=40))

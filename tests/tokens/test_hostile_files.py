@@ -114,7 +114,7 @@ def test_a_control_token_that_is_a_letter() -> None:
     template = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + m['content'] }}{% endfor %}"
     for role, content in (("user", "a"), ("system", "you")):
         with pytest.raises(CamelidError) as caught:
-            template_format(tokenizer, template).encode(tokenizer, [Message(role, content)])
+            template_format(tokenizer, template).render(tokenizer, [Message(role, content)])
         assert "\n" not in str(caught.value)
     with pytest.raises(OptionError, match=r"has nothing for U\+0075"):
         tokenizer.encode("you")

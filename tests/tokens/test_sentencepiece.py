@@ -124,6 +124,7 @@ def _ours(data: bytes) -> Tokenizer:
     return Tokenizer(read_sentencepiece(Path("tokenizer.model"), data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _MODELS)
 @settings(max_examples=150, deadline=None)
 @given(text=_STRINGS)

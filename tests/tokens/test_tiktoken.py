@@ -157,6 +157,7 @@ def test_a_surrogate_is_refused() -> None:
         llama3().encode("x\udfff")
 
 
+@pytest.mark.slow
 def test_written_files_read_alike(tmp_path: Path) -> None:
     tokenizer = llama3()
     assert tokenizer.to_meta() == llama3_path().read_bytes()

@@ -38,7 +38,7 @@ TEXT = st.text(max_size=40) | st.lists(
 
 @cache
 def documents() -> list[str]:
-    pages = [ROOT / "docs" / "decisions.md", ROOT / "docs" / "tour.md", ROOT / "README.md", Path(json.__file__)]
+    pages = [ROOT / "benchmarks" / "LOG.md", ROOT / "docs" / "tour.md", ROOT / "README.md", Path(json.__file__)]
     whole = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     return [*whole.split("\n\n"), "Grüße, naïve café. 日本語 and العربية", "Δ and ∑ are letters and signs"] * 2
 
@@ -155,6 +155,7 @@ def test_words_are_counted_exactly_however_few_fit(
     assert all(count >= 3 for _, count in counts.most_frequent(7, 3))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "has_bpe", lambda: False)  # so that Python sees the memory
     rng = random.Random(0)

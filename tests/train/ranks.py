@@ -8,23 +8,37 @@ import random
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from camelid.recipe import read_recipe
+from camelid.recipe import Recipe, read_recipe
+from camelid.train.events import Event, Step
 from camelid.train.parallel import Parallel
-from camelid.train.stages.pretrain import pretrain
+from camelid.train.run import train
+from camelid.train.stages import load_stage
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def together(ranks: int, tensor_parallel: int, sittings: list[dict[str, Any]], seconds: float = 300) -> str:
-    """Let `ranks` processes train, one sitting after another; each has recipe, run, changes, stop_after.
+def pretrain(recipe: Recipe, run: Path, parallel: Parallel, **more: Any) -> Iterator[Event]:
+    """A session of pretraining, as `camelid train` begins it."""
+    stage = load_stage()
+    return train(stage, recipe, recipe.table(stage.name(), stage.Options), run, parallel, **more)
+
+
+def steps_of(recipe: Recipe, run: Path, parallel: Parallel, **more: Any) -> Iterator[Step]:
+    """The steps of such a session."""
+    return (event for event in pretrain(recipe, run, parallel, **more) if isinstance(event, Step))
+
+
+def together(ranks: int, tensor_parallel: int, sessions: list[dict[str, Any]], seconds: float = 300) -> str:
+    """Let `ranks` processes train, one session after another; each has recipe, run, changes, stop_after.
 
     Returns what they said on standard error.
     """
-    command = [sys.executable, "-m", "tests.train.ranks", str(tensor_parallel), json.dumps(sittings, default=str)]
+    command = [sys.executable, "-m", "tests.train.ranks", str(tensor_parallel), json.dumps(sessions, default=str)]
     started = begin_together(ranks, command, cwd=ROOT)
     said = [process.communicate(timeout=seconds)[1] for process in started]
     for process, words in zip(started, said, strict=True):
@@ -60,9 +74,9 @@ def _free_port() -> int:
 
 def main() -> None:
     with Parallel(int(sys.argv[1])) as parallel:
-        for sitting in json.loads(sys.argv[2]):
-            recipe = read_recipe(sitting["recipe"], sitting.get("changes", ()))
-            list(pretrain(recipe, Path(sitting["run"]), parallel, stop_after=sitting.get("stop_after")))
+        for session in json.loads(sys.argv[2]):
+            recipe = read_recipe(session["recipe"], session.get("changes", ()))
+            list(pretrain(recipe, Path(session["run"]), parallel, stop_after=session.get("stop_after")))
             parallel.barrier()
 
 

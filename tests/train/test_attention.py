@@ -70,6 +70,7 @@ def test_bf16_is_as_near_as_its_rounding():
     torch.testing.assert_close(rounded.float(), masked(q, k, v, positions), rtol=0.05, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_operator_is_what_torch_asks_of_one(dtype):

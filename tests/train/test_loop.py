@@ -11,17 +11,17 @@ import torch
 import transformers
 from torch._dynamo.utils import counters
 
-from camelid.data.batches import IGNORED, Batch, Batches
+from camelid.data.batches import IGNORED, Batches, TrainingBatch
 from camelid.errors import NumericsError
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.init import initialise
 from camelid.train.loop import State, optimise
-from camelid.train.mixed_precision import Working
+from camelid.train.mixed_precision import Learner
 from camelid.train.optim import make_optimizer
-from camelid.train.options import PretrainOptions
 from camelid.train.parallel import Parallel
 from camelid.train.schedule import learning_rate
+from camelid.train.stages.pretrain import Pretrain, PretrainOptions
 from tests.data.made import make_data, some_documents
 
 CONFIG = ModelConfig(
@@ -53,32 +53,32 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def begun(options=OPTIONS, config=CONFIG, seed=3, fuse=False):
+def begun(data, options=OPTIONS, config=CONFIG, seed=3, fuse=False):
+    """A new model's state, its learner, and what is learned."""
     parallel = Parallel()
     with torch.device("meta"):
         model = LlamaTorch(config, options.context)
     model = parallel.shard(model, options.precision)
     initialise(model, seed)
-    return State(model, make_optimizer(model, options)), Working(model, options, parallel, fuse), parallel
+    objective = Pretrain(options, config, Batches(data, options.context, options.rows, seed), parallel)
+    return State(model, make_optimizer(model, options)), Learner(model, options, parallel, fuse), objective
 
 
 def trained(data, options=OPTIONS, config=CONFIG, seed=3):
     """Steps of a whole run, and the model afterwards."""
-    state, working, parallel = begun(options, config, seed)
-    batches = Batches(data, options.context, options.rows, seed)
-    validation = Batches(data, options.context, 4, seed, validation=True)
-    return list(optimise(state, working, batches, options, parallel, validation)), state.model
+    state, learner, objective = begun(data, options, config, seed)
+    return list(optimise(state, learner, objective, Parallel())), state.model
 
 
-def gradients(batch: Batch, options=OPTIONS, config=CONFIG, pieces=None, seed=3):
-    """Loss and gradients by name of one batch, rows taken `pieces` at a time."""
-    state, working, _ = begun(options, config, seed)
-    loss = 0.0
-    for start in range(0, len(batch.ids), pieces or len(batch.ids)):
-        some = slice(start, start + (pieces or len(batch.ids)))
-        parts = [torch.from_numpy(part[some]) for part in (batch.ids, batch.positions, batch.targets)]
-        loss += float(working.learn(*parts, batch.n_trained)[0])
-    return loss, {name: parameter.grad for name, parameter in state.model.named_parameters()}
+def gradients(data, options=OPTIONS, config=CONFIG, pieces=None, seed=3, order=0):
+    """Loss and gradients by name of the first batch of an order, rows taken `pieces` at a time."""
+    state, learner, objective = begun(data, options.with_(micro_rows=pieces or options.rows), config, seed)
+    batch, sums = Batches(data, 32, 8, order).step(0), 0.0
+    for piece in objective.micro_batches(batch):
+        loss = objective.loss(learner, batch.n_trained, *map(torch.from_numpy, piece))
+        loss.total.backward()
+        sums += float(loss.parts[0])
+    return sums, {name: parameter.grad for name, parameter in state.model.named_parameters()}
 
 
 def close(one, other, tolerance):
@@ -87,10 +87,9 @@ def close(one, other, tolerance):
 
 
 def test_micro_batches_are_the_batch(data):
-    batch = Batches(data, 32, 8, 0).step(0)
-    whole, grads = gradients(batch)
+    whole, grads = gradients(data)
     for pieces in (1, 3):
-        loss, parts = gradients(batch, pieces=pieces)
+        loss, parts = gradients(data, pieces=pieces)
         assert loss == pytest.approx(whole, rel=1e-6)
         close(parts, grads, 1e-5)
 
@@ -100,8 +99,8 @@ def test_transformers_says_the_same_of_each_document(data, ties):
     """Loss and gradients of packed rows: those of LlamaForCausalLM on every document alone, divided by all tokens."""
     config = ModelConfig(**{**vars(CONFIG), "ties_embeddings": ties})
     batch = Batches(data, 32, 8, 0).step(0)
-    loss, grads = gradients(batch, config=config)
-    state, _, _ = begun(config=config)
+    loss, grads = gradients(data, config=config)
+    state, _, _ = begun(data, config=config)
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
             vocab_size=320,
@@ -136,9 +135,8 @@ def test_transformers_says_the_same_of_each_document(data, ties):
 
 
 def test_recomputing_changes_nothing(data):
-    batch = Batches(data, 32, 8, 0).step(0)
-    loss, grads = gradients(batch)
-    again, others = gradients(batch, OPTIONS.with_(recompute=True))
+    loss, grads = gradients(data)
+    again, others = gradients(data, OPTIONS.with_(recompute=True))
     assert again == loss
     assert all(torch.equal(grads[name], others[name]) for name in grads)
 
@@ -151,14 +149,13 @@ def test_compiled_code_computes_the_same(data, recompute):
     """One compilation serves all layers, all batches, and validation."""
     options = OPTIONS.with_(validation_every=3, recompute=recompute)
     torch.compiler.reset()
-    state, working, parallel = begun(options, fuse=True)
-    validation = Batches(data, 32, 8, 3, validation=True)
+    state, learner, objective = begun(data, options, fuse=True)
     counters.clear()
-    steps = list(optimise(state, working, Batches(data, 32, 8, 3), options, parallel, validation))
+    steps = list(optimise(state, learner, objective, Parallel()))
     plain, _ = trained(data, options)
-    for one, other in zip(steps, plain, strict=True):
-        assert one.loss == pytest.approx(other.loss, rel=1e-5)
-        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-4)
+    for fused, step in zip(steps, plain, strict=True):
+        assert fused.loss == pytest.approx(step.loss, rel=1e-5)
+        assert fused.grad_norm == pytest.approx(step.grad_norm, rel=1e-4)
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
 
@@ -166,9 +163,8 @@ def test_compiled_code_computes_the_same(data, recompute):
 @pytest.mark.parametrize("ties", [True, False])
 def test_bf16_learns_as_float32_does(data, ties):
     config = ModelConfig(**{**vars(CONFIG), "ties_embeddings": ties})
-    batch = Batches(data, 32, 8, 0).step(0)
-    loss, grads = gradients(batch, config=config)
-    rounded, others = gradients(batch, OPTIONS.with_(precision="bf16"), config, pieces=2)
+    loss, grads = gradients(data, config=config)
+    rounded, others = gradients(data, OPTIONS.with_(precision="bf16"), config, pieces=2)
     assert rounded == pytest.approx(loss, rel=2e-3)
     assert all(grad.dtype == torch.float32 for grad in others.values())
     close(others, grads, 0.03)
@@ -176,6 +172,7 @@ def test_bf16_learns_as_float32_does(data, ties):
     assert coarse[-1].loss == pytest.approx(fine[-1].loss, rel=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_one_seed_one_run(data, precision):
     options = OPTIONS.with_(precision=precision, micro_rows=3)
@@ -193,22 +190,23 @@ def test_steps_tell_what_happened(data):
     assert [step.tokens for step in steps] == [256 * number for number in range(1, 61)]
     assert [step.lr for step in steps] == [learning_rate(options, number) for number in range(1, 61)]
     batches = Batches(data, 32, 8, 3)
-    assert [step.trained_tokens for step in steps[:5]] == [batches.step(number).n_trained for number in range(5)]
+    assert [step.metrics["trained_tokens"] for step in steps[:5]] == [
+        batches.step(number).n_trained for number in range(5)
+    ]
     assert steps[0].loss == pytest.approx(math.log(320), abs=0.2)
     assert steps[-1].loss < steps[0].loss - 2
-    assert steps[0].z_loss == pytest.approx(1e-4 * math.log(320) ** 2, rel=0.1)
-    assert [step.step for step in steps if step.validation_loss is not None] == [30, 60]
-    assert steps[59].validation_loss < steps[29].validation_loss
+    assert steps[0].metrics["z_loss"] == pytest.approx(1e-4 * math.log(320) ** 2, rel=0.1)
+    assert [step.step for step in steps if "validation_loss" in step.metrics] == [30, 60]
+    assert steps[59].metrics["validation_loss"] < steps[29].metrics["validation_loss"]
 
 
 def test_adamw_is_the_paper(data):
     """The first change is lr · sign of the clipped gradient, nearly, and matrices decay."""
     options = OPTIONS.with_(steps=1, warmup_steps=0, schedule="constant", eps=1e-12, clip=1e-3)
-    state, working, parallel = begun(options)
+    state, learner, objective = begun(data, options)
     before = {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}
-    batches = Batches(data, 32, 8, 3)
-    _, grads = gradients(batches.step(0))
-    step = next(optimise(state, working, batches, options, parallel))
+    _, grads = gradients(data, order=3)
+    step = next(optimise(state, learner, objective, Parallel()))
     assert step.grad_norm == pytest.approx(math.sqrt(sum(float(grad.norm()) ** 2 for grad in grads.values())), rel=1e-5)
     for name, parameter in state.model.named_parameters():
         decayed = before[name] * (1 - options.lr * (0.1 if parameter.dim() > 1 else 0.0))
@@ -219,21 +217,22 @@ def test_adamw_is_the_paper(data):
 
 
 def test_numbers_that_are_lost_stop_the_run_before_the_weights_change(data):
-    state, working, parallel = begun()
+    state, learner, objective = begun(data)
     with torch.no_grad():
         state.model.norm.weight[0] = math.inf
     before = [parameter.clone() for parameter in state.model.parameters()]
     with pytest.raises(NumericsError, match="step 1: the loss is nan"):
-        next(optimise(state, working, Batches(data, 32, 8, 3), OPTIONS, parallel))
+        next(optimise(state, learner, objective, Parallel()))
     assert state.step == 0
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
 
 
 def test_nothing_to_learn_is_an_error(data, monkeypatch):
-    batches = Batches(data, 32, 8, 3)
-    batch = batches.step(0)
-    nothing = Batch(batch.ids, np.full_like(batch.ids, IGNORED), batch.positions, batch.documents, batch.samples)
-    monkeypatch.setattr(batches, "step", lambda *_: nothing)
-    state, working, parallel = begun()
+    state, learner, objective = begun(data)
+    batch = objective.batches.step(0)
+    nothing = TrainingBatch(
+        batch.ids, np.full_like(batch.ids, IGNORED), batch.positions, batch.documents, batch.samples
+    )
+    monkeypatch.setattr(objective.batches, "step", lambda *_: nothing)
     with pytest.raises(NumericsError, match="step 1: no token of its rows is learned"):
-        next(optimise(state, working, batches, OPTIONS, parallel))
+        next(optimise(state, learner, objective, Parallel()))

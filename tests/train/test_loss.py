@@ -43,7 +43,7 @@ def test_the_definition(count, z_weight, seed, piece, outside):
     wanted = torch.autograd.grad(expected, (hidden, output))
     into = torch.zeros(output.shape) if outside else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "PIECE", piece)
+        patch.setattr(loss, "LOGIT_TOKENS", piece)
         total, parts = token_loss(hidden, output, targets, 17, z_weight, into)
     total.backward()
     assert parts.sum().item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-9)

@@ -17,12 +17,11 @@ from camelid.train.cluster.launch_env import Place, first_host, place
 from camelid.train.init import initial_values, initialise
 from camelid.train.parallel import Parallel, check_sizes
 from camelid.train.report.metrics import read_metrics
-from camelid.train.stages.pretrain import pretrain
 from camelid.weights.open import open_weights
 from tests.data.made import make_data, some_documents
 from tests.tiny import tiny_config
-from tests.train.ranks import together
-from tests.train.test_pretrain import RECIPE
+from tests.train.ranks import pretrain, together
+from tests.train.test_run import RECIPE
 
 # A gentle rate: where the loss jumps, the last bits of a sum decide where it lands.
 CALM = ["pretrain.precision=fp32", "pretrain.lr=1e-3", "pretrain.steps=6"]
@@ -66,9 +65,9 @@ def test_sharded_over_two(place_of_runs):
     folder, recipe = place_of_runs, place_of_runs / "small.toml"
     two, mixed, half = (beside(folder, name) for name in ("two", "mixed", "half"))
     list(pretrain(read_recipe(recipe, CALM), mixed, Parallel(), stop_after=2))
-    sitting = {"recipe": recipe, "changes": CALM}
+    session = {"recipe": recipe, "changes": CALM}
     coarse = {"recipe": recipe, "changes": [*CALM, "pretrain.precision=bf16", "pretrain.recompute=true"]}
-    together(2, 1, [{**sitting, "run": two}, {**sitting, "run": mixed, "stop_after": 2}, {**coarse, "run": half}])
+    together(2, 1, [{**session, "run": two}, {**session, "run": mixed, "stop_after": 2}, {**coarse, "run": half}])
     list(pretrain(read_recipe(recipe, CALM), mixed, Parallel()))
     same(folder / "alone", two, 1e-6)
     same(folder / "alone", mixed, 1e-6)

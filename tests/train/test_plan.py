@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from camelid.cli._plan import shape_of, show_plan
+from camelid.cli.plan import shape_of, show_plan
+from camelid.data.batches import Batches
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.recipe import read_recipe
 from camelid.train.devices import DEVICES
-from camelid.train.options import PretrainOptions
-from camelid.train.plan import LOGIT_TOKENS, _kept_per_token, check_fits, kept_checkpoints, memory_of, micro_rows, plan
+from camelid.train.options import LOGIT_TOKENS
+from camelid.train.plan import _kept_per_token, check_fits, kept_checkpoints, memory_of, plan
+from camelid.train.stages.pretrain import Pretrain, PretrainOptions
 
 A100 = DEVICES["A100 80GB"]
 
@@ -53,6 +56,7 @@ def test_weights_gradients_and_optimiser_are_sixteen_bytes_a_parameter():
     assert more.activations == 4 * one.activations
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own, while it loads its compiler
 def test_a_layer_keeps_what_torch_keeps():
     """Compiled as far as the cut between forward and backward, every tensor that is saved between them is counted."""
@@ -105,19 +109,29 @@ def test_what_is_advised_would_fit(ranks, changes):
     check_fits(config, options, plan(config, options, A100, int(more[1]) if more else ranks))
 
 
-def test_what_is_planned_is_what_is_trained():
+def test_what_is_planned_is_what_is_trained(tmp_path):
     """Rows of a micro-batch and pieces of scores are those of the training loop on a GPU."""
     pytest.importorskip("torch")
-    from types import SimpleNamespace
+    import numpy as np
 
-    from camelid.train import loop, loss
+    from camelid.train import loss
+    from tests.data.made import make_data, some_documents
 
-    assert LOGIT_TOKENS == loss.PIECE
+    assert loss.LOGIT_TOKENS == LOGIT_TOKENS
+    data = make_data(tmp_path, some_documents(20))
     for name, ranks in itertools.product(("tiny", "llama2-7b", "llama3-8b"), (1, 8, 32)):
         for change in ((), ("pretrain.micro_rows=3",)):
-            _, options = read(name, *change)
-            parallel = SimpleNamespace(data_ranks=ranks, device=SimpleNamespace(type="cuda"))
-            assert micro_rows(options, ranks) == loop.micro_rows(options, parallel)
+            config, options = read(name, *change)
+            if options.rows % ranks:
+                continue
+            parallel = SimpleNamespace(data_rank=0, data_ranks=ranks, device=SimpleNamespace(type="cuda"))
+            stage = Pretrain(options, config, Batches(data, options.context, options.rows, 0), parallel)
+            rows = np.zeros((options.rows // ranks, 1))
+            pieces = [
+                len(ids) for ids, *_ in stage.micro_batches(SimpleNamespace(ids=rows, positions=rows, targets=rows))
+            ]
+            assert max(pieces) == plan(config, options, DEVICES["A100 80GB"], ranks).micro_rows
+            assert sum(pieces) == len(rows)
 
 
 @pytest.mark.parametrize(("steps", "last", "every"), [(50, 2, 20), (45, 1, 0), (45, 3, 15), (7, 5, 10)])
@@ -126,10 +140,10 @@ def test_checkpoints_on_the_disk(steps, last, every):
     _, options = read("tiny", "pretrain.save_every=5", "pretrain.warmup_steps=1", f"pretrain.steps={steps}")
     options = options.with_(keep_last=last, keep_every=every)
     there: list[int] = []
-    for step in range(1, steps + 1):
-        if step % 5 == 0 or step == steps:
-            there.append(step)
-            there = [one for one in there if one in there[-last:] or (every and one % every == 0)]
+    for now in range(1, steps + 1):
+        if now % 5 == 0 or now == steps:
+            there.append(now)
+            there = [step for step in there if step in there[-last:] or (every and step % every == 0)]
     assert kept_checkpoints(options) == len(there)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from camelid.errors import MissingError, OptionError
-from camelid.train.report.metrics import NAME, Record, read_metrics
+from camelid.train.report.metrics import NAME, MetricsWriter, read_metrics
 from camelid.train.runs import Run, find_runs, open_run, state
 from tests.train.report.test_metrics import step
 
@@ -18,7 +18,7 @@ from tests.train.report.test_metrics import step
 def made_run(folder: Path, steps: int = 6, last: int | None = None, save_every: int = 2, loss: float = 5.0) -> Run:
     """A run of `folder`, told as if it had been trained to step `last`, with checkpoints that hold nothing."""
     folder.mkdir(parents=True)
-    with Record(folder, steps) as record:
+    with MetricsWriter(folder, steps) as record:
         for number in range(1, (steps if last is None else last) + 1):
             shown = loss * 0.9 ** (number - 1) + 0.05 * (number % 3)
             looked = {"validation_loss": shown + 0.1} if number % save_every == 0 else {}
@@ -78,9 +78,9 @@ def test_the_state_of_a_run(tmp_path):
     half = made_run(tmp_path / "half" / "pretrain", steps=9, last=3)
     assert state(read_metrics(half.folder)) == "training"
     assert state(read_metrics(half.folder), now=time.time() + 100) == "stopped"
-    with Record(half.folder, 9, start=3) as record:
+    with MetricsWriter(half.folder, 9, start=3) as record:
         record.write(step(4, seconds=100.0))
     assert state(read_metrics(half.folder), now=time.time() + 400) == "training"
-    with Record(half.folder, 9, start=4) as record:
+    with MetricsWriter(half.folder, 9, start=4) as record:
         record.event("stop", step=4)
     assert state(read_metrics(half.folder)) == "stopped"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.errors import OptionError
-from camelid.train.options import PretrainOptions
 from camelid.train.schedule import SCHEDULES, learning_rate
+from camelid.train.stages.pretrain import PretrainOptions
 
 
 def test_llama2_is_the_paper():

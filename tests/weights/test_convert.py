@@ -26,6 +26,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("quant", UNQUANTISED)
 def test_every_path_gives_the_same_tensors(tmp_path: Path, quant: str, config) -> None:

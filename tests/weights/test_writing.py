@@ -71,7 +71,7 @@ def test_folders_without_a_model_are_not_replaced(tmp_path: Path) -> None:
 def test_room_is_checked_before_the_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(writing.shutil, "disk_usage", lambda folder: usage(10**9, 0, 1_000_000))
-    with pytest.raises(ResourceError, match=r"needs 64\.\d MB of disk, 1\.0 MB free"):
+    with pytest.raises(ResourceError, match=r"needs 64\.\d MB of disk, 1 MB free"):
         save_weights(tiny_weights(), tmp_path / "m", format="hf")
     assert not list(tmp_path.iterdir())
 
@@ -113,6 +113,7 @@ save_weights(tiny_weights("BF16"), target, format="hf", overwrite=True, progress
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not can_exchange(Path(tempfile.gettempdir()) / f"trial-{os.getpid()}"),
     reason="this file system cannot exchange folders",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from camelid.data.decontaminate.evaluation_text import Found, evaluation_text
+from camelid.data.decontaminate.evaluation_text import Match, evaluation_text
 from camelid.data.document import Document, n_bytes
 from camelid.data.options import DecontaminateOptions
-from camelid.data.stage_stats import MOST_EXAMPLES, StageReport
+from camelid.data.stage_stats import MOST_EXAMPLES, StageStats
 from camelid.data.word_hashes import Words
 
 NAME = "decontaminate"
@@ -18,7 +18,7 @@ class Decontamination:
     """The stage, for one worker.
 
     Attributes:
-        report: what it did.
+        stats: of the stage.
 
     Raises:
         MissingError, FormatError, OptionError: as `EvaluationText`.
@@ -27,44 +27,44 @@ class Decontamination:
     def __init__(self, options: DecontaminateOptions, folder: Path) -> None:
         self._text = evaluation_text(options, folder)
         self._cuts = options.action == "cut"
-        self.report = StageReport(NAME)
+        self.stats = StageStats(NAME)
 
     def apply(self, documents: Iterable[Document]) -> Iterator[Document]:
         """The documents that stay, without the lines that were cut."""
         for document in documents:
-            kept = self(document, Words(document.text))
-            if kept is not None:
-                yield kept
+            remaining = self(document, Words(document.text))
+            if remaining is not None:
+                yield remaining
 
     def __call__(self, document: Document, words: Words) -> Document | None:
         """The document, or what is left of it; None if it is dropped."""
-        found = self._text.find(words)
-        first = next(found, None)
+        matches = self._text.find(words)
+        first = next(matches, None)
         if first is None:
-            self.report.keep(document)
+            self.stats.keep(document)
             return document
         what = f"contains {first.item.name}"
         excerpt = f"item {first.item.number}: {document.text[first.start : first.stop]}"
-        cut = _without(document, [first, *found]) if self._cuts else None
+        cut = _without(document, [first, *matches]) if self._cuts else None
         if cut is None:  # an example shows what was found, not how the document begins
-            self.report.documents_in += 1
-            self.report.bytes_in += n_bytes(document.text)
-            self.report.refuse(what, document.id, excerpt)
+            self.stats.documents_in += 1
+            self.stats.bytes_in += n_bytes(document.text)
+            self.stats.refuse(what, document.id, excerpt)
             return None
-        self.report.keep(document, cut)
-        self.report.change(f"cut: {what}")
-        some = self.report.examples.setdefault(f"cut: {what}", [])
-        if len(some) < MOST_EXAMPLES:
-            some.append({"id": document.id, "excerpt": excerpt})
+        self.stats.keep(document, cut)
+        self.stats.change(f"cut: {what}")
+        examples = self.stats.examples.setdefault(f"cut: {what}", [])
+        if len(examples) < MOST_EXAMPLES:
+            examples.append({"id": document.id, "excerpt": excerpt})
         return cut
 
 
-def _without(document: Document, found: list[Found]) -> Document | None:
-    """The document without the lines that were found; None if no letter or digit is left."""
-    kept, at = [], 0
+def _without(document: Document, matches: list[Match]) -> Document | None:
+    """The document without the lines that were matched; None if no letter or digit is left."""
+    lines, at = [], 0
     for line in document.text.splitlines(keepends=True):
-        if not any(one.start < at + len(line) and at < one.stop for one in found):
-            kept.append(line)
+        if not any(match.start < at + len(line) and at < match.stop for match in matches):
+            lines.append(line)
         at += len(line)
-    text = "".join(kept)
+    text = "".join(lines)
     return document.with_text(text) if any(letter.isalnum() for letter in text) else None

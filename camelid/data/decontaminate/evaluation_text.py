@@ -20,7 +20,7 @@ from camelid.errors import FormatError, MissingError, OptionError
 
 
 @dataclass(frozen=True)
-class Run:
+class NormalizedText:
     """Words as they are compared, in lower case and of letters and digits only, with their hashes (N,)."""
 
     spelled: tuple[str, ...]
@@ -28,7 +28,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Item:
+class TestItem:
     """One test item.
 
     Attributes:
@@ -38,14 +38,14 @@ class Item:
 
     name: str
     number: int
-    fields: tuple[Run, ...]
+    fields: tuple[NormalizedText, ...]
 
 
 @dataclass(frozen=True)
-class Found:
+class Match:
     """An item found in a document: characters start … stop − 1."""
 
-    item: Item
+    item: TestItem
     start: int
     stop: int
 
@@ -65,31 +65,31 @@ class EvaluationText:
         self._length = options.words
         self.counts: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
-        self._items: list[Item] = []
+        self._items: list[TestItem] = []
         for file in options.against:
             before = len(self._items)
             name = file.name or Path(file.path).name
             for number, texts in enumerate(_read(folder / Path(file.path).expanduser(), file.fields), 1):
-                runs = [_Normal(Words(text)).run() for text in texts]
+                runs = [_NormalizedWords(Words(text)).run() for text in texts]
                 runs.sort(key=lambda run: len(run.spelled), reverse=True)
                 if len(runs[0].spelled) < options.shortest:
                     self.skipped[name] = self.skipped.get(name, 0) + 1
                     continue
-                self._items.append(Item(name, number, tuple(run for run in runs if run.spelled)))
+                self._items.append(TestItem(name, number, tuple(run for run in runs if run.spelled)))
             self.counts[name] = self.counts.get(name, 0) + len(self._items) - before
             if len(self._items) == before:
                 raise OptionError(
                     f"decontaminate: {file.path}: no item of {options.shortest} words or more; check its fields"
                 )
-        self._tables = [_Table(self._items, length, options.words) for length in range(1, options.words + 1)]
+        self._tables = [_NgramTable(self._items, length, options.words) for length in range(1, options.words + 1)]
         self._tables = [table for table in self._tables if len(table.hashes)]
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def find(self, words: Words) -> Iterator[Found]:
+    def find(self, words: Words) -> Iterator[Match]:
         """Items of which all fields occur, in the order of `words`; each place once, compared word for word."""
-        document = _Normal(words)
+        document = _NormalizedWords(words)
         occurs: dict[int, bool] = {}
         for table in self._tables:
             for place, row in table.candidates(ngrams(document.hashes, table.length)):
@@ -99,7 +99,7 @@ class EvaluationText:
                         if number not in occurs:
                             occurs[number] = all(document.has(field, self._length) for field in item.fields[1:])
                         if occurs[number]:
-                            yield Found(item, *document.characters(place, table.length))
+                            yield Match(item, *document.characters(place, table.length))
                             break
 
 
@@ -107,15 +107,15 @@ def evaluation_text(options: DecontaminateOptions, folder: Path) -> EvaluationTe
     """An `EvaluationText` that is kept for the next call, as long as its files do not change."""
     paths = [folder / Path(file.path).expanduser() for file in options.against]
     states = tuple((path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None for path in paths)
-    return _kept(options, folder, states)
+    return _cached(options, folder, states)
 
 
 @functools.lru_cache(maxsize=1)
-def _kept(options: DecontaminateOptions, folder: Path, states: tuple[object, ...]) -> EvaluationText:
+def _cached(options: DecontaminateOptions, folder: Path, states: tuple[object, ...]) -> EvaluationText:
     return EvaluationText(options, folder)
 
 
-class _Normal:
+class _NormalizedWords:
     """The words of a text that have a letter or digit, in lower case."""
 
     def __init__(self, words: Words) -> None:
@@ -123,8 +123,8 @@ class _Normal:
         self._places = np.flatnonzero(words.hashes)
         self.hashes: Hashes = words.hashes[self._places]
 
-    def run(self) -> Run:
-        return Run(tuple(spelled(self._words[place]) for place in self._places.tolist()), self.hashes)
+    def run(self) -> NormalizedText:
+        return NormalizedText(tuple(spelled(self._words[place]) for place in self._places.tolist()), self.hashes)
 
     def has_at(self, place: int, run: Sequence[str]) -> bool:
         places = self._places[place : place + len(run)].tolist()
@@ -132,15 +132,15 @@ class _Normal:
             spelled(self._words[at]) == word for at, word in zip(places, run, strict=True)
         )
 
-    def has(self, field: Run, length: int) -> bool:
+    def has(self, field: NormalizedText, length: int) -> bool:
         """Are `length` words in a row of a field here, or the whole field if it is shorter."""
         length = min(length, len(field.spelled))
         wanted = ngrams(field.hashes, length)
-        mine = ngrams(self.hashes, length)
+        present = ngrams(self.hashes, length)
         return any(
             self.has_at(place, field.spelled[offset : offset + length])
-            for offset in np.flatnonzero(np.isin(wanted, mine)).tolist()
-            for place in np.flatnonzero(mine == wanted[offset]).tolist()
+            for offset in np.flatnonzero(np.isin(wanted, present)).tolist()
+            for place in np.flatnonzero(present == wanted[offset]).tolist()
         )
 
     def characters(self, place: int, length: int) -> tuple[int, int]:
@@ -148,18 +148,18 @@ class _Normal:
         return int(self._words.starts[first]), int(self._words.ends[last])
 
 
-class _Table:
+class _NgramTable:
     """Runs of `length` words of the items' longest fields: a field of fewer than `most` words is one whole run."""
 
-    def __init__(self, items: Sequence[Item], length: int, most: int) -> None:
+    def __init__(self, items: Sequence[TestItem], length: int, most: int) -> None:
         self.length = length
-        mine = [number for number, item in enumerate(items) if min(len(item.fields[0].hashes), most) == length]
-        runs = [ngrams(items[number].fields[0].hashes, length) for number in mine]
+        numbers = [number for number, item in enumerate(items) if min(len(item.fields[0].hashes), most) == length]
+        runs = [ngrams(items[number].fields[0].hashes, length) for number in numbers]
         hashes = np.concatenate([np.zeros(0, np.uint64), *runs])
         order = np.argsort(hashes, kind="stable")
         self.hashes = hashes[order]
         counts = [len(run) for run in runs]
-        self._numbers = np.repeat(np.array(mine, np.int64), counts)[order]
+        self._numbers = np.repeat(np.array(numbers, np.int64), counts)[order]
         self._offsets = np.concatenate([np.zeros(0, np.int64), *map(np.arange, counts)])[order]
         # Most runs of a document are in no test: a table of bits by the first bits of the hash says so at once.
         bits = min(28, max(12, (16 * len(hashes)).bit_length()))
@@ -175,7 +175,7 @@ class _Table:
         yield from zip(places[same].tolist(), rows[same].tolist(), strict=True)
 
     def rows(self, row: int) -> Iterator[tuple[int, int]]:
-        """Item and place in its field of all rows with the hash of `row`."""
+        """TestItem and place in its field of all rows with the hash of `row`."""
         key = self.hashes[row]
         while row < len(self.hashes) and self.hashes[row] == key:
             yield int(self._numbers[row]), int(self._offsets[row])
@@ -213,12 +213,12 @@ def _records(path: Path, text: str) -> Iterator[Any]:
         else:
             yield from (json.loads(line) for line in text.split("\n") if line.strip())
     except ValueError as error:
-        raise FormatError(f"decontaminate: {path}: not JSON ({error}); mend it") from None
+        raise FormatError(f"decontaminate: {path}: not JSON ({error}); fix it") from None
 
 
 def _field(record: Any, name: str, where: str) -> str:
     if not isinstance(record, dict):
-        raise FormatError(f"decontaminate: {where}: is no JSON object; mend the file")
+        raise FormatError(f"decontaminate: {where}: is not a JSON object; fix the file")
     if name not in record:
         there = ", ".join(sorted(map(str, record)))
         raise OptionError(f"decontaminate: {where}: no field {name!r}; let `fields` name some of: {there}")

@@ -1,4 +1,4 @@
-"""Decisions put into effect: documents dropped or changed, each with its reason in the account of its stage."""
+"""Duplicates dropped, or their paragraphs taken out, each with its reason in the statistics of its stage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from camelid.data.dedup import paragraph
 from camelid.data.dedup.options import STAGES, DedupOptions
 from camelid.data.document import Document
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.errors import FormatError, MissingError
 
 REASONS = {
@@ -23,19 +23,19 @@ REASONS = {
 }
 
 
-class Decisions:
-    """What `decide` found, for one unit.
+class Deduplication:
+    """The stages, for one unit, as `cluster_duplicates` decided.
 
     Args:
-        folder: of `decide`.
+        folder: that `cluster_duplicates` returned.
         unit: number of the unit in the global order.
-        options: the same as when it was decided.
+        options: the same as for `cluster_duplicates`.
 
     Attributes:
-        reports: an account of each stage, filled by `apply`.
+        stage_stats: of each stage by name, filled by `apply`.
 
     Raises:
-        MissingError: nothing was decided there.
+        MissingError: there are no decisions there.
     """
 
     def __init__(self, folder: Path, unit: int, options: DedupOptions) -> None:
@@ -45,15 +45,15 @@ class Decisions:
             raise MissingError(f"{folder}: no decisions about duplicates; prepare again") from None
         self._options = options
         first, last = about["documents"][unit : unit + 2]
-        self._reasons = _part(folder / "reasons.npy", first, last)
+        self._reasons = _slice(folder / "reasons.npy", first, last)
         self._paragraphs = np.zeros(0, np.uint8)
         if options.paragraph:
             first, last = about["paragraphs"][unit : unit + 2]
-            self._paragraphs = _part(folder / "paragraphs.npy", first, last)
-        self.reports = {name: StageReport(name, filters=name != "url") for name in options.stages()}
+            self._paragraphs = _slice(folder / "paragraphs.npy", first, last)
+        self.stage_stats = {name: StageStats(name, filters=name != "url") for name in options.stages()}
 
     def apply(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents of the unit that stay; the same documents in the same order as were signed.
+        """The documents of the unit that stay; the same documents in the same order as had signatures.
 
         Raises:
             FormatError: there are more or fewer of them.
@@ -65,32 +65,32 @@ class Decisions:
             count = 0
             if self._options.paragraph:
                 count = len(paragraph.keys(document.text, self._options.paragraph_words))
-            kept = self._through(document, int(self._reasons[number - 1]), self._paragraphs[at : at + count])
+            remaining = self._through(document, int(self._reasons[number - 1]), self._paragraphs[at : at + count])
             at += count
-            if kept is not None:
-                yield kept
+            if remaining is not None:
+                yield remaining
         if number < len(self._reasons):
             raise FormatError(f"{number} documents, {len(self._reasons)} were compared; prepare again")
 
     def _through(self, document: Document, reason: int, repeated: NDArray[np.uint8]) -> Document | None:
         """A document through the stages, counted in each that it reaches."""
-        for name, report in self.reports.items():
-            report.filters |= document.url is not None  # without any URL, dropping none is no news
+        for name, stats in self.stage_stats.items():
+            stats.filters |= document.url is not None  # without any URL, dropping none is no news
             if reason == 1 + STAGES.index(name):
-                report.drop(document, REASONS[name])
+                stats.drop(document, REASONS[name])
                 return None
             if name != "paragraph" or not repeated.any():
-                report.keep(document)
+                stats.keep(document)
                 continue
             shorter = paragraph.without(document, repeated.tolist(), self._options.paragraph_words)
             if shorter is None:
-                report.drop(document, REASONS[name])
+                stats.drop(document, REASONS[name])
                 return None
-            report.keep(document, shorter)
-            report.change("paragraphs removed", int(repeated.sum()))
+            stats.keep(document, shorter)
+            stats.change("paragraphs removed", int(repeated.sum()))
             document = shorter
         return document
 
 
-def _part(path: Path, first: int, last: int) -> NDArray[np.uint8]:
+def _slice(path: Path, first: int, last: int) -> NDArray[np.uint8]:
     return np.array(np.load(path, mmap_mode="r")[first:last]) if last > first else np.zeros(0, np.uint8)

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.data.dedup.external_sort import RECORD, records, repeats
+from camelid.data.dedup.external_sort import KEYED_ROW, find_duplicates, keyed_rows
 from camelid.data.dedup.minhash import unite
 from camelid.data.dedup.options import STAGES, DedupOptions
 from camelid.errors import FormatError, MissingError
 
-MEMORY = 512 * 2**20  # bytes that deciding uses at most, beside the arrays in mapped files
-STAYS = 0  # else 1 + the place in STAGES of the stage that drops it
+MEMORY = 512 * 2**20  # bytes that clustering uses at most, beside the arrays in mapped files
+KEPT = 0  # else 1 + the place in STAGES of the stage that drops it
 
 
-def decide(files: Sequence[Path], options: DedupOptions, folder: Path, memory: int = MEMORY) -> Path:
-    """Decide for all documents, stage by stage; what an earlier stage drops is no first for a later one.
+def cluster_duplicates(files: Sequence[Path], options: DedupOptions, folder: Path, memory: int = MEMORY) -> Path:
+    """Cluster all documents, stage by stage; one that an earlier stage drops is no first for a later one.
 
     Args:
         files: what `Signer.save` wrote, one a unit, in the global order of units.
-        folder: where the decisions go, for `Decisions`; replaced as a whole when all is decided.
+        folder: where the decisions go, for `Deduplication`; replaced as a whole at the end.
         memory: bytes to use; what does not fit is sorted in parts on disk, with the same result.
 
     Returns:
@@ -38,7 +38,7 @@ def decide(files: Sequence[Path], options: DedupOptions, folder: Path, memory: i
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
     try:
-        _Deciding(files, options, scratch, memory).run()
+        _Clustering(files, options, scratch, memory).run()
         shutil.rmtree(folder, ignore_errors=True)
         scratch.replace(folder)
     finally:
@@ -46,7 +46,7 @@ def decide(files: Sequence[Path], options: DedupOptions, folder: Path, memory: i
     return folder
 
 
-class _Deciding:
+class _Clustering:
     """The numbers of all documents and paragraphs, and what is known of each so far."""
 
     def __init__(self, files: Sequence[Path], options: DedupOptions, folder: Path, memory: int) -> None:
@@ -58,7 +58,7 @@ class _Deciding:
         stages = self._options.stages()
         for name in ("url", "exact"):
             if name in stages:
-                for repeated, _ in self._repeats(self._documents(name)):
+                for repeated, _ in self._duplicates(self._documents(name)):
                     self._reasons[repeated] = 1 + STAGES.index(name)
         if "minhash" in stages:
             self._minhash()
@@ -75,7 +75,7 @@ class _Deciding:
         least = self._mapped("groups", count, np.dtype(np.int64))
         least[:] = np.arange(count)
         for band in range(self._options.bands):
-            for repeated, first in self._repeats(self._documents(f"band{band}")):
+            for repeated, first in self._duplicates(self._documents(f"band{band}")):
                 unite(least, repeated, first)
         for start in range(0, count, 2**20):
             part = slice(start, min(start + 2**20, count))
@@ -91,11 +91,11 @@ class _Deciding:
 
         def blocks() -> Iterator[NDArray[np.void]]:
             for number, file in enumerate(self._files):
-                stays = np.repeat(self._of(number) == STAYS, _load(file, "paragraphs"))
+                stays = np.repeat(self._of(number) == KEPT, _load(file, "paragraphs"))
                 at = np.arange(starts[number], starts[number + 1])
-                yield records(_load(file, "paragraph")[stays], at[stays])
+                yield keyed_rows(_load(file, "paragraph")[stays], at[stays])
 
-        for repeated, _ in repeats(blocks(), int(starts[-1]), self._folder, self._memory):
+        for repeated, _ in find_duplicates(blocks(), int(starts[-1]), self._folder, self._memory):
             marks[repeated] = 1
         marks.flush()
         return [int(start) for start in starts]
@@ -103,12 +103,12 @@ class _Deciding:
     def _documents(self, name: str) -> Iterator[NDArray[np.void]]:
         """Keys of the documents that are left."""
         for number, file in enumerate(self._files):
-            stays = self._of(number) == STAYS
+            stays = self._of(number) == KEPT
             at = np.arange(self._starts[number], self._starts[number + 1])
-            yield records(_load(file, name)[stays], at[stays])
+            yield keyed_rows(_load(file, name)[stays], at[stays])
 
-    def _repeats(self, blocks: Iterator[NDArray[np.void]]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        return repeats(blocks, int(self._starts[-1]), self._folder, self._memory)
+    def _duplicates(self, blocks: Iterator[NDArray[np.void]]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        return find_duplicates(blocks, int(self._starts[-1]), self._folder, self._memory)
 
     def _of(self, unit: int) -> NDArray[np.uint8]:
         return self._reasons[self._starts[unit] : self._starts[unit + 1]]
@@ -121,8 +121,8 @@ class _Deciding:
 
 
 def memory_bound(n_documents: int, options: DedupOptions, memory: int = MEMORY) -> int:
-    """Bytes that deciding needs: `memory`, and one byte and, for MinHash, one number a document in mapped files."""
-    largest = n_documents * RECORD.itemsize * 4
+    """Bytes that clustering needs: `memory`, and one byte and, for MinHash, one number a document in mapped files."""
+    largest = n_documents * KEYED_ROW.itemsize * 4
     return min(memory, largest) + n_documents * (1 + (8 if options.minhash else 0))
 
 
@@ -131,6 +131,6 @@ def _load(path: Path, name: str) -> NDArray[Any]:
         with np.load(path, allow_pickle=False) as arrays:
             return np.asarray(arrays[name])
     except FileNotFoundError:
-        raise MissingError(f"{path}: signatures are not there; prepare again") from None
+        raise MissingError(f"{path}: signatures are missing; prepare again") from None
     except (OSError, ValueError, KeyError) as error:
         raise FormatError(f"{path}: not as expected ({error}); remove it and prepare again") from None

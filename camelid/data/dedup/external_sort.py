@@ -1,4 +1,4 @@
-"""Which of many keys were there before: sorted in parts that fit into memory, the rest on disk."""
+"""Duplicate keys by external sorting: partitions that fit into memory, the rest on disk."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from camelid.data.sorting import stable_order
 
-# A key is 128 bits of a hash; `at` numbers the things that have one, in the order in which the first shall win.
-RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("at", "<i8")])
-_WORKING = 4  # bytes in use for one byte of records that are sorted
-_MOST_PARTS = 512  # files open at once
+# A key is 128 bits of a hash; `index` numbers the documents or paragraphs, of which the first with a key wins.
+KEYED_ROW = np.dtype([("high", "<u8"), ("low", "<u8"), ("index", "<i8")])
+_WORKING = 4  # bytes in use for one byte of rows that are sorted
+_MAX_PARTITIONS = 512  # files open at once
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -25,74 +25,74 @@ def digest(key: bytes | None) -> bytes:
     return bytes(16) if key is None else hashlib.blake2b(key, digest_size=16).digest()
 
 
-def records(keys: NDArray[np.uint64], at: NDArray[np.int64]) -> NDArray[np.void]:
-    """(N,) records of keys (N, 2), or (N,) for keys of 64 bits; keys that are all zero are left out."""
+def keyed_rows(keys: NDArray[np.uint64], at: NDArray[np.int64]) -> NDArray[np.void]:
+    """(N,) rows of keys (N, 2), or (N,) for keys of 64 bits; keys that are all zero are left out."""
     keys = keys if keys.ndim == 2 else np.stack([keys, np.zeros_like(keys)], axis=1)
-    made = np.empty(len(keys), RECORD)
-    made["high"], made["low"], made["at"] = keys[:, 0], keys[:, 1], at
-    return made[(keys[:, 0] | keys[:, 1]) != 0]
+    rows = np.empty(len(keys), KEYED_ROW)
+    rows["high"], rows["low"], rows["index"] = keys[:, 0], keys[:, 1], at
+    return rows[(keys[:, 0] | keys[:, 1]) != 0]
 
 
-def repeats(blocks: Iterable[NDArray[np.void]], total: int, scratch: Path, memory: int) -> Iterator[Pairs]:
-    """Find keys that were there before.
+def find_duplicates(blocks: Iterable[NDArray[np.void]], total: int, scratch: Path, memory: int) -> Iterator[Pairs]:
+    """Find rows whose key an earlier row has.
 
     Args:
-        blocks: records, `at` ascending.
-        total: number of records, at most.
-        scratch: a folder for parts that memory does not hold; they are removed again.
+        blocks: rows, `index` ascending.
+        total: number of rows, at most.
+        scratch: a folder for partitions that memory does not hold; they are removed again.
         memory: bytes to use, about.
 
     Yields:
-        numbers of the repeated, and for each the number of the first with its key.
+        numbers of the duplicates, and for each the number of the first with its key.
     """
-    parts = 1
-    while total * RECORD.itemsize * _WORKING > memory * parts and parts < _MOST_PARTS:
-        parts *= 2
-    if parts == 1:
-        whole = list(blocks)
-        if whole:
-            yield _repeats_of(np.concatenate(whole))[0]
+    n_partitions = 1
+    while total * KEYED_ROW.itemsize * _WORKING > memory * n_partitions and n_partitions < _MAX_PARTITIONS:
+        n_partitions *= 2
+    if n_partitions == 1:
+        rows = list(blocks)
+        if rows:
+            yield _duplicates_of(np.concatenate(rows))[0]
         return
-    names = [scratch / f"part-{number:03d}" for number in range(parts)]
+    names = [scratch / f"part-{number:03d}" for number in range(n_partitions)]
     try:
-        _divide(blocks, names)
+        _partition(blocks, names)
         for name in names:
-            yield from _repeats_in(name, max(1, memory // _WORKING // RECORD.itemsize))
+            yield from _duplicates_in(name, max(1, memory // _WORKING // KEYED_ROW.itemsize))
             name.unlink()
     finally:
         for name in names:
             name.unlink(missing_ok=True)
 
 
-def _divide(blocks: Iterable[NDArray[np.void]], names: list[Path]) -> None:
-    """Records by the first bits of their key, in order, into files."""
+def _partition(blocks: Iterable[NDArray[np.void]], names: list[Path]) -> None:
+    """Rows by the first bits of their key, in order, into files."""
     shift = np.uint64(64 - (len(names) - 1).bit_length())
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(name.open("wb")) for name in names]
         for block in blocks:
-            part = (block["high"] >> shift).astype(np.int64)
-            order = np.argsort(part, kind="stable")
-            ends = np.cumsum(np.bincount(part, minlength=len(names)))
-            for file, some in zip(files, np.split(block[order], ends[:-1]), strict=True):
-                file.write(some.data)
+            partition = (block["high"] >> shift).astype(np.int64)
+            order = np.argsort(partition, kind="stable")
+            ends = np.cumsum(np.bincount(partition, minlength=len(names)))
+            for file, rows in zip(files, np.split(block[order], ends[:-1]), strict=True):
+                file.write(rows.data)
 
 
-def _repeats_in(name: Path, most: int) -> Iterator[Pairs]:
-    """As many records at a time as memory holds; of what was read stays the first of each key."""
-    firsts = np.zeros(0, RECORD)
+def _duplicates_in(name: Path, max_rows: int) -> Iterator[Pairs]:
+    """As many rows at a time as memory holds; of those that were read the first of each key stays."""
+    firsts = np.zeros(0, KEYED_ROW)
     with name.open("rb") as file:
-        while len(some := np.frombuffer(file.read(most * RECORD.itemsize), RECORD)):
-            pairs, firsts = _repeats_of(np.concatenate([firsts, some]))
+        while len(rows := np.frombuffer(file.read(max_rows * KEYED_ROW.itemsize), KEYED_ROW)):
+            pairs, firsts = _duplicates_of(np.concatenate([firsts, rows]))
             yield pairs
 
 
-def _repeats_of(some: NDArray[np.void]) -> tuple[Pairs, NDArray[np.void]]:
-    """Repeated ones with their first, and the firsts. `at` ascends within equal keys."""
-    some = some[stable_order(some["high"])]
-    same = some["high"][1:] == some["high"][:-1]
-    if not np.array_equal(same, same & (some["low"][1:] == some["low"][:-1])):
-        some = some[np.lexsort((some["low"], some["high"]))]  # stable
-        same = (some["high"][1:] == some["high"][:-1]) & (some["low"][1:] == some["low"][:-1])
-    again = np.concatenate([np.zeros(min(1, len(some)), bool), same])
-    first = some["at"][~again][np.cumsum(~again) - 1]
-    return (some["at"][again], first[again]), some[~again]
+def _duplicates_of(rows: NDArray[np.void]) -> tuple[Pairs, NDArray[np.void]]:
+    """Duplicates with their first, and the firsts. `index` ascends within equal keys."""
+    rows = rows[stable_order(rows["high"])]
+    same = rows["high"][1:] == rows["high"][:-1]
+    if not np.array_equal(same, same & (rows["low"][1:] == rows["low"][:-1])):
+        rows = rows[np.lexsort((rows["low"], rows["high"]))]  # stable
+        same = (rows["high"][1:] == rows["high"][:-1]) & (rows["low"][1:] == rows["low"][:-1])
+    repeated = np.concatenate([np.zeros(min(1, len(rows)), bool), same])
+    first = rows["index"][~repeated][np.cumsum(~repeated) - 1]
+    return (rows["index"][repeated], first[repeated]), rows[~repeated]

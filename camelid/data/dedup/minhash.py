@@ -43,17 +43,17 @@ class MinHash:
 
     def bands(self, signatures: list[NDArray[np.uint32] | None]) -> NDArray[np.uint64]:
         """(bands, documents) a key of each band; 0 where there is no signature."""
-        made = np.zeros((self._bands, len(signatures)), np.uint64)
-        has = [number for number, one in enumerate(signatures) if one is not None]
-        if not has:
-            return made
-        values = np.stack([one for one in signatures if one is not None]).astype(np.uint64)
-        values = values.reshape(len(has), self._bands, self._rows)
-        total = np.full((len(has), self._bands), 1, np.uint64)
+        keys = np.zeros((self._bands, len(signatures)), np.uint64)
+        signed = [(number, signature) for number, signature in enumerate(signatures) if signature is not None]
+        if not signed:
+            return keys
+        values = np.stack([signature for _, signature in signed]).astype(np.uint64)
+        values = values.reshape(len(signed), self._bands, self._rows)
+        total = np.full((len(signed), self._bands), 1, np.uint64)
         for row in range(self._rows):
             total = mix(total + values[:, :, row])
-        made[:, has] = np.maximum(total, np.uint64(1)).T
-        return made
+        keys[:, [number for number, _ in signed]] = np.maximum(total, np.uint64(1)).T
+        return keys
 
 
 def unite(least: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
@@ -65,8 +65,8 @@ def unite(least: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.in
     joined = np.concatenate([one, other])
     while len(one):
         one, other = _roots(least, one), _roots(least, other)
-        apart = one != other
-        one, other = one[apart], other[apart]
+        differ = one != other
+        one, other = one[differ], other[differ]
         # Of several smaller roots the smallest wins; the pairs that lost are tried again from their new roots.
         np.minimum.at(least, np.maximum(one, other), np.minimum(one, other))
     least[joined] = _roots(least, joined)

@@ -20,7 +20,7 @@ class DedupOptions(Options):
     paragraph_words: int = Field(10, ge=1, description="Words that a paragraph has at least to be compared.")
 
     def stages(self) -> tuple[str, ...]:
-        """Those asked for, in the order in which they decide."""
+        """Those asked for, in the order in which they cluster_duplicates."""
         return tuple(name for name in STAGES if getattr(self, name))
 
     def chance(self, similarity: float) -> float:

@@ -19,10 +19,10 @@ def without(document: Document, repeated: Sequence[bool], least_words: int) -> D
         repeated: for each of `keys(document.text)`.
     """
     marks = iter(repeated)
-    kept = [
+    remaining = [
         line for line in document.text.splitlines(keepends=True) if not (_counts(line, least_words) and next(marks))
     ]
-    text = "".join(kept)
+    text = "".join(remaining)
     if not any(letter.isalnum() for letter in text):
         return None
     return document.with_text(text)

@@ -1,4 +1,4 @@
-"""What deciding needs to know of documents: a few numbers each, found where the documents are read anyway."""
+"""Signatures of documents, from which duplicates are clustered: a few numbers each, made while documents are read."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Signer:
             if len(self._signatures) == _TOGETHER:
                 self._fold()
         if options.paragraph:
-            mine = paragraph.keys(document.text, options.paragraph_words)
-            self._keys["paragraph"] += b"".join(map(digest, mine))
-            self._paragraphs.append(len(mine))
+            keys = paragraph.keys(document.text, options.paragraph_words)
+            self._keys["paragraph"] += b"".join(map(digest, keys))
+            self._paragraphs.append(len(keys))
 
     def _fold(self) -> None:
         """Signatures become the keys of their bands, which are a quarter of their size."""

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.errors import FormatError, MissingError
 from camelid.options import Options
@@ -30,7 +30,7 @@ class Licence(Options):
     drop: tuple[str, ...] = Field((), description="These never stay.")
 
 
-def url(document: Document, words: Words, options: Url, report: StageReport) -> Document | str:
+def url(document: Document, words: Words, options: Url, stats: StageStats) -> Document | str:
     """Drop documents from blocked sites; those without a URL stay."""
     if document.url is None:
         return document
@@ -43,7 +43,7 @@ def url(document: Document, words: Words, options: Url, report: StageReport) -> 
     return document
 
 
-def licence(document: Document, words: Words, options: Licence, report: StageReport) -> Document | str:
+def licence(document: Document, words: Words, options: Licence, stats: StageStats) -> Document | str:
     """Drop documents by licence; one without any stays only if `keep` is empty."""
     name = document.licence.lower()
     if any(fnmatch.fnmatchcase(name, pattern.lower()) for pattern in options.drop):
@@ -78,7 +78,7 @@ def _blocked(block: tuple[str, ...], files: tuple[str, ...]) -> frozenset[str]:
         try:
             lines += Path(name).read_text(encoding="utf-8-sig").splitlines()
         except OSError as error:
-            raise MissingError(f"data.rules.url.files: {name}: {error.strerror}; give a file that is there") from None
+            raise MissingError(f"data.rules.url.files: {name}: {error.strerror}; check the path") from None
         except UnicodeDecodeError as error:
             raise FormatError(f"data.rules.url.files: {name}: not UTF-8 at byte {error.start}; convert it") from None
     return frozenset(_bare(line.partition("#")[0].strip()) for line in lines if line.partition("#")[0].strip())

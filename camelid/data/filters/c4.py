@@ -10,7 +10,7 @@ import re
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.options import Options
 
@@ -35,7 +35,7 @@ class C4(Options):
     min_sentences: int = Field(5, ge=0, description="Of a document, once lines are taken away.")
 
 
-def c4(document: Document, words: Words, options: C4, report: StageReport) -> Document | str:
+def c4(document: Document, words: Words, options: C4, stats: StageStats) -> Document | str:
     """Take away lines that are no sentences; drop documents with filler or code, and those of which little is left."""
     lines, gone = _lines(document.text, options)
     if isinstance(gone, str):
@@ -44,13 +44,13 @@ def c4(document: Document, words: Words, options: C4, report: StageReport) -> Do
     if len(_SENTENCE.findall(text)) < options.min_sentences and n_sentences(text) < options.min_sentences:
         return "few sentences"
     for reason, count in gone.items():
-        report.change(f"lines taken away: {reason}", count)
+        stats.change(f"lines taken away: {reason}", count)
     return document.with_text(text.strip())
 
 
 def _lines(text: str, options: C4) -> tuple[list[str], dict[str, int] | str]:
     """The lines that stay, and reasons of the others; one reason where the whole document goes."""
-    kept: list[str] = []
+    remaining: list[str] = []
     gone: dict[str, int] = {}
     lower = text.lower()
     lorem = options.lorem_ipsum and "lorem ipsum" in lower
@@ -80,8 +80,8 @@ def _lines(text: str, options: C4) -> tuple[list[str], dict[str, int] | str]:
         if reason:
             gone[reason] = gone.get(reason, 0) + 1
         else:
-            kept.append(line)
-    return kept, gone
+            remaining.append(line)
+    return remaining, gone
 
 
 def n_sentences(text: str) -> int:

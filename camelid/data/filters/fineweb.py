@@ -6,7 +6,7 @@ from pydantic import Field
 
 from camelid.data.document import Document
 from camelid.data.filters.gopher import duplicates
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.options import Options
 
@@ -24,7 +24,7 @@ class FineWeb(Options):
     max_new_lines: float = Field(0.3, ge=0, description="Line ends for each word.")
 
 
-def fineweb(document: Document, words: Words, options: FineWeb, report: StageReport) -> Document | str:
+def fineweb(document: Document, words: Words, options: FineWeb, stats: StageStats) -> Document | str:
     """Drop lists, menus and what repeats its lines."""
     text = document.text
     lines = [line for line in text.split("\n") if line and not line.isspace()]

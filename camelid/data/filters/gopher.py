@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage_stats import StageReport
-from camelid.data.word_hashes import STEP, Hashes, Places, Words
+from camelid.data.stage_stats import StageStats
+from camelid.data.word_hashes import WORD_FACTOR, Hashes, Positions, Words
 from camelid.options import Options
 
 _PARAGRAPHS, _LINES = re.compile(r"\n{2,}"), re.compile(r"\n+")
@@ -51,7 +51,7 @@ class GopherRepetition(Options):
     )
 
 
-def gopher_quality(document: Document, words: Words, options: GopherQuality, report: StageReport) -> Document | str:
+def gopher_quality(document: Document, words: Words, options: GopherQuality, stats: StageStats) -> Document | str:
     """Drop what does not look like prose.
 
     Raises nothing; an empty document has too few words, whatever the thresholds.
@@ -89,9 +89,7 @@ def gopher_quality(document: Document, words: Words, options: GopherQuality, rep
     return document
 
 
-def gopher_repetition(
-    document: Document, words: Words, options: GopherRepetition, report: StageReport
-) -> Document | str:
+def gopher_repetition(document: Document, words: Words, options: GopherRepetition, stats: StageStats) -> Document | str:
     """Drop what repeats lines, paragraphs or runs of words."""
     text, size = document.text, len(document.text)
     if not size:
@@ -115,25 +113,25 @@ def gopher_repetition(
 def _repeated_words(words: Words, options: GopherRepetition) -> str | None:
     """Why runs of words say too often the same, if they do."""
     size, sums = len(words.text), words.length_sums
-    runs = _Runs(words)
+    ngrams = _Ngrams(words)
     for n, most in sorted(options.max_top.items()):
-        if exceeds_top(runs(n), sums[n:] - sums[:-n] + (n - 1), most * size):
+        if exceeds_top(ngrams(n), sums[n:] - sums[:-n] + (n - 1), most * size):
             return f"frequent {n} words"
     limits = sorted(options.max_duplicate.items())
     if not limits:
         return None
     # Words of longer runs that were seen before lie in shorter ones that were, so one bound does for most documents.
     least = min(most for _, most in limits) * size
-    if seen_before(runs(limits[0][0]), sums, limits[0][0]) <= least:
+    if seen_before(ngrams(limits[0][0]), sums, limits[0][0]) <= least:
         return None
     for n, most in limits:
-        grams = runs(n)
+        grams = ngrams(n)
         if seen_before(grams, sums, n) > most * size and duplicate_characters(grams, sums, n) > most * size:
             return f"duplicate {n} words"
     return None
 
 
-class _Runs:
+class _Ngrams:
     """Hashes of n words in a row, for n that grows: each step adds a word to what is there."""
 
     def __init__(self, words: Words) -> None:
@@ -142,7 +140,7 @@ class _Runs:
 
     def __call__(self, n: int) -> Hashes:
         while self._n < n:
-            self._hashes = self._hashes[:-1] * STEP + self._words[self._n :]
+            self._hashes = self._hashes[:-1] * WORD_FACTOR + self._words[self._n :]
             self._n += 1
         return self._hashes
 
@@ -154,7 +152,7 @@ def duplicates(items: Sequence[str]) -> tuple[int, int]:
     return count, sum(map(len, items)) - sum(map(len, unique)) if count else 0
 
 
-def exceeds_top(grams: Hashes, lengths: Places, most: float) -> bool:
+def exceeds_top(grams: Hashes, lengths: Positions, most: float) -> bool:
     """Whether the most frequent run of words (the first of them, where several are) has more than `most` characters
     in all the places where it is.
 
@@ -175,7 +173,7 @@ def exceeds_top(grams: Hashes, lengths: Places, most: float) -> bool:
     return bool(count * int(lengths[first]) > most)
 
 
-def seen_before(grams: Hashes, sums: Places, n: int) -> int:
+def seen_before(grams: Hashes, sums: Positions, n: int) -> int:
     """Characters of all words in runs of n that were there before; a few too many, never too few.
 
     Hash and place share 64 bits, so that one plain sort finds equal hashes with their places.
@@ -189,15 +187,15 @@ def seen_before(grams: Hashes, sums: Places, n: int) -> int:
         return 0
     bits = np.uint64((1 << len(grams).bit_length()) - 1)
     ordered = np.sort((grams & ~bits) | np.arange(len(grams), dtype=np.uint64))
-    again = ordered[1:][((ordered[1:] ^ ordered[:-1]) & ~bits) == 0] & bits
-    if not len(again):
+    repeated = ordered[1:][((ordered[1:] ^ ordered[:-1]) & ~bits) == 0] & bits
+    if not len(repeated):
         return 0
-    begins = np.sort(again.astype(np.int64))
+    begins = np.sort(repeated.astype(np.int64))
     ends = np.append(np.minimum(begins[:-1] + n, begins[1:]), begins[-1] + n)
     return int((sums[ends] - sums[begins]).sum())
 
 
-def duplicate_characters(grams: Hashes, sums: Places, n: int) -> int:
+def duplicate_characters(grams: Hashes, sums: Positions, n: int) -> int:
     """Characters of runs of n words that were there before, none overlapping another, from left to right; a run that
     counts is left whole, and what begins within it is not remembered. Arguments are those of `seen_before`."""
     seen: set[int] = set()

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.errors import MissingError, OptionError, one_of
 from camelid.options import Options
@@ -22,7 +22,7 @@ class Language(Options):
     characters: int = Field(1000, ge=1, description="How much of a document is looked at, from its beginning.")
 
 
-def language(document: Document, words: Words, options: Language, report: StageReport) -> Document | str:
+def language(document: Document, words: Words, options: Language, stats: StageStats) -> Document | str:
     """Drop documents in other languages; the language found is noted in the metadata.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.options import Options
 
@@ -61,11 +61,11 @@ class Pii(Options):
 
 def find_pii(text: str, kinds: tuple[Kind, ...] = ("email", "phone", "ip")) -> list[Detail]:
     """Personal details in their order; none overlaps another."""
-    found = sorted((detail for kind in kinds for detail in _FINDERS[kind](text)), key=lambda detail: detail.start)
-    return [detail for i, detail in enumerate(found) if not i or found[i - 1].end <= detail.start]
+    details = sorted((detail for kind in kinds for detail in _FINDERS[kind](text)), key=lambda detail: detail.start)
+    return [detail for i, detail in enumerate(details) if not i or details[i - 1].end <= detail.start]
 
 
-def pii(document: Document, words: Words, options: Pii, report: StageReport) -> Document | str:
+def pii(document: Document, words: Words, options: Pii, stats: StageStats) -> Document | str:
     """Mark or mask personal details; drop a document with many."""
     details = find_pii(document.text, options.kinds)
     if options.most is not None and len(details) > options.most:
@@ -73,7 +73,7 @@ def pii(document: Document, words: Words, options: Pii, report: StageReport) -> 
     if not details:
         return document
     for detail in details:
-        report.change(f"{detail.kind} {options.action}ed")
+        stats.change(f"{detail.kind} {options.action}ed")
     if options.action == "mark":
         return document.with_meta(pii=[[detail.kind, detail.start, detail.end] for detail in details])
     return document.with_text(mask(document.text, details))

@@ -15,13 +15,13 @@ from camelid.data.filters.fineweb import FineWeb, fineweb
 from camelid.data.filters.gopher import GopherQuality, GopherRepetition, gopher_quality, gopher_repetition
 from camelid.data.filters.language import Language, language
 from camelid.data.filters.pii import Pii, pii
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.data.word_hashes import Words
 from camelid.errors import OptionError, one_of
 from camelid.options import Options
 
-# The document (as it was, or changed) if it stays, else why not. Changes are counted in the report by the rule.
-Check = Callable[[Document, Words, Any, StageReport], Document | str]
+# The document (as it was, or changed) if it stays, else why not. Changes are counted in the statistics by the rule.
+Check = Callable[[Document, Words, Any, StageStats], Document | str]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ RULES = (
 
 
 class Filters:
-    """The rules that a recipe asks for, in the order of RULES, each with its account in `reports`."""
+    """The rules that a recipe asks for, in the order of RULES, each with its statistics in `stage_stats`."""
 
     def __init__(self, rules: Mapping[str, Mapping[str, Any]], folder: Path = Path()) -> None:
         """Take the recipe's table.
@@ -65,28 +65,28 @@ class Filters:
             OptionError: an unknown rule or threshold, or a value that is refused.
         """
         chosen = {name: rule_options(name, values, folder) for name, values in rules.items()}
-        self._rules = [(rule, chosen[rule.name], StageReport(rule.name)) for rule in RULES if rule.name in chosen]
+        self._rules = [(rule, chosen[rule.name], StageStats(rule.name)) for rule in RULES if rule.name in chosen]
 
     @property
-    def reports(self) -> Sequence[StageReport]:
-        """The account of each rule."""
-        return [report for _, _, report in self._rules]
+    def stage_stats(self) -> Sequence[StageStats]:
+        """The statistics of each rule."""
+        return [stats for _, _, stats in self._rules]
 
     def __call__(self, document: Document) -> tuple[Document, Words] | None:
         """The document after all rules, with its words; None if one dropped it."""
         words: Words | None = None
-        for rule, options, report in self._rules:
+        for rule, options, stats in self._rules:
             started = time.perf_counter()
             if words is None or words.text is not document.text:
                 words = Words(document.text)
-            result = rule.check(document, words, options, report)
+            result = rule.check(document, words, options, stats)
             if isinstance(result, str):
-                report.drop(document, result)
-                report.seconds += time.perf_counter() - started
+                stats.drop(document, result)
+                stats.seconds += time.perf_counter() - started
                 return None
-            report.keep(document, result)
+            stats.keep(document, result)
             document = result
-            report.seconds += time.perf_counter() - started
+            stats.seconds += time.perf_counter() - started
         if words is None or words.text is not document.text:
             words = Words(document.text)
         return document, words

@@ -1,4 +1,4 @@
-"""From a piece of a source to documents: what cannot be one is counted, or refused; and files of documents."""
+"""Parts of files become documents: what cannot be one is counted, or refused; and files of documents."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from camelid.data.document import Document
-from camelid.data.options import SourceOptions
 from camelid.data.reading.fields import Malformed
-from camelid.data.reading.files import Piece
+from camelid.data.reading.files import FilePart
+from camelid.data.reading.options import SourceOptions
 from camelid.data.sources import source_kind
-from camelid.data.stage_stats import StageReport
+from camelid.data.stage_stats import StageStats
 from camelid.errors import FormatError
 from camelid.files import whole_file
 
 LEVEL = 1  # of compression: files of documents are read a few times and then mostly rest
 
 
-def read_pieces(pieces: Iterable[Piece], options: SourceOptions, report: StageReport) -> Iterator[Document]:
-    """The documents of pieces of a source, in order; `report` counts them and what became none.
+def read_parts(parts: Iterable[FilePart], options: SourceOptions, stats: StageStats) -> Iterator[Document]:
+    """The documents of parts of a source, in order; `stats` counts them and what became none.
 
     Raises:
         FormatError: something malformed, and the options say that this is an error; or a file cannot be read.
@@ -30,40 +30,40 @@ def read_pieces(pieces: Iterable[Piece], options: SourceOptions, report: StageRe
     """
     kind = source_kind(options.kind)
     started = time.perf_counter()
-    for piece in pieces:
-        for found in kind.read(piece, options):
-            if report.documents_out == options.max_documents:
+    for part in parts:
+        for item in kind.read(part, options):
+            if stats.documents_out == options.max_documents:
                 return
-            document = _checked(found, options)
+            document = _checked(item, options)
             if isinstance(document, Malformed):
                 if options.malformed == "error":
                     raise FormatError(
-                        f"{piece.path or options.name}: {document.reason} at {document.id}; "
-                        f'mend it, or say malformed = "drop" in its source'
+                        f"{part.path or options.name}: {document.reason} at {document.id}; "
+                        f'fix it, or set malformed = "drop" in its source'
                     )
-                report.documents_in += 1
-                report.refuse(document.reason, document.id, document.text)
+                stats.documents_in += 1
+                stats.refuse(document.reason, document.id, document.text)
                 continue
-            report.keep(document)
-            report.seconds += time.perf_counter() - started
+            stats.keep(document)
+            stats.seconds += time.perf_counter() - started
             yield document
             started = time.perf_counter()
-    report.seconds += time.perf_counter() - started
+    stats.seconds += time.perf_counter() - started
 
 
-def _checked(found: Document | Malformed, options: SourceOptions) -> Document | Malformed:
-    if isinstance(found, Malformed):
-        return found
-    if not found.text or found.text.isspace():
-        return Malformed("empty", found.id)
-    if len(found.text) > options.longest:
-        return Malformed("too long", found.id, found.text[:300])
-    if not found.text.isascii():
+def _checked(item: Document | Malformed, options: SourceOptions) -> Document | Malformed:
+    if isinstance(item, Malformed):
+        return item
+    if not item.text or item.text.isspace():
+        return Malformed("empty", item.id)
+    if len(item.text) > options.longest:
+        return Malformed("too long", item.id, item.text[:300])
+    if not item.text.isascii():
         try:
-            found.text.encode("utf-8")
+            item.text.encode("utf-8")
         except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
-            return Malformed("not Unicode", found.id, found.text[:300].encode("utf-8", "replace").decode())
-    return found
+            return Malformed("not Unicode", item.id, item.text[:300].encode("utf-8", "replace").decode())
+    return item
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:

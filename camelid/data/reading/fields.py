@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.options import SourceOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import OptionError
 
 _MISSING = object()
 _PLAIN = (str, int, float, bool, type(None))
 
 
-class RecordOptions(SourceOptions):
+class FieldOptions(SourceOptions):
     """Which field is what; `doc.text` is the field `text` in `doc`.
 
     A field named here must be there; `id` and `url` are taken where there are such.
@@ -45,7 +45,7 @@ class Malformed:
     text: str = ""
 
 
-def check_fields(options: RecordOptions, known: Iterable[str], where: str) -> None:
+def check_fields(options: FieldOptions, known: Iterable[str], where: str) -> None:
     """Refuse a source whose records lack a field that the recipe names.
 
     Raises:
@@ -64,7 +64,7 @@ def check_fields(options: RecordOptions, known: Iterable[str], where: str) -> No
             )
 
 
-def fields(options: RecordOptions, known: Iterable[str]) -> list[str]:
+def fields(options: FieldOptions, known: Iterable[str]) -> list[str]:
     """The fields that `to_document` looks at, of those there are."""
     wanted = [options.text_field, options.id_field or "id", options.url_field or "url", options.licence_field or ""]
     has = set(known)
@@ -84,7 +84,7 @@ def value_of(record: Mapping[str, Any], field: str, default: Any = None) -> Any:
     return value
 
 
-def to_document(record: Mapping[str, Any], options: RecordOptions, place: str) -> Document | Malformed:
+def to_document(record: Mapping[str, Any], options: FieldOptions, place: str) -> Document | Malformed:
     """A record as a document; `place` names it where it has no id."""
     id = value_of(record, options.id_field or "id")
     id = place if id is None or id == "" else str(id)
@@ -94,14 +94,14 @@ def to_document(record: Mapping[str, Any], options: RecordOptions, place: str) -
         return Malformed("no text field" if missing else "text is no string", id, repr(record)[:300])
     url = value_of(record, options.url_field or "url")
     licence = value_of(record, options.licence_field) if options.licence_field else None
-    kept = {name: value_of(record, name) for name in options.keep_fields}
+    others = {name: value_of(record, name) for name in options.keep_fields}
     return Document(
         text=text,
         id=id,
         source=options.name,
         url=url if isinstance(url, str) and url else None,
         licence=licence if isinstance(licence, str) and licence else options.licence,
-        meta={name: _plain(value) for name, value in kept.items() if value is not None},
+        meta={name: _plain(value) for name, value in others.items() if value is not None},
     )
 
 

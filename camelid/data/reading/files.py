@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from pydantic import Field
 
-from camelid.data.options import SourceOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import FormatError, MissingError
 
 _LOOK = 1 << 16  # bytes read at once in search of a place to cut
@@ -34,7 +34,7 @@ class FileOptions(SourceOptions):
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePart:
     """A file, or a part of one, that is read in one go.
 
     Attributes:
@@ -64,21 +64,21 @@ def find_files(options: FileOptions, folder: Path, endings: Sequence[str] = ()) 
     Raises:
         MissingError: a path or pattern that leads to no file.
     """
-    found: set[str] = set()
+    all_files: set[str] = set()
     for name in options.path:
         path = str(folder / Path(name).expanduser())
         if Path(path).is_file():
-            some = [path]
+            files = [path]
         elif Path(path).is_dir():
-            some = [file for file in _walk(path) if file.endswith(tuple(endings) or "")]
+            files = [file for file in _walk(path) if file.endswith(tuple(endings) or "")]
         else:
-            some = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]  # noqa: PTH207
-        if not some:
+            files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]  # noqa: PTH207
+        if not files:
             what = f" that ends in {' or '.join(endings)}" if endings and Path(path).is_dir() else ""
             raise MissingError(f"data.sources {options.name}: {path}: no file{what}; check the path")
-        found.update(os.path.abspath(file) for file in some)  # noqa: PTH100 - links stay links
-    shared = os.path.commonpath([str(Path(file).parent) for file in found])
-    return sorted((file, Path(file).relative_to(shared).as_posix()) for file in found)
+        all_files.update(os.path.abspath(file) for file in files)  # noqa: PTH100 - links stay links
+    shared = os.path.commonpath([str(Path(file).parent) for file in all_files])
+    return sorted((file, Path(file).relative_to(shared).as_posix()) for file in all_files)
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -87,26 +87,26 @@ def _walk(folder: str) -> Iterator[str]:
         yield from (os.path.join(at, name) for name in names if not name.startswith("."))  # noqa: PTH118
 
 
-def whole(path: str, label: str) -> Piece:
-    """A file as one piece."""
+def whole_part(path: str, label: str) -> FilePart:
+    """A file as one part."""
     size = Path(path).stat().st_size
-    return Piece(path, label, 0, size, size)
+    return FilePart(path, label, 0, size, size)
 
 
-def cut(path: str, label: str, ending: bytes, piece_bytes: int) -> list[Piece]:
-    """A file as pieces of about `piece_bytes`, each up to and with an `ending`; compressed files stay whole."""
-    piece = whole(path, label)
-    if path.endswith(_COMPRESSED) or piece.n_bytes <= piece_bytes:
-        return [piece]
+def cut(path: str, label: str, ending: bytes, part_bytes: int) -> list[FilePart]:
+    """A file as parts of about `part_bytes`, each up to and with an `ending`; compressed files stay whole."""
+    part = whole_part(path, label)
+    if path.endswith(_COMPRESSED) or part.n_bytes <= part_bytes:
+        return [part]
     places = [0]
     with Path(path).open("rb") as file:
-        while places[-1] + piece_bytes < piece.stop:
-            place = _next(file, places[-1] + piece_bytes, ending)
-            if place is None or place >= piece.stop:
+        while places[-1] + part_bytes < part.stop:
+            place = _next(file, places[-1] + part_bytes, ending)
+            if place is None or place >= part.stop:
                 break
             places.append(place)
-    ends = [*places[1:], piece.stop]
-    return [Piece(path, label, start, stop, stop - start) for start, stop in zip(places, ends, strict=True)]
+    ends = [*places[1:], part.stop]
+    return [FilePart(path, label, start, stop, stop - start) for start, stop in zip(places, ends, strict=True)]
 
 
 def _next(file: IO[bytes], start: int, ending: bytes) -> int | None:
@@ -114,27 +114,27 @@ def _next(file: IO[bytes], start: int, ending: bytes) -> int | None:
     file.seek(start)
     tail, at = b"", start
     while block := file.read(_LOOK):
-        found = (tail + block).find(ending)
-        if found >= 0:
-            return at - len(tail) + found + len(ending)
+        place = (tail + block).find(ending)
+        if place >= 0:
+            return at - len(tail) + place + len(ending)
         at += len(block)
         tail = (tail + block)[-(len(ending) - 1) :] if len(ending) > 1 else b""
     return None
 
 
-def lines(piece: Piece, longest: int) -> Iterator[tuple[int, bytes | None]]:
-    """(offset, line without its end) of each line of a piece; None for one longer than `longest` bytes, which is
+def lines(part: FilePart, longest: int) -> Iterator[tuple[int, bytes | None]]:
+    """(offset, line without its end) of each line of a part; None for one longer than `longest` bytes, which is
     passed over without being held in memory. Offsets count uncompressed bytes.
 
     Raises:
         MissingError: the file is gone, or zstandard is not installed.
         FormatError: it cannot be read, or its compression is damaged.
     """
-    stop = None if piece.path.endswith(_COMPRESSED) else piece.stop
-    with opened(piece.path) as file:
+    stop = None if part.path.endswith(_COMPRESSED) else part.stop
+    with opened(part.path) as file:
         if is_utf16(file.read(64)):  # half its lines would be lost, and the others wrong
-            raise FormatError(f"{piece.path}: is UTF-16 or UTF-32, not UTF-8; convert it, as with iconv -t UTF-8")
-        at = piece.start
+            raise FormatError(f"{part.path}: is UTF-16 or UTF-32, not UTF-8; convert it, as with iconv -t UTF-8")
+        at = part.start
         file.seek(at)
         while stop is None or at < stop:
             line = file.readline(longest + 2)
@@ -160,7 +160,7 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         with _open(path) as file:
             yield file
     except FileNotFoundError:
-        raise MissingError(f"{path}: was there before and is gone; put it back") from None
+        raise MissingError(f"{path}: has disappeared since the work began; put it back") from None
     except (OSError, EOFError, zlib.error) as error:
         raise FormatError(f"{path}: cannot be read ({error}); fetch it again") from None
     except Exception as error:

@@ -6,25 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from camelid.data.options import DataOptions, SourceOptions
-from camelid.data.reading.files import Piece
+from camelid.data.options import DataOptions
+from camelid.data.reading.files import FilePart
+from camelid.data.reading.options import SourceOptions
 from camelid.data.sources import source_kind
 from camelid.errors import OptionError
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """What one worker reads in one go.
 
     Attributes:
         source: whose documents.
         number: of the unit in its source.
-        pieces: what is read, in order.
+        parts: what is read, in order.
     """
 
     source: SourceOptions
     number: int
-    pieces: tuple[Piece, ...]
+    parts: tuple[FilePart, ...]
 
     @property
     def name(self) -> str:
@@ -34,10 +35,10 @@ class Unit:
     @property
     def n_bytes(self) -> int:
         """About how much there is to read."""
-        return sum(piece.n_bytes for piece in self.pieces)
+        return sum(part.n_bytes for part in self.parts)
 
 
-def units(options: DataOptions, folder: Path) -> list[Unit]:
+def work_units(options: DataOptions, folder: Path) -> list[WorkUnit]:
     """All units, by source in the recipe's order; the same for any number of workers.
 
     Args:
@@ -57,30 +58,30 @@ def units(options: DataOptions, folder: Path) -> list[Unit]:
     return [unit for source in options.sources for unit in _units(source, folder)]
 
 
-def files_of(units: Sequence[Unit]) -> dict[str, str]:
+def files_of(units: Sequence[WorkUnit]) -> dict[str, str]:
     """Path → label of what units read: files, those in a dataset's folder, and `NAME@COMMIT` for one on the hub."""
-    found: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for unit in units:
-        for piece in unit.pieces:
-            path = Path(piece.path)
+        for part in unit.parts:
+            path = Path(part.path)
             if not path.is_dir():
-                found[piece.path] = piece.label if path.is_file() else piece.path
-            elif piece.path not in found:
+                labels[part.path] = part.label if path.is_file() else part.path
+            elif part.path not in labels:
                 below = sorted(file for file in path.rglob("*") if file.is_file())
-                found |= {str(file): file.relative_to(path).as_posix() for file in below}
-    return found
+                labels |= {str(file): file.relative_to(path).as_posix() for file in below}
+    return labels
 
 
-def _units(source: SourceOptions, folder: Path) -> list[Unit]:
-    pieces: Sequence[Piece] = source_kind(source.kind).pieces(source, folder)
+def _units(source: SourceOptions, folder: Path) -> list[WorkUnit]:
+    parts: Sequence[FilePart] = source_kind(source.kind).file_parts(source, folder)
     if source.max_documents is not None:  # the first ones, so one after another
-        return [Unit(source, 0, tuple(pieces))]
-    together: list[list[Piece]] = []
+        return [WorkUnit(source, 0, tuple(parts))]
+    groups: list[list[FilePart]] = []
     size = 0
-    for piece in pieces:
-        if not together or size + piece.n_bytes > source.unit_bytes or piece.alone:
-            together.append([])
+    for part in parts:
+        if not groups or size + part.n_bytes > source.unit_bytes or part.alone:
+            groups.append([])
             size = 0
-        together[-1].append(piece)
-        size += piece.n_bytes
-    return [Unit(source, number, tuple(some)) for number, some in enumerate(together)]
+        groups[-1].append(part)
+        size += part.n_bytes
+    return [WorkUnit(source, number, tuple(group)) for number, group in enumerate(groups)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import ResourceError
-from camelid.files import whole_file
+from camelid.files import size_text, whole_file
 
 TEMPLATE = "report.html"
 _WIDTH, _HEIGHT = 320, 120  # of a histogram's bars
@@ -52,7 +52,7 @@ def page(report: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "size": size, "share": share, "short": short}
+    environment.filters |= {"number": number, "size": size_text, "share": share, "short": short}
     histograms = [(name, spread, bars(spread["bins"])) for name, spread in report["lengths"].items()]
     shape = {"width": _WIDTH, "height": _HEIGHT}
     flow = stages(report["stages"])
@@ -106,14 +106,6 @@ def short(value: float) -> str:
         if value >= unit:
             return f"{value / unit:.1f}{name}"
     return f"{value:,.0f}"
-
-
-def size(n_bytes: int) -> str:
-    """Bytes in units of a thousand."""
-    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if n_bytes >= unit:
-            return f"{n_bytes / unit:.1f} {name}"
-    return f"{n_bytes} B"
 
 
 def share(part: float, whole: float) -> str:

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.data.decontaminate.evaluation_text import EvaluationText
-from camelid.data.dedup.external_sort import records, repeats
+from camelid.data.dedup.external_sort import find_duplicates, keyed_rows
 from camelid.data.manifest import NAME, Manifest, read_manifest
 from camelid.data.options import DecontaminateOptions
-from camelid.data.report.sketches import Spread
-from camelid.data.report.summary import CAPACITIES, Summary, Task, summarise, text_at
+from camelid.data.report.sketches import Histogram
+from camelid.data.report.summary import CAPACITIES, ReportContext, Summary, summarise, text_at
 from camelid.data.shards import FOLDER, Shard
 from camelid.data.workers import Workers
 from camelid.errors import FormatError, MissingError
+from camelid.run_layout import DATA, DOCUMENTS
 
 TOP = 20  # rows of each table
 _MEMORY = 256 * 2**20  # for sorting keys of documents
@@ -36,7 +37,7 @@ def find_data(folder: Path) -> Path:
     Raises:
         MissingError: neither has a manifest.
     """
-    for place in (folder, folder / "data"):
+    for place in (folder, folder / DATA):
         if (place / NAME).is_file():
             return place
     raise MissingError(f"{folder}: no prepared data; make it with: camelid prepare RECIPE")
@@ -51,7 +52,7 @@ def report(
         folder: of data, with its files of documents.
         against: test items to look for, in files relative to the working folder.
         workers: processes.
-        progress: is told bytes done and in all.
+        progress: called with bytes done and in all.
 
     Raises:
         MissingError, FormatError, VerifyError: the folder is not complete.
@@ -63,26 +64,26 @@ def report(
     texts = EvaluationText(against, Path()) if against.against else None
     with tempfile.TemporaryDirectory(prefix="camelid-") as name, Workers(workers) as pool:
         keys = Path(name)
-        whole = _summed(pool, Task(keys, against, Path()), files, 2 * workers, progress)
+        summary = _summed(pool, ReportContext(keys, against, Path()), files, 2 * workers, progress)
         tokens = dict(pool.map(functools.partial(_token_counts, folder / FOLDER), list(manifest.shards)))
         duplicates = {kind: _duplicates(keys, kind) for kind in ("url", "exact")}
     about = {
         "folder": str(folder),
         "fingerprint": manifest.fingerprint(),
-        "documents": whole.characters.count,
-        "bytes": whole.bytes,
+        "documents": summary.characters.count,
+        "bytes": summary.bytes,
         "sources": _sources(manifest, tokens),
-        "lengths": _lengths(whole, tokens),
-        "ngrams": [_ngrams(n, whole, files) for n in CAPACITIES],
+        "lengths": _lengths(summary, tokens),
+        "ngrams": [_ngrams(n, summary, files) for n in CAPACITIES],
         "duplicates": duplicates,
         "stages": [dict(stage) for stage in manifest.stages],
     }
     for kind in ("domains", "top_level", "schemes", "languages", "licences"):
-        tally = getattr(whole, kind)
-        rows = [{"name": name, "documents": some, "words": words} for name, some, words in tally.most(TOP)]
+        tally = getattr(summary, kind)
+        rows = [{"name": name, "documents": documents, "words": words} for name, documents, words in tally.most(TOP)]
         about[kind] = {"different": len(tally.rows), "rows": rows, "error": tally.error}
-    about["personal_details"] = {"documents": whole.with_details, "kinds": dict(sorted(whole.details.items()))}
-    about["tests"] = _tests(whole, texts)
+    about["personal_details"] = {"documents": summary.with_details, "kinds": dict(sorted(summary.details.items()))}
+    about["tests"] = _tests(summary, texts)
     return about
 
 
@@ -90,31 +91,33 @@ def _files(folder: Path, manifest: Manifest) -> list[Path]:
     """Files of documents, in the order of sources."""
     files: list[Path] = []
     for source in manifest.sources:
-        files += sorted((folder / "documents").glob(f"{source.name}-[0-9]*.jsonl.gz"))
+        files += sorted((folder / DOCUMENTS).glob(f"{source.name}-[0-9]*.jsonl.gz"))
     if not files and manifest.shards:
         raise MissingError(f"{folder / 'documents'}: no documents; prepare the data again to report on its text")
     return files
 
 
-def _summed(pool: Workers, task: Task, files: Sequence[Path], wave: int, progress: Progress | None) -> Summary:
+def _summed(
+    pool: Workers, context: ReportContext, files: Sequence[Path], wave: int, progress: Progress | None
+) -> Summary:
     """The sum of all files, in their order; a wave of files at a time, so that few summaries wait for their turn."""
-    whole, done, total = Summary(), 0, sum(path.stat().st_size for path in files)
+    summary, done, total = Summary(), 0, sum(path.stat().st_size for path in files)
     numbered = list(enumerate(files))
     for start in range(0, len(files), wave):
         parts = {}
-        for item, part in pool.map(functools.partial(summarise, task), numbered[start : start + wave]):
+        for item, part in pool.map(functools.partial(summarise, context), numbered[start : start + wave]):
             parts[item[0]] = part
             done += item[1].stat().st_size
             if progress is not None:
                 progress("reading", done, total)
         for number in sorted(parts):
-            whole.merge(parts[number])
-    return whole
+            summary.merge(parts[number])
+    return summary
 
 
-def _token_counts(folder: Path, shard: Shard) -> tuple[Spread, int]:
+def _token_counts(folder: Path, shard: Shard) -> tuple[Histogram, int]:
     """Tokens of each document of a shard, and bytes of their texts."""
-    spread, size = Spread(), 0
+    spread, size = Histogram(), 0
     path = folder / f"{shard.name}.docs.jsonl.gz"
     try:
         with gzip.open(path) as file:
@@ -137,20 +140,20 @@ def _duplicates(folder: Path, kind: str) -> dict[str, int]:
 
     def blocks() -> Iterator[NDArray[np.void]]:
         for file, start, count in zip(files, starts[:-1].tolist(), counts, strict=True):
-            yield records(np.load(file)[kind], np.arange(start, start + count))
+            yield keyed_rows(np.load(file)[kind], np.arange(start, start + count))
 
-    again = 0
-    for repeated, _ in repeats(blocks(), int(starts[-1]), folder, _MEMORY):
-        again += len(repeated)
-    return {"documents": int(starts[-1]), "repeated": again}
+    count = 0
+    for repeated, _ in find_duplicates(blocks(), int(starts[-1]), folder, _MEMORY):
+        count += len(repeated)
+    return {"documents": int(starts[-1]), "repeated": count}
 
 
-def _sources(manifest: Manifest, tokens: dict[Shard, tuple[Spread, int]]) -> list[dict[str, Any]]:
+def _sources(manifest: Manifest, tokens: dict[Shard, tuple[Histogram, int]]) -> list[dict[str, Any]]:
     rows = []
     weights = sum(source.weight for source in manifest.sources)
     for source in manifest.sources:
-        mine = [counted for shard, counted in tokens.items() if shard.source == source.name]
-        n_tokens, size = source.tokens + source.validation_tokens, sum(bytes_ for _, bytes_ in mine)
+        counts = [counted for shard, counted in tokens.items() if shard.source == source.name]
+        n_tokens, size = source.tokens + source.validation_tokens, sum(bytes_ for _, bytes_ in counts)
         row: dict[str, Any] = {"name": source.name, "kind": source.kind, "licence": source.licence}
         row |= {"documents": source.documents + source.validation_documents, "bytes": size, "tokens": n_tokens}
         row |= {"validation_documents": source.validation_documents, "validation_tokens": source.validation_tokens}
@@ -159,29 +162,29 @@ def _sources(manifest: Manifest, tokens: dict[Shard, tuple[Spread, int]]) -> lis
     return rows
 
 
-def _lengths(whole: Summary, tokens: dict[Shard, tuple[Spread, int]]) -> dict[str, Any]:
-    counted = Spread()
+def _lengths(summary: Summary, tokens: dict[Shard, tuple[Histogram, int]]) -> dict[str, Any]:
+    counted = Histogram()
     for spread, _ in tokens.values():
         counted.merge(spread)
-    kinds = {"characters": whole.characters, "words": whole.words, "tokens": counted}
+    kinds = {"characters": summary.characters, "words": summary.words, "tokens": counted}
     return {name: spread.as_json() for name, spread in kinds.items()}
 
 
-def _ngrams(n: int, whole: Summary, files: list[Path]) -> dict[str, Any]:
-    frequent = whole.frequent[n]
+def _ngrams(n: int, summary: Summary, files: list[Path]) -> dict[str, Any]:
+    frequent = summary.frequent[n]
     most = frequent.most(TOP)
     texts = text_at(files, [place for _, _, place in most], n)
     rows = [{"text": texts[place], "count": count} for _, count, place in most]
     return {
         "n": n,
         "total": frequent.total,
-        "different": whole.different[n].estimate(),
+        "different": summary.different[n].estimate(),
         "error": frequent.error,
         "rows": rows,
     }
 
 
-def _tests(whole: Summary, texts: EvaluationText | None) -> dict[str, Any] | None:
+def _tests(summary: Summary, texts: EvaluationText | None) -> dict[str, Any] | None:
     if texts is None:
         return None
     rows = [
@@ -189,9 +192,9 @@ def _tests(whole: Summary, texts: EvaluationText | None) -> dict[str, Any] | Non
             "name": name,
             "items": count,
             "too_short": texts.skipped.get(name, 0),
-            "found": len(whole.items.get(name, ())),
-            "documents": whole.tests[name],
+            "found": len(summary.items.get(name, ())),
+            "documents": summary.tests[name],
         }
         for name, count in texts.counts.items()
     ]
-    return {"rows": rows, "examples": whole.test_examples}
+    return {"rows": rows, "examples": summary.test_examples}

@@ -18,7 +18,7 @@ Hashes = NDArray[np.uint64]
 
 
 @dataclass
-class Frequent:
+class MisraGries:
     """The most frequent of many hashes (Misra and Gries 1982; mergeable: Agarwal and others 2012).
 
     A count is never too high, and too low by at most `error`, which is at most the total / `capacity`.
@@ -44,7 +44,7 @@ class Frequent:
         self.total += len(hashes)
         self._wait(hashes, np.ones(len(hashes), np.int64), places)
 
-    def merge(self, other: Frequent) -> None:
+    def merge(self, other: MisraGries) -> None:
         """Add the counts of another part."""
         other.settle()
         self.total, self.error = self.total + other.total, self.error + other.error
@@ -94,7 +94,7 @@ def _nth_largest(counts: NDArray[np.int64], n: int) -> int:
 
 
 @dataclass
-class Different:
+class HyperLogLog:
     """How many different hashes there are, within about 0.8 % (HyperLogLog: Flajolet and others 2007)."""
 
     registers: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(1 << _PRECISION, np.uint8))
@@ -107,7 +107,7 @@ class Different:
         rank = (64 - _PRECISION + 1) - np.frexp(rest.astype(np.float64))[1]
         np.maximum.at(self.registers, which, rank.astype(np.uint8))
 
-    def merge(self, other: Different) -> None:
+    def merge(self, other: HyperLogLog) -> None:
         """Add what another part has seen."""
         np.maximum(self.registers, other.registers, out=self.registers)
 
@@ -121,7 +121,7 @@ class Different:
 
 @dataclass
 class Tally:
-    """Documents and words by a name, such as a domain; at most `capacity` names, as in `Frequent`.
+    """Documents and words by a name, such as a domain; at most `capacity` names, as in `MisraGries`.
 
     Attributes:
         rows: name → [documents, words].
@@ -161,7 +161,7 @@ class Tally:
 
 
 @dataclass
-class Spread:
+class Histogram:
     """How large things are: least, most, mean, and a histogram by powers of two.
 
     Attributes:
@@ -176,9 +176,9 @@ class Spread:
 
     def add(self, size: int) -> None:
         """Take one."""
-        self.merge(Spread(1, size, size, size, [0] * size.bit_length() + [1]))
+        self.merge(Histogram(1, size, size, size, [0] * size.bit_length() + [1]))
 
-    def merge(self, other: Spread) -> None:
+    def merge(self, other: Histogram) -> None:
         """Add another part."""
         if not other.count:
             return

@@ -24,7 +24,7 @@ from camelid.data.document import Document, n_bytes
 from camelid.data.filters.pii import find_pii
 from camelid.data.options import DecontaminateOptions
 from camelid.data.reading.documents import read_documents
-from camelid.data.report.sketches import Different, Frequent, Spread, Tally
+from camelid.data.report.sketches import Histogram, HyperLogLog, MisraGries, Tally
 from camelid.data.word_hashes import Hashes, Words, ngrams
 
 CAPACITIES = {1: 1 << 18, 2: 1 << 19, 3: 1 << 20, 10: 1 << 20}  # words in a row → kinds counted at once
@@ -49,11 +49,11 @@ class Summary:
         tests: documents with test items by name of the file; items: which; test_examples: {id, excerpt} each.
     """
 
-    characters: Spread = field(default_factory=Spread)
-    words: Spread = field(default_factory=Spread)
+    characters: Histogram = field(default_factory=Histogram)
+    words: Histogram = field(default_factory=Histogram)
     bytes: int = 0
-    frequent: dict[int, Frequent] = field(default_factory=lambda: {n: Frequent(c) for n, c in CAPACITIES.items()})
-    different: dict[int, Different] = field(default_factory=lambda: {n: Different() for n in CAPACITIES})
+    frequent: dict[int, MisraGries] = field(default_factory=lambda: {n: MisraGries(c) for n, c in CAPACITIES.items()})
+    different: dict[int, HyperLogLog] = field(default_factory=lambda: {n: HyperLogLog() for n in CAPACITIES})
     domains: Tally = field(default_factory=Tally)
     top_level: Tally = field(default_factory=Tally)
     schemes: Tally = field(default_factory=Tally)
@@ -81,7 +81,7 @@ class Summary:
 
 
 @dataclass(frozen=True)
-class Task:
+class ReportContext:
     """What all workers know.
 
     Attributes:
@@ -94,48 +94,48 @@ class Task:
     base: Path
 
 
-def summarise(task: Task, numbered: tuple[int, Path]) -> Summary:
-    """Sum up one file; keys of its documents go into `task.keys`.
+def summarise(context: ReportContext, numbered: tuple[int, Path]) -> Summary:
+    """Sum up one file; keys of its documents go into `context.keys`.
 
     Args:
-        task: what all workers know.
+        context: what all workers know.
         numbered: the file, and its number among all files.
     """
     number, path = numbered
-    made, runs = Summary(), _Runs(number)
+    summary, runs = Summary(), _Ngrams(number)
     signer = Signer(SIGNED)
-    tests = evaluation_text(task.against, task.base) if task.against.against else None
+    tests = evaluation_text(context.against, context.base) if context.against.against else None
     for place, document in enumerate(read_documents(path)):
         words = Words(document.text)
         signer.add(document, words)
-        _count(made, document, len(words), place)
-        runs.add(words.hashes, place, made)
+        _count(summary, document, len(words), place)
+        runs.add(words.hashes, place, summary)
         if tests is not None:
-            _find_tests(made, document, words, tests)
-    runs.flush(made)
-    for frequent in made.frequent.values():
+            _find_tests(summary, document, words, tests)
+    runs.flush(summary)
+    for frequent in summary.frequent.values():
         frequent.settle()  # a summary travels between processes
-    signer.save(task.keys / f"{number:06d}.npz")
-    return made
+    signer.save(context.keys / f"{number:06d}.npz")
+    return summary
 
 
 def text_at(files: Sequence[Path], places: Iterable[int], n: int) -> dict[int, str]:
     """The n words in a row at each of some places; each file is read up to the last of its places."""
     wanted: dict[int, dict[int, list[tuple[int, int]]]] = {}
     for place in places:
-        file, document, word = _unpack(place)
-        wanted.setdefault(file, {}).setdefault(document, []).append((word, place))
-    found = {}
+        file, number, word = _unpack(place)
+        wanted.setdefault(file, {}).setdefault(number, []).append((word, place))
+    texts = {}
     for file, by_document in wanted.items():
-        for number, one in enumerate(itertools.islice(read_documents(files[file]), max(by_document) + 1)):
+        for number, document in enumerate(itertools.islice(read_documents(files[file]), max(by_document) + 1)):
             for word, place in by_document.get(number, ()):
-                words = Words(one.text)
+                words = Words(document.text)
                 run = np.flatnonzero(words.hashes)[word : word + n].tolist()
-                found[place] = " ".join(spelled(words[at]) for at in run)
-    return found
+                texts[place] = " ".join(spelled(words[at]) for at in run)
+    return texts
 
 
-class _Runs:
+class _Ngrams:
     """Words in a row of documents, counted in batches; words without a letter or digit are passed over."""
 
     def __init__(self, file: int) -> None:
@@ -174,39 +174,41 @@ def _unpack(place: int) -> tuple[int, int, int]:
     return document >> _DOCUMENT_BITS, document & ((1 << _DOCUMENT_BITS) - 1), word
 
 
-def _count(made: Summary, document: Document, n_words: int, place: int) -> None:
-    made.characters.add(len(document.text))
-    made.words.add(n_words)
-    made.bytes += n_bytes(document.text)
-    made.licences.add(document.licence or "not named", n_words)
+def _count(summary: Summary, document: Document, n_words: int, place: int) -> None:
+    summary.characters.add(len(document.text))
+    summary.words.add(n_words)
+    summary.bytes += n_bytes(document.text)
+    summary.licences.add(document.licence or "not named", n_words)
     language = document.meta.get("language") or (_language(document.text) if place < _LANGUAGES else None)
     if language:
-        made.languages.add(str(language), n_words)
+        summary.languages.add(str(language), n_words)
     details = find_pii(document.text)
-    made.details.update(detail.kind for detail in details)
-    made.with_details += bool(details)
+    summary.details.update(detail.kind for detail in details)
+    summary.with_details += bool(details)
     if document.url:
         try:
             parts = urlsplit(document.url)
             host = parts.hostname or ""
         except ValueError:
             return
-        made.schemes.add(parts.scheme or "none", n_words)
+        summary.schemes.add(parts.scheme or "none", n_words)
         if host:
-            made.domains.add(host.removeprefix("www."), n_words)
-            made.top_level.add(host.rpartition(".")[2] if not host.replace(".", "").isdigit() else "address", n_words)
+            summary.domains.add(host.removeprefix("www."), n_words)
+            summary.top_level.add(
+                host.rpartition(".")[2] if not host.replace(".", "").isdigit() else "address", n_words
+            )
 
 
-def _find_tests(made: Summary, document: Document, words: Words, tests: EvaluationText) -> None:
+def _find_tests(summary: Summary, document: Document, words: Words, tests: EvaluationText) -> None:
     names = set()
-    for found in tests.find(words):
-        if found.item.name not in names:
-            made.tests[found.item.name] += 1
-            names.add(found.item.name)
-            if len(made.test_examples) < EXAMPLES:
-                excerpt = f"{found.item.name}, item {found.item.number}: {document.text[found.start : found.stop]}"
-                made.test_examples.append({"id": document.id, "excerpt": excerpt})
-        made.items.setdefault(found.item.name, set()).add(found.item.number)
+    for match in tests.find(words):
+        if match.item.name not in names:
+            summary.tests[match.item.name] += 1
+            names.add(match.item.name)
+            if len(summary.test_examples) < EXAMPLES:
+                excerpt = f"{match.item.name}, item {match.item.number}: {document.text[match.start : match.stop]}"
+                summary.test_examples.append({"id": document.id, "excerpt": excerpt})
+        summary.items.setdefault(match.item.name, set()).add(match.item.number)
 
 
 def _language(text: str) -> str | None:

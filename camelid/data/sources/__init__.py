@@ -1,6 +1,6 @@
 """Where documents come from: one file a kind, found by its name.
 
-Each has a class `Source` of options, and the functions `pieces` (what there is to read) and `read` (its documents).
+Each has a class `Source` of options, and the functions `file_parts` (what there is to read) and `read` (its documents).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from camelid.data.options import SourceOptions
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import OptionError, one_of
 
 
@@ -27,7 +27,7 @@ def source_kind(kind: str) -> ModuleType:
         OptionError: there is no such kind.
     """
     if kind not in kinds():
-        raise OptionError(f"kind: {kind!r} is no kind of source; {one_of(kind, kinds())}")
+        raise OptionError(f"kind: unknown kind of source {kind!r}; {one_of(kind, kinds())}")
     return importlib.import_module(f"{__name__}.{kind}")
 
 

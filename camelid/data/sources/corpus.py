@@ -19,12 +19,12 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.options import SourceOptions
 from camelid.data.reading.fields import Malformed
-from camelid.data.reading.files import Piece, whole
+from camelid.data.reading.files import FilePart, whole_part
+from camelid.data.reading.options import SourceOptions
 from camelid.errors import MissingError
 
-Part: TypeAlias = Literal["topics", "docstrings", "source"]
+Section: TypeAlias = Literal["topics", "docstrings", "source"]
 
 _TOPICS = "topics"
 # Tests, generated tables, programs with their own documentation, and what is not Python's.
@@ -46,51 +46,51 @@ class Source(SourceOptions):
     """Python's own documentation."""
 
     licence: str = Field("PSF-2.0")
-    parts: tuple[Part, ...] = Field(
+    parts: tuple[Section, ...] = Field(
         ("topics", "docstrings"),
         min_length=1,
         description="The language reference's topics, the library's docstrings by module, and modules' source.",
     )
 
 
-def pieces(options: Source, folder: Path) -> list[Piece]:
+def file_parts(options: Source, folder: Path) -> list[FilePart]:
     """The reference, then each module of the standard library by its name.
 
     Raises:
         MissingError: this Python comes without them.
     """
-    found = []
+    parts = []
     topics = importlib.util.find_spec("pydoc_data.topics") if _TOPICS in options.parts else None
     if topics is not None and topics.origin is not None:
-        found.append(whole(topics.origin, _TOPICS))
+        parts.append(whole_part(topics.origin, _TOPICS))
     if set(options.parts) - {_TOPICS}:
         library = Path(sysconfig.get_paths()["stdlib"])
-        found += [whole(str(path), path.relative_to(library).as_posix()) for path in _modules(library)]
-    if not found:
+        parts += [whole_part(str(path), path.relative_to(library).as_posix()) for path in _modules(library)]
+    if not parts:
         raise MissingError(f"data.sources {options.name}: this Python has no documentation; install its library")
-    return found
+    return parts
 
 
-def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+def read(part: FilePart, options: Source) -> Iterator[Document | Malformed]:
     """The documents of a module, or of the reference."""
-    data = Path(piece.path).read_bytes()
+    data = Path(part.path).read_bytes()
     try:
         text = data.decode("utf-8")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old ways to write a string
             tree = ast.parse(text)
     except (UnicodeDecodeError, SyntaxError) as error:
-        yield Malformed("not Python", piece.label, str(error))
+        yield Malformed("not Python", part.label, str(error))
         return
     meta = {"python": platform.python_version()}
-    if piece.label == _TOPICS:
+    if part.label == _TOPICS:
         for name, topic in sorted(_topics(tree).items()):
             yield Document(topic, f"topics/{name}", options.name, licence=options.licence, meta=meta)
         return
-    if "docstrings" in options.parts and (text := documentation(tree, _dotted(piece.label))):
-        yield Document(text, f"docstrings/{piece.label}", options.name, licence=options.licence, meta=meta)
+    if "docstrings" in options.parts and (text := documentation(tree, _dotted(part.label))):
+        yield Document(text, f"docstrings/{part.label}", options.name, licence=options.licence, meta=meta)
     if "source" in options.parts and data.strip():
-        yield Document(data.decode(), f"source/{piece.label}", options.name, licence=options.licence, meta=meta)
+        yield Document(data.decode(), f"source/{part.label}", options.name, licence=options.licence, meta=meta)
 
 
 def documentation(tree: ast.Module, name: str) -> str:
@@ -131,11 +131,11 @@ def _topics(tree: ast.Module) -> dict[str, str]:
 
 
 def _modules(library: Path) -> list[Path]:
-    found = []
+    paths = []
     for at, folders, names in os.walk(library):
         folders[:] = [name for name in folders if name not in _LEFT_OUT and not name.startswith("config-")]
-        found += [Path(at, name) for name in names if name.endswith(".py")]
-    return sorted(found)
+        paths += [Path(at, name) for name in names if name.endswith(".py")]
+    return sorted(paths)
 
 
 def _dotted(label: str) -> str:

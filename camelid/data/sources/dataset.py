@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import Field
 
 from camelid.data.document import Document
-from camelid.data.reading.fields import Malformed, RecordOptions, check_fields, to_document
-from camelid.data.reading.files import Piece
+from camelid.data.reading.fields import FieldOptions, Malformed, check_fields, to_document
+from camelid.data.reading.files import FilePart
 from camelid.errors import MissingError, OptionError
 
 
-class Source(RecordOptions):
+class Source(FieldOptions):
     """Hugging Face datasets."""
 
     path: str = Field(min_length=1, description="A name on the hub, or a folder, relative to the recipe.")
@@ -23,9 +23,9 @@ class Source(RecordOptions):
     revision: str | None = Field(None, description="Branch, tag or commit of the repository.")
 
 
-def pieces(options: Source, folder: Path) -> list[Piece]:
-    """A piece for each of the dataset's files, so that they are read side by side. On the hub a commit is chosen here,
-    so that all pieces, and a run that goes on later, read the same.
+def file_parts(options: Source, folder: Path) -> list[FilePart]:
+    """A part for each of the dataset's files, so that they are read side by side. On the hub a commit is chosen here,
+    so that all parts, and a run that goes on later, read the same.
 
     Raises:
         MissingError: there is no such dataset, the hub cannot be reached, or `datasets` is not installed.
@@ -40,14 +40,14 @@ def pieces(options: Source, folder: Path) -> list[Piece]:
         names = list(first)
     check_fields(options, names, options.path)
     count = data.num_shards
-    return [Piece(path, f"{options.path}/{number}", number, count, 0, alone=True) for number in range(count)]
+    return [FilePart(path, f"{options.path}/{number}", number, count, 0, alone=True) for number in range(count)]
 
 
-def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+def read(part: FilePart, options: Source) -> Iterator[Document | Malformed]:
     """Documents and what is none, in order. An id is the record's, else `NAME/PART#NUMBER`."""
-    data = _open(piece.path, options).shard(num_shards=piece.stop, index=piece.start)
+    data = _open(part.path, options).shard(num_shards=part.stop, index=part.start)
     for number, record in enumerate(data):
-        yield to_document(record, options, f"{piece.label}#{number}")
+        yield to_document(record, options, f"{part.label}#{number}")
 
 
 def _open(path: str, options: Source) -> Any:

@@ -9,34 +9,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from camelid.data.document import Document
-from camelid.data.reading.fields import Malformed, RecordOptions, check_fields, to_document
-from camelid.data.reading.files import FileOptions, Piece, cut, find_files, lines
+from camelid.data.reading.fields import FieldOptions, Malformed, check_fields, to_document
+from camelid.data.reading.files import FileOptions, FilePart, cut, find_files, lines
 from camelid.errors import FormatError
 
 _ENDINGS = tuple(name + end for name in (".jsonl", ".ndjson", ".json") for end in ("", ".gz", ".zst", ".zstd"))
 
 
-class Source(FileOptions, RecordOptions):
+class Source(FileOptions, FieldOptions):
     """JSON lines."""
 
 
-def pieces(options: Source, folder: Path) -> list[Piece]:
+def file_parts(options: Source, folder: Path) -> list[FilePart]:
     """Files, the large ones cut at ends of lines.
 
     Raises:
         MissingError: there are no such files.
         OptionError: the first record of a file lacks a field that the recipe names.
     """
-    found = find_files(options, folder, _ENDINGS)
-    for path, label in found:
+    files = find_files(options, folder, _ENDINGS)
+    for path, label in files:
         _check(options, path, label)
-    return [piece for path, label in found for piece in cut(path, label, b"\n", options.unit_bytes)]
+    return [part for path, label in files for part in cut(path, label, b"\n", options.unit_bytes)]
 
 
-def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+def read(part: FilePart, options: Source) -> Iterator[Document | Malformed]:
     """Documents and what is none, in order. An id is the record's, else `FILE#OFFSET`, the line's place in bytes."""
-    for offset, line in lines(piece, _longest_line(options)):
-        place = f"{piece.label}#{offset}"
+    for offset, line in lines(part, _longest_line(options)):
+        place = f"{part.label}#{offset}"
         if line is None:
             yield Malformed("line too long", place)
         elif line.strip():
@@ -62,7 +62,7 @@ def _check(options: Source, path: str, label: str) -> None:
         OptionError: the first record lacks a field.
     """
     seen = list[bytes]()
-    for number, (_, line) in enumerate(lines(Piece(path, label, 0, 1 << 62, 0), _longest_line(options))):
+    for number, (_, line) in enumerate(lines(FilePart(path, label, 0, 1 << 62, 0), _longest_line(options))):
         seen += [line.strip()] if line and line.strip() else []
         if len(seen) == 2 or (seen and seen[0].startswith(b"[")):
             _check_lines(path, *seen[:2])
@@ -80,10 +80,10 @@ def _check(options: Source, path: str, label: str) -> None:
 def _check_lines(path: str, first: bytes, second: bytes = b"") -> None:
     try:
         value = json.loads(first)
-        whole = not isinstance(value, list) or not all(isinstance(item, dict) for item in value)
+        one_a_line = not isinstance(value, list) or not all(isinstance(item, dict) for item in value)
     except (ValueError, RecursionError):
-        whole = not first.startswith(b"[") and not (first.startswith(b"{") and second[:1] not in (b"{", b""))
-    if not whole:
+        one_a_line = not first.startswith(b"[") and not (first.startswith(b"{") and second[:1] not in (b"{", b""))
+    if not one_a_line:
         what, jq = ("a JSON array", ".[]") if first.startswith(b"[") else ("JSON over several lines", ".")
         raise FormatError(f"{path}: is {what}, not one object a line; convert it: jq -c '{jq}' {shlex.quote(path)}")
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from camelid.data.document import Document
 from camelid.data.reading.fields import Malformed
-from camelid.data.reading.files import FileOptions, Piece, cut, find_files, is_utf16, lines, opened, whole
+from camelid.data.reading.files import FileOptions, FilePart, cut, find_files, is_utf16, lines, opened, whole_part
 
 
 class Source(FileOptions):
@@ -20,36 +20,36 @@ class Source(FileOptions):
     mark: str = Field("<|endoftext|>", min_length=1, description="With split = mark: a line of its own that ends one.")
 
 
-def pieces(options: Source, folder: Path) -> list[Piece]:
+def file_parts(options: Source, folder: Path) -> list[FilePart]:
     """Files; the large ones cut where documents end, if that is not only where files do.
 
     Raises:
         MissingError: there are no such files.
     """
-    found = find_files(options, folder)
+    files = find_files(options, folder)
     if options.split == "file":
-        return [whole(path, label) for path, label in found]
+        return [whole_part(path, label) for path, label in files]
     endings = {"line": b"\n", "blank-line": b"\n\n", "mark": f"\n{options.mark}\n".encode()}
     ending = endings[options.split]
-    return [piece for path, label in found for piece in cut(path, label, ending, options.unit_bytes)]
+    return [part for path, label in files for part in cut(path, label, ending, options.unit_bytes)]
 
 
-def read(piece: Piece, options: Source) -> Iterator[Document | Malformed]:
+def read(part: FilePart, options: Source) -> Iterator[Document | Malformed]:
     """Documents and what is none, in order. An id is `FILE`, or `FILE#OFFSET` with the document's place in bytes."""
     if options.split == "file":
-        with opened(piece.path) as file:
+        with opened(part.path) as file:
             data = file.read(4 * options.longest + 1)
-        yield _document([data if len(data) <= 4 * options.longest else None], options, piece.label)
+        yield _document([data if len(data) <= 4 * options.longest else None], options, part.label)
         return
-    for offset, parts in _documents(piece, options):
-        yield _document(parts, options, f"{piece.label}#{offset}")
+    for offset, parts in _documents(part, options):
+        yield _document(parts, options, f"{part.label}#{offset}")
 
 
-def _documents(piece: Piece, options: Source) -> Iterator[tuple[int, list[bytes | None]]]:
+def _documents(part: FilePart, options: Source) -> Iterator[tuple[int, list[bytes | None]]]:
     """Offset and lines of each document; what is too long already is held no further."""
     begin, held, size = 0, list[bytes | None](), 0
     ending = options.mark.encode() if options.split == "mark" else b""
-    for offset, line in lines(piece, 4 * options.longest):
+    for offset, line in lines(part, 4 * options.longest):
         if line is not None and line.strip() == ending:
             if held:
                 yield begin, held

@@ -11,7 +11,7 @@
 #endif
 
 #include "forward.h"
-#include "isa.h"
+#include "isa/isa.h"
 #include "measure.h"
 #include "pack.h"
 
@@ -31,26 +31,44 @@ void require(bool holds, const char* what) {
 }
 
 const Kernels& kernels_called(const std::string& name) {
-    const auto found = usable_kernels();
-    for (const Kernels* kernels : found)
+    const auto usable = usable_kernels();
+    for (const Kernels* kernels : usable)
         if (name.empty() || name == kernels->name) return *kernels;
     throw std::invalid_argument("no such instruction set on this machine");
 }
 
-Kind kind_of(const Model& model, const std::string& quant, bool exact) {
-    const auto kind = packed_kind(quant, model.kernels().has_bf16 && !exact);
-    if (!kind) throw std::invalid_argument("this quant is not packed");
+Kind kind_called(const Model& model, const std::string& name, bool exact) {
+    const auto kind = packed_kind(name, model.kernels().has_bf16 && !exact);
+    if (!kind) throw std::invalid_argument("this kind is not packed");
     return *kind;
 }
 
-// Rows of a batch: `lengths[i]` new ids of span i from position `starts[i]`, on `n_pages[i]` of the pages in line.
-void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_pages, Ints pages, Ints wanted,
-             Floats2 cos, Floats2 sin, Out2 out, bool hidden) {
-    Batch batch{embedded.data(), (int)embedded.shape(0), {}, {}, cos.data(), sin.data(), nullptr, nullptr};
-    (hidden ? batch.hidden : batch.logits) = out.data();
-    const Shape& shape = model.shape();
-    require((int)embedded.shape(1) == shape.dim, "embedded: width");
-    require((int)cos.shape(1) == shape.head_dim / 2 && cos.shape(0) == sin.shape(0) && sin.shape(1) == cos.shape(1), "tables");
+void require_blocks(const Matrix& matrix, const Bytes& blocks) {
+    const bool fits = matrix.data && blocks.shape(0) == (size_t)matrix.rows;
+    require(fits && blocks.shape(1) == row_bytes_of(matrix.kind, matrix.columns), "fill: shape");
+}
+
+Layer& layer_of(Model& model, int layer) {
+    require(layer >= 0 && layer < model.config.layers, "no such layer");
+    return model.weights.layers[(size_t)layer];
+}
+
+std::vector<int> rows_in_order(const Ints& rows, int tokens) {
+    std::vector<int> all;
+    for (size_t i = 0; i < rows.size(); i++) {
+        require(rows(i) > (i ? rows(i - 1) : -1) && rows(i) < tokens, "rows: no such row, or not in order");
+        all.push_back(rows(i));
+    }
+    return all;
+}
+
+// New ids of a batch, embedded: `lengths[i]` of span i from position `starts[i]`, on `n_pages[i]` of the pages in line.
+void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_pages, Ints pages, Floats2 cos, Floats2 sin,
+             Ints logits_rows, Out2 logits, Ints hidden_rows, Out2 hidden) {
+    Batch batch{embedded.data(), (int)embedded.shape(0), {}, {}, {}, cos.data(), sin.data(), logits.data(), hidden.data()};
+    const Config& config = model.config;
+    require((int)embedded.shape(1) == config.dim, "embedded: width");
+    require((int)cos.shape(1) == config.head_dim / 2 && cos.shape(0) == sin.shape(0) && sin.shape(1) == cos.shape(1), "tables");
     require(lengths.size() == starts.size() && lengths.size() == n_pages.size(), "spans: lengths differ");
     int first = 0, page = 0;
     for (size_t i = 0; i < lengths.size(); i++) {
@@ -58,18 +76,30 @@ void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_p
         require(length > 0 && start >= 0 && n > 0, "span: empty");
         require((start + length + LANES - 1) / LANES <= n && (size_t)(start + length) <= cos.shape(0), "span: no room");
         require((size_t)(page + n) <= pages.size(), "pages: too few");
-        for (int p = 0; p < n; p++) require(model.has_page(pages(page + p)), "pages: no such page");
+        for (int p = 0; p < n; p++) require(model.cache().has_page(pages(page + p)), "pages: no such page");
         batch.spans.push_back({first, length, start, pages.data() + page, n});
         first += length, page += n;
     }
     require(first == batch.tokens, "embedded: rows");
-    for (size_t i = 0; i < wanted.size(); i++) {
-        require(wanted(i) > (i ? wanted(i - 1) : -1) && wanted(i) < batch.tokens, "wanted: no such row, or not in order");
-        batch.wanted.push_back(wanted(i));
-    }
-    require(out.shape(0) == wanted.size() && (int)out.shape(1) == (hidden ? shape.dim : shape.vocab), "out: shape");
+    batch.logits_rows = rows_in_order(logits_rows, batch.tokens);
+    batch.hidden_rows = rows_in_order(hidden_rows, batch.tokens);
+    require(logits.shape(0) == logits_rows.size() && (int)logits.shape(1) == config.vocab, "logits: shape");
+    require(hidden.shape(0) == hidden_rows.size() && (int)hidden.shape(1) == config.dim, "hidden: shape");
     nb::gil_scoped_release release;
     model.forward(batch);
+}
+
+// The kinds by their names in files, with the columns and bytes of a block.
+nb::dict kinds() {
+    nb::dict blocks;
+    for (int i = 0; i < N_FILE_KINDS; i++) blocks[TRAITS[i].name] = nb::make_tuple(TRAITS[i].block_columns, TRAITS[i].block_bytes);
+    return blocks;
+}
+
+template <int N> nb::tuple names(const char* const (&table)[N]) {
+    nb::list all;
+    for (const char* name : table) all.append(name);
+    return nb::tuple(all);
 }
 
 }  // namespace
@@ -97,49 +127,68 @@ NB_MODULE(_cpu, m) {
         nb::gil_scoped_release release;
         return multiply_peak(kernels, what, threads);
     });
+    m.attr("KINDS") = kinds();
+    m.attr("MATRICES") = names(MATRICES);
+    m.attr("NORMS") = names(NORMS);
     nb::class_<Model>(m, "Model")
         .def("__init__",
              [](Model* self, int dim, int layers, int heads, int kv_heads, int head_dim, int ffn_dim, int vocab, float eps,
-                bool layer_norm, bool norms_after, bool qk_norm, float clip_qkv, const std::string& isa, int threads, bool fine) {
+                bool layer_norm, bool norms_after, bool qk_norm, float clip_qkv, const std::string& isa, int threads, bool int16) {
                  require(head_dim <= 1024, "head_dim: above 1024");
-                 const Shape shape{dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab,
-                                   eps, layer_norm, norms_after, qk_norm, clip_qkv};
-                 new (self) Model(shape, kernels_called(isa), threads, fine);
+                 const Config config{dim, layers, heads, kv_heads, head_dim, ffn_dim, vocab,
+                                     eps, layer_norm, norms_after, qk_norm, clip_qkv};
+                 new (self) Model(config, kernels_called(isa), threads, int16);
              },
              nb::kw_only(), nb::arg("dim"), nb::arg("layers"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_dim"),
              nb::arg("ffn_dim"), nb::arg("vocab"), nb::arg("eps"), nb::arg("layer_norm"), nb::arg("norms_after"),
-             nb::arg("qk_norm"), nb::arg("clip_qkv"), nb::arg("isa"), nb::arg("threads"),
-             nb::arg("fine"))
-        .def("plan", [](Model& self, int layer, int slot, const std::string& quant, bool exact, int rows, int columns) {
-            require(layer < self.shape().layers && slot >= 0 && slot < N_SLOTS && rows > 0 && columns > 0, "plan");
-            self.plan(layer, slot, kind_of(self, quant, exact), rows, columns);
+             nb::arg("qk_norm"), nb::arg("clip_qkv"), nb::arg("isa"), nb::arg("threads"), nb::arg("int16"))
+        .def("plan", [](Model& self, int layer, int slot, const std::string& kind, bool exact, int rows, int columns) {
+            require(slot >= 0 && slot < N_MATRICES && rows > 0 && columns > 0, "plan");
+            layer_of(self, layer).matrix[slot] = shape_of(kind_called(self, kind, exact), rows, columns);
+        })
+        .def("plan_head", [](Model& self, const std::string& kind, bool exact, int rows, int columns) {
+            require(rows > 0 && columns > 0, "plan_head");
+            self.weights.head = shape_of(kind_called(self, kind, exact), rows, columns);
         })
         .def("reserve", &Model::reserve)
         .def("fill", [](Model& self, int layer, const std::vector<Bytes>& matrices) {
-            for (int slot = 0; slot < (int)matrices.size(); slot++)
-                require(self.fits(layer, slot, matrices[slot].shape(0), matrices[slot].shape(1)), "fill: shape");
+            const Layer& to = layer_of(self, layer);
+            require(matrices.size() <= N_MATRICES, "fill: too many");
+            for (size_t slot = 0; slot < matrices.size(); slot++) require_blocks(to.matrix[slot], matrices[slot]);
             nb::gil_scoped_release release;
             size_t rounded = 0;
-            for (int slot = 0; slot < (int)matrices.size(); slot++)
-                rounded += self.fill(layer, slot, matrices[slot].data(), matrices[slot].shape(1));
+            for (size_t slot = 0; slot < matrices.size(); slot++)
+                rounded += self.fill(to.matrix[slot], matrices[slot].data(), matrices[slot].shape(1));
             return rounded;
         })
+        .def("fill_head", [](Model& self, Bytes blocks) {
+            require_blocks(self.weights.head, blocks);
+            nb::gil_scoped_release release;
+            return self.fill(self.weights.head, blocks.data(), blocks.shape(1));
+        })
         .def("set_bias", [](Model& self, int layer, int slot, Floats1 bias) {
-            require(layer >= 0 && self.has_rows(layer, slot, bias.shape(0)), "set_bias: shape");
-            self.set_bias(layer, slot, bias.data());
+            require(slot >= 0 && slot < N_MATRICES, "set_bias");
+            require((size_t)layer_of(self, layer).matrix[slot].rows == bias.shape(0), "set_bias: shape");
+            self.weights.set_bias(layer, slot, bias.data());
         })
         .def("set_norm", [](Model& self, int layer, int slot, Floats1 weight) {
-            self.set_norm(layer, slot, weight.data(), (int)weight.shape(0));
+            require(slot >= 0 && slot < N_NORMS, "set_norm");
+            layer_of(self, layer);
+            self.weights.set_norm(layer, slot, weight.data(), (int)weight.shape(0));
         })
-        .def("allocate", &Model::allocate)
+        .def("set_final_norm", [](Model& self, Floats1 weight) {
+            self.weights.set_final_norm(weight.data(), (int)weight.shape(0));
+        })
+        .def("allocate", [](Model& self, int pages) { self.cache().allocate(pages); })
         .def("copy_page", [](Model& self, int source, int target) {
-            require(self.has_page(source) && self.has_page(target), "copy_page: no such page");
-            self.copy_page(source, target);
+            require(self.cache().has_page(source) && self.cache().has_page(target), "copy_page: no such page");
+            self.cache().copy_page(source, target);
         })
         .def("read_weights", &Model::read_weights, nb::call_guard<nb::gil_scoped_release>())
         .def("forward", &forward, nb::arg("embedded"), nb::arg("lengths"), nb::arg("starts"), nb::arg("n_pages"),
-             nb::arg("pages"), nb::arg("wanted"), nb::arg("cos"), nb::arg("sin"), nb::arg("out"), nb::arg("hidden") = false)
+             nb::arg("pages"), nb::arg("cos"), nb::arg("sin"), nb::arg("logits_rows"), nb::arg("logits"),
+             nb::arg("hidden_rows"), nb::arg("hidden"))
         .def_prop_ro("isa", [](const Model& self) { return std::string(self.kernels().name); })
         .def_prop_ro("threads", &Model::threads)
-        .def_prop_ro("weight_bytes", &Model::weight_bytes);
+        .def_prop_ro("weight_bytes", [](const Model& self) { return self.weights.bytes(); });
 }

@@ -41,7 +41,7 @@ double multiply_peak(const Kernels& kernels, int what, int threads) {
     double operations = 0;
     const double seconds = best_seconds(5, [&] {
         pool.run([&](int t) {
-            const double done = kernels.busy(what, rounds);
+            const double done = kernels.multiply_loop(what, rounds);
             if (t == 0) operations = done;
         });
     });

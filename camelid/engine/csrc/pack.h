@@ -7,8 +7,8 @@
 
 namespace camelid {
 
-// How blocks called `quant` in files are packed; nothing if they must be requantised first.
-std::optional<Kind> packed_kind(const std::string& quant, bool halves_as_brain);
+// How blocks that files call `name` are packed; nothing if they must be requantised first.
+std::optional<Kind> packed_kind(const std::string& name, bool f16_as_bf16);
 
 // A matrix without data: sizes of its parts.
 Matrix shape_of(Kind kind, int rows, int columns);

@@ -59,7 +59,8 @@ class DraftModel:
         own = backend.config.vocab_size
         if own != target.vocab_size:
             raise OptionError(
-                f"draft: its vocabulary has {own} ids, the model's {target.vocab_size}; take one of the same family"
+                f"draft: its vocabulary has {own} ids, the model's {target.vocab_size}; take one of the same family",
+                param="draft",
             )
         self.backend, self._chunk = backend, options.max_batch_tokens
         self.context = min(context, backend.config.context)

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from camelid.chat.answer import TextRequest
+from camelid.chat.llama import Llama
 from camelid.errors import OptionError
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
-from camelid.serve.openai.choices import Choice, Promise, Speller, Tools
-from camelid.serve.openai.chunks import ChatChunks
 from camelid.serve.openai.messages import NamedTool, to_messages
-from camelid.serve.openai.parameters import named
-from camelid.serve.openai.replies import ChatReply, chat_choice, head
+from camelid.serve.openai.parameters import CHAT, named
+from camelid.serve.openai.replies import ChatReply, Usage, chat_choice, head
 from camelid.serve.openai.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
-from camelid.serve.openai.running import Running
-from camelid.serve.worker import Worker
-from camelid.tokens.templates.tool_styles import Style, control_ids, tool_names
+from camelid.serve.openai.stream import ChatChunks, events, whole
+from camelid.tokens.templates.tool_styles import Style
 from camelid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -36,40 +35,36 @@ async def answer(body: ChatRequest, request: Request) -> Response:
     models: Models = request.app.state.models
     worker = models.get(body.model)
     if body.may_have_form:
-        running = await worker.prepare(partial(_prepare, worker, body))
+        asked = await worker.prepare(partial(_prepare, worker.llama, body))
     else:
-        running = await asyncio.to_thread(_prepare, worker, body)
+        asked = await asyncio.to_thread(_prepare, worker.llama, body)
     if body.stream:
         chunks = ChatChunks(head(worker, "chat.completion.chunk"), body.wants_usage)
-        return EventStream(running.events(chunks, body.wants_usage))
-    answers = await running.whole()
+        return EventStream(events(worker, [asked], chunks))
+    answers = await whole(worker, [asked])
     reply = ChatReply(
         **head(worker, "chat.completion"),
-        choices=[chat_choice(answer, with_logprobs=bool(body.logprobs)) for answer in answers],
-        usage=running.usage(),
+        choices=[chat_choice(index, answer, bool(body.logprobs)) for index, answer in enumerate(answers)],
+        usage=Usage.of(answers, asked.params.n, len(asked.ids)),
     )
     return Response(reply.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
-def _prepare(worker: Worker, body: ChatRequest) -> Running:
+def _prepare(llama: Llama, body: ChatRequest) -> TextRequest:
     """Everything up to the engine; a thread's work, since templates and forms may take their time."""
-    llama, messages, tools = worker.llama, to_messages(body.messages), _tools(body)
+    messages, tools = to_messages(body.messages), _tools(body)
     form_is = "tools" if body.response_format is None else "response_format"
-    words = {"form": form_is, "json_schema": form_is, **dict.fromkeys(("prompt", "tool_calls", "text"), "messages")}
-    with named(words):
+    with named({**CHAT, "form": form_is, "json_schema": form_is}):
         params = body.params(llama.params, max_tokens=body.limit, logprobs=body.n_logprobs)
         style = llama.chat_format.tool_style if tools else None  # None though there are tools: encoding says why
-        promise, form = _form(body, llama.tokenizer, tools, style)
-        if params.stop or params.stop_ids:
-            promise = None  # as at OpenAI's, the answer may end before its form does
-        made = llama.chat_request(messages, params, form=form, tools=tools, continue_final_message=body.continues)
-    found = Tools(style, tool_names(tools), only_one=body.parallel_tool_calls is False) if style is not None else None
-    shown = control_ids(llama.tokenizer, style) if style is not None else {}
-    choices = []
-    for index in range(params.n):
-        speller = Speller(llama.tokenizer, starts_text=not body.continues, shown=shown) if body.logprobs else None
-        choices.append(Choice(index, speller=speller, tools=found, promise=promise))
-    return Running(worker, [made], choices, starts_text=not body.continues, shown=shown)
+        return llama.chat_request(
+            messages,
+            params,
+            form=_form(body, llama.tokenizer, tools, style),
+            tools=tools,
+            parallel_tool_calls=body.parallel_tool_calls is not False,
+            continue_final_message=body.continues,
+        )
 
 
 def _tools(body: ChatRequest) -> list[dict[str, Any]]:
@@ -83,10 +78,8 @@ def _tools(body: ChatRequest) -> list[dict[str, Any]]:
     return [{"type": "function", "function": {**left_out, **function}} for function in given]
 
 
-def _form(
-    body: ChatRequest, tokenizer: Tokenizer, tools: list[dict[str, Any]], style: Style | None
-) -> tuple[Promise | None, Form | None]:
-    """What the answer must be, if anything, and what that promises.
+def _form(body: ChatRequest, tokenizer: Tokenizer, tools: list[dict[str, Any]], style: Style | None) -> Form | None:
+    """What the answer must be, if anything.
 
     Raises:
         OptionError: it must be two things, or is wrong itself.
@@ -100,18 +93,21 @@ def _form(
     elif isinstance(body.response_format, JsonSchemaFormat):
         schema = body.response_format.json_schema.schema_
     if schema is not None and tools:
-        raise OptionError("response_format: an answer after a form cannot call tools; set tool_choice to none")
+        raise OptionError(
+            "response_format: an answer after a form cannot call tools; set tool_choice to none",
+            param="response_format",
+        )
     if schema is not None:
-        return "json", Form(json_schema=schema, place="response_format.json_schema.schema")
+        return Form(json_schema=schema, place="response_format.json_schema.schema", promise="json")
     if style is None:
-        return None, None
+        return None
     if body.tool_choice in (None, "auto"):
         if not any(tool["function"].get("strict") for tool in tools):
-            return None, None
-        return "arguments", tool_form([_as_strict(tool) for tool in tools], None, style, tokenizer, talk=True)
+            return None
+        return tool_form([_as_strict(tool) for tool in tools], None, style, tokenizer, talk=True)
     named = body.tool_choice.function.name if isinstance(body.tool_choice, NamedTool) else None
     parallel = named is None and body.parallel_tool_calls is not False
-    return "calls", tool_form(tools, named, style, tokenizer, parallel=parallel)
+    return tool_form(tools, named, style, tokenizer, parallel=parallel)
 
 
 def _as_strict(tool: dict[str, Any]) -> dict[str, Any]:

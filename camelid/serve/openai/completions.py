@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from camelid.chat.answer import AnswerOptions, TextRequest
 from camelid.chat.llama import Llama
-from camelid.engine import request as engine
+from camelid.chat.logprobs import Speller
+from camelid.chat.results import Generation, Logprob
+from camelid.engine.request import Request as EngineRequest
+from camelid.engine.request import Scored
 from camelid.errors import ContextError
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
-from camelid.serve.openai.choices import Choice, Logged, Piece, Speller, Whole
-from camelid.serve.openai.chunks import TextChunks
-from camelid.serve.openai.parameters import named
+from camelid.serve.openai.parameters import COMPLETIONS, named
 from camelid.serve.openai.replies import CompletionReply, TextChoice, TextLogprobs, Usage, head
 from camelid.serve.openai.requests import CompletionRequest
-from camelid.serve.openai.running import Running
+from camelid.serve.openai.stream import TextChunks, events, whole
 from camelid.serve.worker import Worker
 
 
@@ -32,30 +34,38 @@ async def complete(body: CompletionRequest, request: Request) -> Response:
     models: Models = request.app.state.models
     worker = models.get(body.model)
     plan = await asyncio.to_thread(_plan, worker.llama, body)
+    echoes = [await _echo(worker, body, ids, text) for ids, text in plan.prompts]
     if body.stream:
-        running = await _begin(worker, body, plan)
         chunks = TextChunks(head(worker, "text_completion"), body.wants_usage, body.logprobs)
-        return EventStream(running.events(chunks, body.wants_usage))
-    answers, usage = await _whole(worker, body, plan)
-    reply = CompletionReply(
-        **head(worker, "text_completion"), choices=[_choice(answer, body.logprobs) for answer in answers], usage=usage
-    )
+        first = _first(chunks, plan, echoes)
+        return EventStream(events(worker, plan.requests, chunks, n_prompt=plan.n_prompt, first=first))
+    answers = await whole(worker, plan.requests)
+    usage = Usage.of(answers, plan.n, plan.n_prompt)
+    if answers and plan.n > (body.n or 1):
+        answers, plan = _best(answers, plan.n, body.n or 1), replace(plan, n=body.n or 1)
+    choices = _choices(answers, plan, echoes, body.logprobs)
+    reply = CompletionReply(**head(worker, "text_completion"), choices=choices, usage=usage)
     return Response(reply.model_dump_json(), media_type="application/json")
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written: `n` samples after each prompt, which is ids and their text."""
+    """What is to be written: `n` samples after each prompt, which is ids and their text; without requests none."""
 
     prompts: Sequence[tuple[list[int], str]]
-    requests: Sequence[engine.Request]
+    requests: Sequence[TextRequest]
     n: int
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of all prompts."""
+        return sum(len(ids) for ids, _ in self.prompts)
 
 
 def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
-    with named({"infill": "suffix", "text": "prompt"}):
+    with named(COMPLETIONS):
         params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
         if body.suffix is not None:
             assert isinstance(body.prompt, str)
@@ -69,7 +79,11 @@ def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
             for ids, _ in prompts:
                 check_fits(llama, ids)
             return _Plan(prompts, [], n)
-        return _Plan(prompts, [llama.request(ids, params) for ids, _ in prompts], n)
+        requests = [llama.request(ids, params) for ids, _ in prompts]
+        if body.echo:
+            answers = [AnswerOptions(offset=len(text)) for _, text in prompts]
+            requests = [replace(made, answer=answer) for made, answer in zip(requests, answers, strict=True)]
+        return _Plan(prompts, requests, n)
 
 
 def check_fits(llama: Llama, ids: Sequence[int]) -> None:
@@ -80,30 +94,22 @@ def check_fits(llama: Llama, ids: Sequence[int]) -> None:
     """
     if len(ids) > llama.context:
         message = f"prompt: has {len(ids)} tokens, the context is {llama.context}; shorten it or raise --context"
-        raise ContextError(message, len(ids), llama.context)
+        raise ContextError(message, len(ids), llama.context, param="prompt")
 
 
-async def _begin(worker: Worker, body: CompletionRequest, plan: _Plan) -> Running:
-    """Reads the prompts' own log-probabilities, if they are wanted."""
-    tokenizer = worker.llama.tokenizer
-    choices, first = [], []
-    for number, (ids, text) in enumerate(plan.prompts):
-        echo = text if body.echo else ""
-        logged: tuple[Logged, ...] = ()
-        if body.echo and body.logprobs is not None:
-            logged = await _logged(worker, ids, body.logprobs)
-        for index in range(number * plan.n, (number + 1) * plan.n):
-            if plan.requests:
-                speller = Speller(tokenizer, offset=len(echo)) if body.logprobs is not None else None
-                choices.append(Choice(index, speller=speller))
-            if echo or not plan.requests:
-                first.append(Piece(index, echo, (), logged, None if plan.requests else "length"))
-    return Running(worker, plan.requests, choices, first=first, n_prompt=sum(len(ids) for ids, _ in plan.prompts))
+Echo = tuple[str, tuple[Logprob, ...]]  # a prompt as its choices begin with it: nothing, if that is not wanted
 
 
-async def _logged(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logged, ...]:
-    scored = await worker.result(engine.Request(ids=tuple(ids), wants="logprobs", top=n))
-    assert isinstance(scored, engine.Scored)
+async def _echo(worker: Worker, body: CompletionRequest, ids: Sequence[int], text: str) -> Echo:
+    """The prompt's text, and its own log-probabilities where they are wanted."""
+    if not body.echo:
+        return "", ()
+    return text, await _logprobs(worker, ids, body.logprobs) if body.logprobs is not None else ()
+
+
+async def _logprobs(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logprob, ...]:
+    scored = await worker.result(EngineRequest(ids=tuple(ids), wants="logprobs", top=n))
+    assert isinstance(scored, Scored)
     speller = Speller(worker.llama.tokenizer, starts_text=True)
     return tuple(
         speller.spell(id, None) if token is None else speller.spell(id, token.logprob, token.top)
@@ -111,24 +117,31 @@ async def _logged(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logged, .
     )
 
 
-async def _whole(worker: Worker, body: CompletionRequest, plan: _Plan) -> tuple[list[Whole], Usage]:
-    running = await _begin(worker, body, plan)
-    answers = await running.whole()
-    if plan.n > (body.n or 1) and running.choices:
-        answers = _best(answers, running.choices, plan.n, body.n or 1)
-    return answers, running.usage()
+def _first(chunks: TextChunks, plan: _Plan, echoes: Sequence[Echo]) -> Iterator[bytes]:
+    """The chunks of what comes before all that is written; all there is, if nothing is to be."""
+    for index in range(len(echoes) * plan.n):
+        text, logprobs = echoes[index // plan.n]
+        if text or not plan.requests:
+            yield chunks.piece(index, text, logprobs, None if plan.requests else "length")
 
 
-def _best(answers: Sequence[Whole], choices: Sequence[Choice], n_written: int, n: int) -> list[Whole]:
+def _best(answers: Sequence[Generation], n_written: int, n: int) -> list[Generation]:
     """Of each prompt's answers the n with the highest mean log-probability of a token, best first."""
-    best: list[Whole] = []
+    best: list[Generation] = []
     for start in range(0, len(answers), n_written):
-        places = range(start, start + n_written)
-        ranked = sorted(places, key=lambda at: choices[at].logprob / choices[at].n_tokens, reverse=True)
-        best += [replace(answers[at], index=len(best) + rank) for rank, at in enumerate(ranked[:n])]
+        written = answers[start : start + n_written]
+        best += sorted(written, key=lambda it: it.logprob / it.usage.completion_tokens, reverse=True)[:n]
     return best
 
 
-def _choice(answer: Whole, n_top: int | None) -> TextChoice:
-    logprobs = TextLogprobs.of(answer.logged, n_top) if n_top is not None else None
-    return TextChoice(index=answer.index, text=answer.text, logprobs=logprobs, finish_reason=answer.finish_reason)
+def _choices(answers: Sequence[Generation], plan: _Plan, echoes: Sequence[Echo], n_top: int | None) -> list[TextChoice]:
+    choices = []
+    for index in range(len(echoes) * plan.n):
+        text, logprobs = echoes[index // plan.n]
+        reason = "length"
+        if answers:
+            answer = answers[index]
+            text, logprobs, reason = text + answer.text, logprobs + answer.logprobs, answer.finish_reason
+        shown = TextLogprobs.of(logprobs, n_top) if n_top is not None else None
+        choices.append(TextChoice(index=index, text=text, logprobs=shown, finish_reason=reason))
+    return choices

@@ -14,7 +14,7 @@ from camelid.engine import request as engine
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
-from camelid.serve.openai.parameters import named
+from camelid.serve.openai.parameters import EMBEDDINGS, named
 from camelid.serve.openai.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from camelid.serve.openai.requests import EmbeddingRequest
 from camelid.serve.worker import Worker
@@ -34,7 +34,7 @@ async def embed(body: EmbeddingRequest, request: Request) -> EmbeddingReply:
     n_tokens = sum(len(ids) for ids in inputs)
     return EmbeddingReply(
         object="list",
-        data=[Embedding(object="embedding", index=index, embedding=one) for index, one in enumerate(written)],
+        data=[Embedding(object="embedding", index=index, embedding=vector) for index, vector in enumerate(written)],
         model=worker.name,
         usage=EmbeddingUsage(prompt_tokens=n_tokens, total_tokens=n_tokens),
     )
@@ -44,7 +44,7 @@ def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
     width = llama.config.dim
     if body.dimensions not in (None, width):
         raise ApiError(400, f"dimensions: vectors of this model have {width} numbers; leave it out", None, "dimensions")
-    with named({"prompt": "input", "text": "input"}):
+    with named(EMBEDDINGS):
         inputs = [llama.prompt_ids(text) for text in body.inputs]
         for ids in inputs:
             check_fits(llama, ids)

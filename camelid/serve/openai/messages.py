@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from camelid.serve.body import Body
-from camelid.serve.openai.sampling import Listed
 from camelid.tokens.templates.message import Message, ToolCall
 
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(fail_fast=True)]  # a million errors, of which one is told, take seconds
 FunctionName = Annotated[str, Field(pattern="^[a-zA-Z0-9_-]{1,64}$")]
 
 

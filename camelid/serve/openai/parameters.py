@@ -1,4 +1,4 @@
-"""Errors of what lies below name things by our words; a client is told by its own."""
+"""OpenAI's names of the parameters that errors of the layers below call by ours."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from camelid.errors import OptionError
-from camelid.serve.errors import ApiError, as_api_error
+from camelid.serve.errors import as_api_error
+
+CHAT = {"prompt": "messages", "text": "messages", "tool_calls": "messages"}
+COMPLETIONS = {"text": "prompt", "infill": "suffix"}
+EMBEDDINGS = {"prompt": "input", "text": "input"}
 
 
 @contextmanager
-def named(words: Mapping[str, str]) -> Iterator[None]:
-    """Errors that are about one of `words` name the parameter that it stands for.
+def named(fields: Mapping[str, str]) -> Iterator[None]:
+    """Have errors that are about one of `fields`, ours → OpenAI's, name OpenAI's.
 
     Raises:
         ApiError: instead of an OptionError.
@@ -20,7 +24,8 @@ def named(words: Mapping[str, str]) -> Iterator[None]:
         yield
     except OptionError as error:
         api = as_api_error(error)
-        param = words.get(api.param or "", api.param)
-        message = api.message.removeprefix(f"{api.param}: ")
-        told = f"{param}: {message}" if message != api.message else api.message
-        raise ApiError(api.status, told, api.code, param) from None
+        if api.param is not None and api.param in fields:
+            message = api.message.removeprefix(f"{api.param}: ")
+            api.param = fields[api.param]
+            api.message = f"{api.param}: {message}"
+        raise api from None

@@ -11,7 +11,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from camelid import __version__
-from camelid.serve.openai.choices import Logged, Spelled, Whole
+from camelid.chat.results import Generation, Logprob, SpelledToken
 from camelid.serve.worker import Worker
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -52,6 +52,12 @@ class Usage(BaseModel):
     prompt_tokens_details: PromptDetails
 
     @classmethod
+    def of(cls, generations: Sequence[Generation], n: int, n_prompt: int) -> Usage:
+        """Of finished choices, n for each prompt."""
+        written = sum(generation.usage.completion_tokens for generation in generations)
+        return cls.count(n_prompt, written, sum(first.usage.cached_tokens for first in generations[::n]))
+
+    @classmethod
     def count(cls, prompt: int, completion: int, cached: int) -> Usage:
         """The counts with their sum."""
         details = PromptDetails(cached_tokens=cached)
@@ -82,16 +88,16 @@ class ChatLogprobs(BaseModel):
     refusal: None
 
     @classmethod
-    def of(cls, logged: Iterable[Logged]) -> ChatLogprobs:
-        """As a choice has logged them."""
+    def of(cls, logprobs: Iterable[Logprob]) -> ChatLogprobs:
+        """Of the tokens of an answer."""
         content = [
-            TokenLogprob(**_entry(one.token), top_logprobs=[TopLogprob(**_entry(other)) for other in one.top])
-            for one in logged
+            TokenLogprob(**_entry(logprob.token), top_logprobs=[TopLogprob(**_entry(other)) for other in logprob.top])
+            for logprob in logprobs
         ]
         return cls(content=content, refusal=None)
 
 
-def _entry(spelled: Spelled) -> dict[str, object]:
+def _entry(spelled: SpelledToken) -> dict[str, object]:
     return {"token": spelled.text, "bytes": list(spelled.bytes) or None, "logprob": spelled.logprob}
 
 
@@ -140,18 +146,18 @@ class ChatReply(BaseModel):
     usage: Usage
 
 
-def chat_choice(answer: Whole, with_logprobs: bool) -> ChatChoice:
+def chat_choice(index: int, answer: Generation, with_logprobs: bool) -> ChatChoice:
     """A finished answer as a choice; `tool_calls` is only there if there are some."""
     calls = [
         Call(id=call.id, type="function", function=Function(name=call.name, arguments=call.arguments))
-        for call in answer.calls
+        for call in answer.tool_calls
     ]
     content = None if calls and not answer.text else answer.text
     message = AnswerMessage(role="assistant", content=content, refusal=None, **({"tool_calls": calls} if calls else {}))
     return ChatChoice(
-        index=answer.index,
+        index=index,
         message=message,
-        logprobs=ChatLogprobs.of(answer.logged) if with_logprobs else None,
+        logprobs=ChatLogprobs.of(answer.logprobs) if with_logprobs else None,
         finish_reason=answer.finish_reason,
     )
 
@@ -168,24 +174,24 @@ class TextLogprobs(BaseModel):
     text_offset: list[int]
 
     @classmethod
-    def of(cls, logged: Sequence[Logged], n: int) -> TextLogprobs:
-        """As a choice has logged them; without alternatives if `n` is 0."""
+    def of(cls, logprobs: Sequence[Logprob], n: int) -> TextLogprobs:
+        """Of the tokens of a text; without alternatives if `n` is 0."""
         return cls(
-            tokens=[_word(one.token) for one in logged],
-            token_logprobs=[one.token.logprob for one in logged],
-            top_logprobs=[_top(one) for one in logged] if n else None,
-            text_offset=[one.offset for one in logged],
+            tokens=[_word(logprob.token) for logprob in logprobs],
+            token_logprobs=[logprob.token.logprob for logprob in logprobs],
+            top_logprobs=[_top(logprob) for logprob in logprobs] if n else None,
+            text_offset=[logprob.offset for logprob in logprobs],
         )
 
 
-def _top(one: Logged) -> dict[str, float] | None:
-    if one.token.logprob is None:
+def _top(logprob: Logprob) -> dict[str, float] | None:
+    if logprob.token.logprob is None:
         return None
-    tokens = [one.token, *reversed(one.top)]  # of two that are written alike the likelier one stays
+    tokens = [logprob.token, *reversed(logprob.top)]  # of two that are written alike the likelier one stays
     return {_word(token): token.logprob for token in tokens if token.logprob is not None}
 
 
-def _word(spelled: Spelled) -> str:
+def _word(spelled: SpelledToken) -> str:
     if "\ufffd" in spelled.text and spelled.text.encode() != spelled.bytes:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in spelled.bytes)
     return spelled.text

@@ -12,8 +12,8 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from camelid.chat.answer import TextRequest
 from camelid.chat.results import Delta
-from camelid.engine.request import Request
 from camelid.errors import CamelidError, ResourceError
 from camelid.serve.conversations import Store
 from camelid.serve.errors import internal_error
@@ -44,7 +44,7 @@ class Answering:
     """
 
     def __init__(
-        self, worker: Worker, request: Request, message: Message, store: Store | None, seconds: float | None = None
+        self, worker: Worker, request: TextRequest, message: Message, store: Store | None, seconds: float | None = None
     ) -> None:
         self.worker, self.request, self.message, self.store = worker, request, message, store
         self._seconds = seconds
@@ -106,7 +106,7 @@ class Answering:
         await self._keep()
 
     async def _write(self) -> None:
-        async with aclosing(self.worker.stream(self.request, starts_text=True)) as deltas:
+        async with aclosing(self.worker.stream(self.request)) as deltas:
             n_tokens = 0
             async for delta in deltas:
                 n_tokens += 1
@@ -127,11 +127,11 @@ class Answering:
         }
 
     async def _keep_often(self) -> None:
-        kept = ""
+        n_saved = 0
         while True:
             await asyncio.sleep(KEEP_SECONDS)
-            if len(kept) != len(self.message.content):
-                kept = self.message.content
+            if n_saved != len(self.message.content):
+                n_saved = len(self.message.content)
                 await self._keep()
 
     async def _keep(self) -> None:
@@ -156,7 +156,7 @@ class Answers:
         self._seconds = seconds
         self._running: set[Answering] = set()
 
-    def start(self, worker: Worker, request: Request, message: Message, store: Store | None) -> Answering:
+    def start(self, worker: Worker, request: TextRequest, message: Message, store: Store | None) -> Answering:
         """Begin one."""
         answering = Answering(worker, request, message, store, self._seconds)
         self._running.add(answering)

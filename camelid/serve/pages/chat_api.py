@@ -14,7 +14,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from camelid.engine.request import Request as EngineRequest
+from camelid.chat.answer import TextRequest
 from camelid.errors import ResourceError
 from camelid.serve.conversations import Store, Tree
 from camelid.serve.errors import ApiError
@@ -170,9 +170,11 @@ async def choose(it: With, id: str, message: int) -> dict[str, Any]:
 async def follow(it: With, id: str, message: int) -> EventStream:
     """Show an answer that was asked for before, from its beginning, and go on with it."""
     tree = await it.store.tree(id)
-    kept = _get(tree, message, "assistant")
+    saved = _get(tree, message, "assistant")
     answering = it.answers.get(id, message)
-    return EventStream(_events(answering, tree, [answering.message]) if answering is not None else _told(tree, kept))
+    return EventStream(
+        _events(answering, tree, [answering.message]) if answering is not None else _finished(tree, saved)
+    )
 
 
 @router.post("/conversations/{id}/messages/{message}/stop", status_code=204)
@@ -200,11 +202,11 @@ async def _ask(it: Deps, tree: Tree, parent: int | None, content: str | None) ->
     answering = it.answers.start(worker, request, answer, it.store if warning is None else None)
     answering.warning = warning
     made = [message for message in (question, answer) if message is not None]
-    kept = [message for message in made if message.id is not None]
-    return EventStream(_events(answering, Tree(conversation, [*tree.messages, *kept]), made))
+    saved = [message for message in made if message.id is not None]
+    return EventStream(_events(answering, Tree(conversation, [*tree.messages, *saved]), made))
 
 
-def _request(worker: Worker, turns: list[tuple[str, str]], params: dict[str, Any]) -> EngineRequest:
+def _request(worker: Worker, turns: list[tuple[str, str]], params: dict[str, Any]) -> TextRequest:
     return worker.llama.chat_request([Turn(role, content) for role, content in turns], **params)
 
 
@@ -238,7 +240,7 @@ async def _events(answering: Answering, tree: Tree, made: list[Message]) -> Asyn
     yield event({"type": "done", "message": _view(tree, answering.message)})
 
 
-async def _told(tree: Tree, message: Message) -> AsyncGenerator[bytes, None]:
+async def _finished(tree: Tree, message: Message) -> AsyncGenerator[bytes, None]:
     """An answer that nobody writes any more."""
     view = _view(tree, message)
     yield event({"type": "start", "conversation": views.summary(tree.conversation), "messages": [view]})
@@ -250,11 +252,11 @@ def _view(tree: Tree, message: Message) -> dict[str, Any]:
 
 
 def _get(tree: Tree, message: int, role: Role | None = None) -> Message:
-    found = tree.by_id.get(message)
-    if found is None or role not in (None, found.role):
-        kind = {"user": "question", "assistant": "answer", None: "message"}[role]
-        raise ApiError(404, f"message: {message} is no {kind} of this conversation", "not_found", "message")
-    return found
+    row = tree.by_id.get(message)
+    if row is None or role not in (None, row.role):
+        kind = {"user": "a question", "assistant": "an answer", None: "a message"}[role]
+        raise ApiError(404, f"message: {message} is not {kind} of this conversation", "not_found", "message")
+    return row
 
 
 def _checked(it: Deps, settings: Settings) -> dict[str, Any]:

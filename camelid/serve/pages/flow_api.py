@@ -67,8 +67,8 @@ async def step(ask: StepBody, request: Request) -> dict[str, Any]:
     """Choose the next token, append it, and give the stages that follow."""
 
     def work(flow: Flow) -> dict[str, Any]:
-        seen, found, params, n_prompt = _read(flow, ask)
-        chosen = _choose(found, ask.take, params, len(seen.ids) - n_prompt)
+        seen, result, params, n_prompt = _read(flow, ask)
+        chosen = _choose(result, ask.take, params, len(seen.ids) - n_prompt)
         after = {"text": None, "ids": [*seen.ids, chosen.id], "n_prompt": n_prompt}
         return {
             "chosen": flow_stage.chosen(flow.llama, chosen),
@@ -83,8 +83,8 @@ async def outcome(ask: StageBody, request: Request) -> dict[str, Any]:
     """The table of next tokens alone, for other sampling parameters."""
 
     def work(flow: Flow) -> dict[str, Any]:
-        _, found, params, _ = _read(flow, ask)
-        return flow_stage.outcome(flow.llama, found, params)
+        _, result, params, _ = _read(flow, ask)
+        return flow_stage.outcome(flow.llama, result, params)
 
     return await _run(request, ask, work)
 
@@ -93,7 +93,9 @@ async def outcome(ask: StageBody, request: Request) -> dict[str, Any]:
 async def lens(ask: PositionBody, request: Request) -> dict[str, Any]:
     """What each layer would predict after one position."""
     if ask.position >= len(ask.ids):
-        raise OptionError(f"position: {ask.position} lies behind the {len(ask.ids)} ids, which count from 0")
+        raise OptionError(
+            f"position: {ask.position} lies behind the {len(ask.ids)} ids, which count from 0", param="position"
+        )
     return await _run(request, ask, lambda flow: flow_stage.lens(flow, flow.read(ask.ids), ask.position))
 
 
@@ -108,7 +110,9 @@ async def attention(ask: LayerBody, request: Request) -> Response:
     def work(flow: Flow) -> bytes:
         n_layers = flow.llama.config.n_layers
         if ask.layer >= n_layers:
-            raise OptionError(f"layer: {ask.layer} is none of the {n_layers}, which count from 0")
+            raise OptionError(
+                f"layer: {ask.layer} lies outside the model's {n_layers} layers, which count from 0", param="layer"
+            )
         return flow_stage.attention(flow.read(ask.ids), ask.layer)
 
     return Response(await _run(request, ask, work), media_type="application/octet-stream")
@@ -120,29 +124,31 @@ async def _run(request: Request, ask: ModelBody, work: Callable[[Flow], T]) -> T
 
 
 def _stage(flow: Flow, ask: StageBody) -> dict[str, Any]:
-    seen, found, params, n_prompt = _read(flow, ask)
-    return flow_stage.stage(flow, seen, n_prompt, found, params)
+    seen, result, params, n_prompt = _read(flow, ask)
+    return flow_stage.stage(flow, seen, n_prompt, result, params)
 
 
 def _read(flow: Flow, ask: StageBody) -> tuple[Pass, Outcome, SamplingParams, int]:
     """The pass over all ids, what sampling makes of it, how it samples, and how many of the ids are the prompt."""
     prompt = ask.text if ask.ids is None else ask.ids
     if prompt is None or (ask.ids is not None and ask.text is not None):
-        raise OptionError("text: give either it or ids")
+        raise OptionError("text: give either it or ids", param="text")
     params = flow.llama.params.with_(**ask.params)
     ids = flow.llama.prompt_ids(prompt)
     n_prompt = len(ids) if ask.n_prompt is None else ask.n_prompt
     if n_prompt > len(ids):
-        raise OptionError(f"n_prompt: {n_prompt} is more than the {len(ids)} ids")
+        raise OptionError(f"n_prompt: {n_prompt} is more than the {len(ids)} ids", param="n_prompt")
     seen = flow.read(ids)
     return seen, outcome_of(seen.logits, params, ids[:n_prompt], ids[n_prompt:], ask.rows), params, n_prompt
 
 
-def _choose(found: Outcome, take: str | int, params: SamplingParams, n_written: int) -> Chosen:
+def _choose(result: Outcome, take: str | int, params: SamplingParams, n_written: int) -> Chosen:
     if isinstance(take, int):
-        if not 0 <= take < len(found.probabilities):
-            raise OptionError(f"take: id {take} lies outside the vocabulary of {len(found.probabilities)} ids")
-        return found.take(take)
+        if not 0 <= take < len(result.probabilities):
+            raise OptionError(
+                f"take: id {take} lies outside the vocabulary of {len(result.probabilities)} ids", param="take"
+            )
+        return result.take(take)
     if take == "greedy":
-        return found.take(int(found.steps[-1].logits.argmax()))
-    return found.draw(params, n_written)
+        return result.take(int(result.steps[-1].logits.argmax()))
+    return result.draw(params, n_written)

@@ -19,7 +19,7 @@ STRIP = 64  # numbers of an embedding that are drawn
 DIGITS = 5  # of probabilities that are only told
 
 
-def stage(flow: Flow, seen: Pass, n_prompt: int, found: Outcome, params: SamplingParams) -> dict[str, Any]:
+def stage(flow: Flow, seen: Pass, n_prompt: int, result: Outcome, params: SamplingParams) -> dict[str, Any]:
     """From text to distribution: tokens, embeddings, positions, the last position's lens, and the outcome."""
     llama, config = flow.llama, flow.llama.config
     return {
@@ -35,7 +35,7 @@ def stage(flow: Flow, seen: Pass, n_prompt: int, found: Outcome, params: Samplin
         "frequencies": [float(f"{value:.6g}") for value in inverse_frequencies(config).tolist()],
         "lens": lens(flow, seen, len(seen.ids) - 1),
         "telling": telling_head(seen),
-        "outcome": outcome(llama, found, params),
+        "outcome": outcome(llama, result, params),
     }
 
 
@@ -99,7 +99,7 @@ def attention(seen: Pass, layer: int) -> bytes:
     return np.rint(weights[:, lower[0], lower[1]] * 255).astype(np.uint8).tobytes()
 
 
-def outcome(llama: Llama, found: Outcome, params: SamplingParams) -> dict[str, Any]:
+def outcome(llama: Llama, result: Outcome, params: SamplingParams) -> dict[str, Any]:
     """The table of next tokens and the sampling steps that made it."""
     rows = [
         {
@@ -109,15 +109,15 @@ def outcome(llama: Llama, found: Outcome, params: SamplingParams) -> dict[str, A
             "begins": row.begins,
             "fell": row.fell,
         }
-        for row in found.rows
+        for row in result.rows
     ]
     steps = [
         {"name": step.name, "field": STEPS[step.name].field if step.name in STEPS else None, "n_left": step.n_left}
         | {"note": step.note}
-        for step in found.steps
+        for step in result.steps
     ]
     sliders = {name: getattr(params, name) for name in ("temperature", "top_k", "top_p", "min_p")}
-    return {"rows": rows, "others": list(found.others), "steps": steps, "params": sliders}
+    return {"rows": rows, "others": list(result.others), "steps": steps, "params": sliders}
 
 
 def chosen(llama: Llama, it: Chosen) -> dict[str, Any]:

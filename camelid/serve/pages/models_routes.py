@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from camelid.chat.inspect import describe
 from camelid.engine.memory import cache_bytes_per_token
 from camelid.errors import CamelidError
+from camelid.files import size_text
 from camelid.serve.pages.shell import render
 from camelid.serve.stats import Histogram
 from camelid.serve.worker import Worker
@@ -46,9 +47,9 @@ def facts(worker: Worker) -> dict[str, str]:
         "Attention": f"{shape['n_heads']} heads, {shape['n_kv_heads']} keys and values, {shape['head_dim']} wide",
         "Vocabulary": f"{shape['vocab_size']:,} tokens",
         "Numbers": f"{kinds}; {found['bits_per_weight']} bits a weight",
-        "Files": f"{found['format']}, {size(found['bytes'])}",
+        "Files": f"{found['format']}, {size_text(found['bytes'])}",
         "Context": f"{llama.context:,} tokens of {shape['context']:,} that it was made for",
-        "Cache": f"room for {room:,} tokens, up to {size(cache)}",
+        "Cache": f"room for {room:,} tokens, up to {size_text(cache)}",
         "Chat format": _chat_format(worker),
         "Engine": ", ".join(filter(None, [backend.name, isa, _counted(threads, "thread")])),
     }
@@ -69,15 +70,6 @@ def live(worker: Worker) -> dict[str, str]:
         "written": f"{stats.completion_tokens:,}",
         "held": f"{stats.pages_held:,} of {stats.n_pages:,} pages",
     }
-
-
-def size(n_bytes: float) -> str:
-    """Bytes in words, by thousands."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
 
 
 def _chat_format(worker: Worker) -> str:

@@ -49,9 +49,9 @@ def check(params: Mapping[str, Any]) -> dict[str, Any]:
     known = [name for name in SamplingParams.model_fields if name not in NOT_HERE]
     for name, value in params.items():
         if name not in known:
-            raise OptionError(f"{name}: cannot be chosen here; {one_of(name, known)}")
+            raise OptionError(f"{name}: cannot be chosen here; {one_of(name, known)}", param=name)
         if isinstance(value, float) and not math.isfinite(value):
-            raise OptionError(f"{name}: must be a finite number, got {value}")
+            raise OptionError(f"{name}: must be a finite number, got {value}", param=name)
     SamplingParams(**params)
     return dict(params)
 

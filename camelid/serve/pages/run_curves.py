@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from camelid.train.report.metrics import Metrics
-from camelid.train.report.plot import CURVES, smoothed
-from camelid.train.units import count, duration
+from camelid.train.report.plot import AGAINST, CURVES, Against, smoothed
+from camelid.train.report.units import count, duration
 
 WIDTH, HEIGHT = 440, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26
 _MOST_POINTS = 400  # of a line; beyond them, the lowest and the highest of neighbours
-AGAINST = {"step": "step", "tokens": "tokens", "time": "seconds"}
 
 Points = list[tuple[float, float]]
 
@@ -55,35 +54,35 @@ class Panel:
     range: tuple[float, float, float, float]
 
 
-def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: str) -> Panel | None:
+def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: Against) -> Panel | None:
     """The panel of one metric against `step`, `tokens` or `time`; None if no run has a value yet."""
     curve, column = CURVES[name], AGAINST[against]
-    found = [_points(run, name, column, curve.scale) for _, run in runs]
+    drawn = [_points(run, name, column, curve.scale) for _, run in runs]
     marks = [_points(run, "validation_loss", column, 1.0) if name == "loss" else [] for _, run in runs]
     levels = [run.about("unigram_entropy") if name == "loss" else None for _, run in runs]
-    if not any(found):
+    if not any(drawn):
         return None
-    ys = [y for points in (*found, *marks) for _, y in points] + [level for level in levels if level is not None]
-    xs = [x for points in found for x, _ in points]
-    zero = name in ("mfu", "tokens_per_second", "memory_bytes", "lr")
-    bottom, top, y_ticks = nice(0.0 if zero else min(ys), max(ys))
+    ys = [y for points in (*drawn, *marks) for _, y in points] + [level for level in levels if level is not None]
+    xs = [x for points in drawn for x, _ in points]
+    bottom, top, y_ticks = nice(0.0 if curve.from_zero else min(ys), max(ys))
     left = min(xs)
     right = max(max(xs), left + 1e-9 * max(1.0, abs(left)))  # wider than nothing, however large they are
-    place = _Place(left, right, bottom, top)
+    scales = _Scales(left, right, bottom, top)
     lines = []
-    for number, (points, dots, level) in enumerate(zip(found, marks, levels, strict=True)):
+    for number, (points, dots, level) in enumerate(zip(drawn, marks, levels, strict=True)):
         means = smoothed([y for _, y in points], max(1, len(points) // 50)) if curve.smoothed else []
         strong = list(zip((x for x, _ in points), means, strict=True)) if means else points
-        path, height = place.path(thinned(points)) if curve.smoothed else "", None if level is None else place.y(level)
-        lines.append(Line(number, path, place.path(thinned(strong)), [place(*dot) for dot in dots], height))
-    x_ticks = [(place.x(x), _label(x, against)) for x in nice(left, right, 4)[2] if left <= x <= right]
+        path = scales.path(thinned(points)) if curve.smoothed else ""
+        height = None if level is None else scales.y(level)
+        lines.append(Line(number, path, scales.path(thinned(strong)), [scales(*dot) for dot in dots], height))
+    x_ticks = [(scales.x(x), _label(x, against)) for x in nice(left, right, 4)[2] if left <= x <= right]
     return Panel(
         name=name,
         title=curve.title,
         lines=lines,
         x_ticks=x_ticks,
-        y_ticks=[(place.y(y), _short(y)) for y in y_ticks],
-        summary=_summary(curve.title, runs, found),
+        y_ticks=[(scales.y(y), _short(y)) for y in y_ticks],
+        summary=_summary(curve.title, runs, drawn),
         range=(left, right, bottom, top),
     )
 
@@ -103,15 +102,15 @@ def thinned(points: Points, most: int = _MOST_POINTS) -> Points:
     """At most `most` points that look the same: of neighbours the lowest and the highest, in their order."""
     if len(points) <= most:
         return points
-    parts, kept = most // 2, []
+    parts, extremes = most // 2, []
     for part in range(parts):
         near = points[len(points) * part // parts : len(points) * (part + 1) // parts]
         low, high = min(near, key=lambda point: point[1]), max(near, key=lambda point: point[1])
-        kept += [low, high] if low[0] < high[0] else [high, low]
-    return kept
+        extremes += [low, high] if low[0] < high[0] else [high, low]
+    return extremes
 
 
-class _Place:
+class _Scales:
     """From values to places in the picture."""
 
     def __init__(self, left: float, right: float, bottom: float, top: float) -> None:
@@ -149,10 +148,10 @@ def _short(value: float) -> str:
     return f"{round(value, 12):g}" if abs(value) < 10_000 else count(value)
 
 
-def _summary(title: str, runs: Sequence[tuple[str, Metrics]], found: list[Points]) -> str:
-    said = [
+def _summary(title: str, runs: Sequence[tuple[str, Metrics]], drawn: list[Points]) -> str:
+    changes = [
         f"{name} from {points[0][1]:.4g} to {points[-1][1]:.4g}"
-        for (name, _), points in zip(runs, found, strict=True)
+        for (name, _), points in zip(runs, drawn, strict=True)
         if points
     ]
-    return f"{title}: {'; '.join(said)}"
+    return f"{title}: {'; '.join(changes)}"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError
+from camelid.run_layout import RUNS
 from camelid.serve.pages.run_curves import panel
 from camelid.train.report.metrics import NAME, Metrics
-from camelid.train.report.plot import CURVES
+from camelid.train.report.plot import CURVES, Against
+from camelid.train.report.units import count, duration, memory
 from camelid.train.runs import Run, State, find_runs, state
-from camelid.train.units import count, duration, memory
 
-FOLDER = Path("runs")
+FOLDER = Path(RUNS)
 _TABLE_ROWS = 24
 
 
@@ -115,7 +116,7 @@ def facts(shown: Shown) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
-def panels(shown: list[Shown], against: str) -> list[Any]:
+def panels(shown: list[Shown], against: Against) -> list[Any]:
     """Every metric that some run has, drawn against `step`, `tokens` or `time`."""
     runs = [(one.name, one.metrics) for one in shown if one.metrics is not None]
     found = [panel(name, runs, against) for name in CURVES if name not in ("validation_loss", "seconds")]

@@ -11,10 +11,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from camelid.chat.inspect import describe
 from camelid.errors import CamelidError
 from camelid.serve.pages import runs
-from camelid.serve.pages.run_curves import AGAINST, HEIGHT, WIDTH
+from camelid.serve.pages.run_curves import HEIGHT, WIDTH
 from camelid.serve.pages.runs import Shelf, Shown
 from camelid.serve.pages.shell import render
 from camelid.serve.root import link
+from camelid.train.report.plot import AGAINST
 from camelid.weights.open import open_weights
 
 router = APIRouter(include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Conversations become ids. Control tokens are placed as ids, so what a person typed can never become one.
+"""Conversations become ids and a mask. Control tokens are placed as ids, so what a person typed can never become one.
 
 `FORMATS` holds the formats of the family, for files that bring no template; `template_format` runs a model's own.
 """
@@ -8,30 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import zip_longest
 from typing import Any
 
 from camelid.errors import OptionError, one_of
 from camelid.tokens.templates import chat_jinja
 from camelid.tokens.templates.chat_templates import TOOL_USE
-from camelid.tokens.templates.guard_format import encode_guard
+from camelid.tokens.templates.guard_format import write_guard
 from camelid.tokens.templates.jinja_template import Template
-from camelid.tokens.templates.message import Message
-from camelid.tokens.templates.render import TURN_ENDS, template_ids
+from camelid.tokens.templates.message import Image, Message, Text, refuse_images
+from camelid.tokens.templates.render import TURN_ENDS, render_template
+from camelid.tokens.templates.rendered import Rendered, Writer, llama3_header
 from camelid.tokens.templates.tool_styles import Style, style_of, tool_names
 from camelid.tokens.tokenizer import Tokenizer
 
-__all__ = ["FORMATS", "ChatFormat", "Message", "choose_format", "template_format"]
+__all__ = ["FORMATS", "ChatFormat", "Image", "Message", "Rendered", "Text", "choose_format", "template_format"]
 
-Ids = list[int]
+Write = Callable[[Tokenizer, Sequence[Message], bool], Rendered]
 
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """How a conversation becomes ids that end where the assistant's answer begins.
+    """How a conversation becomes ids.
 
     Attributes:
         name: key of `FORMATS`, or `template`.
-        render: tokenizer and messages to ids.
+        write: tokenizer, messages, and whether the assistant's answer is opened behind them, to ids.
         ends: control tokens that end an answer; those that a tokenizer lacks do not count.
         needs: control tokens without which the format cannot be written.
         jinja: the same format as a template, for files that other programs open; None where there is none. Tools and
@@ -40,53 +42,69 @@ class ChatFormat:
     """
 
     name: str
-    render: Callable[[Tokenizer, Sequence[Message]], Ids]
+    write: Write
     ends: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     jinja: str | None = None
     tool_jinja: str | None = None
 
-    def encode(
+    def render(
         self,
         tokenizer: Tokenizer,
         messages: Sequence[Message],
+        *,
         tools: Sequence[Mapping[str, Any]] = (),
-        continues: bool = False,
-    ) -> Ids:
-        """The ids of a conversation, up to the opening of the assistant's turn.
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> Rendered:
+        """A conversation as ids, and which of them an assistant wrote.
 
         Args:
             tokenizer: the model's.
-            messages: the conversation so far.
+            messages: the conversation so far; for training, with the assistant's last answer.
             tools: functions that the model may call, as OpenAI's API describes them.
-            continues: the last message is not finished: the ids end with its content.
+            add_generation_prompt: end behind the opening of the assistant's next turn, else behind the last message.
+            continue_final_message: the last message is not finished: end with its content.
 
         Raises:
             OptionError: the tokenizer lacks the format's control tokens, the conversation does not fit the format, a
-                tool is none, or the format has no place for tools.
+                message holds an image, a tool is none, or the format has no place for tools.
             FormatError: the model's own template runs too long or makes too much text.
         """
         if not messages:
-            raise OptionError("messages: there are none; give at least one")
+            raise OptionError("messages: there are none; give at least one", param="messages")
+        refuse_images(messages)
         missing = next((token for token in self.needs if _id(tokenizer, token) is None), None)
         if missing is not None:
             raise OptionError(
                 f"chat format {self.name!r} needs the token {missing}, which this model does not have; "
                 f"formats that fit its vocabulary: {', '.join(_fitting(tokenizer)) or 'none'}"
             )
-        calls = any(message.tool_calls for message in messages)
+        template, calls = None, any(message.tool_calls for message in messages)
         if tools or calls:
             tool_names(tools)
-            return template_ids(self._with_tools(bool(tools), calls), tokenizer, messages, tools, continues)
-        return self._continued(tokenizer, messages) if continues else self.render(tokenizer, messages)
+            template = self._with_tools(bool(tools), calls)
+        elif continue_final_message:
+            template = self._continuing(tokenizer, messages)
+        if template is None:
+            return self.write(tokenizer, messages, add_generation_prompt)
+        return render_template(
+            template,
+            tokenizer,
+            messages,
+            tools,
+            ends=self.ends,
+            add_generation_prompt=add_generation_prompt,
+            continues=continue_final_message,
+        )
 
-    def _continued(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+    def _continuing(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> Template:
         if self.jinja is None:
             raise OptionError(f"chat format {self.name!r}: the last message cannot be continued; end with the user's")
         if self.name in FORMATS:  # what this format refuses, as if a question came next
             done = messages[-1].role == "assistant"
-            self.render(tokenizer, [*messages, Message("user", "")] if done else messages)
-        return template_ids(_compiled(self.jinja), tokenizer, messages, continues=True)
+            self.write(tokenizer, [*messages, Message("user", "")] if done else messages, True)
+        return _compiled(self.jinja)
 
     @property
     def tool_style(self) -> Style | None:
@@ -105,11 +123,17 @@ class ChatFormat:
             jinja = self.tool_jinja
         template = _compiled(jinja) if jinja is not None else None
         if template is None or (tools and "tools" not in template.variables):
-            raise OptionError(f"tools: {whose} has no place for tools; leave them out or take a model that calls tools")
+            raise OptionError(
+                f"tools: {whose} has no place for tools; leave them out or take a model that calls tools", param="tools"
+            )
         if calls and "tool_calls" not in template.source:
-            raise OptionError(f"tool_calls: {whose} has no place for calls of tools; write them as content")
+            raise OptionError(
+                f"tool_calls: {whose} has no place for calls of tools; write them as content", param="tool_calls"
+            )
         if tools and self.tool_style is None:
-            raise OptionError(f"tools: {whose} has calls written in a way that is not read here; leave tools out")
+            raise OptionError(
+                f"tools: {whose} has calls written in a way that is not read here; leave tools out", param="tools"
+            )
         return template
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
@@ -142,17 +166,17 @@ def _refuse_marks(messages: Sequence[Message], name: str, marks: tuple[str, ...]
     """
     for number, message in enumerate(messages, start=1):
         for mark in marks:
-            if mark in message.content:
+            if mark in message.text:
                 raise OptionError(f"chat format {name!r}: message {number} holds {mark}, which marks turns; remove it")
 
 
-def _alternating(messages: Sequence[Message], name: str) -> tuple[str | None, list[str]]:
+def _alternating(messages: Sequence[Message], name: str, opens: bool) -> tuple[str | None, list[str]]:
     """The system text, if any, and the contents of user, assistant, user … in turn.
 
     Raises:
         OptionError: the roles come in another order.
     """
-    system = messages[0].content if messages[0].role == "system" else None
+    system = messages[0].text if messages[0].role == "system" else None
     turns = messages[1:] if system is not None else messages
     wanted = ("user", "assistant")
     for place, message in enumerate(turns):
@@ -162,13 +186,13 @@ def _alternating(messages: Sequence[Message], name: str) -> tuple[str | None, li
                 f"chat format {name!r}: message {number} must be the {wanted[place % 2]}'s, got {message.role!r}; "
                 "it goes system (if any), user, assistant, user …"
             )
-    if len(turns) % 2 == 0:
+    if not turns or (opens and len(turns) % 2 == 0):
         raise OptionError(f"chat format {name!r}: the last message must be the user's")
-    return system, [message.content for message in turns]
+    return system, [message.text for message in turns]
 
 
-def _check_roles(messages: Sequence[Message], name: str, roles: tuple[str, ...]) -> None:
-    """Roles must be known, and the last turn must not be the assistant's.
+def _check_roles(messages: Sequence[Message], name: str, roles: tuple[str, ...], opens: bool) -> None:
+    """Roles must be known, and where an answer is opened, the last turn must not be the assistant's.
 
     Raises:
         OptionError: they are not.
@@ -176,7 +200,7 @@ def _check_roles(messages: Sequence[Message], name: str, roles: tuple[str, ...])
     for number, message in enumerate(messages, start=1):
         if message.role not in roles:
             raise OptionError(f"chat format {name!r}: message {number}: role {message.role!r}; {_choices(roles)}")
-    if messages[-1].role == "assistant":
+    if opens and messages[-1].role == "assistant":
         raise OptionError(f"chat format {name!r}: the last message is the assistant's; add one to answer")
 
 
@@ -185,64 +209,81 @@ def _choices(roles: tuple[str, ...]) -> str:
 
 
 def _llama2(
-    tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llama2", marks: tuple[str, ...] = _LLAMA2_MARKS
-) -> Ids:
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    opens: bool,
+    name: str = "llama2",
+    marks: tuple[str, ...] = _LLAMA2_MARKS,
+) -> Rendered:
     """Llama 2 chat: BOS and EOS around every finished pair, the system text inside the first question."""
-    system, turns = _alternating(messages, name)
+    system, turns = _alternating(messages, name, opens)
     _refuse_marks(messages, name, marks)
     if system is not None:
         turns = [f"<<SYS>>\n{system}\n<</SYS>>\n\n{turns[0]}", *turns[1:]]
     bos, eos = tokenizer.special_ids["<s>"], tokenizer.special_ids["</s>"]
-    ids: Ids = []
-    for question, answer in zip(turns[:-1:2], turns[1::2], strict=True):
-        ids += [bos, *tokenizer.encode(f"[INST] {question.strip()} [/INST] {answer.strip()} "), eos]
-    return [*ids, bos, *tokenizer.encode(f"[INST] {turns[-1].strip()} [/INST]")]
+    writer = Writer(tokenizer)
+    for question, answer in zip_longest(turns[::2], turns[1::2]):
+        writer.add([bos])
+        writer.add_text(f"[INST] {question.strip()} [/INST]", "" if answer is None else f" {answer.strip()} ")
+        if answer is not None:
+            writer.add([eos], answer=True)
+    return writer.done()
 
 
-def _codellama70b(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+def _codellama70b(tokenizer: Tokenizer, messages: Sequence[Message], opens: bool) -> Rendered:
     """Code Llama Instruct 70B: pieces are encoded one by one, as Meta's code does; joined, ids would differ."""
-    system, turns = _alternating(messages, "codellama70b")
+    system, turns = _alternating(messages, "codellama70b", opens)
     _refuse_marks(messages, "codellama70b", _CODE_MARKS)
     bos, step = tokenizer.special_ids["<s>"], _id(tokenizer, _STEP)
     assert step is not None  # the format needs it
-    ids: Ids = [bos]
+    writer = Writer(tokenizer)
+    writer.add([bos])
     roles = ["system"] + ["user", "assistant"] * len(turns)
     for role, content in zip(roles, [system or "", *turns], strict=False):
-        ids += tokenizer.encode(f" Source: {role}" + ("\nDestination: user" if role == "assistant" else ""))
+        is_answer = role == "assistant"
+        writer.add(tokenizer.encode(f" Source: {role}" + ("\nDestination: user" if is_answer else "")))
         if content:
-            ids += tokenizer.encode(f"\n\n {content.strip()}")
-        ids.append(step)
-    return [*ids, *tokenizer.encode(" Source: assistant\nDestination: user"), *tokenizer.encode("\n\n ")]
+            before, words = ("\n\n ", content.strip()) if is_answer else (f"\n\n {content.strip()}", "")
+            writer.add_text(before, words)
+        writer.add([step], is_answer)
+    if opens:
+        writer.add([*tokenizer.encode(" Source: assistant\nDestination: user"), *tokenizer.encode("\n\n ")])
+    return writer.done()
 
 
-def _llama3(tokenizer: Tokenizer, messages: Sequence[Message], name: str = "llama3") -> Ids:
+def _llama3(tokenizer: Tokenizer, messages: Sequence[Message], opens: bool, name: str = "llama3") -> Rendered:
     """Llama 3: a header with the role, a blank line, the content, an end; tools answer as `ipython` (3.1 and later)."""
     tools = ("tool", "ipython") if name == "llama3.1" else ()
-    _check_roles(messages, name, ("system", "user", "assistant", *tools))
+    _check_roles(messages, name, ("system", "user", "assistant", *tools), opens)
     special = tokenizer.special_ids
-    ids: Ids = [special["<|begin_of_text|>"]]
+    writer = Writer(tokenizer)
+    writer.add([special["<|begin_of_text|>"]])
     for message in messages:
-        role = "ipython" if message.role in tools else message.role
-        content = tokenizer.encode_segment(message.content.strip())  # apart from the blank line, as Meta's code does
-        ids += [*_llama3_header(tokenizer, role), *content, special["<|eot_id|>"]]
-    return ids + _llama3_header(tokenizer, "assistant")
+        writer.add(llama3_header(tokenizer, "ipython" if message.role in tools else message.role))
+        content = tokenizer.encode_segment(message.text.strip())  # apart from the blank line, as Meta's code does
+        writer.add([*content, special["<|eot_id|>"]], message.role == "assistant")
+    if opens:
+        writer.add(llama3_header(tokenizer, "assistant"))
+    return writer.done()
 
 
-def _llama3_header(tokenizer: Tokenizer, role: str) -> Ids:
-    special = tokenizer.special_ids
-    opened = [special["<|start_header_id|>"], *tokenizer.encode_segment(role), special["<|end_header_id|>"]]
-    return opened + tokenizer.encode_segment("\n\n")
-
-
-def _chatml(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+def _chatml(tokenizer: Tokenizer, messages: Sequence[Message], opens: bool) -> Rendered:
     """ChatML: `<|im_start|>` role, line, content, `<|im_end|>`, line. No BOS before it."""
-    _check_roles(messages, "chatml", ("system", "user", "assistant", "tool"))
+    _check_roles(messages, "chatml", ("system", "user", "assistant", "tool"), opens)
     start, end = tokenizer.special_ids["<|im_start|>"], tokenizer.special_ids["<|im_end|>"]
-    ids: Ids = []
+    writer = Writer(tokenizer)
     for message in messages:
-        ids += [start, *tokenizer.encode_segment(f"{message.role}\n{message.content}"), end]
-        ids += tokenizer.encode_segment("\n")
-    return [*ids, start, *tokenizer.encode_segment("assistant\n")]
+        is_answer = message.role == "assistant"
+        writer.add([start])
+        if is_answer:
+            writer.add_text(f"{message.role}\n", message.text, segment=True)
+        else:
+            writer.add(tokenizer.encode_segment(f"{message.role}\n{message.text}"))
+        writer.add([end], is_answer)
+        writer.add(tokenizer.encode_segment("\n"))
+    if opens:
+        writer.add([start, *tokenizer.encode_segment("assistant\n")])
+    return writer.done()
 
 
 _LLAMA2_NEEDS, _LLAMA2_ENDS = ("<s>", "</s>"), ("</s>",)
@@ -262,10 +303,10 @@ FORMATS: dict[str, ChatFormat] = {
         ChatFormat("llama3", _llama3, _LLAMA3_ENDS, _LLAMA3_NEEDS, chat_jinja.LLAMA3),
         ChatFormat("llama3.1", partial(_llama3, name="llama3.1"), _LLAMA31_ENDS, _LLAMA31_NEEDS, chat_jinja.LLAMA31),
         ChatFormat("chatml", _chatml, _CHATML_ENDS, _CHATML_NEEDS, chat_jinja.CHATML),
-        ChatFormat("guard1", partial(encode_guard, "guard1"), _LLAMA2_ENDS, _LLAMA2_NEEDS),
-        ChatFormat("guard2", partial(encode_guard, "guard2"), _LLAMA3_ENDS, _LLAMA3_NEEDS[:1]),
-        ChatFormat("guard3", partial(encode_guard, "guard3"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
-        ChatFormat("guard3-1b", partial(encode_guard, "guard3-1b"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
+        ChatFormat("guard1", partial(write_guard, "guard1"), _LLAMA2_ENDS, _LLAMA2_NEEDS),
+        ChatFormat("guard2", partial(write_guard, "guard2"), _LLAMA3_ENDS, _LLAMA3_NEEDS[:1]),
+        ChatFormat("guard3", partial(write_guard, "guard3"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
+        ChatFormat("guard3-1b", partial(write_guard, "guard3-1b"), _LLAMA31_ENDS, _LLAMA3_NEEDS),
     )
 }
 
@@ -309,16 +350,16 @@ def template_format(tokenizer: Tokenizer, template: str | None, tool_use: str | 
     Raises:
         FormatError: it is not a template.
     """
-    for one in (template, tool_use):
-        if one is not None:
-            _compiled(one)
+    for source in (template, tool_use):
+        if source is not None:
+            _compiled(source)
 
-    def render(tokenizer: Tokenizer, messages: Sequence[Message]) -> Ids:
+    def write(tokenizer: Tokenizer, messages: Sequence[Message], opens: bool) -> Rendered:
         if template is None:
             raise OptionError("chat format: this model brings a template for tools only; name a chat format")
-        return template_ids(_compiled(template), tokenizer, messages)
+        return render_template(_compiled(template), tokenizer, messages, ends=ends, add_generation_prompt=opens)
 
     ends = [token for token in TURN_ENDS if token in (template or "") + (tool_use or "")]
     eos = tokenizer.eos_id
-    ends += [text for text, id in tokenizer.special_ids.items() if id == eos]
-    return ChatFormat("template", render, tuple(ends), jinja=template, tool_jinja=tool_use)
+    ends += [text for text, id in tokenizer.special_ids.items() if id == eos and text not in ends]
+    return ChatFormat("template", write, tuple(ends), jinja=template, tool_jinja=tool_use)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from camelid.errors import OptionError
 from camelid.tokens.templates.message import Message
+from camelid.tokens.templates.rendered import Rendered, Writer, llama3_header
 from camelid.tokens.tokenizer import Tokenizer
 
 _GUARD1 = (
@@ -86,7 +87,7 @@ def guard_prompt(generation: str, messages: Sequence[Message]) -> str:
     role = names[messages[-1].role]
     names_asked = ((code, _ASKED.get(name, name)) for code, name in guard.codes().items())
     policy = "\n".join(f"{code}: {name}.{guard.after_category}" for code, name in names_asked)
-    turns = "\n\n".join(f"{names[message.role]}: {message.content.strip()}" for message in messages)
+    turns = "\n\n".join(f"{names[message.role]}: {message.text.strip()}" for message in messages)
     return (
         f"Task: Check if there is unsafe content in '{role}' messages in conversations according our safety policy "
         "with the below categories.\n\n"
@@ -99,19 +100,20 @@ def guard_prompt(generation: str, messages: Sequence[Message]) -> str:
     )
 
 
-def encode_guard(generation: str, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """The prompt as ids, up to where the verdict begins.
+def write_guard(generation: str, tokenizer: Tokenizer, messages: Sequence[Message], opens: bool) -> Rendered:
+    """The prompt as ids, up to where the verdict begins; all of it is asked, so nothing in it is an assistant's.
 
     Guard 1 and 2 are asked between Llama 2's instruction marks, which are plain text, even to Llama 3's vocabulary.
     Guard 3 is asked in Llama 3's headers, with the blank line, so that the first id of the answer is the verdict
-    itself.
+    itself; the header of the answer is left out unless `opens`.
     """
     text, special = guard_prompt(generation, messages), tokenizer.special_ids
-    begin = special[GUARDS[generation].bos]
+    writer = Writer(tokenizer)
+    writer.add([special[GUARDS[generation].bos]])
     if not GUARDS[generation].headers:
-        return [begin, *tokenizer.encode(f"[INST] {text} [/INST]")]
-    start, end = special["<|start_header_id|>"], special["<|end_header_id|>"]
-    blank = tokenizer.encode_segment("\n\n")
-    user = [start, *tokenizer.encode_segment("user"), end, *blank]
-    answer = [start, *tokenizer.encode_segment("assistant"), end, *blank]
-    return [begin, *user, *tokenizer.encode_segment(text), special["<|eot_id|>"], *answer]
+        writer.add(tokenizer.encode(f"[INST] {text} [/INST]"))
+        return writer.done()
+    writer.add([*llama3_header(tokenizer, "user"), *tokenizer.encode_segment(text), special["<|eot_id|>"]])
+    if opens:
+        writer.add(llama3_header(tokenizer, "assistant"))
+    return writer.done()

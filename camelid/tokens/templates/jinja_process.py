@@ -83,8 +83,9 @@ _idle: list[_Process] = []
 _room = threading.BoundedSemaphore(MOST)
 
 
-def ask(source: str, values: Mapping[str, Any] | None = None) -> str:
-    """Render a template with values, or compile it: then the names that it looks up, as a JSON list.
+def ask(source: str, values: Mapping[str, Any] | None = None, marks: tuple[str, str] = ("", "")) -> str:
+    """Render a template with values, or compile it: then, as JSON, the names that it looks up, and whether it has the
+    tag `{% generation %}`, around whose content `marks` are put.
 
     Raises:
         OptionError: the template refuses the values, in its own words, or breaks on them.
@@ -92,7 +93,7 @@ def ask(source: str, values: Mapping[str, Any] | None = None) -> str:
         ResourceError: no process can be started.
     """
     request: dict[str, Any] = {"key": hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()}
-    request |= {"seconds": SECONDS} | ({} if values is None else {"values": values})
+    request |= {"seconds": SECONDS, "marks": marks} | ({} if values is None else {"values": values})
     with _room:
         answer, status = _ask_one(request, source)
         if answer is None and status != -signal.SIGPROF:  # it may have been ended by others before

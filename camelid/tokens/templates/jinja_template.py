@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
-from camelid.errors import FormatError
+from camelid.errors import FormatError, OptionError
 from camelid.tokens.templates import jinja_process
 
 LONGEST = 1_000_000  # characters of a template
@@ -18,6 +19,7 @@ class Template:
     Attributes:
         source: its text.
         variables: names that it looks up, such as `messages` or `tools`.
+        has_generation: it marks the assistant's words by the tag `{% generation %}`.
 
     Raises:
         FormatError: it is not a template, or uses something that is not allowed.
@@ -27,13 +29,15 @@ class Template:
         self.source = source
         if len(source) > LONGEST:
             raise FormatError(f"chat template: {len(source):,} characters are too many; {jinja_process.INSTEAD}")
-        self.variables = frozenset(json.loads(jinja_process.ask(source)))
+        variables, self.has_generation = json.loads(jinja_process.ask(source))
+        self.variables = frozenset(variables)
 
-    def render(self, messages: Sequence[dict[str, Any]], **names: Any) -> str:
+    def render(self, messages: Sequence[dict[str, Any]], *, marks: tuple[str, str] = ("", ""), **names: Any) -> str:
         """The conversation as text, up to the opening of the assistant's turn.
 
         Args:
             messages: with `role` and `content`.
+            marks: what to put before and after the content of each `{% generation %}`.
             names: more that the template may use, such as `tools` or `bos_token`.
 
         Raises:
@@ -41,4 +45,14 @@ class Template:
             FormatError: it runs too long or makes too much text.
         """
         values = {"messages": list(messages), "add_generation_prompt": True, "tools": None, "documents": None, **names}
-        return jinja_process.ask(self.source, values)
+        return jinja_process.ask(self.source, values, marks)
+
+    @cached_property
+    def reads_parts(self) -> bool:
+        """Whether it takes a message's content in parts, and writes the text of those that are text."""
+        part = {"type": "text", "text": "Sentinel", "unread": "Unread"}
+        try:
+            text = self.render([{"role": "user", "content": [part]}], bos_token="", eos_token="")
+        except (OptionError, FormatError):
+            return False
+        return "Sentinel" in text and "Unread" not in text

@@ -1,8 +1,8 @@
 """The process that runs chat templates: it gets a template and values, gives back text, and may be ended at any time.
 
 `jinja_process` starts it and speaks with it. A request is JSON: `key` of a template, its `source` where it is not known
-here yet, `seconds`, and the `values` to render with; without values the template is only compiled. An answer is
-one letter and a text (`jinja_pipe`).
+here yet, `seconds`, the `values` to render with, and the `marks` to put around what `{% generation %}` holds; without
+values the template is only compiled. An answer is one letter and a text (`jinja_pipe`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jinja2.ext import loopcontrols
 from jinja2.meta import find_undeclared_variables
 
 from camelid.tokens.templates.jinja_pipe import read_message, write_message
-from camelid.tokens.templates.jinja_tags import GenerationTag
+from camelid.tokens.templates.jinja_tags import GenerationTag, has_generation
 from camelid.tokens.templates.sandbox import SIZE, Account, LimitedEnvironment, TooMuchError
 
 DONE, REFUSED, WRONG, UNKNOWN = "=", "r", "f", "?"  # the conversation is refused; the template is wrong, or not known
@@ -38,22 +38,23 @@ class Templates:
 
     def __init__(self) -> None:
         self._environment = _environment()
-        self._compiled: OrderedDict[str, tuple[jinja2.Template, list[str]]] = OrderedDict()
+        self._compiled: OrderedDict[str, tuple[jinja2.Template, str]] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> tuple[str, str]:
         """The letter and the text that answer a request."""
         try:
-            found = self._compiled.get(request["key"]) or self._compile(request.get("source"))
-            if found is None:
+            compiled = self._compiled.get(request["key"]) or self._compile(request.get("source"))
+            if compiled is None:
                 return UNKNOWN, ""
-            self._compiled[request["key"]] = found
+            self._compiled[request["key"]] = compiled
             self._compiled.move_to_end(request["key"])
             if len(self._compiled) > _MOST_TEMPLATES:
                 self._compiled.popitem(last=False)
             if "values" not in request:
-                return DONE, json.dumps(found[1])
+                return DONE, compiled[1]
+            self._environment.generation_marks = request.get("marks", ("", ""))
             with Account():
-                return DONE, _rendered(found[0], request["values"])
+                return DONE, _rendered(compiled[0], request["values"])
         except TooMuchError as error:
             return WRONG, str(error)
         except jinja2.TemplateSyntaxError as error:
@@ -65,12 +66,13 @@ class Templates:
         except Exception as error:  # whatever a template can raise is its own fault, never ours
             return REFUSED if "values" in request else WRONG, _one_line(error)
 
-    def _compile(self, source: str | None) -> tuple[jinja2.Template, list[str]] | None:
+    def _compile(self, source: str | None) -> tuple[jinja2.Template, str] | None:
+        """A template, and what `jinja_template` wants to know about it, as JSON."""
         if source is None:
             return None
         with Account():  # constant parts are computed now
-            template = self._environment.from_string(source)
-            return template, sorted(find_undeclared_variables(self._environment.parse(source)))
+            template, parsed = self._environment.from_string(source), self._environment.parse(source)
+            return template, json.dumps([sorted(find_undeclared_variables(parsed)), has_generation(parsed)])
 
 
 def _rendered(template: jinja2.Template, values: dict[str, Any]) -> str:

@@ -106,13 +106,18 @@ class _Generator(CodeGenerator):
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja2's immutable sandbox in which every operation has limits."""
+    """Jinja2's immutable sandbox in which every operation has limits.
+
+    Attributes:
+        generation_marks: what is put before and after the body of a `{% generation %}` tag.
+    """
 
     code_generator_class = _Generator
     intercepted_binops = frozenset(("+", "-", "*", "**", "%", "//", "/"))
 
     def __init__(self, **options: Any) -> None:
         super().__init__(finalize=self._printed, **options)
+        self.generation_marks = ("", "")
         self.filters = {name: _guarded(self.filters[name]) for name in _FILTERS}
         tests: dict[str, Any] = self.tests
         self.tests = {name: _guarded(test) for name, test in tests.items()}

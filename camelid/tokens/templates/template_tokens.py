@@ -56,7 +56,7 @@ def _is_mark(piece: str, vocabulary: Vocabulary) -> bool:
     return len(piece.strip()) > 1 and not all(one.isalnum() or one.isspace() for one in piece)
 
 
-def _written(source: str, tokens: Mapping[str, int], names: Mapping[str, str]) -> set[int]:
+def _written(source: str, tokens: Mapping[str, int], names: Mapping[str, Any]) -> set[int]:
     """Ids of the tokens that stand in the template's own text, or in what it makes of a conversation."""
     found = {id for text, id in tokens.items() if text in source}
     # composed of parts, such as '[' ~ role | upper ~ ']': its ends at least are there
@@ -67,7 +67,7 @@ def _written(source: str, tokens: Mapping[str, int], names: Mapping[str, str]) -
     return found
 
 
-def _rendered(source: str, names: Mapping[str, str]) -> list[str]:
+def _rendered(source: str, names: Mapping[str, Any]) -> list[str]:
     texts: list[str] = []
     with suppress(FormatError, ResourceError):  # a template that cannot be used is refused when it is
         template = Template(source)

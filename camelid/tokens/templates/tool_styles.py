@@ -78,13 +78,16 @@ def tool_names(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     for number, tool in enumerate(tools, start=1):
         function = tool.get("function")
         if tool.get("type") != "function" or not isinstance(function, Mapping):
-            raise OptionError(f"tools: number {number} is not a function; only tools of type 'function' can be called")
+            raise OptionError(
+                f"tools: number {number} is not a function; only tools of type 'function' can be called", param="tools"
+            )
         name = function.get("name")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise OptionError(
-                f"tools: number {number}: the name must be 1 to 64 letters, digits, _ and -, got {name!r}"
+                f"tools: number {number}: the name must be 1 to 64 letters, digits, _ and -, got {name!r}",
+                param="tools",
             )
         if name in names:
-            raise OptionError(f"tools: two are named {name!r}; give each its own name")
+            raise OptionError(f"tools: two are named {name!r}; give each its own name", param="tools")
         names.append(name)
     return tuple(names)

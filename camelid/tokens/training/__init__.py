@@ -67,7 +67,8 @@ def check_size(options: TokenizerOptions) -> None:
     if options.vocab_size < least:
         raise OptionError(
             f"vocab_size: {options.vocab_size} has no room for the bytes and control tokens of {options.train}; "
-            f"give {least} or more"
+            f"give {least} or more",
+            param="vocab_size",
         )
 
 
@@ -204,7 +205,8 @@ def _merges(
 ) -> list[Pair]:
     if wanted < 0:
         raise OptionError(
-            f"vocab_size: {options.vocab_size} has no room for bytes, characters and control tokens; add {-wanted}"
+            f"vocab_size: {options.vocab_size} has no room for bytes, characters and control tokens; add {-wanted}",
+            param="vocab_size",
         )
 
     def tell(done: int) -> None:
@@ -215,7 +217,8 @@ def _merges(
     if len(merges) < wanted:
         most = options.vocab_size - wanted + len(merges)
         raise OptionError(
-            f"vocab_size: these documents give {most} pieces, not {options.vocab_size}; set {most} or give more text"
+            f"vocab_size: these documents give {most} pieces, not {options.vocab_size}; set {most} or give more text",
+            param="vocab_size",
         )
     return merges
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from camelid.errors import OptionError
+from camelid.run_layout import LATEST
 from camelid.train.cluster.clusters import Site
 from camelid.train.cluster.preemption import STATUS
+from camelid.train.stages import FIRST
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?")
 
@@ -47,7 +49,7 @@ class Job:
     minutes: int
     directory: Path
     python: str
-    stage: str = "pretrain"
+    stage: str = FIRST
     changes: Sequence[str] = ()
     account: str | None = None
     partition: str | None = None
@@ -158,7 +160,7 @@ def _health(job: Job) -> list[str]:
 def _run(job: Job) -> list[str]:
     everything = job.cores * job.processes
     return [
-        f"latest() {{ readlink {shlex.quote(str(job.folder / job.name / job.stage / 'latest'))}; }}",
+        f"latest() {{ readlink {shlex.quote(str(job.folder / job.name / job.stage / LATEST))}; }}",
         "before=$(latest)",
         'echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST goes on from ${before:-the beginning}"',
         "# Data that is there already is not made again.",

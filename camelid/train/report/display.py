@@ -17,9 +17,9 @@ from rich.text import Text
 
 from camelid.console import Terminal
 from camelid.streams import literal
+from camelid.train.events import Step
 from camelid.train.report.metrics import TimeLeft
-from camelid.train.step import Step
-from camelid.train.units import count, duration, memory
+from camelid.train.report.units import count, duration, memory
 
 BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 32
@@ -54,10 +54,10 @@ class Display:
         self._unigram, self._every = unigram, every
         self._left, self._seconds_left = TimeLeft(steps), 0.0
         self._last: Step | None = None
-        self._curves = {name: Curve() for name in ("loss", "grad_norm", "lr")}
+        self._curves = {name: Sparkline() for name in ("loss", "grad_norm", "lr")}
         self._validation: tuple[int, float] | None = None
         self._saved: tuple[str, float] | None = None
-        self._told: tuple[int, float] | None = None  # the step last told of in a plain line, and when
+        self._printed: tuple[int, float] | None = None  # the step of the last plain line, and when
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -74,18 +74,20 @@ class Display:
         if self._live is not None:
             with _anyone_reading():
                 self._live.stop()
-        elif self._last is not None and self._told is not None and self._told[0] != self._last.step:
+        elif self._last is not None and self._printed is not None and self._printed[0] != self._last.step:
             self._say(self._last)
 
     def step(self, step: Step) -> None:
         """Take in a step."""
         self._last, self._seconds_left = step, self._left.after(step)
+        numbers = step.numbers()
         for name, curve in self._curves.items():
-            curve.add(getattr(step, name))
-        if step.validation_loss is not None:
-            self._validation = (step.step, step.validation_loss)
-        due = self._told is None or time.monotonic() >= self._told[1] + self._every
-        if self._live is None and (due or step.validation_loss is not None):
+            curve.add(numbers[name])
+        validation = numbers.get("validation_loss")
+        if validation is not None:
+            self._validation = (step.step, validation)
+        due = self._printed is None or time.monotonic() >= self._printed[1] + self._every
+        if self._live is None and (due or validation is not None):
             self._say(step)
 
     def saved(self, name: str) -> None:
@@ -99,11 +101,11 @@ class Display:
         self._print(literal(text))
 
     def _say(self, step: Step) -> None:
-        self._told = (step.step, time.monotonic())
+        self._printed = (step.step, time.monotonic())
         parts = [f"step {step.step}/{self._steps}", f"loss {step.loss:.4f}", f"grad norm {step.grad_norm:.3g}"]
         parts += [f"lr {step.lr:.3g}", speed(step), memory(step.memory_bytes)]
-        if step.validation_loss is not None:
-            parts.append(f"validation loss {step.validation_loss:.4f}")
+        if "validation_loss" in step.metrics:
+            parts.append(f"validation loss {step.metrics['validation_loss']:.4f}")
         parts.append(f"{duration(self._seconds_left)} left")
         self._print(", ".join(filter(None, parts)))
 
@@ -148,7 +150,7 @@ class Display:
         return table
 
 
-class Curve:
+class Sparkline:
     """All values of a run in at most 2·`width` means: when they are full, neighbours are put together."""
 
     def __init__(self, width: int = _CURVE_WIDTH) -> None:

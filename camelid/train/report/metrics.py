@@ -1,7 +1,7 @@
 """metrics.jsonl: what a run told of itself, one JSON object a line, written as it happens and never changed.
 
-A line is a step (the fields of `Step`, those that are None left out, and `seconds_left`) or an event (`event` says
-which; `start` at the beginning and after every pause, `save`, `stop` …). Every line has `time`, seconds since 1970.
+A line is a step (the `numbers` of a `Step`, and `seconds_left`) or an event (`event` says which; `start` at the
+beginning and after every pause, `save`, `stop` …). Every line has `time`, seconds since 1970.
 After a resume the file goes on: an event `start` with the step that was restored says that lines of later steps, read
 before it, count no more. No torch here: plots, pages and `camelid inspect` read these files too.
 """
@@ -17,19 +17,19 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from camelid.errors import FormatError, MissingError, ResourceError
-from camelid.train.step import Step
+from camelid.run_layout import METRICS
+from camelid.train.events import Step
 
 if TYPE_CHECKING:
     from camelid.train.report.trackers import Tracker
 
 log = logging.getLogger(__name__)
 
-NAME = "metrics.jsonl"
+NAME = METRICS
 _RECENT_STEPS = 50
 _MOST_STEPS, _LARGEST = 2**53, 1e100  # float64 counts so far; float32, which losses are in, ends at 3e38
 
@@ -46,7 +46,7 @@ class TimeLeft:
         return max(0, self._steps - step.step) * statistics.median(self._recent)
 
 
-class Record:
+class MetricsWriter:
     """Writes metrics.jsonl of one stage of a run; a context that closes the file.
 
     Args:
@@ -54,7 +54,7 @@ class Record:
         steps: the last step's number.
         start: steps that lie behind: 0, or the restored checkpoint's.
         trackers: are told of every step too, and closed with the file.
-        about: kept in the `start` event: what a reader may want to know of this sitting, as device or ranks.
+        about: kept in the `start` event: what a reader may want to know of this session, as device or ranks.
 
     Raises:
         ResourceError: the file cannot be written.
@@ -73,8 +73,7 @@ class Record:
 
     def write(self, step: Step) -> None:
         """Append a step."""
-        values = {name: value for name, value in asdict(step).items() if value is not None}
-        line = self._append({**values, "seconds_left": round(self._left.after(step), 3)})
+        line = self._append({**step.numbers(), "seconds_left": round(self._left.after(step), 3)})
         for tracker in self._trackers:
             tracker.step({name: value for name, value in line.items() if value is not None})
 
@@ -130,11 +129,11 @@ class Metrics:
 
     @property
     def steps(self) -> int | None:
-        """The last step's number, as the run's latest sitting was told; None if it never said."""
+        """The last step's number, as the run's latest session was told; None if it never said."""
         return self.about("steps")
 
     def about(self, name: str) -> Any:
-        """What the latest sitting that said it told about the run when it began; None if none did."""
+        """What the latest session that said it told about the run when it began; None if none did."""
         said = [event[name] for event in self.events if event["event"] == "start" and name in event]
         return said[-1] if said else None
 

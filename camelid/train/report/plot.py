@@ -18,25 +18,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Against = Literal["step", "tokens", "time"]
+AGAINST: dict[Against, str] = {"step": "step", "tokens": "tokens", "time": "seconds"}
+"""What x may be, and which field of a step that is; seconds are added up."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How a field of a step is drawn: its title, and what its values are multiplied with."""
+    """How a field of a step is drawn.
+
+    Attributes:
+        scale: what its values are multiplied with.
+        smoothed: whether means are drawn over them.
+        from_zero: whether the panel begins at 0.
+    """
 
     title: str
     scale: float = 1.0
     smoothed: bool = True
+    from_zero: bool = False
 
 
 CURVES = {
     "loss": Curve("loss, nats a token"),
     "validation_loss": Curve("validation loss, nats a token", smoothed=False),
     "grad_norm": Curve("gradient norm"),
-    "lr": Curve("learning rate", smoothed=False),
-    "tokens_per_second": Curve("tokens a second"),
-    "mfu": Curve("MFU, % of the matrix units", 100),
-    "memory_bytes": Curve("memory, GB", 1e-9, smoothed=False),
+    "lr": Curve("learning rate", smoothed=False, from_zero=True),
+    "tokens_per_second": Curve("tokens a second", from_zero=True),
+    "mfu": Curve("MFU, % of the matrix units", 100, from_zero=True),
+    "memory_bytes": Curve("memory, GB", 1e-9, smoothed=False, from_zero=True),
     "z_loss": Curve("z-loss"),
     "seconds": Curve("seconds a step"),
 }
@@ -133,7 +142,7 @@ def _panel(axes: Axes, runs: Sequence[tuple[str, Metrics]], name: str, against: 
     axes.set_title(curve.title)
     axes.set_xlabel(unit)
     axes.margins(x=0.01)
-    if name in ("mfu", "tokens_per_second", "memory_bytes", "lr"):
+    if curve.from_zero:
         axes.set_ylim(bottom=0)
 
 
@@ -161,13 +170,13 @@ def _legend(figure: Figure, runs: Sequence[tuple[str, Metrics]]) -> None:
 def _points(run: Metrics, name: str, against: Against, per: float, scale: float) -> tuple[list[float], list[float]]:
     if name not in run.columns:
         return [], []
-    xs, ys = run.points(name, "seconds" if against == "time" else against)
+    xs, ys = run.points(name, AGAINST[against])
     return [x / per for x in xs], [y * scale for y in ys]
 
 
 def _unit(runs: Sequence[tuple[str, Metrics]], against: Against) -> tuple[str, float]:
     """What x is called, and what it is divided by."""
-    last = max((max(run.points("step", "seconds" if against == "time" else against)[0], default=0)) for _, run in runs)
+    last = max((max(run.points("step", AGAINST[against])[0], default=0)) for _, run in runs)
     units = _UNITS[against]
     name, per = next((name, per) for name, per in reversed(units) if last >= 2 * per or per == 1)
     return name, per

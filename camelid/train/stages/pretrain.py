@@ -1,269 +1,93 @@
-"""Pretraining: prepared data and a recipe become a model, and a folder with everything that happened."""
+"""Pretraining: the next token of documents, packed into rows."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
-import torch
-
-from camelid.data.batches import Batches
+from camelid.data.batches import Batches, TrainingBatch
 from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
-from camelid.engine.memory import available_bytes, threads
-from camelid.errors import OptionError, ResourceError
-from camelid.files import whole_file, writing
 from camelid.model.config import ModelConfig
-from camelid.model.llama_torch import LlamaTorch
 from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
-from camelid.train import checkpoint_store
-from camelid.train.allocator import keep_freed_memory
-from camelid.train.checkpoint import About, Checkpoints
-from camelid.train.cluster.preemption import Stopper, end_of_job
-from camelid.train.devices import flops_per_token
-from camelid.train.flops import fusing_pays, matrix_peak
-from camelid.train.init import initialise
-from camelid.train.loop import State, micro_rows, optimise
-from camelid.train.mixed_precision import Working
-from camelid.train.optim import make_optimizer
-from camelid.train.options import PretrainOptions
-from camelid.train.parallel import Parallel
-from camelid.train.plan import RUNTIME_BYTES, memory_of
-from camelid.train.report.metrics import Record
-from camelid.train.report.trackers import open_trackers
-from camelid.train.runs import DATA, RECIPE
-from camelid.train.step import Step
-from camelid.train.toml import to_toml
+from camelid.run_layout import DATA
+from camelid.train.devices import batch_flops
+from camelid.train.objective import Objective, Size
+from camelid.train.options import RunOptions, TokenLossOptions
+from camelid.train.report.entropy import unigram_entropy
 
-STAGE = "pretrain"
-Tell = Callable[[str, dict[str, Any]], None]
-"""What happened ("start", "save", "stop", "done") and what is known of it; the same words are kept in metrics.jsonl."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from camelid.train.loss import Loss
+    from camelid.train.mixed_precision import Learner
+    from camelid.train.parallel import Parallel
 
 
-def pretrain(
-    recipe: Recipe,
-    run: Path,
-    parallel: Parallel,
-    *,
-    stop_after: int | None = None,
-    fresh: bool = False,
-    tell: Tell | None = None,
-) -> Iterator[Step]:
-    """Train until the recipe's last step, from the newest checkpoint if there is one; one `Step` for each change.
+class PretrainOptions(RunOptions, TokenLossOptions):
+    """How a model is pretrained."""
 
-    Every rank calls this. Checkpoints are saved as the options say, and at the end of every sitting: of the recipe, of
-    `stop_after`, or when a signal or the job's time limit asks for it.
-
-    Args:
-        recipe: its tables `model` and `pretrain`.
-        run: the run's folder, as runs/tiny, with its data in `data`.
-        parallel: the ranks, entered.
-        stop_after: steps after which this sitting saves and ends.
-        fresh: put the checkpoints aside and begin at step 0.
-        tell: is told of other things than steps; of "start" on rank 0 only.
-
-    Raises:
-        OptionError: the recipe is wrong, or not the one that the checkpoint was trained with.
-        MissingError, FormatError, VerifyError: the data is not there, damaged or changed; no checkpoint is whole.
-        ResourceError: memory or disk do not suffice, or another process trains here.
-        NumericsError: the loss, a gradient or a weight is lost; the last checkpoint is as it was.
-    """
-    with ExitStack() as stack:
-        parallel.from_first(lambda: _hold(stack, run / STAGE))
-        sitting = _Sitting(recipe, run, parallel, tell or _nobody, fresh)
-        yield from sitting.steps(stack, stop_after)
+    PRESETS: ClassVar[dict[str, dict[str, Any]]] = {
+        "llama2": {},  # the defaults
+        # Warm-up, stable, decay to nothing over the last fifth (Hägele et al. 2024, arXiv:2405.18392), so that a run
+        # can be prolonged; eps and z-loss of OLMo 2 (arXiv:2501.00656, sections 3.2 and 3.3).
+        "modern": {"schedule": "wsd", "min_lr_ratio": 0.0, "eps": 1e-8, "z_loss": 1e-5},
+    }
 
 
-class _Sitting:
-    """What one process does from its start to its end."""
+class Pretrain(Objective[TrainingBatch]):
+    """Every token of a document from those before it; documents of a row do not see each other."""
 
-    def __init__(self, recipe: Recipe, run: Path, parallel: Parallel, tell: Tell, fresh: bool) -> None:
-        self.parallel, self.folder, self.tell = parallel, run / STAGE, tell
-        self.recipe = recipe.as_json()
-        self.options = recipe.table("pretrain", PretrainOptions)
-        _set_up(parallel)
-        check_alike(parallel.each(lambda: [self.recipe, self._open(recipe, run / DATA)]))
-        made_from = (self.batches.fingerprint(), recipe.seed, self.batches.tokenizer, self.recipe)
-        about = About(self.options, *made_from, (run / DATA / MANIFEST,))
-        self.checkpoints = Checkpoints(self.folder, parallel, about)
-        self.record: Record | None = None
-        self.state = self._begin(recipe.seed, fresh)
-        parallel.from_first(lambda: _write_recipe(run / RECIPE, recipe, self.options))
+    Options = PretrainOptions
+    options: PretrainOptions
 
-    def _open(self, recipe: Recipe, data: Path) -> str:
-        """Batches, their tokenizer and the model's shape; returns the data's fingerprint."""
-        options, parallel = self.options, self.parallel
-        each = micro_rows(options, parallel)
-        self.batches = Batches(data, options.context, options.rows, recipe.seed)
-        apart = Batches(data, options.context, each * parallel.data_ranks, recipe.seed, validation=True)
-        self.validation = apart if apart.n_rows else None
-        self.config = recipe.table("model", ModelOptions).config(self.batches.tokenizer.vocab_size, options.context)
-        _check_memory(self.config, options.with_(micro_rows=each), parallel)
-        return self.batches.fingerprint()
+    def __init__(self, options: PretrainOptions, config: ModelConfig, batches: Batches, parallel: Parallel) -> None:
+        self.options, self.config, self.batches, self.seed = options, config, batches, batches.seed
+        self.tokenizer, self.fingerprint = batches.tokenizer, batches.fingerprint()
+        self.inputs = (batches.data / MANIFEST,)
+        self._rank, self._ranks = parallel.data_rank, parallel.data_ranks
+        self._rows = options.rows_at_once(self._ranks, parallel.device.type == "cuda")
+        each = self._rows * self._ranks
+        self._validation = Batches(batches.data, options.context, each, batches.seed, validation=True)
 
-    def steps(self, stack: ExitStack, stop_after: int | None) -> Iterator[Step]:
-        """Steps, saved where they must be."""
-        options, state, parallel = self.options, self.state, self.parallel
-        if state.step >= options.steps:
-            return
-        last = options.steps if stop_after is None else min(options.steps, state.step + stop_after)
-        peak = matrix_peak(parallel.device, options.precision)
-        fuse = self._fuses(peak)
-        parallel.from_first(lambda: self._begin_record(stack, peak, fuse))
-        working = Working(state.model, options, parallel, fuse)
-        verifier = self._verifier()
-        parallel.each(lambda: stack.enter_context(verifier) and None)
-        stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
-        for step in optimise(state, working, self.batches, options, parallel, self.validation, peak):
-            lost = self._write(step)
-            if lost is not None:
-                stopper.ask("metrics cannot be written")
-            if verifier.found:
-                stopper.ask("the data is damaged")
-            yield step
-            asked = stopper.due(self.checkpoints.expected_seconds(state.model))
-            ends = asked or state.step >= last
-            if ends or (options.save_every and state.step % options.save_every == 0):
-                parallel.each(verifier.check)
-                self._save()
-                stopper.saved()
-            if lost is not None:  # on rank 0 only, but all have saved and end
-                raise lost
-            if ends:
-                break
-        done = state.step >= options.steps
-        self._happened("done" if done else "stop", step=state.step, **({} if done else {"reason": stopper.reason}))
+    @classmethod
+    def open(cls, recipe: Recipe, options: PretrainOptions, run: Path, parallel: Parallel) -> Self:
+        batches = Batches(run / DATA, options.context, options.rows, recipe.seed)
+        config = recipe.table("model", ModelOptions).config(batches.tokenizer.vocab_size, options.context)
+        return cls(options, config, batches, parallel)
 
-    def _verifier(self) -> Verifier:
-        """Of this rank's share of all shards."""
-        mine = self.batches.manifest.shards[self.parallel.rank :: self.parallel.n_ranks]
-        return Verifier(self.batches.data / FOLDER, mine)
+    def batch(self, step: int, learner: Learner) -> TrainingBatch:
+        return self.batches.step(step, self._rank, self._ranks)
 
-    def _write(self, step: Step) -> ResourceError | None:
-        """Put a step on record; what is wrong if that cannot be: other ranks must not wait, so all save first."""
-        try:
-            if self.record is not None:
-                self.record.write(step)
-        except ResourceError as error:
-            return error
-        return None
+    def size(self, share: TrainingBatch) -> Size:
+        return Size(share.n_trained, share.ids.size, batch_flops(self.config, share))
 
-    def _begin(self, seed: int, fresh: bool) -> State:
-        """The newest checkpoint's state, or a new model's."""
-        with torch.device("meta"):
-            model = LlamaTorch(self.config, self.options.context)
-        model = self.parallel.shard(model, self.options.precision)
-        state = State(model, make_optimizer(model, self.options))
-        checkpoint = self.checkpoints.latest(fresh)
-        if checkpoint is None:
-            initialise(model, seed)
-        else:
-            self.checkpoints.restore(checkpoint, model, state.optimizer)
-            state.step, state.tokens = checkpoint.step, checkpoint.tokens
-        return state
+    def micro_batches(self, share: TrainingBatch) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(share.ids), self._rows):
+            rows = slice(start, start + self._rows)
+            yield share.ids[rows], share.positions[rows], share.targets[rows]
 
-    def _fuses(self, peak: float | None) -> bool:
-        """As the recipe says; else as the run began, so that a pause changes no bit; else if it pays."""
-        fuse = self.options.compile
-        if fuse is None:
-            fuse = self.checkpoints.notes.get("compiled")
-        if fuse is None:
-            fuse = self.parallel.everyone(self._fusing_pays(peak))[0]  # each measures; rank 0 decides
-        self.checkpoints.notes["compiled"] = fuse
-        return fuse
+    def loss(self, learner: Learner, divisor: int, *piece: Tensor) -> Loss:
+        ids, positions, targets = piece
+        return learner.token_loss(learner.hidden(ids, positions), targets, divisor, self.options.z_loss)
 
-    def _fusing_pays(self, peak: float | None) -> bool:
-        left = (self.options.steps - self.state.step) * self.options.batch_tokens
-        flops = flops_per_token(self.config, self.options.context) * left
-        return fusing_pays(self.parallel.device, flops / self.parallel.n_ranks, peak)
+    def metrics(self, means: Sequence[float]) -> dict[str, float]:
+        return {"loss": means[0]} | ({"z_loss": means[1]} if self.options.z_loss else {})
 
-    def _begin_record(self, stack: ExitStack, peak: float | None, fuse: bool) -> None:
-        device = self.parallel.device
-        about = {
-            "parameters": self.config.n_parameters,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "ranks": self.parallel.n_ranks,
-            "threads": torch.get_num_threads(),
-            "compiled": fuse,
-            "peak_flops": peak,
-        }
-        about["unigram_entropy"] = unigram_entropy(self.batches)
-        self.tell("start", {"step": self.state.step, "steps": self.options.steps, **about})
-        trackers = open_trackers(self.options.log_to, self.folder, self.state.step, {**self.recipe, **about})
-        self.record = stack.enter_context(Record(self.folder, self.options.steps, self.state.step, trackers, **about))
+    def validation(self) -> Iterator[TrainingBatch]:
+        wanted = math.ceil(self.options.validation_rows / self._validation.rows_per_step)
+        for step in range(min(self._validation.n_steps, wanted)):
+            yield self._validation.step(step, self._rank, self._ranks)
 
-    def _save(self) -> None:
-        state = self.state
-        path = self.checkpoints.save(state.step, state.tokens, state.model, state.optimizer)
-        self._happened("save", step=state.step, folder=path.name, seconds=self.checkpoints.seconds)
+    def about(self) -> dict[str, Any]:
+        return {"unigram_entropy": unigram_entropy(self.batches)}
 
-    def _happened(self, event: str, **about: Any) -> None:
-        if self.record is not None:
-            self.record.event(event, **about)
-        self.tell(event, about)
+    def verifier(self, rank: int, n_ranks: int) -> Verifier:
+        return Verifier(self.batches.data / FOLDER, self.batches.manifest.shards[rank::n_ranks])
 
 
-def unigram_entropy(batches: Batches, most: int = 10_000_000) -> float:
-    """Nats per token of a model that knows how frequent tokens are, and nothing else; of `most` tokens of a source,
-    weighted as in training."""
-    manifest = batches.manifest
-    frequencies, weights = np.zeros(manifest.vocab_size), sum(source.weight for source in manifest.sources)
-    for source in manifest.sources:
-        tokens = manifest.tokens(batches.data, source.name, batches.validation)
-        counts = np.bincount(tokens.slice(0, min(len(tokens), most)), minlength=manifest.vocab_size)
-        frequencies += counts / max(1, counts.sum()) * source.weight / weights
-    seen = frequencies[frequencies > 0]
-    return float(-(seen * np.log(seen)).sum())
-
-
-def _hold(stack: ExitStack, folder: Path) -> None:
-    stack.enter_context(checkpoint_store.holding(folder))
-
-
-def check_alike(told: list[Any]) -> None:
-    """Refuse ranks that would train together on different recipes or data.
-
-    Args:
-        told: by rank, the recipe as JSON and the data's fingerprint.
-    """
-    for rank, one in enumerate(told):
-        if one != told[0]:
-            what = "recipe" if one[0] != told[0][0] else "data folder"
-            raise OptionError(f"process {rank} has another {what} than process 0; let all read the same files")
-
-
-def _set_up(parallel: Parallel) -> None:
-    """Threads that help, and memory that stays."""
-    if parallel.device.type == "cpu":
-        keep_freed_memory()
-        torch.set_num_threads(min(torch.get_num_threads(), threads()[0]))
-
-
-def _check_memory(config: ModelConfig, options: PretrainOptions, parallel: Parallel) -> None:
-    """Refuse before anything is allocated."""
-    if parallel.device.type != "cpu":
-        return
-    need = memory_of(config, options, parallel.n_ranks).total - RUNTIME_BYTES
-    free = available_bytes()
-    if need > free:
-        raise ResourceError(
-            f"needs about {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB free; "
-            "try --set pretrain.micro_rows=1, --set pretrain.recompute=true, or a smaller model"
-        )
-
-
-def _write_recipe(path: Path, recipe: Recipe, options: PretrainOptions) -> None:
-    """The recipe as it is trained: all of this stage's options, the rest as it was given."""
-    text = to_toml({**recipe.as_json(), STAGE: options.model_dump(mode="json")})
-    with writing(path), whole_file(path) as file:
-        file.write(text.encode())
-
-
-def _nobody(event: str, about: dict[str, Any]) -> None:
-    return
+STAGE = Pretrain

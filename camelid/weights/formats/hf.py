@@ -17,7 +17,7 @@ from camelid.weights.formats.safetensors_file import Stored, read_safetensors
 from camelid.weights.formats.sampling_files import from_generation_config
 from camelid.weights.formats.state_names import plain_names, without_notes
 from camelid.weights.formats.tensor_names import hf_name
-from camelid.weights.opened import OpenFile, refuse_pointer
+from camelid.weights.opened import OpenFile
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights, by_our_names, check_tensors
 
@@ -87,8 +87,7 @@ def tokenizer_loader(folder: Path, rows: int) -> Callable[[], Tokenizer] | None:
 
         for name in TOKENIZER_FILES:
             if (folder / name).exists():
-                with (folder / name).open("rb") as file:
-                    refuse_pointer(folder / name, file.read(64))
+                OpenFile(folder / name)  # says what is wrong with a file that is none
         return Tokenizer.open(folder, rows)
 
     return load

@@ -32,7 +32,7 @@ def joined(chunks: Iterable[ChatCompletionChunk]) -> dict[int, dict[str, Any]]:
             choice["text"] += part.delta.content or ""
             choice["finish_reason"] = part.finish_reason
             if part.logprobs is not None:
-                choice["logprobs"] += [one.to_dict() for one in part.logprobs.content]
+                choice["logprobs"] += [token.to_dict() for token in part.logprobs.content]
             for call in part.delta.tool_calls or ():
                 known = choice["calls"].setdefault(
                     call.index, {"id": call.id, "name": call.function.name, "arguments": ""}
@@ -50,7 +50,7 @@ def assert_same(whole: Any, chunks: Iterable[ChatCompletionChunk]) -> None:
         assert other["role"] == choice.message.role == "assistant"
         assert other["text"] == (choice.message.content or "")
         assert other["finish_reason"] == choice.finish_reason
-        assert other["logprobs"] == [one.to_dict() for one in (choice.logprobs.content if choice.logprobs else [])]
+        assert other["logprobs"] == [token.to_dict() for token in (choice.logprobs.content if choice.logprobs else [])]
         calls = choice.message.tool_calls or []
         found = [(call["name"], call["arguments"]) for _, call in sorted(other["calls"].items())]
         assert found == [(call.function.name, call.function.arguments) for call in calls]

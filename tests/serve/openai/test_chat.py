@@ -31,7 +31,7 @@ def alone(smollm2_path):
 
 
 @pytest.fixture(scope="module")
-def twin(smollm2_path):
+def tiny_alone(smollm2_path):
     """The model `tiny`, once more."""
     return random_llama(smollm2_path)
 
@@ -146,9 +146,9 @@ def test_logprobs_are_the_models_own(client, alone):
     reply = ask(client, model="smollm2", temperature=0, max_tokens=8, logprobs=True, top_logprobs=5)
     answer = alone.chat(SKY[0]["content"], temperature=0, max_tokens=8, logprobs=5)
     content = reply.choices[0].logprobs.content
-    assert [one.logprob for one in content] == pytest.approx([token.logprob for token in answer.tokens], abs=1e-6)
-    assert "".join(one.token for one in content) == reply.choices[0].message.content
-    assert bytes(byte for one in content for byte in one.bytes).decode() == reply.choices[0].message.content
+    assert [entry.logprob for entry in content] == pytest.approx([token.logprob for token in answer.tokens], abs=1e-6)
+    assert "".join(entry.token for entry in content) == reply.choices[0].message.content
+    assert bytes(byte for entry in content for byte in entry.bytes).decode() == reply.choices[0].message.content
     for one, token in zip(content, answer.tokens, strict=True):
         assert [other.logprob for other in one.top_logprobs] == pytest.approx(
             [other.logprob for other in token.top], abs=1e-6
@@ -159,12 +159,12 @@ def test_logprobs_are_the_models_own(client, alone):
 def test_tokens_of_a_stop_string_have_no_logprobs(client):
     whole = ask(client, model="smollm2", temperature=0, max_tokens=24, logprobs=True)
     text = whole.choices[0].message.content
-    tokens = [one.token for one in whole.choices[0].logprobs.content]
+    tokens = [entry.token for entry in whole.choices[0].logprobs.content]
     straddles = tokens[4][-2:] + tokens[5] + tokens[6][:1]  # begins and ends within a token
     cut = ask(client, model="smollm2", temperature=0, max_tokens=24, logprobs=True, stop=straddles)
     assert cut.choices[0].finish_reason == "stop"
     assert cut.choices[0].message.content == text[: text.index(straddles)]
-    assert [one.token for one in cut.choices[0].logprobs.content] == tokens[:5]
+    assert [entry.token for entry in cut.choices[0].logprobs.content] == tokens[:5]
 
 
 REACHING = {
@@ -194,16 +194,17 @@ REACHING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "meant"), REACHING.values(), ids=REACHING)
-def test_choices_reach_the_engine(client, twin, asked, meant):
+def test_choices_reach_the_engine(client, tiny_alone, asked, meant):
     reply = ask(client, **{"seed": 1, "temperature": 1, **asked})
-    answer = twin.chat(SKY[0]["content"], **{"seed": 1, "temperature": 1, "max_tokens": 12, **meant})
+    answer = tiny_alone.chat(SKY[0]["content"], **{"seed": 1, "temperature": 1, "max_tokens": 12, **meant})
     assert reply.choices[0].message.content == answer.text
     assert reply.choices[0].finish_reason == answer.finish_reason
 
 
-def test_stop_ids_can_be_put_off_and_ignored(client, twin):
-    eos = {str(id): 100 for id in twin.chat_format.stop_ids(twin.tokenizer)}
+def test_stop_ids_can_be_put_off_and_ignored(client, tiny_alone):
+    eos = {str(id): 100 for id in tiny_alone.chat_format.stop_ids(tiny_alone.tokenizer)}
     assert ask(client, logit_bias=eos).usage.completion_tokens == 1
     assert ask(client, logit_bias=eos, extra_body={"min_tokens": 7}).usage.completion_tokens == 8
     assert ask(client, logit_bias=eos, extra_body={"ignore_stop": True}).choices[0].finish_reason == "length"

@@ -21,7 +21,7 @@ def client(server):
 
 
 @pytest.fixture(scope="module")
-def twin(smollm2_path):
+def alone(smollm2_path):
     """The model `tiny`, once more."""
     return random_llama(smollm2_path)
 
@@ -67,6 +67,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", CASES.values(), ids=CASES)
 def test_streamed_pieces_joined_are_the_whole_answer(client, asked):
     whole = ask(client, **asked)
@@ -82,13 +83,13 @@ def test_streamed_pieces_joined_are_the_whole_answer(client, asked):
     assert [getattr(last.usage, name) for name in counts] == [getattr(whole.usage, name) for name in counts]
 
 
-def test_a_text_is_continued_as_the_model_alone_would(client, twin):
+def test_a_text_is_continued_as_the_model_alone_would(client, alone):
     reply = ask(client, temperature=0)
-    answer = twin.generate(ONCE["prompt"], temperature=0, max_tokens=8)
+    answer = alone.generate(ONCE["prompt"], temperature=0, max_tokens=8)
     assert reply.choices[0].text == answer.text
     assert (reply.object, reply.choices[0].finish_reason) == ("text_completion", "length")
     assert reply.usage.prompt_tokens == answer.usage.prompt_tokens
-    ids = twin.prompt_ids(ONCE["prompt"])
+    ids = alone.prompt_ids(ONCE["prompt"])
     assert ask(client, temperature=0, prompt=ids).choices[0].text == answer.text
 
 
@@ -113,11 +114,11 @@ def test_more_prompts_than_run_side_by_side_are_all_answered(client):
     assert reply.choices[69].text == first.choices[0].text
 
 
-def test_echo_gives_the_prompts_own_logprobs_too(client, twin):
+def test_echo_gives_the_prompts_own_logprobs_too(client, alone):
     """As evaluation harnesses ask: no token is written, or one that they leave out."""
     text = "Two 漢 of them"
-    ids = twin.prompt_ids(text)
-    rows = twin.logits(ids).astype(np.float64)
+    ids = alone.prompt_ids(text)
+    rows = alone.logits(ids).astype(np.float64)
     rows -= np.logaddexp.reduce(rows, axis=1, keepdims=True)
     mine = [float(row[id]) for row, id in zip(rows, ids[1:], strict=False)]
     for prompt, n in ((text, 0), (ids, 0), (ids, 1)):
@@ -143,14 +144,14 @@ def test_offsets_point_into_the_text(client):
             assert token.startswith("bytes:\\x") or choice.text[at:].startswith(token)
 
 
-def test_half_characters_are_written_as_bytes(client, twin):
+def test_half_characters_are_written_as_bytes(client, alone):
     choice = ask(client, prompt="漢", max_tokens=0, echo=True, logprobs=0).choices[0]
     spelled = b"".join(
         bytes.fromhex(token.removeprefix("bytes:").replace("\\x", "")) if token.startswith("bytes:") else token.encode()
         for token in choice.logprobs.tokens
     )
     assert spelled.decode() == choice.text == "漢"
-    assert len(choice.logprobs.tokens) == len(twin.prompt_ids("漢")) > 1
+    assert len(choice.logprobs.tokens) == len(alone.prompt_ids("漢")) > 1
 
 
 def test_the_best_of_several_are_the_likeliest(client):

@@ -21,7 +21,7 @@ def client(server):
 
 
 @pytest.fixture(scope="module")
-def twin(smollm2_path):
+def alone(smollm2_path):
     """The model `tiny`, once more."""
     return random_llama(smollm2_path)
 
@@ -30,13 +30,13 @@ def vectors(reply):
     return np.array([row.embedding for row in reply.data])
 
 
-def test_a_text_is_the_mean_of_its_hidden_states_at_length_one(client, twin):
+def test_a_text_is_the_mean_of_its_hidden_states_at_length_one(client, alone):
     reply = client.embeddings.create(model="tiny", input=TEXTS)  # the client itself asks for base64
     assert [row.index for row in reply.data] == [0, 1, 2]
     for vector, text in zip(vectors(reply), TEXTS, strict=True):
-        mean = hidden(twin.engine, twin.prompt_ids(text)).mean(axis=0)
+        mean = hidden(alone.engine, alone.prompt_ids(text)).mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
-    assert reply.usage.prompt_tokens == reply.usage.total_tokens == sum(len(twin.prompt_ids(text)) for text in TEXTS)
+    assert reply.usage.prompt_tokens == reply.usage.total_tokens == sum(len(alone.prompt_ids(text)) for text in TEXTS)
     assert reply.model == "tiny"
 
 
@@ -47,8 +47,8 @@ def test_numbers_and_base64_are_the_same_vectors(client):
     assert np.array_equal(vectors(numbers).astype(np.float32), decoded)
 
 
-def test_one_text_and_its_ids_give_the_same(client, twin):
-    ids = twin.prompt_ids(TEXTS[0])
+def test_one_text_and_its_ids_give_the_same(client, alone):
+    ids = alone.prompt_ids(TEXTS[0])
     one, as_ids, among = (
         client.embeddings.create(model="tiny", input=given) for given in (TEXTS[0], ids, [ids, ids[:2]])
     )

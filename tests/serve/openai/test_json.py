@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from camelid.chat.forms import FormProcess
 from camelid.serve.errors import ApiError
-from camelid.serve.openai.choices import Choice
+from camelid.serve.openai.stream import PromiseCheck
 from tests.serve.openai.official import SKY, assert_same, official
 from tests.serve.openai.test_choices import delta
 
@@ -158,12 +158,12 @@ def test_a_form_that_nothing_satisfies_is_the_clients_mistake(client):
 
 
 def test_a_complete_answer_that_breaks_its_promise_is_an_error():
-    broken = Choice(0, promise="json")
+    broken = PromiseCheck("json")
     broken.take(delta('{"a": '))
     with pytest.raises(ApiError, match="not the form that was promised") as caught:
         broken.take(delta("oops", "stop"))
     assert caught.value.status == 500
-    cut = Choice(0, promise="json")
+    cut = PromiseCheck("json")
     assert cut.take(delta('{"a": ', "length")).finish_reason == "length"
 
 

@@ -131,7 +131,7 @@ def test_examples_are_sent(page):
 
 def test_the_first_load_is_light(watched):
     watched.page.goto("/chat", wait_until="networkidle")
-    sizes = {urlsplit(one.url).path: len(one.body()) for one in watched.responses}
+    sizes = {urlsplit(it.url).path: len(it.body()) for it in watched.responses}
     assert any(name.endswith("chat.js") for name in sizes)
     assert sum(sizes.values()) < FIRST_LOAD, sizes
 

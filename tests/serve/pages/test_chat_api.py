@@ -162,9 +162,9 @@ def stop(http: httpx.Client, id: str, answer: int) -> None:
 def test_conversations_come_in_pages(http):
     ids = [begin(http) for _ in range(5)][::-1]
     first = http.get("/conversations", params={"limit": 2}).json()
-    assert [one["id"] for one in first] == ids[:2]
+    assert [conversation["id"] for conversation in first] == ids[:2]
     rest = http.get("/conversations", params={"limit": 3, "before": ids[1]}).json()
-    assert [one["id"] for one in rest] == ids[2:]
+    assert [conversation["id"] for conversation in rest] == ids[2:]
     assert http.get("/conversations", params={"before": "nowhere"}).status_code == 404
     assert http.get("/conversations", params={"limit": 100_000}).status_code == 400
 

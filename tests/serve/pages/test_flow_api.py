@@ -132,7 +132,7 @@ def test_the_outcome_alone_follows_the_sliders(client, stage):
         ("/step", {"ids": [1], "take": -1}, "take: id -1 lies outside"),
         ("/step", {"ids": [1], "take": "dice"}, "take"),
         ("/lens", {"ids": [1], "position": 1}, "position: 1 lies behind the 1 ids"),
-        ("/attention", {"ids": [1], "layer": 30}, "layer: 30 is none of the 30"),
+        ("/attention", {"ids": [1], "layer": 30}, "layer: 30 lies outside the model's 30 layers"),
     ],
 )
 def test_mistakes_are_told_by_name(client, path, body, words):
@@ -151,7 +151,7 @@ def test_pages_of_other_sites_may_not_ask(client):
 
 
 def test_too_many_are_refused(client, llama, monkeypatch):
-    """While one works, two may wait; a fourth is told to come again."""
+    """While one works, two may wait; a fourth is told to retry."""
     monkeypatch.setattr(flows, "MOST_WAITING", 2)
     them, held, free = flows.Flows(), threading.Event(), threading.Event()
 

@@ -177,7 +177,7 @@ def test_nothing_stands_in_anybodys_way(browser, server, scheme, width):
 @pytest.mark.parametrize("path", ["/flow", "/models"])
 def test_the_first_load_is_light(watched, path):
     watched.page.goto(path, wait_until="networkidle")
-    sizes = {urlsplit(one.url).path: len(one.body()) for one in watched.responses if "/api/" not in one.url}
+    sizes = {urlsplit(it.url).path: len(it.body()) for it in watched.responses if "/api/" not in it.url}
     assert path in sizes
     assert any(name.endswith("style.css") for name in sizes)
     assert sum(sizes.values()) < FIRST_LOAD

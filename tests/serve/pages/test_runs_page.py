@@ -20,7 +20,7 @@ from camelid.serve.pages.run_curves import HEIGHT, LEFT, TOP, WIDTH, nice, panel
 from camelid.serve.pages.runs import Shelf
 from camelid.serve.worker import Worker
 from camelid.train.report import metrics
-from camelid.train.report.metrics import NAME, Record, read_metrics
+from camelid.train.report.metrics import NAME, MetricsWriter, read_metrics
 from camelid.weights import save_weights
 from tests.serve.conftest import TINY, running
 from tests.serve.pages.watched import Watched, playwright
@@ -140,7 +140,7 @@ def test_a_thinned_line_keeps_its_heights(ys):
 @given(st.lists(st.floats(0, 20) | st.just(math.nan), min_size=1, max_size=30))
 def test_curves_stay_in_their_picture(tmp_path_factory, losses):
     folder = tmp_path_factory.mktemp("run")
-    with Record(folder, 40, unigram_entropy=6.0) as record:
+    with MetricsWriter(folder, 40, unigram_entropy=6.0) as record:
         for number, loss in enumerate(losses, 1):
             record.write(step(number, loss))
     drawn = panel("loss", [("run", read_metrics(folder))], "time")
@@ -157,7 +157,7 @@ def test_a_page_is_live_while_a_run_trains(page, folder):
     page.goto("/runs/half/pretrain")
     expect(page.locator("[data-part=facts]")).to_contain_text("5 of 1,000")
     page.get_by_text("The curves as numbers").click()
-    with Record(half, 1000, start=5) as record:
+    with MetricsWriter(half, 1000, start=5) as record:
         record.write(step(6, 1.2345))
         made_checkpoint(half, 6)
     expect(page.locator("[data-part=facts]")).to_contain_text("6 of 1,000")

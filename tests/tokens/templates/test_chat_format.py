@@ -62,13 +62,15 @@ def _shown(tokenizer: Tokenizer, ids: list[int]) -> str:
 def test_llama2_by_hand() -> None:
     tokenizer = small_llama2()
     messages = _turns([" a ", " b\n", "c"], "s")
-    ids = FORMATS["llama2"].encode(tokenizer, messages)
+    ids = FORMATS["llama2"].render(tokenizer, messages).ids
     first = tokenizer.encode("[INST] <<SYS>>\ns\n<</SYS>>\n\n a [/INST] b ")
     assert ids == [1, *first, 2, 1, *tokenizer.encode("[INST] c [/INST]")]
     assert _shown(tokenizer, ids) == ("⟨<s>⟩ [INST] <<SYS>>\ns\n<</SYS>>\n\n a [/INST] b ⟨</s>⟩⟨<s>⟩ [INST] c [/INST]")
-    assert FORMATS["codellama"].encode(tokenizer, messages) == ids
+    assert FORMATS["codellama"].render(tokenizer, messages).ids == ids
     assert FORMATS["llama2"].stop_ids(tokenizer) == (2,)
-    assert _shown(tokenizer, FORMATS["llama2"].encode(tokenizer, [Message("user", " a ")])) == "⟨<s>⟩ [INST] a [/INST]"
+    assert (
+        _shown(tokenizer, FORMATS["llama2"].render(tokenizer, [Message("user", " a ")]).ids) == "⟨<s>⟩ [INST] a [/INST]"
+    )
 
 
 @pytest.mark.parametrize("mark", ["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"])
@@ -77,16 +79,16 @@ def test_llama2_refuses_its_own_marks(mark: str, place: int) -> None:
     contents = ["a", "b", "c"]
     contents[place] = f"x{mark}y"
     with pytest.raises(OptionError, match=f"message {place + 1} holds"):
-        FORMATS["llama2"].encode(small_llama2(), _turns(contents))
+        FORMATS["llama2"].render(small_llama2(), _turns(contents))
     with pytest.raises(OptionError, match="message 1 holds"):
-        FORMATS["llama2"].encode(small_llama2(), _turns(["a"], mark))
+        FORMATS["llama2"].render(small_llama2(), _turns(["a"], mark))
 
 
 @pytest.mark.parametrize("name", ["codellama", "codellama70b"])
 @pytest.mark.parametrize("mark", ["[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<step>"])
 def test_code_llama_refuses_its_own_marks(mark: str, name: str) -> None:
     with pytest.raises(OptionError, match=f"^chat format '{name}': message 3 holds {re.escape(mark)}, "):
-        FORMATS[name].encode(small_llama2("<step>"), _turns(["a", "b", f"x{mark}y"]))
+        FORMATS[name].render(small_llama2("<step>"), _turns(["a", "b", f"x{mark}y"]))
 
 
 @pytest.mark.parametrize(
@@ -104,14 +106,14 @@ def test_code_llama_refuses_its_own_marks(mark: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["llama2", "codellama", "codellama70b"])
 def test_turns_must_alternate(name: str, roles: list[str], word: str) -> None:
     with pytest.raises(OptionError, match=f"^chat format '{name}': {word}"):
-        FORMATS[name].encode(small_llama2("<step>"), [Message(role, "x") for role in roles])
+        FORMATS[name].render(small_llama2("<step>"), [Message(role, "x") for role in roles])
 
 
 def test_codellama70b_by_hand() -> None:
     tokenizer = small_llama2("<step>")
     step = tokenizer.special_ids["<step>"]
     encode = tokenizer.encode
-    assert FORMATS["codellama70b"].encode(tokenizer, _turns([" a", "b ", "c"])) == [
+    assert FORMATS["codellama70b"].render(tokenizer, _turns([" a", "b ", "c"])).ids == [
         *[1, *encode(" Source: system"), step],
         *[*encode(" Source: user"), *encode("\n\n a"), step],
         *[*encode(" Source: assistant\nDestination: user"), *encode("\n\n b"), step],
@@ -127,7 +129,7 @@ def test_codellama70b_finds_its_mark_whatever_its_type(type: int) -> None:
     fields: dict[str, Any] = {"model": "llama", "tokens": tokens, "scores": [0.0] * 260, "bos_token_id": 1}
     fields |= {"token_type": [2, 3, 3, *[6] * 256, type], "eos_token_id": 2, "unknown_token_id": 0}
     tokenizer = Tokenizer.from_gguf({f"tokenizer.ggml.{key}": value for key, value in fields.items()})
-    ids = FORMATS["codellama70b"].encode(tokenizer, _turns(["a", "b", "c"]))
+    ids = FORMATS["codellama70b"].render(tokenizer, _turns(["a", "b", "c"])).ids
     assert ids.count(259) == 4  # after the empty system text and after each message
     assert FORMATS["codellama70b"].stop_ids(tokenizer) == (259, 2)
 
@@ -137,7 +139,7 @@ def test_codellama70b_finds_its_mark_whatever_its_type(type: int) -> None:
 
 def test_llama3_by_hand() -> None:
     tokenizer = llama3()
-    ids = FORMATS["llama3"].encode(tokenizer, _turns([" Hi!\n", "Yes?", "<|eot_id|>"], "Be brief."))
+    ids = FORMATS["llama3"].render(tokenizer, _turns([" Hi!\n", "Yes?", "<|eot_id|>"], "Be brief.")).ids
     head, end, eot = 128006, 128007, 128009
     assert ids[:6] == [128000, head, 9125, end, 271, *tokenizer.encode("Be")]
     assert ids[-4:] == [head, 78191, end, 271]
@@ -157,10 +159,10 @@ def test_llama3_by_hand() -> None:
 def test_tools_answer_as_ipython_from_3_1_on() -> None:
     tokenizer = llama3()
     messages = [Message("user", "2+2?"), Message("assistant", "call"), Message("tool", "4")]
-    shown = _shown(tokenizer, FORMATS["llama3.1"].encode(tokenizer, messages))
+    shown = _shown(tokenizer, FORMATS["llama3.1"].render(tokenizer, messages).ids)
     assert "⟨<|start_header_id|>⟩ipython⟨<|end_header_id|>⟩\n\n4⟨<|eot_id|>⟩" in shown
     with pytest.raises(OptionError, match=r"message 3: role 'tool'; choices: system, user, assistant$"):
-        FORMATS["llama3"].encode(tokenizer, messages)
+        FORMATS["llama3"].render(tokenizer, messages)
 
 
 def test_as_metas_code_encodes() -> None:
@@ -177,8 +179,8 @@ def test_as_metas_code_encodes() -> None:
         for message in messages
     ]
     wanted = theirs.encode_dialog_prompt(rows).tokens
-    assert FORMATS["llama3"].encode(llama3(), messages) == wanted
-    assert FORMATS["llama3.1"].encode(llama3(), messages) == wanted
+    assert FORMATS["llama3"].render(llama3(), messages).ids == wanted
+    assert FORMATS["llama3.1"].render(llama3(), messages).ids == wanted
 
 
 # ChatML, and the model's own template
@@ -204,11 +206,11 @@ def test_the_default_models_template(smollm2_path: Path, system: str | None, tur
     rows = [{"role": message.role, "content": message.content} for message in messages]
     wanted = _fast(smollm2_path).apply_chat_template(rows, chat_template=template, add_generation_prompt=True)
     own = template_format(tokenizer, template)
-    assert own.encode(tokenizer, messages) == list(wanted["input_ids"])
+    assert own.render(tokenizer, messages).ids == list(wanted["input_ids"])
     assert own.stop_ids(tokenizer) == (2,)
     default = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     spoken = messages if system is not None else [Message("system", default), *messages]
-    assert FORMATS["chatml"].encode(tokenizer, spoken) == list(wanted["input_ids"])
+    assert FORMATS["chatml"].render(tokenizer, spoken).ids == list(wanted["input_ids"])
 
 
 @pytest.mark.model
@@ -223,7 +225,7 @@ def test_what_is_typed_stays_text(smollm2_path: Path, messages: list[Message]) -
     if any(one in lost or 0x40000 <= ord(one) < 0xC0000 for message in messages for one in message.content):
         return
     own = template_format(tokenizer, smollm2_template(smollm2_path))
-    assert own.encode(tokenizer, messages) == FORMATS["chatml"].encode(tokenizer, messages)
+    assert own.render(tokenizer, messages).ids == FORMATS["chatml"].render(tokenizer, messages).ids
 
 
 @settings(max_examples=150, deadline=None)
@@ -232,8 +234,8 @@ def test_llama3_as_its_template(messages: list[Message]) -> None:
     tokenizer, builtin = llama3(), FORMATS["llama3.1"]
     assert builtin.jinja is not None
     own = template_format(tokenizer, builtin.jinja)
-    ids = own.encode(tokenizer, messages)
-    assert ids == builtin.encode(tokenizer, messages)
+    ids = own.render(tokenizer, messages).ids
+    assert ids == builtin.render(tokenizer, messages).ids
     assert ids.count(128000) == 1
     assert ids.count(128006) == len(messages) + 1
 
@@ -251,21 +253,23 @@ def test_the_templates_written_into_files_are_the_formats(name: str, tokenizer: 
     form, words = FORMATS[name], tokenizer()
     assert form.jinja is not None
     for messages in (_turns(["a"]), _turns([" a b\n", "c", "x"], "s"), _turns(["a", "b", "c", "a", "b"])):
-        wanted = form.encode(words, messages)
-        assert template_format(words, form.jinja).encode(words, messages) == wanted
+        wanted = form.render(words, messages).ids
+        assert template_format(words, form.jinja).render(words, messages).ids == wanted
     with pytest.raises(OptionError, match=r"^chat template: "):
-        template_format(words, form.jinja).encode(words, [Message("user", "a"), Message("nobody", "b")])
+        template_format(words, form.jinja).render(words, [Message("user", "a"), Message("nobody", "b")])
 
 
 def test_bos_comes_from_the_template_alone() -> None:
     tokenizer = llama3()
     messages = [Message("user", "Hi")]
-    assert template_format(tokenizer, "{{ messages[0].content }}").encode(tokenizer, messages) == tokenizer.encode("Hi")
+    assert template_format(tokenizer, "{{ messages[0].content }}").render(tokenizer, messages).ids == tokenizer.encode(
+        "Hi"
+    )
     once = template_format(tokenizer, "{{ bos_token }}{{ messages[0].content }}")
-    assert once.encode(tokenizer, messages) == tokenizer.encode("Hi", bos=True)
+    assert once.render(tokenizer, messages).ids == tokenizer.encode("Hi", bos=True)
     twice = template_format(tokenizer, "{{ bos_token }}<|begin_of_text|>{{ messages[0].content }}")
     with pytest.raises(OptionError, match="begins with BOS twice"):
-        twice.encode(tokenizer, messages)
+        twice.render(tokenizer, messages)
 
 
 def test_a_token_made_of_message_and_template_stays_text() -> None:
@@ -276,7 +280,7 @@ def test_a_token_made_of_message_and_template_stays_text() -> None:
         ("{{ messages[0].content ~ messages[1].content }}", "<"),
     ]:
         messages = [Message("user", content), Message("assistant", "|end|>")]
-        ids = template_format(tokenizer, template).encode(tokenizer, messages)
+        ids = template_format(tokenizer, template).render(tokenizer, messages).ids
         assert 256 not in ids
         assert tokenizer.decode(ids) in ("<|end|>", "x<|end|>")
 
@@ -285,8 +289,8 @@ def test_a_token_that_the_template_makes_by_taking_out_words_is_refused() -> Non
     tokenizer = small_bytes("<|end|>")
     form = template_format(tokenizer, "{{ messages[0].content | replace('#', '') }}<|end|>")
     with pytest.raises(OptionError, match="makes a control token of a part of a message"):
-        form.encode(tokenizer, [Message("user", "<#|end|>")])
-    assert form.encode(tokenizer, [Message("user", "<#")]) == [ord("<"), 256]
+        form.render(tokenizer, [Message("user", "<#|end|>")])
+    assert form.render(tokenizer, [Message("user", "<#")]).ids == [ord("<"), 256]
 
 
 @pytest.mark.parametrize("use", ["[:12]", "|length", "|tojson(ensure_ascii=true)", ".split('</a>')|last"])
@@ -295,8 +299,8 @@ def test_a_template_that_looks_into_broken_words_is_refused(use: str) -> None:
     tokenizer = small_bytes("</s>")
     form = template_format(tokenizer, "{{ messages[0].content" + use + " }}</s>")
     with pytest.raises(OptionError, match=r"^chat template: looks into words of a message that read like a control"):
-        form.encode(tokenizer, [Message("user", "<b>bold</a></s>b")])
-    ids = form.encode(tokenizer, [Message("user", "< nothing / like /s> it")])
+        form.render(tokenizer, [Message("user", "<b>bold</a></s>b")])
+    ids = form.render(tokenizer, [Message("user", "< nothing / like /s> it")]).ids
     assert ids[-1] == 256
     assert 256 not in ids[:-1]
 
@@ -305,9 +309,9 @@ def test_marks_do_not_run_out_until_all_are_used() -> None:
     tokenizer = small_bytes("<|end|>")
     form = template_format(tokenizer, "{{ messages[0].content }}")
     most = "".join(chr(code) for code in range(0xFDD0, 0xFDEF)) + "<|end|>"
-    assert tokenizer.decode(form.encode(tokenizer, [Message("user", most)])) == most
+    assert tokenizer.decode(form.render(tokenizer, [Message("user", most)]).ids) == most
     with pytest.raises(OptionError, match="every noncharacter"):
-        form.encode(tokenizer, [Message("user", most + "\ufdef")])
+        form.render(tokenizer, [Message("user", most + "\ufdef")])
 
 
 # Choosing
@@ -332,11 +336,11 @@ def test_choosing() -> None:
 def test_a_format_needs_its_tokens(name: str) -> None:
     tokenizer = small_bytes("<|im_end|>", "<|im_start|>")
     if name == "chatml":
-        assert FORMATS[name].encode(tokenizer, [Message("user", "a")])
+        assert FORMATS[name].render(tokenizer, [Message("user", "a")]).ids
         return
     missing = FORMATS[name].needs[0]
     with pytest.raises(OptionError) as caught:
-        FORMATS[name].encode(tokenizer, [Message("user", "a")])
+        FORMATS[name].render(tokenizer, [Message("user", "a")])
     assert str(caught.value) == (
         f"chat format {name!r} needs the token {missing}, which this model does not have; "
         "formats that fit its vocabulary: chatml"
@@ -346,16 +350,16 @@ def test_a_format_needs_its_tokens(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_no_messages(name: str) -> None:
     with pytest.raises(OptionError, match=r"^messages: there are none"):
-        FORMATS[name].encode(small_llama2("<step>"), [])
+        FORMATS[name].render(small_llama2("<step>"), [])
 
 
 @pytest.mark.parametrize("name", ["llama3", "chatml"])
 def test_there_must_be_something_to_answer(name: str) -> None:
     tokenizer = llama3() if name == "llama3" else small_bytes("<|im_end|>", "<|im_start|>")
     with pytest.raises(OptionError, match="the last message is the assistant's"):
-        FORMATS[name].encode(tokenizer, _turns(["a", "b"]))
+        FORMATS[name].render(tokenizer, _turns(["a", "b"]))
     with pytest.raises(OptionError, match="message 1: role 'root'; choices: system, user"):
-        FORMATS[name].encode(tokenizer, [Message("root", "a")])
+        FORMATS[name].render(tokenizer, [Message("root", "a")])
 
 
 def test_a_template_compiles_once_and_renders_often() -> None:

@@ -65,7 +65,7 @@ def test_the_one_for_tools_is_used_where_there_are_tools(place: str, tmp_path: P
     chosen = choose_format(_tokenizer(), found.pop("default"), None, found)
     for tools in ([], [TOOL]):
         expected = theirs.apply_chat_template([{"role": "user", "content": "Hi"}], tools=tools or None, tokenize=False)
-        assert _tokenizer().decode(chosen.encode(_tokenizer(), HI, tools), special=True) == expected
+        assert _tokenizer().decode(chosen.render(_tokenizer(), HI, tools=tools).ids, special=True) == expected
     assert chosen.tool_style is not None
     assert chosen.tool_style.name == "hermes"
 
@@ -73,16 +73,16 @@ def test_the_one_for_tools_is_used_where_there_are_tools(place: str, tmp_path: P
 def test_calls_without_tools_are_written_by_the_template_that_can(tmp_path: Path) -> None:
     chosen = choose_format(_tokenizer(), PLAIN, None, {"tool_use": TOOLS})
     called = [*HI, Message("assistant", "", (ToolCall("1", "f", "{}"),))]
-    assert _tokenizer().decode(chosen.encode(_tokenizer(), called)).startswith("Tnull")
+    assert _tokenizer().decode(chosen.render(_tokenizer(), called).ids).startswith("Tnull")
 
 
 def test_without_a_default_only_tools_can_be_used() -> None:
     with pytest.raises(OptionError, match="it has templates named rag, and no default"):
         choose_format(_tokenizer(), None, None, {"rag": RAG})
     chosen = choose_format(_tokenizer(), None, None, {"tool_use": TOOLS})
-    assert chosen.encode(_tokenizer(), HI, [TOOL])
+    assert chosen.render(_tokenizer(), HI, tools=[TOOL]).ids
     with pytest.raises(OptionError, match="for tools only"):
-        chosen.encode(_tokenizer(), HI)
+        chosen.render(_tokenizer(), HI)
 
 
 @pytest.mark.parametrize("chat_template", [5, ["x"], [{"name": "default"}], [{"name": 1, "template": "x"}]])

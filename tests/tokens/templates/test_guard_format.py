@@ -115,14 +115,14 @@ def test_codes_mean_different_things_by_generation() -> None:
 
 def test_ids_of_guard1_stand_between_instruction_marks() -> None:
     tokenizer = small_llama2()
-    ids = FORMATS["guard1"].encode(tokenizer, _ASKED)
+    ids = FORMATS["guard1"].render(tokenizer, _ASKED).ids
     assert ids == tokenizer.encode(f"[INST] {_GUARD1} [/INST]", bos=True)
     assert FORMATS["guard1"].stop_ids(tokenizer) == (2,)
 
 
 def test_ids_of_guard2_stand_between_instruction_marks_of_llama3s_vocabulary() -> None:
     tokenizer = llama3()
-    ids = FORMATS["guard2"].encode(tokenizer, _ASKED)
+    ids = FORMATS["guard2"].render(tokenizer, _ASKED).ids
     assert ids == [128000, *tokenizer.encode(f"[INST] {_GUARD2} [/INST]")]
     assert FORMATS["guard2"].stop_ids(tokenizer) == (128001, 128009)
 
@@ -130,7 +130,7 @@ def test_ids_of_guard2_stand_between_instruction_marks_of_llama3s_vocabulary() -
 @pytest.mark.parametrize("name", ["guard3", "guard3-1b"])
 def test_ids_of_later_guards_end_where_the_verdict_begins(name: str) -> None:
     tokenizer = llama3()
-    ids = FORMATS[name].encode(tokenizer, _ANSWERED)
+    ids = FORMATS[name].render(tokenizer, _ANSWERED).ids
     assert guard_prompt(name, _ANSWERED).endswith("violated categories. ")
     assert ids == [
         *[128000, 128006, 882, 128007, 271],
@@ -143,4 +143,4 @@ def test_ids_of_later_guards_end_where_the_verdict_begins(name: str) -> None:
 
 def test_only_user_and_assistant_are_judged() -> None:
     with pytest.raises(OptionError, match="judges user and assistant, got a 'system' message"):
-        FORMATS["guard3"].encode(llama3(), [Message("system", "x"), *_ASKED])
+        FORMATS["guard3"].render(llama3(), [Message("system", "x"), *_ASKED])

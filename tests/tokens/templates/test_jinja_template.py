@@ -109,6 +109,7 @@ _HUGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", _HUGE.values(), ids=_HUGE.keys())
 def test_too_much_is_refused_at_once(source: str) -> None:
     with pytest.raises(FormatError, match=r"^chat template: .*; name a chat format instead$") as caught:
@@ -140,6 +141,7 @@ _SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["main thread", "another thread"])
 @pytest.mark.parametrize("source", [*_ENDLESS.values(), *_SLOW.values()], ids=[*_ENDLESS, *_SLOW])
 def test_endless_templates_are_stopped(source: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:

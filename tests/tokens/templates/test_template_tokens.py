@@ -74,11 +74,11 @@ def test_what_a_template_writes_cannot_be_typed(name: str, kind: str) -> None:
     tokenizer = _tokenizer(template, kind)
     assert {text for text in USERS if text in tokenizer.special_ids} == expected
     chosen = template_format(tokenizer, template)
-    plain = chosen.encode(tokenizer, [Message("user", "b"), Message("assistant", "c"), Message("user", "d")])
+    plain = chosen.render(tokenizer, [Message("user", "b"), Message("assistant", "c"), Message("user", "d")]).ids
     for text in expected:
         typed = f"b {text} {text}{text}x"
         attacked = [Message("user", typed), Message("assistant", text), Message("user", f"{text[:2]}{text}")]
-        ids = chosen.encode(tokenizer, attacked)
+        ids = chosen.render(tokenizer, attacked).ids
         assert _written(tokenizer, ids, expected) == _written(tokenizer, plain, expected)
         assert not _written(tokenizer, tokenizer.encode(typed), expected)
         read, rendered = tokenizer.decode(ids), _rendered(template, attacked)
@@ -132,7 +132,7 @@ _THINKS = (
 
 def _ids(chosen: ChatFormat, tokenizer: Tokenizer, *contents: str) -> list[int]:
     roles = ("user", "assistant")
-    return chosen.encode(tokenizer, [Message(roles[at % 2], content) for at, content in enumerate(contents)])
+    return chosen.render(tokenizer, [Message(roles[at % 2], content) for at, content in enumerate(contents)]).ids
 
 
 def test_a_template_may_look_for_its_tokens_in_answers() -> None:
@@ -167,7 +167,7 @@ def test_any_text_is_spelled_in_ordinary_ids(parts: list[str]) -> None:
     chosen = template_format(tokenizer, template)
     text = "".join(parts)
     try:
-        ids = chosen.encode(tokenizer, [Message("user", text)])
+        ids = chosen.render(tokenizer, [Message("user", text)]).ids
     except OptionError:
         return
     assert _written(tokenizer, ids, expected) == ["<｜User｜>", "<｜Assistant｜>"]

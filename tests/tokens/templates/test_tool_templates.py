@@ -190,7 +190,7 @@ def theirs(control: tuple[str, ...], template: str, messages: list[Message], too
 
 def ours(control: tuple[str, ...], template: str, messages: list[Message], tools: list[dict[str, Any]]) -> list[int]:
     tokenizer = with_bos(control)
-    return template_format(tokenizer, template).encode(tokenizer, messages, tools)
+    return template_format(tokenizer, template).render(tokenizer, messages, tools=tools).ids
 
 
 @cache
@@ -263,8 +263,9 @@ def test_nothing_in_tools_calls_and_results_becomes_a_control_token(case, evil):
 
     tokenizer = with_bos(control)
     form = template_format(tokenizer, template)
-    ids = form.encode(tokenizer, *asked(evil))
-    harmless = form.encode(tokenizer, *asked(["w"] * 6))
+    (talk, tools), (harmless_talk, harmless_tools) = asked(evil), asked(["w"] * 6)
+    ids = form.render(tokenizer, talk, tools=tools).ids
+    harmless = form.render(tokenizer, harmless_talk, tools=harmless_tools).ids
     specials = set(tokenizer.special_ids.values())
     assert [id for id in ids if id in specials] == [id for id in harmless if id in specials]
     text = tokenizer.decode(ids)
@@ -294,7 +295,7 @@ def test_nothing_in_tools_calls_and_results_becomes_a_control_token(case, evil):
 def test_templates_without_a_place_for_tools_say_so(template, messages, tools, words):
     tokenizer = small_bytes("<|im_end|>", "<|im_start|>")
     with pytest.raises(OptionError, match=words):
-        template_format(tokenizer, template).encode(tokenizer, messages, tools)
+        template_format(tokenizer, template).render(tokenizer, messages, tools=tools)
 
 
 def test_tools_that_are_nested_too_deep_are_refused():
@@ -304,7 +305,7 @@ def test_tools_that_are_nested_too_deep_are_refused():
     tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
     tokenizer = small_bytes("<|im_end|>", "<|im_start|>")
     with pytest.raises(OptionError, match="nested too deep"):
-        template_format(tokenizer, HERMES).encode(tokenizer, [Message("user", "a")], tools)
+        template_format(tokenizer, HERMES).render(tokenizer, [Message("user", "a")], tools=tools)
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "llama3.1"])
@@ -312,7 +313,7 @@ def test_built_in_formats_have_no_place_for_tools(name):
     control = [*("<|im_end|>", "<|im_start|>"), *HEADERS[:4], "<|end_of_text|>", "<s>", "</s>", "<step>", "<|eom_id|>"]
     tokenizer = small_bytes(*control)
     with pytest.raises(OptionError, match=f"^tools: chat format '{name}' has no place for tools"):
-        FORMATS[name].encode(tokenizer, [Message("user", "a")], [WEATHER])
+        FORMATS[name].render(tokenizer, [Message("user", "a")], tools=[WEATHER])
     assert FORMATS[name].tool_style is None
 
 
@@ -328,7 +329,7 @@ def test_llama_3_1_by_hand():
         Message("user", "Go."),
     ]
     names = {id: text for text, id in tokenizer.special_ids.items()}
-    ids = form.encode(tokenizer, messages, [WEATHER, NOW])
+    ids = form.render(tokenizer, messages, tools=[WEATHER, NOW]).ids
     shown = b"".join(f"⟨{names[id]}⟩".encode() if id in names else tokenizer.token_bytes(id) for id in ids).decode()
 
     def turn(role: str, text: str) -> str:
@@ -357,4 +358,4 @@ def test_llama_3_1_by_hand():
     _, found = gathered([*parser.push(two), *parser.finish()])
     assert [(call.name, call.arguments) for call in found] == [(call.name, call.arguments) for call in calls]
     with pytest.raises(OptionError, match="tools need a message of the user"):
-        form.encode(tokenizer, messages[:1], [NOW])
+        form.render(tokenizer, messages[:1], tools=[NOW])

@@ -15,12 +15,13 @@ from camelid.errors import OptionError
 from camelid.recipe import read_recipe
 from camelid.train.cluster import preemption
 from camelid.train.cluster.preemption import Stopper, end_of_job
+from camelid.train.events import Step, Stopped
 from camelid.train.parallel import Parallel
 from camelid.train.report.metrics import read_metrics
-from camelid.train.stages.pretrain import check_alike, pretrain
+from camelid.train.run import check_alike
 from tests.data.made import make_data, write_plan
-from tests.train.ranks import begin_together
-from tests.train.test_pretrain import RECIPE
+from tests.train.ranks import begin_together, pretrain, steps_of
+from tests.train.test_run import RECIPE
 
 ALONE = SimpleNamespace(any=bool)
 
@@ -122,23 +123,25 @@ def test_an_endless_job_and_a_silent_scontrol(tmp_path, monkeypatch, caplog):
     assert "only a signal will stop it in time" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_that_is_asked_to_stop_saves_and_goes_on(tmp_path, monkeypatch):
     (tmp_path / "small.toml").write_text(RECIPE, encoding="utf-8")
     run = make_data(tmp_path / "small").parent
     recipe = read_recipe(tmp_path / "small.toml")
-    told = []
-    steps = []
-    for step in pretrain(recipe, run, Parallel(), tell=lambda event, about: told.append((event, about))):
-        steps.append(step.step)
-        if step.step == 3:
+    events = []
+    for event in pretrain(recipe, run, Parallel()):
+        events.append(event)
+        if isinstance(event, Step) and event.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-    assert steps == [1, 2, 3]
-    assert told[-1] == ("stop", {"step": 3, "reason": "SIGTERM"})
+    assert [event.step for event in events if isinstance(event, Step)] == [1, 2, 3]
+    assert events[-1] == Stopped(3, done=False, reason="SIGTERM")
+    last = read_metrics(run / "pretrain").events[-1]
+    assert (last["event"], last["step"], last["reason"]) == ("stop", 3, "SIGTERM")
     assert (run / "pretrain" / "latest").resolve().name.startswith("step3-")
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 5))  # no time for more than a step
-    assert [step.step for step in pretrain(recipe, run, Parallel())] == [4]
+    assert [step.step for step in steps_of(recipe, run, Parallel())] == [4]
     monkeypatch.delenv("SLURM_JOB_END_TIME")
-    assert [step.step for step in pretrain(recipe, run, Parallel())] == list(range(5, 13))
+    assert [step.step for step in steps_of(recipe, run, Parallel())] == list(range(5, 13))
     assert read_metrics(run / "pretrain").columns["step"].tolist() == list(range(1, 13))
 
 
@@ -160,6 +163,7 @@ def test_all_processes_say_that_they_would_go_on(tmp_path):
     assert "another process was asked to" in (tmp_path / "small" / "pretrain" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo")
 def test_all_processes_refuse_data_of_another_recipe(tmp_path):
     """Rank 0 compares, and all end with its line, none waiting."""

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from camelid.cli._run import run_verb
+from camelid.cli.flags import run_verb
 from camelid.errors import MissingError, OptionError, ResourceError
 from camelid.train.cluster.clusters import SITES
 from camelid.train.cluster.slurm import Job, as_time, lead_seconds, minutes, script
-from tests.train.test_pretrain import RECIPE
+from tests.train.test_run import RECIPE
 
 
 def job(site="local", **changes) -> Job:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from camelid.train.report.display import BARS, Curve, Display, sparkline
-from camelid.train.units import count, duration
+from camelid.train.report.display import BARS, Display, Sparkline, sparkline
+from camelid.train.report.units import count, duration
 from tests.train.report.test_metrics import step
 
 
@@ -80,7 +80,7 @@ def test_bars_go_from_the_lowest_to_the_highest(values, width):
 
 
 def test_a_long_curve_keeps_its_shape_in_little_memory():
-    curve = Curve(8)
+    curve = Sparkline(8)
     for number in range(100_000):
         curve.add(number)
     assert len(curve._means) < 16

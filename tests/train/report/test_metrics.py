@@ -10,17 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.errors import FormatError, MissingError, ResourceError
-from camelid.train.report.metrics import NAME, Metrics, Record, TimeLeft, read_metrics
-from camelid.train.step import Step
+from camelid.train.events import Step
+from camelid.train.report.metrics import NAME, Metrics, MetricsWriter, TimeLeft, read_metrics
 
 
 def step(number: int, loss: float = 1.0, **more) -> Step:
-    values = {"tokens": 64 * number, "trained_tokens": 63, "grad_norm": 0.5, "lr": 1e-3, "seconds": 0.25}
-    return Step(step=number, loss=loss, tokens_per_second=256.0, **{**values, **more})
+    """A step, with numbers of one's own."""
+    own = {name: value for name, value in more.items() if name not in ("validation_loss", "z_loss")}
+    values = {"tokens": 64 * number, "grad_norm": 0.5, "lr": 1e-3, "seconds": 0.25, "tokens_per_second": 256.0, **own}
+    metrics = {name: value for name, value in more.items() if name not in own and value is not None}
+    return Step(step=number, metrics={"trained_tokens": 63, "loss": loss, **metrics}, **values)
 
 
 def test_what_is_written_is_read(tmp_path):
-    with Record(tmp_path, steps=10, ranks=2) as record:
+    with MetricsWriter(tmp_path, steps=10, ranks=2) as record:
         record.write(step(1, 4.0))
         record.write(step(2, 0.1 + 0.2, validation_loss=3.5, mfu=0.4))
         record.event("save", step=2, folder="step2-tokens128")
@@ -39,25 +42,25 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_after_a_resume_the_later_lines_count(tmp_path):
-    with Record(tmp_path, steps=9) as record:
+    with MetricsWriter(tmp_path, steps=9) as record:
         for number in range(1, 7):
             record.write(step(number, loss=number))
-    with Record(tmp_path, steps=9, start=4) as record:
+    with MetricsWriter(tmp_path, steps=9, start=4) as record:
         assert list(read_metrics(tmp_path).columns["step"]) == [1, 2, 3, 4]
         record.write(step(5, loss=50))
     assert read_metrics(tmp_path).points("loss")[1] == [1, 2, 3, 4, 50]
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 5)), min_size=1, max_size=6))
-def test_any_story_of_kills_reads_as_the_last_telling(tmp_path_factory, sittings):
-    """Each sitting starts from a step that was reached, and does some."""
+def test_any_story_of_kills_reads_as_the_last_telling(tmp_path_factory, sessions):
+    """Each session starts from a step that was reached, and does some."""
     folder = tmp_path_factory.mktemp("run")
     want: dict[int, float] = {}
     loss = 0.0
-    for start, count in sittings:
+    for start, count in sessions:
         start = min(start, max(want, default=0))
         want = {number: value for number, value in want.items() if number <= start}
-        with Record(folder, steps=100, start=start) as record:
+        with MetricsWriter(folder, steps=100, start=start) as record:
             for number in range(start + 1, start + count + 1):
                 loss += 1
                 want[number] = loss
@@ -66,35 +69,35 @@ def test_any_story_of_kills_reads_as_the_last_telling(tmp_path_factory, sittings
     assert dict(zip(xs, ys, strict=True)) == want
 
 
-def test_half_a_line_is_not_read_and_is_cut_by_the_next_sitting(tmp_path):
-    with Record(tmp_path, steps=3) as record:
+def test_half_a_line_is_not_read_and_is_cut_by_the_next_session(tmp_path):
+    with MetricsWriter(tmp_path, steps=3) as record:
         record.write(step(1))
     whole = (tmp_path / NAME).read_bytes()
     for tail in (b'{"step": 2, "lo', b"x" * 10_000):
         (tmp_path / NAME).write_bytes(whole + tail)
         assert list(read_metrics(tmp_path).columns["step"]) == [1]
-        with Record(tmp_path, steps=3, start=1) as record:
+        with MetricsWriter(tmp_path, steps=3, start=1) as record:
             record.write(step(2))
         assert list(read_metrics(tmp_path).columns["step"]) == [1, 2]
     (tmp_path / NAME).write_bytes(b'{"event": "sta')
-    Record(tmp_path, steps=3).close()
+    MetricsWriter(tmp_path, steps=3).close()
     assert [event["event"] for event in read_metrics(tmp_path).events] == ["start"]
 
 
 def test_a_reader_follows_a_writer(tmp_path):
-    record = Record(tmp_path, steps=3)
+    record = MetricsWriter(tmp_path, steps=3)
     followed = Metrics(tmp_path)
     for number in (1, 2):
         record.write(step(number))
         assert len(followed.read()) == number
     record.close()
     (tmp_path / NAME).unlink()
-    Record(tmp_path, steps=3).close()  # another run in its place
+    MetricsWriter(tmp_path, steps=3).close()  # another run in its place
     assert len(followed.read()) == 0
 
 
 def test_every_line_is_json_even_if_the_loss_is_lost(tmp_path):
-    with Record(tmp_path, steps=2) as record:
+    with MetricsWriter(tmp_path, steps=2) as record:
         record.write(step(1, loss=math.nan, grad_norm=math.inf))
     lines = (tmp_path / NAME).read_text().splitlines()
     assert all(isinstance(json.loads(line, parse_constant=pytest.fail), dict) for line in lines)
@@ -107,12 +110,12 @@ BROKEN = ("[]", "{}", "nonsense", '{"step": "a"}', '{"event": "start", "step": "
 @pytest.mark.parametrize("bad", BROKEN)
 def test_a_broken_line_is_left_out_and_named(tmp_path, caplog, bad):
     """As a power cut leaves one: all other steps count, and the run can be looked at."""
-    with Record(tmp_path, steps=3) as record:
+    with MetricsWriter(tmp_path, steps=3) as record:
         record.write(step(1))
         record.write(step(2))
     with (tmp_path / NAME).open("a") as file:
         file.write(f"{bad}\n")
-    with Record(tmp_path, steps=3, start=2) as record:
+    with MetricsWriter(tmp_path, steps=3, start=2) as record:
         record.write(step(3))
     metrics = read_metrics(tmp_path)
     assert metrics.columns["step"].tolist() == [1, 2, 3]
@@ -128,7 +131,7 @@ def test_what_is_wrong_is_named(tmp_path):
         with pytest.raises(FormatError, match="line 1"):
             read_metrics(tmp_path)
     with pytest.raises(ResourceError, match="cannot be written"):
-        Record(tmp_path / "none", steps=1)
+        MetricsWriter(tmp_path / "none", steps=1)
 
 
 def test_one_slow_step_does_not_upset_the_time_left():

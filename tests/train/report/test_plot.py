@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from camelid.cli import main
 from camelid.errors import MissingError, OptionError
-from camelid.train.report.metrics import Record, read_metrics
+from camelid.train.report.metrics import MetricsWriter, read_metrics
 from camelid.train.report.plot import CURVES, plot, smoothed
 from tests.train.report.test_metrics import step
 from tests.train.test_runs import made_run
@@ -27,6 +27,7 @@ def runs(tmp_path):
     return [(run.folder.parent.name, read_metrics(run.folder)) for run in (one, other)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_pictures_of_every_kind(runs, tmp_path, kind):
     out = plot(runs, tmp_path / "new" / f"plot.{kind}", "tokens")
@@ -49,10 +50,11 @@ def test_a_panel_shows_the_recorded_values(runs, tmp_path, monkeypatch):
     assert len(drawn) == 6
 
 
+@pytest.mark.slow
 def test_text_of_a_picture(tmp_path, runs):
     folder = tmp_path / "three" / "pretrain"
     folder.mkdir(parents=True)
-    with Record(folder, 3, unigram_entropy=6.1) as record:
+    with MetricsWriter(folder, 3, unigram_entropy=6.1) as record:
         for number in (1, 2, 3):
             record.write(step(number, seconds=90.0))
     out = plot([*runs, ("three", read_metrics(folder))], tmp_path / "plot.svg", "time", ["loss", "lr"])
@@ -81,7 +83,7 @@ def test_mistakes_are_named(runs, tmp_path, monkeypatch):
         plot(runs, tmp_path / "a.png", metrics=["z_loss"])
     empty = tmp_path / "empty"
     empty.mkdir()
-    Record(empty, 3).close()
+    MetricsWriter(empty, 3).close()
     with pytest.raises(OptionError, match="nothing to draw"):
         plot([("empty", read_metrics(empty))], tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -8,9 +8,9 @@ import types
 import pytest
 
 from camelid.errors import MissingError, OptionError, ResourceError
-from camelid.train.options import PretrainOptions
-from camelid.train.report.metrics import Record, read_metrics
+from camelid.train.report.metrics import MetricsWriter, read_metrics
 from camelid.train.report.trackers import TRACKERS, open_trackers
+from camelid.train.stages.pretrain import PretrainOptions
 from tests.train.report.test_metrics import step
 
 
@@ -35,7 +35,7 @@ def test_tensorboard_gets_what_the_record_gets(tmp_path):
     pytest.importorskip("tensorboardX")
     for start in (0, 3):
         trackers = open_trackers(["tensorboard"], tmp_path, start, {"recipe": "seed = 1"})
-        with Record(tmp_path, steps=6, start=start, trackers=trackers) as record:
+        with MetricsWriter(tmp_path, steps=6, start=start, trackers=trackers) as record:
             for number in range(start + 1, start + 4):
                 record.write(step(number, loss=5 - number / 10, validation_loss=4.5 if number == 2 else None))
     told = read_back(tmp_path / "tensorboard")
@@ -70,7 +70,7 @@ def test_wandb_gets_what_the_record_gets_and_a_resumed_run_goes_on(tmp_path, mon
     folder.mkdir(parents=True)
     for start in (0, 1):
         trackers = open_trackers(["wandb"], folder, start, {"name": "tiny"})
-        with Record(folder, steps=2, start=start, trackers=trackers) as record:
+        with MetricsWriter(folder, steps=2, start=start, trackers=trackers) as record:
             record.write(step(start + 1, loss=2.5))
     assert [run.about["id"] for run in runs] == [runs[0].about["id"]] * 2
     assert runs[0].about["name"] == "tiny/pretrain"

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 import camelid
-from camelid.chat.recommended import recommended
+from camelid.chat.sampling_choices import recommended
 from camelid.engine.backend import ALL_ARE_TOKENS
 from camelid.engine.sampling import distribution
 from camelid.weights import open_weights, save_weights

@@ -1,0 +1,136 @@
+"""`camelid train RECIPE --dry-run`: what a run would take, and nothing is started."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from camelid.cli.console import print_json
+from camelid.console import Terminal
+from camelid.errors import OptionError, ResourceError
+from camelid.model.config import ModelConfig
+from camelid.model.family import FAMILY
+from camelid.model.options import ModelOptions
+from camelid.recipe import Recipe
+from camelid.streams import literal
+from camelid.tokens.training import TokenizerOptions
+from camelid.train.devices import DEVICES, device_named
+from camelid.train.options import RunOptions
+from camelid.train.plan import MFU, Plan, check_fits, plan
+from camelid.train.report.units import count, duration, memory
+from camelid.train.stages import load_stage
+
+_MANY = (64, 1024)  # GPUs for which the table says how long it takes
+
+
+def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | None, json: bool) -> None:
+    """Print what a recipe's pretraining would take, on one kind of GPU or on each that is known.
+
+    Args:
+        recipe: what would be trained; its data need not be there.
+        gpu: a title of `DEVICES`; with None all of them are compared.
+        gpus: how many; with None the fewest that hold it.
+        mfu: share of the peak that is assumed; with None the usual one.
+        json: one JSON object instead of tables.
+
+    Raises:
+        OptionError: what the recipe or the flags say wrongly.
+        ResourceError: it does not fit on the GPUs that were asked for; says which settings would.
+    """
+    stage = load_stage()
+    options = recipe.table(stage.name(), stage.Options)
+    config = shape_of(recipe, options)
+    kinds = [device_named(gpu)] if gpu is not None else list(DEVICES.values())
+    plans, refusals = [], []
+    for kind in kinds:
+        try:
+            found = plan(config, options, kind, gpus, mfu or MFU, stage.name())
+            check_fits(config, options, found, stage.name())
+            plans.append(found)
+        except ResourceError as error:
+            refusals.append(str(error))
+    if not plans:
+        raise ResourceError(f"{recipe.path}: {refusals[-1]}")
+    if json:
+        print_json({"name": recipe.name, "plans": [found.as_json() for found in plans], "does_not_fit": refusals})
+        return
+    console = Terminal()
+    title = f"\n[bold]{literal(recipe.name)}[/] [dim]{stage.name()}, dry run[/]\n"
+    console.print(Group(title, _what(config, options, plans[0])))
+    console.print(_one(plans[0], options) if len(kinds) == 1 else _each(plans, options))
+    for refusal in refusals:
+        console.print(f"  [dim]{literal(refusal)}[/]", soft_wrap=True)
+
+
+def shape_of(recipe: Recipe, options: RunOptions) -> ModelConfig:
+    """The model that a recipe trains, before there is a tokenizer: its size is what the recipe asks for."""
+    model, tokenizer = recipe.table("model", ModelOptions), recipe.table("tokenizer", TokenizerOptions)
+    if tokenizer.open is None:
+        return model.config(tokenizer.vocab_size, options.context)
+    if model.vocab_size is not None:
+        return model.config(model.vocab_size, options.context)
+    if model.like in FAMILY:
+        return model.config(FAMILY[model.like].config.vocab_size, options.context)
+    raise OptionError(f"{recipe.path}: model.vocab_size: give it for a dry run, which does not open the tokenizer")
+
+
+def _what(config: ModelConfig, options: RunOptions, found: Plan) -> RenderableType:
+    table = _rows()
+    table.add_row("parameters", f"[bold]{found.parameters:,}[/]")
+    shape = (
+        f"{config.n_layers} layers, {config.dim} wide, feed-forward {config.ffn_dim}, {config.n_heads} heads sharing "
+    )
+    table.add_row("shape", f"{shape}{config.n_kv_heads} keys/values, {config.vocab_size:,} tokens")
+    batch = f"{options.steps:,} steps of {count(options.batch_tokens)}: {options.rows:,} rows of {options.context:,}"
+    table.add_row("tokens", f"[bold]{count(found.tokens)}[/]  [dim]{batch}[/]")
+    per_token = f"{count(found.flops_per_token)} a token, forward and backward"
+    table.add_row("arithmetic", f"[bold]{found.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
+    table.add_row("a checkpoint", f"{memory(found.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
+    kept = f"{found.kept} kept at the end: the newest, and milestones"
+    table.add_row("disk", f"{memory(found.kept * found.checkpoint_bytes)}  [dim]{kept}[/]")
+    return table
+
+
+def _one(found: Plan, options: RunOptions) -> RenderableType:
+    needed = found.memory
+    table = _rows()
+    rows = f"{found.micro_rows} row{'s' if found.micro_rows > 1 else ''} at a time"
+    again = ", layers computed again" if options.recompute else ""
+    notes = {
+        "weights": "float32",
+        "gradients": "float32",
+        "optimizer": "AdamW's two averages",
+        "working": "copies that compute, gradients on their way",
+        "activations": rows + again,
+        "logits": "of a piece of the rows",
+        "runtime": "driver, communication, fragments",
+    }
+    for name, note in notes.items():
+        table.add_row(name, f"{memory(getattr(needed, name))}  [dim]{note}[/]")
+    table.add_row("in all", f"[bold]{memory(needed.total)}[/]  [dim]of {memory(found.device.memory)} on each[/]")
+    took = duration(found.days * 86400)
+    speed = f"{found.mfu:.0%} of {found.device.flops / 1e12:.0f} TFLOPS"
+    time = f"[bold]{took}[/] on {found.ranks:,}; {_hours(found)} GPU hours at {speed}"
+    return Group(f"\n{found.ranks:,} × {found.device.title}\n", table, "", f"  {time}\n")
+
+
+def _each(plans: list[Plan], options: RunOptions) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("GPU", "fewest", "memory of each", "GPU hours", *(f"on {n:,}" for n in _MANY)):
+        table.add_column(title, justify="left" if title == "GPU" else "right", no_wrap=True)
+    for found in plans:
+        many = [n if n >= found.ranks and options.rows % n == 0 else None for n in _MANY]
+        days = ["–" if n is None else duration(found.gpu_hours / n * 3600) for n in many]
+        table.add_row(found.device.title, f"{found.ranks:,}", memory(found.memory.total), _hours(found), *days)
+    note = f"  [dim]at {plans[0].mfu:.0%} of the peak; --gpu and --gpus show where the memory goes[/]\n"
+    return Group("", table, "", note)
+
+
+def _hours(found: Plan) -> str:
+    return f"{found.gpu_hours:,.0f}" if found.gpu_hours >= 10 else f"{found.gpu_hours:.2g}"
+
+
+def _rows() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(style="dim")
+    return table

@@ -1,0 +1,139 @@
+"""Serve models over HTTP: OpenAI's API, and pages to chat and to look inside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from camelid.cli.console import saying, stderr
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, ChatFormatName, fetch_default
+from camelid.engine.engine import EngineOptions
+from camelid.errors import OptionError
+from camelid.serve.options import ServeOptions
+from camelid.streams import literal
+
+if TYPE_CHECKING:
+    from camelid.chat.llama import Llama
+    from camelid.hub.store import Name
+    from camelid.serve.models import Models
+
+GB = 10**9
+
+
+@takes("engine", EngineOptions)
+@takes("options", ServeOptions, without=("api_keys", "cors_origins", "allowed_hosts"))
+def run(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Folders, .gguf files or names.", show_default=False),
+    ] = None,
+    *,
+    api_key: Annotated[
+        list[str] | None, typer.Option(help="A key that clients must bring; several may be given. Or $CAMELID_API_KEY.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A web page's origin that may call: https://example.org, app://*, null, *; several too."),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A name that a proxy calls the server by; several too, or *.")
+    ] = None,
+    backend: BackendName = "auto",
+    chat_format: ChatFormatName = None,
+    options: ServeOptions,
+    engine: EngineOptions,
+) -> None:
+    """The small default model is served when none is named. Ctrl-C lets running requests finish."""
+    origins, hosts = tuple(cors_origin or ()), tuple(allowed_host or ())
+    options = options.with_(api_keys=_keys(api_key), cors_origins=origins, allowed_hosts=hosts)
+    named = _names(models or [])
+    from camelid.serve.server import listen, serve
+
+    listener, url = listen(options)  # before models are loaded: a port in use is told at once
+    with listener:
+        loaded = _load(named, backend, chat_format, engine, options)
+        serve(loaded, options, listener, lambda: _show(loaded, options, url))
+
+
+def _keys(given: list[str] | None) -> tuple[str, ...]:
+    """Keys of flags, else the one of the environment, which other users of the machine cannot see."""
+    key = os.environ.get("CAMELID_API_KEY")
+    return tuple(given or ([key] if key else []))
+
+
+def _names(models: list[str]) -> dict[str, str]:
+    """The name that clients use → what was given: a catalog's name, or the file's without its ending.
+
+    Raises:
+        OptionError: two of them would have the same name.
+    """
+    from camelid.hub.catalog import DEFAULT_MODEL
+    from camelid.hub.store import parse_name
+
+    if not models:
+        return {DEFAULT_MODEL: str(fetch_default())}
+    named: dict[str, str] = {}
+    for model in models:
+        short = _short(parse_name(model), model)
+        if short in named:
+            raise OptionError(f"{model}: the name {short} is taken by {named[short]} already; rename one of them")
+        named[short] = model
+    return named
+
+
+def _short(name: Name, given: str) -> str:
+    if name.entry or name.is_hub:
+        return str(name)
+    return name.folder if name.is_url else Path(given).absolute().name.removesuffix(".gguf")
+
+
+def _load(
+    named: dict[str, str], backend: str, chat_format: str | None, engine: EngineOptions, options: ServeOptions
+) -> Models:
+    from camelid.chat.load import load
+    from camelid.serve.models import Models
+    from camelid.serve.worker import Worker
+
+    workers = []
+    for name, model in named.items():
+        with saying(f"loading {name}"):
+            llama = load(model, backend=backend, options=engine, chat_format=chat_format)
+        workers.append(Worker(name, llama, options.max_waiting))
+    return Models(workers)
+
+
+def _show(models: Models, options: ServeOptions, url: str) -> None:
+    """What is served, where, with which memory, and what protects it."""
+    lines = [f"\n[bold]{url}[/]  [dim]pages; OpenAI's API at {url}/v1, described at {url}/docs[/]"]
+    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
+    if options.api_keys:
+        lines.append("  Programs need a key (Authorization: Bearer …); browsers are asked for it once.")
+    elif options.is_loopback:
+        lines.append("  Only this machine can reach it; no key is asked for.")
+    else:
+        lines.append("  [bold yellow]Open: whoever reaches this address may use it.[/]")
+    lines += [f"  {_pages(origin)} may call it." for origin in options.cors_origins]
+    lines.append("  [dim]Ctrl-C ends it; running requests finish first.[/]\n")
+    stderr.print("\n".join(lines), soft_wrap=True)
+
+
+def _pages(origin: str) -> str:
+    if origin == "*":
+        return "[bold yellow]Every page that a browser here opens[/]"
+    return f"Pages of {literal(origin)}" if origin != "null" else "Pages without an origin, as files,"
+
+
+def _plan(llama: Llama) -> str:
+    from camelid.engine.memory import cache_bytes_per_token
+
+    backend, pages = llama.engine.backend, llama.engine.pages
+    positions = pages.n_pages * pages.page_size
+    cache = positions * cache_bytes_per_token(llama.config, backend.bytes_per_number)
+    return (
+        f"{backend.name}, {llama.context} tokens of context, {llama.engine.options.max_running} requests at once; "
+        f"{llama.weights.nbytes / GB:.2f} GB of weights, up to {cache / GB:.2f} GB of cache for {positions} tokens"
+    )
