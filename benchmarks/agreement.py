@@ -84,7 +84,7 @@ def departure(reference: camelid.Llama, prompt: list[int], theirs: list[int], ri
     """Where a text leaves the reference's, and how near the two likeliest ids were there."""
     for at, (a, b) in enumerate(zip(right, theirs, strict=True)):
         if a != b:
-            top = np.sort(reference.engine.last_logits(right[:at]))[::-1]
+            top = np.sort(reference.logits(right[:at])[-1])[::-1]
             return f"departs at {at - len(prompt)}, margin {top[0] - top[1]:.3f}"
     return "equal"
 

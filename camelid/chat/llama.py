@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -21,9 +21,10 @@ from camelid.chat.sampling_choices import (
     SamplingKeywords,
     recommended,
 )
+from camelid.chat.scoring import Text, generate_all, loglikelihoods, negative_loglikelihoods
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
-from camelid.engine.request import SamplingParams
+from camelid.engine.request import Request, Rows, SamplingParams
 from camelid.engine.sampling import distribution
 from camelid.errors import OptionError
 from camelid.tokens.infill import encode_infill, infill_stop_ids
@@ -226,7 +227,8 @@ class Llama:
     def next(self, prompt: Prompt, n: int = 10, params: SamplingParams | None = None) -> NextTable:
         """The likeliest next tokens: over the raw distribution, or over what sampling with `params` leaves."""
         ids = self.prompt_ids(prompt)
-        logits = self.engine.last_logits(ids)
+        last = Request(ids=tuple(ids), wants="logits", rows=range(len(ids) - 1, len(ids)))
+        (logits,) = self._rows(last)
         raw = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical=1.0)
         probabilities = distribution(logits, params or raw, ids)
         order = np.argsort(-probabilities, kind="stable")
@@ -242,7 +244,7 @@ class Llama:
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Scores of every next token after each id, float32 (len(ids), vocab_size)."""
-        return self.engine.logits(list(ids))
+        return self._rows(Request(ids=tuple(ids), wants="logits"))
 
     def embed(self, prompt: Prompt) -> NDArray[np.float32]:
         """A vector for a text, (D,): the mean over all positions of the hidden states after the final norm.
@@ -250,7 +252,8 @@ class Llama:
         Raises:
             OptionError: the prompt is empty, outside the vocabulary or longer than the context.
         """
-        return self.engine.mean_hidden(self.prompt_ids(prompt))
+        (mean,) = self._rows(Request(ids=tuple(self.prompt_ids(prompt)), wants="hidden", pooled=True))
+        return mean
 
     def loglikelihood(self, context: Prompt, continuation: str) -> Likelihood:
         """How likely `continuation` is after `context`: the sum of log-probabilities, and whether greedy would say it.
@@ -258,20 +261,35 @@ class Llama:
         The cut follows the whole text's tokens, as evaluation harnesses do: spaces that end the context count to the
         continuation, since a token often starts with its space.
         """
-        if isinstance(context, str):
-            kept = context.rstrip()
-            continuation = context[len(kept) :] + continuation
-            start = len(self.prompt_ids(kept))
-            ids = self.prompt_ids(kept + continuation)
-        else:
-            start, ids = len(context), [*context, *self.tokenizer.encode_segment(continuation)]
-        if not 0 < start < len(ids):
-            raise OptionError(
-                "loglikelihood: both the context and the continuation must have at least one token",
-                param="loglikelihood",
-            )
-        logprobs, greedy = self.engine.score(ids, start)
-        return Likelihood(float(logprobs.sum()), bool(greedy.all()), len(ids) - start)
+        return self.loglikelihoods([(context, continuation)])[0]
+
+    def loglikelihoods(self, pairs: Iterable[tuple[Prompt, str]]) -> list[Likelihood]:
+        """`loglikelihood` of many pairs of context and continuation, computed together.
+
+        What they begin with is computed once, so that a context costs the same for one continuation and for a hundred.
+        """
+        lengths: dict[str, int] = {}
+        return loglikelihoods(self.engine, [self._text(context, end, lengths) for context, end in pairs])
+
+    def _text(self, context: Prompt, continuation: str, lengths: dict[str, int]) -> Text:
+        """A pair as ids; `lengths` are those of contexts that were seen before."""
+        if not isinstance(context, str):
+            return Text((*context, *self.tokenizer.encode_segment(continuation)), len(context))
+        bare = context.rstrip()
+        if bare not in lengths:
+            lengths[bare] = len(self.prompt_ids(bare))
+        return Text(tuple(self.prompt_ids(context + continuation)), lengths[bare])
+
+    def generate_all(
+        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **changes: Unpack[GenerateKeywords]
+    ) -> list[Generation]:
+        """Continue many prompts, written together; each text is the one that `generate` gives.
+
+        Raises:
+            OptionError: as `generate`.
+        """
+        requests = [self.request(prompt, params, **changes) for prompt in prompts]
+        return generate_all(self.engine, self.tokenizer, requests)
 
     def perplexity(self, text: str) -> Perplexity:
         """How surprised the model is by a text, read in windows of the whole context.
@@ -279,14 +297,16 @@ class Llama:
         Each token counts once. A window's first token is seen only as context, so the first token of the text has
         no probability unless a BOS stands before it.
         """
-        ids = self.prompt_ids(text)
-        if len(ids) < 2:
+        return self.perplexities([text])[0]
+
+    def perplexities(self, texts: Iterable[str]) -> list[Perplexity]:
+        """`perplexity` of many texts, computed together."""
+        texts = list(texts)
+        ids = [self.prompt_ids(text) for text in texts]
+        if any(len(own) < 2 for own in ids):
             raise OptionError("perplexity: the text must have at least two tokens", param="perplexity")
-        total, counted, window = 0.0, 0, self.context
-        for start in range(0, len(ids) - 1, window - 1):
-            logprobs, _ = self.engine.score(ids[start : start + window])
-            total, counted = total - float(logprobs.sum()), counted + len(logprobs)
-        return Perplexity(total, counted, len(text.encode()))
+        totals = negative_loglikelihoods(self.engine, ids)
+        return [Perplexity(nll, n, len(text.encode())) for (nll, n), text in zip(totals, texts, strict=True)]
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Ids of a plain prompt: text gets the BOS that the model expects; ids stay as they are.
@@ -336,11 +356,16 @@ class Llama:
         if form is not None and not params.stop and not params.stop_ids:  # else the answer may end before its form does
             answer = replace(answer, promise=form.promise)
         request = TextRequest(ids=tuple(ids), params=params, stop_ids=stop_ids, answer=answer)
-        self.engine.check(request)  # before the first piece is asked for, so that a mistake shows at once
+        # Before the first piece is asked for, so that a mistake shows at once.
+        self.engine.check(request, has_form=form is not None)
         if form is not None:  # last, since it may take long
             request = replace(request, constraint=self._constrain(form, stop_ids))
-            self.engine.check(request)
         return request
+
+    def _rows(self, request: Request) -> NDArray[np.float32]:
+        result = self.engine.result(request)
+        assert isinstance(result, Rows)
+        return result.rows
 
     def _stream(self, request: TextRequest) -> Iterator[Delta]:
         answer = Answer(self.tokenizer, request)

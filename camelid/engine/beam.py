@@ -20,7 +20,7 @@ from camelid.errors import OptionError, ResourceError
 
 @dataclass(frozen=True)
 class Beam:
-    """A text found: the ids after the prompt, their summed log-probability in nats, the score, and how it ended."""
+    """A finished text: the ids after the prompt, their summed log-probability in nats, the score, and how it ended."""
 
     ids: tuple[int, ...]
     logprob: float
@@ -166,14 +166,18 @@ class _Search:
             self._make_room(child)
 
     def _make_room(self, beam: _Live) -> None:
-        while len(beam.pages) * self.engine.pages.page_size < len(beam.ids):
-            beam.pages.append(self._take(beam.pages[-1] if beam.pages else None))
+        if not self.engine.pages.grow(beam.pages, len(beam.ids)):
+            raise _no_room()
 
-    def _take(self, after: int | None = None) -> int:
-        page = self.engine.pages.take(after)
+    def _take(self) -> int:
+        page = self.engine.pages.take()
         if page is None:
-            raise ResourceError("cache: no room for so many beams; raise --cache-tokens or take fewer")
+            raise _no_room()
         return page
+
+
+def _no_room() -> ResourceError:
+    return ResourceError("cache: no room for so many beams; raise --cache-tokens or take fewer")
 
 
 def _last_row(ids: tuple[int, ...], start: int, pages: list[int], n_prompt: int) -> Span:

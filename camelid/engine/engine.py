@@ -1,4 +1,4 @@
-"""The engine: ids in, ids out, many requests at once. A step is schedule → forward → sample → commit.
+"""The engine: ids in, ids out, many requests at once. A step is schedule → forward → commit → sample.
 
 Not for several threads: one thread owns an engine.
 """
@@ -8,32 +8,34 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine import sampling, speculate
+from camelid.engine import sampling
 from camelid.engine.backend import Backend
-from camelid.engine.cache import Pages
-from camelid.engine.choose import choose_token, finish_reason
-from camelid.engine.draft import DraftModel
+from camelid.engine.batch import Batch
+from camelid.engine.choose import Writer, choose_token, finish_reason
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
 from camelid.engine.pace import Pace
-from camelid.engine.readers import AllRows, MeanHidden, PromptLogprobs, Reader, Scores
-from camelid.engine.request import PromptToken, Request, Token
-from camelid.engine.scheduler import Chosen, Scheduler, n_read, root_of
-from camelid.engine.scheduler import Sequence as Running
-from camelid.engine.speculate import Guess
+from camelid.engine.pages import Pages
+from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token
+from camelid.engine.scheduler import Chosen, Scheduler, n_scored
+from camelid.engine.scoring import Collector, collector
+from camelid.engine.sequence import DraftToken, Sequence, root_of
+from camelid.engine.speculative.draft_model import DraftModel
+from camelid.engine.speculative.lookup import LookupProposer
+from camelid.engine.speculative.proposer import Proposer
 from camelid.errors import CamelidError, ContextError, OptionError
 
 __all__ = ["Engine", "EngineOptions"]
 
 Logits = NDArray[np.float32]
 MOST_LOGITS = 2**25  # held at a time when every position's are wanted: 128 MiB
-READ_LOGITS = 2**22  # for readers in one pass: few, since making something of them takes its time
+SCORED_LOGITS = 2**22  # of scored prompts in one pass: few, since making something of them takes its time
 SOON_SECONDS = 0.002  # to wait for a form where others could go on
 LATER_SECONDS = 0.02  # where nobody could
 
@@ -44,11 +46,11 @@ class Engine:
     Args:
         backend: computes; it gets its pool of pages here.
         options: context length, cache size and batching.
-        draft: a smaller model with the same vocabulary, which guesses for requests with `draft_tokens`; without one,
-            they look guesses up in their own text.
+        draft: a smaller model with the same vocabulary, which proposes ids for requests with `draft_tokens`; without
+            one, they are looked up in the request's own text.
 
     Attributes:
-        n_drafted, n_accepted: guesses that were read so far, and those of them that were written.
+        n_drafted, n_accepted: draft tokens that were verified so far, and those of them that were written.
 
     Raises:
         OptionError: the vocabularies differ in size, or the options contradict each other.
@@ -63,17 +65,24 @@ class Engine:
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
-        self._draft = DraftModel(draft, self.options, config, self.context) if draft is not None else None
+        self._proposer: Proposer = (
+            LookupProposer() if draft is None else DraftModel(draft, self.options, config, self.context)
+        )
         self.n_drafted = self.n_accepted = 0
-        most_rows = max(16, READ_LOGITS // config.vocab_size)
-        self._scheduler = Scheduler(self.pages, self.options.max_batch_tokens, self.options.max_running, most_rows)
+        self._scheduler = Scheduler(
+            self.pages,
+            self.options.max_batch_tokens,
+            self.options.max_running,
+            max(16, SCORED_LOGITS // config.vocab_size),
+            lambda source, target: self.backend.copy_page(source, target),
+        )
         self._pace = Pace(self.options.max_batch_tokens)
-        self.failed: dict[int, CamelidError] = {}  # requests that could not go on, and why; taken out by who made them
-        self.read: list[int] = []  # requests with a reader that is done; taken out by who made them
-        self._open: dict[int, list[Running]] = {}  # request → its samples that still run
-        self._held: dict[Running, Token] = {}  # chosen, and what their forms say to them is not known yet
-        self._streams: dict[int, deque[Token | CamelidError]] = {}  # streamed request → what its stream has not given
-        self._written: list[Token] = []  # of requests that are not streamed, until the next `step` returns them
+        self._open: dict[int, list[Sequence]] = {}  # request → its samples that still run
+        self._writers: dict[Sequence, Writer] = {}
+        self._collectors: dict[Sequence, Collector] = {}
+        self._held: dict[Sequence, Token] = {}  # chosen, and what their forms say to them is not known yet
+        self._inboxes: dict[int, deque[Outcome]] = {}  # streamed request → what its stream has not given
+        self._outcomes: list[Outcome] = []  # of requests that are not streamed, until a `step` returns them
         self._n_requests = 0
 
     @property
@@ -91,274 +100,282 @@ class Engine:
         """Sequences that wait for room among the running ones."""
         return len(self._scheduler.waiting)
 
-    def check(self, request: Request) -> None:
-        """Refuse a request that cannot be run as it is asked.
+    def check(self, request: Request, has_form: bool = False) -> None:
+        """Refuse a request that cannot be run as it is asked; mark one that can, so that `add` does not check again.
+
+        Args:
+            has_form: its answer is going to be constrained.
 
         Raises:
             OptionError: the prompt is empty or outside the vocabulary, or a sampling choice cannot be.
             ContextError: the prompt leaves no room for an answer.
         """
-        vocab_size, n_ids, params = self.backend.config.vocab_size, len(request.ids), request.params
-        if not n_ids:
-            raise OptionError("prompt: has no tokens; give at least one", param="prompt")
-        if request.reader is not None and n_ids > self.context:
-            raise ContextError(
-                f"prompt: has {n_ids} tokens, the context is {self.context}; shorten it or raise --context",
-                n_ids,
-                self.context,
-                param="prompt",
-            )
-        if request.reader is None and n_ids >= self.context:
-            raise ContextError(
-                f"prompt: has {n_ids} tokens, the context is {self.context} with room for one of the answer; "
-                "shorten it or raise --context",
-                n_ids,
-                self.context,
-                param="prompt",
-            )
-        for id in request.ids:
-            if not 0 <= id < vocab_size:
-                raise OptionError(f"prompt: id {id} lies outside the vocabulary of {vocab_size} ids", param="prompt")
-        sampling.check(params, vocab_size, self.backend.absent)
-        if request.constraint is not None and (params.min_tokens or params.ignore_stop):
+        params = request.params
+        self._check_prompt(request)
+        sampling.check(params, self.backend.config.vocab_size, self.backend.absent)
+        if (has_form or request.constraint is not None) and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
             raise OptionError(
                 f"{name}: the constrained form alone says where the text may end; leave one of them out", param=name
             )
+        object.__setattr__(request, "is_checked", True)
+
+    def _check_prompt(self, request: Request) -> None:
+        vocab_size, ids, rows = self.backend.config.vocab_size, request.ids, request.rows
+        if not ids:
+            raise OptionError("prompt: has no tokens; give at least one", param="prompt")
+        if request.wants == "tokens" and len(ids) >= self.context:
+            raise ContextError(
+                f"prompt: has {len(ids)} tokens, the context is {self.context} with room for one of the answer; "
+                "shorten it or raise --context",
+                len(ids),
+                self.context,
+                param="prompt",
+            )
+        if len(ids) > self.context:
+            raise ContextError(
+                f"prompt: has {len(ids)} tokens, the context is {self.context}; shorten it or raise --context",
+                len(ids),
+                self.context,
+                param="prompt",
+            )
+        if min(ids) < 0 or max(ids) >= vocab_size:
+            wrong = next(id for id in ids if not 0 <= id < vocab_size)
+            raise OptionError(f"prompt: id {wrong} lies outside the vocabulary of {vocab_size} ids", param="prompt")
+        if rows.step != 1 or not 0 <= rows.start <= rows.stop <= len(ids):
+            raise OptionError(f"rows: {rows} is not a range of the prompt's {len(ids)} places", param="rows")
+        for id in request.candidates:
+            if not 0 <= id < vocab_size:
+                raise OptionError(
+                    f"candidates: id {id} lies outside the vocabulary of {vocab_size} ids", param="candidates"
+                )
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.
 
         Raises:
-            OptionError: as `check`.
+            OptionError: as `check`, unless that was asked before.
         """
-        self.check(request)
-        number, params = self._n_requests, request.params
+        if not request.is_checked:
+            self.check(request)
+        number = self._n_requests
         self._n_requests += 1
-        seed = params.seed if params.seed is not None else secrets.randbits(63)
-        limit = min(self.context, len(request.ids) + (params.max_tokens or self.context))
-        first: Running | None = None
         self._open[number] = []
-        if request.reader is not None:
-            ids, root = list(request.ids[: request.reader.last]), root_of(self.backend.config, len(request.ids))
-            self._open[number].append(Running(number, request, 0, seed, limit, None, ids, root))
-            if request.reader.first < request.reader.last:
-                self._scheduler.add(self._open[number][0])
-            else:
-                self._end_reading(self._open[number][0])
-            return number
-        for sample in range(params.n):
-            form = request.constraint.fork() if request.constraint is not None else None
-            root = root_of(self.backend.config, len(request.ids))
-            one = Running(number, request, sample, seed, limit, form, list(request.ids), root, waits_for=first)
-            first = first or one
-            self._open[number].append(one)
-            self._scheduler.add(one)
+        if request.wants == "tokens":
+            self._add_answer(number, request)
+        else:
+            self._add_scored(number, request)
         return number
 
-    def step(self) -> list[Token]:
-        """Run one forward pass; returns what it gave to requests that are not streamed.
+    def _add_answer(self, number: int, request: Request) -> None:
+        params, n_prompt = request.params, len(request.ids)
+        seed = params.seed if params.seed is not None else secrets.randbits(63)
+        limit = min(self.context, n_prompt + (params.max_tokens or self.context))
+        first: Sequence | None = None
+        for sample in range(params.n):
+            form = request.constraint.fork() if request.constraint is not None else None
+            root = root_of(self.backend.config, n_prompt)
+            sequence = Sequence(number, request, sample, list(request.ids), root, waits_for=first, n_awaited=n_prompt)
+            first = first or sequence
+            self._writers[sequence] = Writer(sequence, seed, limit, form)
+            self._open[number].append(sequence)
+            self._scheduler.add(sequence)
 
-        That is a token a sample at most, and one more for each guess that came true.
+    def _add_scored(self, number: int, request: Request) -> None:
+        root = root_of(self.backend.config, len(request.ids))
+        ids = list(request.ids[: max(1, request.rows.stop)])  # nothing after the last row is computed
+        sequence = Sequence(number, request, 0, ids, root)
+        self._collectors[sequence] = collector(request)
+        self._open[number].append(sequence)
+        self._scheduler.add(sequence)
 
-        Raises:
-            CamelidError: a request failed in an earlier step, and nobody has taken its error out of `failed`.
+    def step(self) -> list[Outcome]:
+        """Run one forward pass: schedule → forward → commit → sample.
+
+        Returns:
+            What it gave to requests that are not streamed: a token a sample, and one more for each draft token that was
+            accepted; what was made of a scored prompt; or why a request failed.
         """
-        if self.failed:
-            raise self.failed.pop(next(iter(self.failed)))
-        self._advance()
-        written, self._written = self._written, []
-        return written
-
-    def stream(self, request: Request) -> Iterator[Token]:
-        """Tokens of one request as they come; other requests are served beside. Leaving early cancels it."""
-        number = self.add(request)
-        inbox = self._streams[number] = deque()
-        try:
-            while inbox or number in self._open:
-                if not inbox:
-                    self._advance()
-                    continue
-                item = inbox.popleft()
-                if isinstance(item, CamelidError):
-                    raise item
-                yield item
-        finally:
-            self.cancel(number)
-            del self._streams[number]
-
-    def _advance(self) -> None:
-        """Schedule → forward → sample → commit."""
-        self._hand_out_held(0.0)
-        is_writing, started = self._scheduler.is_writing, time.perf_counter()
+        self._deliver_held(0.0)
+        started, is_writing = time.perf_counter(), self._scheduler.is_writing
         self._scheduler.max_beside = self._pace.room()
         sequences, batch = self._scheduler.next_batch(self._propose)
         if not sequences:
-            self._hand_out_held(LATER_SECONDS)
-            return
-        rows = self.backend.forward(batch)
+            self._deliver_held(LATER_SECONDS)
+        rows = self.backend.forward(batch) if sequences else []
         for sequence, span, own in zip(sequences, batch.spans, rows, strict=True):
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
-            self._scheduler.commit(sequence, len(span.ids) - sequence.n_ahead)
-            if sequence.request.reader is not None:
-                self._take(sequence, sequence.request.reader, own)
-            elif sequence.guesses:
-                self._verify(sequence, own)
-            elif len(own):
-                self._deliver(sequence, own[0])
+            self._scheduler.commit(sequence, len(span.ids) - sequence.n_draft)
+            self._sample(sequence, own)
         if is_writing:
-            sizes = {one: len(span.ids) for one, span in zip(sequences, batch.spans, strict=True)}
-            if sum(sizes.values()) - n_read(sizes) <= len(sizes):  # no prompt is read in it
-                self._pace.note(time.perf_counter() - started, n_read(sizes))
+            self._note_pace(time.perf_counter() - started, sequences, batch)
+        outcomes, self._outcomes = self._outcomes, []
+        return outcomes
 
-    def _take(self, sequence: Running, reader: Reader, rows: Logits) -> None:
-        """Give a reader its rows."""
-        try:
-            if len(rows):
-                reader.take(rows)
-        except CamelidError as error:
-            self._fail(sequence, error)
-            return
-        if reader.first + reader.taken >= reader.last:
-            self._end_reading(sequence)
+    def stream(self, request: Request) -> Iterator[Token]:
+        """Tokens of one request as they come; other requests are served beside. Leaving early cancels it.
 
-    def _end_reading(self, sequence: Running) -> None:
-        self._close(sequence)
-        self.read.append(sequence.number)
-
-    def _propose(self, chosen: Chosen, room: int) -> None:
-        """Set guesses; only so many that the logits of a pass do not grow beyond measure."""
-        room = min(room, MOST_LOGITS // self.backend.config.vocab_size)
-        if self._draft is not None:
-            self._draft.propose(chosen, room)
-        else:
-            speculate.look_up(chosen, room)
-
-    def _verify(self, sequence: Running, rows: Logits) -> None:
-        """Choose ids as long as they are the guessed ones, whose keys and values lie in the pages already.
-
-        What was guessed wrong is overwritten by the next pass.
+        Raises:
+            CamelidError: the request is refused, or cannot go on.
         """
-        guesses, n_ahead = sequence.guesses, sequence.n_ahead
-        sequence.guesses, sequence.n_ahead = [], 0
-        self.n_drafted += n_ahead
-        for place, row in enumerate(rows):
-            guess = guesses[place] if place < len(guesses) else None
-            n_before = len(sequence.ids)
-            self._deliver(sequence, row, guess)
-            if sequence.held or place == n_ahead or len(sequence.ids) == n_before:
-                break
-            if guess is None or sequence.ids[-1] != guess.id:
-                break
-            self.n_accepted += 1
-            if sequence.done:
-                break
-            self._scheduler.commit(sequence, 1)
-        if n_ahead and not sequence.done:
-            self._scheduler.trim(sequence)
+        for _, outcome in self.stream_all([request]):
+            assert isinstance(outcome, Token), "`result` is for requests that write nothing"
+            yield outcome
 
-    def _deliver(self, sequence: Running, logits: Logits, guess: Guess | None = None) -> None:
-        """Choose the next id, and hand it out as soon as it is known what its form says to it."""
+    def stream_all(self, requests: Iterable[Request]) -> Iterator[tuple[int, Outcome]]:
+        """What several requests give, as it comes, each with its request's index.
+
+        Raises:
+            CamelidError: as `stream`; all of them end with the first that fails.
+        """
+        inbox: deque[Outcome] = deque()
+        indexes: dict[int, int] = {}
         try:
-            token = choose_token(sequence, logits, guess)
-        except CamelidError as error:
-            self._fail(sequence, error)
-            return
-        if sequence.constraint is None or sequence.constraint.ready(SOON_SECONDS):
-            self._hand_out(sequence, token)
-        else:
-            sequence.held, self._held[sequence] = True, token
+            for index, request in enumerate(requests):
+                number = self.add(request)
+                indexes[number], self._inboxes[number] = index, inbox
+            while inbox or not self._open.keys().isdisjoint(indexes):
+                if not inbox:
+                    self._outcomes = self.step()  # those of others wait for the next one who steps
+                    continue
+                outcome = inbox.popleft()
+                if isinstance(outcome, Failed):
+                    raise outcome.error
+                yield indexes[outcome.request], outcome
+        finally:
+            for number in indexes:
+                self.cancel(number)
+                del self._inboxes[number]
 
-    def _hand_out_held(self, seconds: float) -> None:
-        """Hand out tokens whose forms have answered; wait for so long in all, where they have not."""
-        for sequence, token in list(self._held.items()):
-            if sequence.constraint is None or sequence.constraint.ready(seconds / len(self._held)):
-                del self._held[sequence]
-                sequence.held = False
-                self._hand_out(sequence, token)
+    def result(self, request: Request) -> Scored | Rows:
+        """What comes of a request that writes nothing; other requests are served beside.
 
-    def _hand_out(self, sequence: Running, token: Token) -> None:
-        """Give a token to whoever waits for it."""
-        try:
-            reason = finish_reason(sequence)
-        except CamelidError as error:
-            self._fail(sequence, error)
-            return
-        if reason:
-            token = replace(token, finish_reason=reason)
-            self._close(sequence)
-        self._streams.get(sequence.number, self._written).append(token)
-
-    def _fail(self, sequence: Running, error: CamelidError) -> None:
-        """End a request, and no other, with an error."""
-        self.cancel(sequence.number)
-        stream = self._streams.get(sequence.number)
-        if stream is not None:
-            stream.append(error)
-        else:
-            self.failed[sequence.number] = error
+        Raises:
+            OptionError, ContextError: as `check`.
+            NumericsError: what was computed is not finite.
+        """
+        ((_, outcome),) = self.stream_all([request])
+        assert isinstance(outcome, Scored | Rows), "`stream` is for requests that write"
+        return outcome
 
     def cancel(self, number: int) -> None:
         """End a request, if it still runs, and give back its pages."""
         for sequence in self._open.pop(number, []):
             self._drop(sequence)
 
-    def run(self, reader: Reader) -> None:
-        """Give a reader all that it wants; other requests are served beside.
+    def clear(self) -> None:
+        """Forget all keys and values, since the weights have changed; texts on their way are read again."""
+        while self._scheduler.running:
+            self._scheduler.preempt(self._scheduler.running[-1])
+        self.pages.clear()
+        self._proposer.clear()
 
-        Raises:
-            OptionError, ContextError: as `check`.
-            NumericsError: what was computed is not finite.
-        """
-        number = self.add(Request(ids=tuple(reader.ids), reader=reader))
+    def _propose(self, chosen: Chosen, room: int) -> None:
+        """Set draft tokens; only so many that the logits of a pass do not grow beyond measure."""
+        sizes = {
+            self._writers[sequence]: size
+            for sequence, size in chosen.items()
+            if not sequence.is_scored and sequence.request.params.draft_tokens
+        }
+        self._proposer.propose(sizes, min(room, MOST_LOGITS // self.backend.config.vocab_size))
+
+    def _note_pace(self, seconds: float, sequences: list[Sequence], batch: Batch) -> None:
+        """Tell how long a pass with answers took, if no prompt of an answer was read in it."""
+        sizes = {sequence: len(span.ids) for sequence, span in zip(sequences, batch.spans, strict=True)}
+        if sequences and sum(sizes.values()) - n_scored(sizes) <= len(sizes):
+            self._pace.note(seconds, n_scored(sizes))
+
+    def _sample(self, sequence: Sequence, rows: Logits) -> None:
+        """Make of a sequence's rows what its request wants."""
         try:
-            while number in self._open:
-                self._advance()
-            if number in self.failed:
-                raise self.failed.pop(number)
-        finally:
-            self.cancel(number)
-            if number in self.read:
-                self.read.remove(number)
+            if sequence.is_scored:
+                self._score(sequence, rows)
+            elif sequence.draft_tokens:
+                self._verify(sequence, rows)
+            elif len(rows):
+                self._write(sequence, rows[0])
+        except CamelidError as error:  # ends this request, and no other
+            self.cancel(sequence.number)
+            self._give(Failed(sequence.number, error))
 
-    def logits(self, ids: Sequence[int]) -> Logits:
-        """Scores of every next id after each of `ids`, float32 (len(ids), V)."""
-        self.run(reader := AllRows(ids))
-        return reader.rows()
+    def _score(self, sequence: Sequence, rows: Logits) -> None:
+        """Collect the rows of a scored prompt, and end it with its last one."""
+        collected = self._collectors[sequence]
+        if len(rows):
+            collected.take(rows)
+            sequence.n_rows += len(rows)
+        if sequence.first_row >= sequence.request.rows.stop:
+            self._scheduler.cache_end(sequence)
+            self._close(sequence)
+            self._give(collected.result(sequence.number))
 
-    def last_logits(self, ids: Sequence[int]) -> Logits:
-        """Scores of every next id after all of `ids`, float32 (V,)."""
-        self.run(reader := AllRows(ids, first=len(ids) - 1))
-        return reader.rows()[0]
+    def _verify(self, sequence: Sequence, rows: Logits) -> None:
+        """Choose ids as long as they are the draft's, whose keys and values lie in the pages already.
 
-    def score(self, ids: Sequence[int], start: int = 1) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """For each id from `start` on: its log-probability after those before, and whether it is the likeliest one."""
-        self.run(reader := Scores(ids, start))
-        return np.array(reader.logprobs), np.array(reader.greedy)
+        What was rejected is overwritten by the next pass.
+        """
+        draft, n_draft = sequence.draft_tokens, sequence.n_draft
+        sequence.draft_tokens, sequence.n_draft = [], 0
+        self.n_drafted += n_draft
+        for place, row in enumerate(rows):
+            token = draft[place] if place < len(draft) else None
+            n_before = len(sequence.ids)
+            self._write(sequence, row, token)
+            if sequence.held or place == n_draft or len(sequence.ids) == n_before:
+                break
+            if token is None or sequence.ids[-1] != token.id:
+                break
+            self.n_accepted += 1
+            if sequence.done:
+                break
+            self._scheduler.commit(sequence, 1)
+        if n_draft and not sequence.done:
+            self._scheduler.trim(sequence)
 
-    def prompt_logprobs(self, ids: Sequence[int], n: int = 0) -> list[PromptToken | None]:
-        """How likely each id is after those before it, and the `n` likeliest in its place; None for the first id."""
-        self.run(reader := PromptLogprobs(ids, n))
-        return reader.tokens
+    def _write(self, sequence: Sequence, logits: Logits, draft: DraftToken | None = None) -> None:
+        """Choose the next id, and hand it out as soon as it is known what its form says to it."""
+        writer = self._writers[sequence]
+        token = choose_token(writer, logits, draft)
+        if writer.constraint is None or writer.constraint.ready(SOON_SECONDS):
+            self._deliver(writer, token)
+        else:
+            sequence.held, self._held[sequence] = True, token
 
-    def hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Hidden state of each id after the final norm, (len(ids), D)."""
-        self.run(reader := AllRows(ids, hidden=True))
-        return reader.rows()
+    def _deliver_held(self, seconds: float) -> None:
+        """Hand out tokens whose forms have answered; wait for so long in all, where they have not."""
+        for sequence, token in list(self._held.items()):
+            writer = self._writers.get(sequence)
+            if writer is None:  # its request failed with a sibling a moment ago
+                continue
+            if writer.constraint is None or writer.constraint.ready(seconds / len(self._held)):
+                del self._held[sequence]
+                sequence.held = False
+                try:
+                    self._deliver(writer, token)
+                except CamelidError as error:
+                    self.cancel(sequence.number)
+                    self._give(Failed(sequence.number, error))
 
-    def mean_hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The mean of `hidden` over the positions, (D,); a chunk's states are all that is held at a time."""
-        self.run(reader := MeanHidden(ids))
-        return reader.mean()
+    def _deliver(self, writer: Writer, token: Token) -> None:
+        """Hand out a token, and end its text if that is its last."""
+        reason = finish_reason(writer)
+        if reason:
+            token = replace(token, finish_reason=reason)
+            self._close(writer.sequence)
+        self._give(token)
 
-    def _drop(self, sequence: Running) -> None:
+    def _give(self, outcome: Outcome) -> None:
+        self._inboxes.get(outcome.request, self._outcomes).append(outcome)
+
+    def _drop(self, sequence: Sequence) -> None:
         self._scheduler.drop(sequence)
+        self._proposer.drop(sequence)
         self._held.pop(sequence, None)
-        if self._draft is not None:
-            self._draft.drop(sequence)
+        self._writers.pop(sequence, None)
+        self._collectors.pop(sequence, None)
 
-    def _close(self, sequence: Running) -> None:
+    def _close(self, sequence: Sequence) -> None:
         self._drop(sequence)
         self._open[sequence.number].remove(sequence)
         if not self._open[sequence.number]:

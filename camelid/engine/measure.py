@@ -11,7 +11,7 @@ import numpy as np
 
 from camelid.engine.engine import Engine
 from camelid.engine.memory import cache_bytes_per_token
-from camelid.engine.request import Request, SamplingParams
+from camelid.engine.request import Request, SamplingParams, Token
 
 if TYPE_CHECKING:
     from camelid.engine.backend_cpu import CpuBackend
@@ -72,7 +72,7 @@ def _seconds(engine: Engine, prompts: list[list[int]], n_tokens: int) -> tuple[f
     waiting, first = len(prompts), started
     while engine.is_busy:
         written = engine.step()
-        waiting -= sum(token.index == 0 for token in written)
+        waiting -= sum(isinstance(outcome, Token) and outcome.index == 0 for outcome in written)
         if not waiting and first == started:
             first = time.perf_counter()
     return first - started, time.perf_counter() - first

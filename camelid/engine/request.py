@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AllowInfNan, Field
 
+from camelid.engine.batch import Kind
+from camelid.errors import CamelidError
 from camelid.options import Options
 
-if TYPE_CHECKING:
-    from camelid.engine.readers import Reader
-
+Wants = Literal["tokens", "logprobs", "logits", "hidden"]
+EVERY_ROW = range(-1, 0)  # stands for those that a request has by default
 Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
 
 
@@ -59,7 +60,7 @@ class Constraint(Protocol):
 
     @property
     def slow(self) -> bool:
-        """Whether that time is long, so that guessing ahead gains nothing."""
+        """Whether that time is long, so that draft tokens gain nothing."""
 
     def ready(self, seconds: float = 0.0) -> bool:
         """Whether what follows from the last `push` is known, at the latest after so long."""
@@ -80,16 +81,46 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A prompt as ids, how to sample, which ids end the answer, and the form it must have.
+    """A prompt as ids, and what is wanted of it.
 
-    With a `reader` nothing is written: it takes what it wants of the prompt, and the request is done.
+    "tokens" are an answer, written as `params`, `stop_ids` and the form say. Of the rest nothing is written: it is what
+    the model makes of the prompt itself, and the request ends with one `Scored` or `Rows`.
+
+    Attributes:
+        ids: the prompt.
+        stop_ids: ids that end the answer.
+        constraint: the form that the answer must have.
+        wants: an answer; or log-probabilities of the prompt's ids, logits after them, or their hidden states.
+        rows: places of the prompt after whose ids the model is asked. Left out: all; for log-probabilities those
+            that have an id after them, and the last place alone where `candidates` are given.
+        top: with log-probabilities: tell so many likely ids of each place, and the rank of the prompt's own.
+        candidates: with log-probabilities: tell those of these ids at each place.
+        pooled: with hidden states: their mean only.
+        is_checked: `Engine.check` has found nothing wrong with it.
     """
 
     ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: tuple[int, ...] = ()
     constraint: Constraint | None = None
-    reader: Reader | None = None
+    wants: Wants = "tokens"
+    rows: range = EVERY_ROW
+    top: int | None = None
+    candidates: tuple[int, ...] = ()
+    pooled: bool = False
+    is_checked: bool = field(default=False, init=False, compare=False, repr=False)  # a changed copy is not
+
+    def __post_init__(self) -> None:
+        if self.rows is EVERY_ROW:
+            n_ids = len(self.ids)
+            first = max(0, n_ids - 1) if self.candidates else 0
+            last = n_ids - 1 if self.wants == "logprobs" and not self.candidates else n_ids
+            object.__setattr__(self, "rows", range(first, max(first, last)))
+
+    @property
+    def kind(self) -> Kind:
+        """What a row of a forward pass is for this request."""
+        return "hidden" if self.wants == "hidden" else "logits"
 
     @property
     def all_stop_ids(self) -> set[int]:
@@ -136,3 +167,40 @@ class Token:
     top: tuple[Alternative, ...]
     finish_reason: Literal["stop", "length"] | None
     n_cached: int  # ids of the prompt that were not read again
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How likely a prompt's ids are, n rows of it: all log-probabilities are natural and of the raw distribution.
+
+    Attributes:
+        logprobs: of the ids that follow the rows' places, (n,); one fewer where a row stands after the last id.
+        best: the likeliest id after each place, (n,).
+        candidates: of the ids that were asked for, (n, candidates).
+        tokens: the ids that follow, with what was asked for by `top`; else empty.
+    """
+
+    request: int
+    logprobs: NDArray[np.float64]
+    best: NDArray[np.int64]
+    candidates: NDArray[np.float64]
+    tokens: tuple[PromptToken, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Logits, (n, V), or hidden states, (n, D), after the places of a prompt; pooled hidden states are (1, D)."""
+
+    request: int
+    rows: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A request that could not go on, and why."""
+
+    request: int
+    error: CamelidError
+
+
+Outcome = Token | Scored | Rows | Failed  # what a request gives; Scored, Rows and Failed are its last

@@ -17,7 +17,7 @@ from camelid.engine.request import Constraint, Request, SamplingParams
 from camelid.errors import NumericsError, OptionError
 
 Logits = NDArray[np.float64]
-PLAIN, GUESS, ACCEPT, REDRAW = range(4)  # what a random number is for; those of one index are independent
+PLAIN, DRAFT, ACCEPT, REDRAW = range(4)  # what a random number is for; those of one index are independent
 GREEDY = 1e-5  # temperatures below are greedy: dividing by them would leave the numbers
 LARGEST_BIAS = 1e100  # squared, over the smallest temperature and times the largest penalty it is still a number
 
@@ -156,7 +156,7 @@ def _min_p(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> 
 def _typical(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
     """Locally typical sampling (Meister et al. 2022, arXiv:2202.00666): surprise near the entropy comes first."""
     ids = _alive(logits)
-    logs = logits[ids] - _log_sum(logits[ids])
+    logs = logits[ids] - log_sum(logits[ids])
     distances = np.abs(-logs - _entropy(logs))
     ranked = np.argsort(distances, kind="stable")
     n = _reaching(np.exp(logs[ranked]), params.typical, order.typical_keeps_boundary)
@@ -172,7 +172,7 @@ def _epsilon(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -
 
 def _eta(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Logits:
     """The same paper: less is enough where the distribution is flat."""
-    entropy = _entropy(logits[_alive(logits)] - _log_sum(logits))
+    entropy = _entropy(logits[_alive(logits)] - log_sum(logits))
     return _at_least(logits, min(params.eta, params.eta**0.5 * float(np.exp(-entropy))))
 
 
@@ -329,7 +329,8 @@ def softmax(logits: Logits) -> NDArray[np.float64]:
     return powers
 
 
-def _log_sum(logits: Logits) -> float:
+def log_sum(logits: Logits) -> float:
+    """What a logit exceeds its log-probability by, in float64."""
     highest = logits.max()
     return float(highest + np.log(np.exp(logits - highest).sum()))
 
@@ -337,23 +338,13 @@ def _log_sum(logits: Logits) -> float:
 def raw_logprobs(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-probabilities before any step, (V,)."""
     wide = logits.astype(np.float64)
-    return wide - _log_sum(wide)
+    return wide - log_sum(wide)
 
 
 def raw_log_sum(logits: NDArray[np.float32]) -> float:
     """What a logit exceeds its raw log-probability by. Powers in float32, their sum in float64: good to 1e-7."""
     highest = logits.max()
     return float(highest) + math.log(np.exp(logits - highest).sum(dtype=np.float64))
-
-
-def raw_logprob(logits: NDArray[np.float32], id: int) -> float:
-    """Log-probability of one id before any step.
-
-    Raises:
-        NumericsError: logits are not numbers.
-    """
-    wide = checked(logits)
-    return float(wide[id] - _log_sum(wide))
 
 
 def _alive(logits: Logits) -> NDArray[np.int64]:

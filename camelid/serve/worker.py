@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 from camelid.chat.answer import Answer, TextRequest
 from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
-from camelid.engine.readers import Reader
-from camelid.engine.request import Request, Token
+from camelid.engine.request import Failed, Request, Rows, Scored, Token
 from camelid.errors import CamelidError
 from camelid.serve.errors import RETRY_SECONDS, ApiError, internal_error
 from camelid.serve.stats import Counts, WorkerStats
@@ -33,7 +32,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 MOST_HELD = 4096  # pieces that a slow reader may be behind, beyond what the connection's own buffers hold
 MOST_PREPARED = 32  # requests with forms that are prepared at the same time; as many more wait for a thread
-_Item = Delta | CamelidError | None  # None: the answer is complete
+_Item = Delta | Scored | Rows | CamelidError | None  # None: the answer is complete
 
 
 @dataclass(eq=False)
@@ -41,7 +40,7 @@ class _Job:
     """A request on its way."""
 
     request: Request
-    answer: Answer | None  # None: nothing is written, its reader takes what it wants
+    answer: Answer | None  # None: nothing is written, one result comes
     started: float
     held: deque[_Item] = field(default_factory=deque)  # the loop's: written, and not taken yet
     waiter: asyncio.Future[None] | None = None  # the loop's: set while the client waits
@@ -107,19 +106,21 @@ class Worker:
         answer = Answer(self.llama.tokenizer, request)
         async with aclosing(self._items(request, answer)) as items:
             async for delta in items:
+                assert isinstance(delta, Delta)
                 yield delta
 
-    async def read(self, reader: Reader) -> None:
-        """Give a reader all that it wants of its ids, beside what is written; leaving early ends it within one step.
+    async def result(self, request: Request) -> Scored | Rows:
+        """What comes of a request that writes nothing, beside what is written; leaving early ends it within one step.
 
         Raises:
             ApiError, CamelidError: as `stream`.
         """
-        async with aclosing(self._items(Request(ids=tuple(reader.ids), reader=reader), None)) as items:
-            async for _ in items:
-                pass
+        async with aclosing(self._items(request, None)) as items:
+            results = [item async for item in items]
+        assert not isinstance(results[0], Delta)
+        return results[0]
 
-    async def _items(self, request: Request, answer: Answer | None) -> AsyncGenerator[Delta, None]:
+    async def _items(self, request: Request, answer: Answer | None) -> AsyncGenerator[Delta | Scored | Rows, None]:
         job = self._admit(request, answer)
         try:
             while True:
@@ -220,7 +221,7 @@ class Worker:
         for job, item in items:
             if job.left:
                 continue
-            if not isinstance(item, Delta):
+            if not isinstance(item, Delta | Scored | Rows):
                 self._open.discard(job)
             job.held.append(item)
             if len(job.held) > MOST_HELD:
@@ -241,11 +242,11 @@ class Worker:
 
     def _run(self) -> None:
         engine = self.llama.engine
-        while self._take_in(wait=not (engine.is_busy or engine.read or self._calls)):
+        while self._take_in(wait=not (engine.is_busy or self._calls)):
             try:
                 if self._calls:
                     self._calls.popleft()()
-                if engine.is_busy or engine.read:
+                if engine.is_busy:
                     self._step()
             except Exception as error:
                 self._fail(error)
@@ -279,31 +280,33 @@ class Worker:
             self._finish(job, "cancelled")
 
     def _step(self) -> None:
-        engine = self.llama.engine
-        tokens, now = engine.step(), time.monotonic()
+        outcomes, now = self.llama.engine.step(), time.monotonic()
         news: list[tuple[_Job, _Item]] = []
-        for token in tokens:
-            job = self._jobs.get(token.request)
-            if job is None or job.answer is None:
+        for outcome in outcomes:
+            job = self._jobs.get(outcome.request)
+            if job is None:
                 continue
-            delta = job.answer.push(token)
-            self._time(job, token, now)
-            if delta is not None:
-                news.append((job, delta))
-            if job.answer.done:
-                self._finish(job, "length" if delta is not None and delta.finish_reason == "length" else "stop")
-                news.append((job, None))
-        while engine.read:
-            if job := self._jobs.get(engine.read.pop()):
-                self._finish(job, "stop")
-                news.append((job, None))
-        while engine.failed:
-            number, error = engine.failed.popitem()
-            if job := self._jobs.get(number):
+            if isinstance(outcome, Token):
+                news += [(job, item) for item in self._push(job, outcome, now)]
+            elif isinstance(outcome, Failed):
                 self._finish(job, "failed")
-                news.append((job, error))
-        self._counts.step(now, len(tokens))
+                news.append((job, outcome.error))
+            else:
+                self._finish(job, "stop")
+                news += [(job, outcome), (job, None)]
+        self._counts.step(now, sum(isinstance(outcome, Token) for outcome in outcomes))
         self._send(news)
+
+    def _push(self, job: _Job, token: Token, now: float) -> Iterator[_Item]:
+        """What a token gives to a job's client."""
+        assert job.answer is not None
+        delta = job.answer.push(token)
+        self._time(job, token, now)
+        if delta is not None:
+            yield delta
+        if job.answer.done:
+            self._finish(job, "length" if delta is not None and delta.finish_reason == "length" else "stop")
+            yield None
 
     def _time(self, job: _Job, token: Token, now: float) -> None:
         if not job.latest:

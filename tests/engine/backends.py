@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from camelid.engine.backend import ALL_ARE_TOKENS, Backend
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.batch import Batch, Span
+from camelid.engine.engine import Engine
+from camelid.engine.request import PromptToken, Request
 from camelid.model.config import ModelConfig
 from tests.tiny import tiny_config, tiny_tensors
 
@@ -56,6 +60,38 @@ def span(ids: tuple[int, ...], start: int, pages: tuple[int, ...], wanted: str, 
 def forward(backend: Backend, *spans: Span) -> np.ndarray:
     """The wanted rows of all spans, one after the other."""
     return np.concatenate(backend.forward(Batch(spans)))
+
+
+def logits(engine: Engine, ids: Sequence[int]) -> np.ndarray:
+    """Logits after each id, (len(ids), V)."""
+    return engine.result(Request(ids=tuple(ids), wants="logits")).rows
+
+
+def hidden(engine: Engine, ids: Sequence[int]) -> np.ndarray:
+    """Hidden states after each id, (len(ids), D)."""
+    return engine.result(Request(ids=tuple(ids), wants="hidden")).rows
+
+
+def mean_hidden(engine: Engine, ids: Sequence[int]) -> np.ndarray:
+    """Their mean, (D,)."""
+    (mean,) = engine.result(Request(ids=tuple(ids), wants="hidden", pooled=True)).rows
+    return mean
+
+
+def scoring(ids: Sequence[int], start: int = 1) -> Request:
+    """A request for the log-probabilities of the ids from `start` on."""
+    return Request(ids=tuple(ids), wants="logprobs", rows=range(start - 1, max(start - 1, len(ids) - 1)))
+
+
+def score(engine: Engine, ids: Sequence[int], start: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities of the ids from `start` on, and whether they are the likeliest ones."""
+    scored = engine.result(scoring(ids, start))
+    return scored.logprobs, scored.best == list(ids[start:])
+
+
+def prompt_logprobs(engine: Engine, ids: Sequence[int], top: int = 0) -> list[PromptToken | None]:
+    """What is told of each id of a prompt; None of the first."""
+    return [None, *engine.result(Request(ids=tuple(ids), wants="logprobs", top=top)).tokens]
 
 
 def tiny_backend(kind: str = "numpy", seed: int = 0, page_size: int = 16, **changes: object) -> Backend:

@@ -7,7 +7,7 @@ import torch
 
 from camelid.engine.beam import beam_search
 from camelid.engine.engine import Engine, EngineOptions
-from tests.engine.backends import OracleBackend, tiny_backend
+from tests.engine.backends import OracleBackend, score, tiny_backend
 from tests.model.hf import hf_model
 from tests.tiny import tiny_config, tiny_tensors
 
@@ -47,5 +47,5 @@ def test_pages_follow_their_beams():
     engine = Engine(OracleBackend(), EngineOptions(context=64, cache_tokens=1000))
     beams = beam_search(engine, [1, 2, 3], 6, max_tokens=20)
     for beam in beams:
-        scored, _ = engine.score([1, 2, 3, *beam.ids])
+        scored, _ = score(engine, [1, 2, 3, *beam.ids])
         assert beam.logprob == pytest.approx(scored[2:].sum(), abs=1e-4)

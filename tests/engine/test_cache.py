@@ -6,13 +6,13 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from camelid.engine.cache import ROOT, Pages
+from camelid.engine.pages import ROOT, Pages
 
 WIDTH = 2
 
 
 class Book(RuleBasedStateMachine):
-    """Sequences over a tiny alphabet that match, take, publish and release; `written` is what pages really hold."""
+    """Sequences over a tiny alphabet that match, take, cache and release; `written` is what pages really hold."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Book(RuleBasedStateMachine):
 
     @rule(ids=st.lists(st.integers(0, 1), min_size=WIDTH, max_size=8))
     def run(self, ids: list[int]) -> None:
-        pages, content = self.pages.match(ids)
+        pages, content = self.pages.match_prefix(ids)
         for index, page in enumerate(pages):
             assert self.written[page] == self.history(ids, index)
         for index in range(len(pages), len(ids) // WIDTH):
@@ -32,7 +32,7 @@ class Book(RuleBasedStateMachine):
             assert page not in [p for held in self.held for p in held]
             pages.append(page)
             self.written[page] = self.history(ids, index)
-            content = self.pages.publish(page, content, ids[index * WIDTH : (index + 1) * WIDTH])
+            content = self.pages.cache_prefix(page, content, ids[index * WIDTH : (index + 1) * WIDTH])
         self.held.append(pages)
 
     @rule(data=st.data())
@@ -58,10 +58,10 @@ def test_the_longest_unused_page_goes_first():
     book = Pages(2, 1)
     for id in (7, 8):
         page = book.take()
-        book.publish(page, ROOT, [id])
+        book.cache_prefix(page, ROOT, [id])
         book.release([page])
-    assert book.match([7])[0]
-    book.release(book.match([7])[0] * 2)
+    assert book.match_prefix([7])[0]
+    book.release(book.match_prefix([7])[0] * 2)
     assert book.take() is not None  # takes the page of 8
-    assert book.match([7])[0]
-    assert not book.match([8])[0]
+    assert book.match_prefix([7])[0]
+    assert not book.match_prefix([8])[0]

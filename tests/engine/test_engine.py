@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.engine.engine import Engine, EngineOptions
-from camelid.engine.request import Request, SamplingParams
+from camelid.engine.request import Failed, Request, SamplingParams
 from camelid.engine.sampling import distribution
 from camelid.errors import NumericsError, OptionError
-from tests.engine.backends import OracleBackend, tiny_backend
+from tests.engine.backends import OracleBackend, logits, score, tiny_backend
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
 
@@ -89,7 +89,7 @@ def test_real_backends_in_a_crowd(kind):
 
 def test_numpy_and_torch_give_the_same_logits():
     ids = np.random.default_rng(3).integers(0, 320, 50).tolist()
-    rows = [Engine(tiny_backend(kind), EngineOptions(max_batch_tokens=16)).logits(ids) for kind in ("numpy", "torch")]
+    rows = [logits(Engine(tiny_backend(kind), EngineOptions(max_batch_tokens=16)), ids) for kind in ("numpy", "torch")]
     assert rows[0].shape == (50, 320)
     assert rows[0].dtype == rows[1].dtype == np.float32
     np.testing.assert_allclose(rows[0], rows[1], atol=1e-4)
@@ -149,7 +149,7 @@ def test_score_is_the_log_of_each_next_probability():
     backend = OracleBackend()
     engine = Engine(backend, EngineOptions(context=32, max_batch_tokens=5))
     ids = [3, 1, 4, 1, 5, 9, 2, 6]
-    logprobs, greedy = engine.score(ids)
+    logprobs, greedy = score(engine, ids)
     for place in range(1, len(ids)):
         row = backend.row(np.array(ids[:place])).astype(np.float64)
         assert logprobs[place - 1] == pytest.approx(row[ids[place]] - np.logaddexp.reduce(row))
@@ -227,22 +227,25 @@ def test_a_failure_ends_its_own_request_only():
     broken = engine.add(failing(n=3))
     got: dict[int, list[int]] = {number: [] for number in (*fine, broken)}
     while engine.is_busy:
-        for token in engine.step():
-            got[token.request].append(token.id)
-        if broken in engine.failed:
-            assert "no id may come" in str(engine.failed.pop(broken))
+        for outcome in engine.step():
+            if isinstance(outcome, Failed):
+                assert outcome.request == broken
+                assert "no id may come" in str(outcome.error)
+            else:
+                got[outcome.request].append(outcome.id)
     assert [len(got[number]) for number in fine] == [12, 12]
     assert got[fine[1]] == [id for _, _, id, _ in alone(OracleBackend(), request([5, 6]), context=32)]
     assert engine.pages.n_available == engine.pages.n_pages
 
 
-def test_a_failure_that_nobody_looks_at_is_raised_by_the_next_step():
+def test_a_failure_comes_out_of_the_step_in_which_it_happens():
     engine = Engine(OracleBackend(), EngineOptions(context=32))
-    engine.add(failing())
-    written = [len(engine.step()) for _ in range(3)]
-    assert written == [1, 1, 0]
-    with pytest.raises(NumericsError, match="no id may come"):
-        engine.step()
+    number = engine.add(failing())
+    outcomes = [engine.step() for _ in range(3)]
+    assert [len(written) for written in outcomes] == [1, 1, 1]
+    (failed,) = outcomes[2]
+    assert (type(failed), failed.request, type(failed.error)) == (Failed, number, NumericsError)
+    assert "no id may come" in str(failed.error)
     assert engine.step() == []
 
 

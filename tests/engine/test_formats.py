@@ -11,6 +11,7 @@ import pytest
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.load import choose_backend
 from camelid.weights import open_weights, save_weights
+from tests.engine.backends import logits
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config
 from tests.weights.models import tiny_weights
@@ -19,9 +20,9 @@ FORMS = [("hf", 1), ("meta", 1), ("meta", 4), ("gguf", 1)]
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 
 
-def logits(path: Path, backend: str) -> np.ndarray:
+def logits_of(path: Path, backend: str) -> np.ndarray:
     options = EngineOptions(context=64)
-    return Engine(choose_backend(open_weights(path), backend, options), options).logits(IDS)
+    return logits(Engine(choose_backend(open_weights(path), backend, options), options), IDS)
 
 
 @pytest.mark.slow
@@ -38,7 +39,7 @@ def test_every_path_gives_the_same_logits(tmp_path: Path, backend: str, tied: bo
         middle = open_weights(tmp_path / f"{number}a")
         save_weights(middle, tmp_path / f"{number}b", format=other[0], shards=other[1])
         for form in "ab":
-            found = logits(tmp_path / f"{number}{form}", backend)
+            found = logits_of(tmp_path / f"{number}{form}", backend)
             first = found if first is None else first
             np.testing.assert_array_equal(found, first)
     # The C++ engine keeps keys and values in 16 bits.

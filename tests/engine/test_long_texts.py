@@ -15,6 +15,7 @@ from camelid.engine.options import EngineOptions
 from camelid.engine.request import Request, SamplingParams
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.weights import Tensor, Weights
+from tests.engine.backends import logits
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
 
@@ -120,7 +121,7 @@ def test_logits_of_a_whole_text_are_those_of_one_forward_pass(case, kind):
     for prompt in prompts:
         oracle(torch.tensor([[1, 2]]))
         expected = hf_logits(oracle, prompt)
-        np.testing.assert_allclose(engine.logits(prompt), expected, atol=0.02 if kind == "cpu" else 1e-4, rtol=0)
+        np.testing.assert_allclose(logits(engine, prompt), expected, atol=0.02 if kind == "cpu" else 1e-4, rtol=0)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from camelid.engine.batch import Batch, Span
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import NumericsError, OptionError
 from camelid.model.config import ModelConfig
-from tests.engine.backends import forward, span, tiny_backend
+from tests.engine.backends import forward, hidden, mean_hidden, prompt_logprobs, span, tiny_backend
 from tests.model.hf import hf_logits, hf_model
 from tests.tiny import tiny_config, tiny_tensors
 from tests.weights.models import tiny_weights
@@ -39,7 +39,7 @@ def test_a_prompts_logprobs_are_those_of_transformers(kind, chunk):
     logs = torch.from_numpy(logits).double().log_softmax(-1)
     best, places = logs.topk(5)
 
-    first, *tokens = Engine(tiny_backend(kind), EngineOptions(max_batch_tokens=chunk)).prompt_logprobs(ids, 5)
+    first, *tokens = prompt_logprobs(Engine(tiny_backend(kind), EngineOptions(max_batch_tokens=chunk)), ids, 5)
     assert first is None
     assert [token.id for token in tokens] == ids[1:]
     for place, token in enumerate(tokens):
@@ -52,11 +52,11 @@ def test_a_prompts_logprobs_are_those_of_transformers(kind, chunk):
 
 def test_a_single_id_has_nothing_before_it_and_none_are_refused():
     engine = Engine(tiny_backend())
-    assert engine.prompt_logprobs([5], 3) == [None]
-    assert [token.top for token in engine.prompt_logprobs([5, 6, 7])[1:]] == [(), ()]
+    assert prompt_logprobs(engine, [5], 3) == [None]
+    assert [token.top for token in prompt_logprobs(engine, [5, 6, 7])[1:]] == [(), ()]
     assert engine.pages.n_available == engine.pages.n_pages
     with pytest.raises(OptionError, match="at least one"):
-        engine.prompt_logprobs([])
+        prompt_logprobs(engine, [])
 
 
 SHAPES = {
@@ -79,8 +79,8 @@ def test_hidden_states_are_transformers_last_ones(shape, kind):
         expected = model(torch.tensor([ids])).last_hidden_state[0].numpy()
     for chunk in (5, 512):
         engine = Engine(backend_of(kind, config), EngineOptions(max_batch_tokens=chunk))
-        np.testing.assert_allclose(engine.hidden(ids), expected, atol=0.02 if kind == "cpu" else 1e-4)
-        np.testing.assert_allclose(engine.mean_hidden(ids), engine.hidden(ids).mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(hidden(engine, ids), expected, atol=0.02 if kind == "cpu" else 1e-4)
+        np.testing.assert_allclose(mean_hidden(engine, ids), hidden(engine, ids).mean(axis=0), atol=1e-5)
         assert engine.pages.n_available == engine.pages.n_pages
 
 
@@ -90,9 +90,9 @@ def test_hidden_states_of_wanted_rows_lead_to_their_logits(kind):
     backend = backend_of(kind, config)
     backend.allocate(8)
     asked = (((4, 5), 0, (1,), "last"), ((9,), 0, (2,), "none"), ((1, 2, 3), 0, (0,), "all"))
-    hidden, logits = (forward(backend, *(span(*one, kind) for one in asked)) for kind in ("hidden", "logits"))
-    assert (hidden.shape, hidden.dtype) == ((4, config.dim), np.float32)
-    np.testing.assert_allclose(hidden @ tiny_tensors(config)["lm_head"].T, logits, atol=2e-3)
+    states, logits = (forward(backend, *(span(*one, kind) for one in asked)) for kind in ("hidden", "logits"))
+    assert (states.shape, states.dtype) == ((4, config.dim), np.float32)
+    np.testing.assert_allclose(states @ tiny_tensors(config)["lm_head"].T, logits, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "cpu"])
@@ -119,7 +119,7 @@ def test_hidden_states_that_are_no_numbers_are_an_error():
     tensors = tiny_tensors(config)
     tensors["norm"][3] = np.nan
     with pytest.raises(NumericsError, match="hidden states are not finite"):
-        Engine(NumpyBackend(config, tensors)).hidden([1, 2])
+        hidden(Engine(NumpyBackend(config, tensors)), [1, 2])
 
 
 def test_a_text_is_embedded_as_the_mean_of_its_hidden_states(smollm2_path):
@@ -127,7 +127,7 @@ def test_a_text_is_embedded_as_the_mean_of_its_hidden_states(smollm2_path):
     texts = ["A dog runs in the park.", "The puppy is running through a garden.", "Interest rates rose by a quarter."]
     vectors = [llama.embed(text) for text in texts]
     assert {(v.shape, v.dtype) for v in vectors} == {((llama.config.dim,), np.dtype(np.float32))}
-    np.testing.assert_allclose(vectors[0], llama.engine.hidden(llama.prompt_ids(texts[0])).mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(vectors[0], hidden(llama.engine, llama.prompt_ids(texts[0])).mean(axis=0), atol=1e-4)
     units = [v / np.linalg.norm(v) for v in vectors]
     assert units[0] @ units[1] > max(units[0] @ units[2], units[1] @ units[2])
     with pytest.raises(OptionError, match="empty"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from camelid.engine.cache import Pages
+from camelid.engine.pages import Pages
 from camelid.engine.request import Request
-from camelid.engine.scheduler import Scheduler, Sequence
+from camelid.engine.scheduler import Scheduler
+from camelid.engine.sequence import Sequence
 
 
 def sequence(number: int, n_ids: int) -> Sequence:
     ids = [number * 100 + place for place in range(n_ids)]
-    return Sequence(number, Request(ids=tuple(ids)), 0, 0, 1000, None, ids)
+    return Sequence(number, Request(ids=tuple(ids)), 0, ids)
 
 
 def passes(scheduler: Scheduler, n: int, writes: bool = True) -> list[dict[int, int]]:

@@ -11,9 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from camelid.engine import sampling
+from camelid.engine.choose import choose_id, residual
 from camelid.engine.engine import Engine, EngineOptions
-from camelid.engine.request import Request, SamplingParams
-from camelid.engine.speculate import Guess, Lookup, choose, residual
+from camelid.engine.request import Failed, Request, SamplingParams
+from camelid.engine.sequence import DraftToken
+from camelid.engine.speculative.draft_model import DraftModel
+from camelid.engine.speculative.lookup import Lookup
 from camelid.errors import OptionError
 from tests.engine.backends import OracleBackend, tiny_backend
 from tests.engine.test_engine import Pattern
@@ -63,7 +66,7 @@ def run(engine: Engine, requests: list[Request]) -> list[list]:
             got[token.request].append(replace(token, request=0, n_cached=0))
         if not engine.is_busy:
             break
-    for pages in (engine.pages, *([engine._draft.pages] if engine._draft else [])):
+    for pages in (engine.pages, *([engine._proposer.pages] if isinstance(engine._proposer, DraftModel) else [])):
         assert pages.n_available == pages.n_pages
     return [sorted(got[number], key=lambda token: (token.sample, token.index)) for number in numbers]
 
@@ -193,9 +196,9 @@ def test_chosen_ids_have_the_models_own_distribution():
     p, q, n = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.1, 0.3, 0.2, 0.4]), 20_000
     counts, kept = np.zeros(4), 0
     for index in range(n):
-        guess = Guess(sampling.draw(q, 7, 0, index, sampling.GUESS), q)
-        id = choose(p, guess, 7, 0, index)
-        kept += id == guess.id
+        token = DraftToken(sampling.draw(q, 7, 0, index, sampling.DRAFT), q)
+        id = choose_id(p, token, 7, 0, index)
+        kept += id == token.id
         counts[id] += 1
     np.testing.assert_allclose(counts / n, p, atol=4 * 0.5 / n**0.5)
     assert kept / n == pytest.approx(np.minimum(p, q).sum(), abs=4 * 0.5 / n**0.5)
@@ -270,9 +273,11 @@ def test_a_form_that_cannot_be_kept_fails_where_it_would_and_alone(draft):
     got: dict[int, list] = {broken: [], fine: []}
     failed = []
     while engine.is_busy:
-        for token in engine.step():
-            got[token.request].append(token.id)
-        failed += [str(engine.failed.pop(number)) for number in list(engine.failed)]
+        for outcome in engine.step():
+            if isinstance(outcome, Failed):
+                failed.append(str(outcome.error))
+            else:
+                got[outcome.request].append(outcome.id)
     assert failed == ["no id may come next; loosen logit_bias or the constrained form"]
     assert got[broken] == [4, 7, 1]
     assert got[fine] == [token.id for token in alone(request(begin), backend=Watched(vocab_size=320))]
@@ -286,7 +291,7 @@ def test_cancelling_gives_all_pages_back():
         engine.step()
         engine.cancel(number)
     assert not engine.is_busy
-    for pages in (engine.pages, engine._draft.pages):
+    for pages in (engine.pages, engine._proposer.pages):
         assert pages.n_available == pages.n_pages
 
 
@@ -336,7 +341,7 @@ def test_a_broken_draft_model_is_told_and_does_no_harm(caplog):
 
     asked = request([1, 2, 3], draft_tokens=4)
     assert alone(asked, Broken()) == alone(request([1, 2, 3]))
-    assert "the draft model cannot guess: logits are not finite" in caplog.text
+    assert "the draft model cannot propose tokens: logits are not finite" in caplog.text
 
 
 def test_a_draft_model_with_another_vocabulary_is_refused():

@@ -167,8 +167,7 @@ def test_a_step_that_breaks_ends_what_ran_and_nothing_else(llama, monkeypatch):
 
 
 def test_what_the_engine_refuses_is_told(llama):
-    request = llama.request("Once", max_tokens=5)
-    object.__setattr__(request, "ids", ())
+    request = replace(llama.request("Once", max_tokens=5), ids=())
 
     async def play(worker):
         with pytest.raises(OptionError, match="no tokens"):

@@ -17,6 +17,7 @@ from camelid.engine.engine import Engine
 from camelid.engine.options import EngineOptions
 from camelid.errors import CamelidError
 from camelid.weights import open_weights, save_weights
+from tests.engine.backends import logits
 from tests.tiny import tiny_config
 from tests.weights.models import assert_same, saved, tiny_weights
 
@@ -51,7 +52,7 @@ def test_a_model_of_transformers_with_biases_gives_its_logits(tmp_path, seed):
     save_weights(tmp_path / "hf", tmp_path / "m.gguf", format="gguf")
     for path in (tmp_path / "hf", tmp_path / "m.gguf"):
         engine = Engine(NumpyBackend.load(open_weights(path), EngineOptions()), EngineOptions(context=64))
-        np.testing.assert_allclose(engine.logits(IDS), expected, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(logits(engine, IDS), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("bias", [{"attention_bias": True}, {"mlp_bias": True}, BOTH])

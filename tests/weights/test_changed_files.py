@@ -14,6 +14,7 @@ from camelid.engine.engine import Engine, EngineOptions
 from camelid.errors import FormatError, MissingError, ResourceError
 from camelid.open_file import OpenFile, Region
 from camelid.weights import open_weights
+from tests.engine.backends import logits
 from tests.weights.models import saved
 
 FILES = {"gguf": "", "hf": "model.safetensors", "meta": "consolidated.00.pth"}
@@ -67,10 +68,10 @@ def test_a_loaded_model_needs_its_file_no_more(tmp_path: Path, backend: str) -> 
     path = saved(tmp_path, "gguf", "Q8_0", dim=64, n_heads=2, n_kv_heads=2, head_dim=32, ffn_dim=64)
     options = EngineOptions(context=32, threads=1)
     engine = Engine(choose_backend(open_weights(path), backend, options), options)
-    before = engine.logits([5, 6, 7])
+    before = logits(engine, [5, 6, 7])
     cut_short(path)
-    assert np.array_equal(Engine(engine.backend, options).logits([5, 6, 7]), before)
-    assert np.isfinite(engine.logits([200, 300])).all()
+    assert np.array_equal(logits(Engine(engine.backend, options), [5, 6, 7]), before)
+    assert np.isfinite(logits(engine, [200, 300])).all()
 
 
 WHILE_LOADING = """

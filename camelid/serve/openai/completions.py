@@ -12,7 +12,8 @@ from camelid.chat.answer import AnswerOptions, TextRequest
 from camelid.chat.llama import Llama
 from camelid.chat.logprobs import Speller
 from camelid.chat.results import Generation, Logprob
-from camelid.engine.readers import PromptLogprobs
+from camelid.engine.request import Request as EngineRequest
+from camelid.engine.request import Scored
 from camelid.errors import ContextError
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
@@ -105,12 +106,12 @@ async def _echo(worker: Worker, body: CompletionRequest, ids: Sequence[int], tex
 
 
 async def _logprobs(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logprob, ...]:
-    reader = PromptLogprobs(ids, n)
-    await worker.read(reader)
+    scored = await worker.result(EngineRequest(ids=tuple(ids), wants="logprobs", top=n))
+    assert isinstance(scored, Scored)
     speller = Speller(worker.llama.tokenizer, starts_text=True)
     return tuple(
         speller.spell(id, None) if token is None else speller.spell(id, token.logprob, token.top)
-        for id, token in zip(ids, reader.tokens, strict=True)
+        for id, token in zip(ids, (None, *scored.tokens), strict=True)
     )
 
 

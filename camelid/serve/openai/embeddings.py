@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.llama import Llama
-from camelid.engine.readers import MeanHidden
+from camelid.engine import request as engine
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Models
 from camelid.serve.openai.completions import check_fits
@@ -53,9 +53,9 @@ async def _vectors(worker: Worker, inputs: list[list[int]]) -> list[NDArray[np.f
     """One text after the other, beside what others want."""
     vectors = []
     for ids in inputs:
-        reader = MeanHidden(ids)
-        await worker.read(reader)
-        mean = reader.mean()
+        pooled = await worker.result(engine.Request(ids=tuple(ids), wants="hidden", pooled=True))
+        assert isinstance(pooled, engine.Rows)
+        (mean,) = pooled.rows
         vectors.append(mean / (np.linalg.norm(mean) or 1))
     return vectors
 

@@ -7,6 +7,7 @@ import base64
 import numpy as np
 import pytest
 
+from tests.engine.backends import hidden
 from tests.serve.conftest import random_llama
 from tests.serve.openai.official import official
 
@@ -33,7 +34,7 @@ def test_a_text_is_the_mean_of_its_hidden_states_at_length_one(client, alone):
     reply = client.embeddings.create(model="tiny", input=TEXTS)  # the client itself asks for base64
     assert [row.index for row in reply.data] == [0, 1, 2]
     for vector, text in zip(vectors(reply), TEXTS, strict=True):
-        mean = alone.engine.hidden(alone.prompt_ids(text)).mean(axis=0)
+        mean = hidden(alone.engine, alone.prompt_ids(text)).mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
     assert reply.usage.prompt_tokens == reply.usage.total_tokens == sum(len(alone.prompt_ids(text)) for text in TEXTS)
     assert reply.model == "tiny"

@@ -1,8 +1,8 @@
 """Pages of keys and values: who holds which, and which are shared because their beginning is the same.
 
-A page holds the keys and values of `page_size` positions. A page that is full and computed is published under its
-content: the page before it, and its ids. A later request with the same beginning finds it and does not compute it
-again. Pages that nobody holds stay findable until room is needed; those unused for longest go first.
+A page holds the keys and values of `page_size` positions. A page that is full and computed goes into the prefix cache
+under its content: the page before it, and its ids. A later request with the same beginning finds it and does not
+compute it again. Pages that nobody holds stay in the cache until room is needed; those unused for longest go first.
 
 A sequence is given pages that lie in line where it can be: then a backend may read them as one array.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Key = tuple[int, tuple[int, ...]]  # which published content stands before, and the ids of this page
+Key = tuple[int, tuple[int, ...]]  # which cached content stands before, and the ids of this page
 ROOT = 0  # the content before the first page
 EVICTED_SHARE = 16  # of the pool: so much of it loses its old content at once when room is needed
 
@@ -25,17 +25,17 @@ class Pages:
     Args:
         n_pages: size of the pool.
         page_size: positions in a page.
-        share: publish full pages for others to find.
+        share: keep full pages in the prefix cache, for others to find.
     """
 
     def __init__(self, n_pages: int, page_size: int, share: bool = True) -> None:
         self.n_pages, self.page_size, self.share = n_pages, page_size, share
         self._is_free = np.ones(n_pages, np.bool_)
         self._n_free = n_pages
-        self._holders = [0] * n_pages
-        self._published: dict[Key, int] = {}
+        self._ref_count = [0] * n_pages
+        self._cached: dict[Key, int] = {}
         self._content: dict[int, tuple[Key, int]] = {}  # page → its key, and the number of its content
-        self._idle: OrderedDict[int, None] = OrderedDict()  # published pages that nobody holds, longest unused first
+        self._idle: OrderedDict[int, None] = OrderedDict()  # cached pages that nobody holds, longest unused first
         self._n_contents = ROOT
 
     @property
@@ -43,35 +43,51 @@ class Pages:
         """Pages that `take` can still give."""
         return self._n_free + len(self._idle)
 
-    def take(self, after: int | None = None) -> int | None:
-        """An empty page with one holder, if possible the one behind `after`; None when all are held."""
+    def take(self, after: int | None = None, compact: bool = False) -> int | None:
+        """An empty page with one holder, if possible the one behind `after`; None when all are held.
+
+        Args:
+            compact: take the first free one, which was used before if any was, rather than one with room to grow.
+        """
         if not self._n_free:
             self._evict()
         if not self._n_free:
             return None
-        page = self._place() if after is None or not self._is_free[after + 1 : after + 2].any() else after + 1
+        if after is not None and self._is_free[after + 1 : after + 2].any():
+            page = after + 1
+        else:
+            page = int(self._is_free.argmax()) if compact else self._place()
         self._is_free[page] = False
         self._n_free -= 1
-        self._holders[page] = 1
+        self._ref_count[page] = 1
         return page
+
+    def grow(self, pages: list[int], n_tokens: int) -> bool:
+        """Add pages, in line where it can be, until there is room for `n_tokens` positions; False: none is left."""
+        while len(pages) * self.page_size < n_tokens:
+            page = self.take(pages[-1] if pages else None)
+            if page is None:
+                return False
+            pages.append(page)
+        return True
 
     def hold(self, page: int) -> None:
         """Add a holder to a page."""
-        self._holders[page] += 1
+        self._ref_count[page] += 1
         self._idle.pop(page, None)
 
     def release(self, pages: Sequence[int]) -> None:
-        """Take one holder from each page. Later pages become unfindable first, since they need those before."""
+        """Take one holder from each page. Later pages leave the cache first, since they need those before."""
         for page in reversed(pages):
-            self._holders[page] -= 1
-            assert self._holders[page] >= 0, f"page {page} was released more often than held"
-            if self._holders[page] == 0:
+            self._ref_count[page] -= 1
+            assert self._ref_count[page] >= 0, f"page {page} was released more often than held"
+            if self._ref_count[page] == 0:
                 if page in self._content:
                     self._idle[page] = None
                 else:
                     self._set_free(page)
 
-    def match(self, ids: Sequence[int], root: int = ROOT) -> tuple[list[int], int]:
+    def match_prefix(self, ids: Sequence[int], root: int = ROOT) -> tuple[list[int], int]:
         """Pages with the beginning of `ids`, held for the caller, and the number of the last one's content.
 
         Texts whose keys cannot be those of others although their ids are the same have a `root` of their own, below 0.
@@ -79,7 +95,7 @@ class Pages:
         pages: list[int] = []
         content = root
         for start in range(0, len(ids) - self.page_size + 1, self.page_size):
-            page = self._published.get((content, tuple(ids[start : start + self.page_size])))
+            page = self._cached.get((content, tuple(ids[start : start + self.page_size])))
             if page is None:
                 break
             self.hold(page)
@@ -87,25 +103,42 @@ class Pages:
             content = self._content[page][1]
         return pages, content
 
-    def publish(self, page: int, before: int, ids: Sequence[int]) -> int:
-        """Make a full, computed page findable; returns the number of its content.
+    def cache_prefix(self, page: int, before: int, ids: Sequence[int]) -> int:
+        """Put a computed page into the prefix cache; returns the number of its content. Nothing is written to it then.
 
-        If the same content is published already, that one stays the findable one and its number is returned.
+        If the same content is there already, that one stays and its number is returned.
         """
         if not self.share:
             return ROOT
         key = (before, tuple(ids))
-        known = self._published.get(key)
+        known = self._cached.get(key)
         if known is not None:
             return self._content[known][1]
         self._n_contents += 1
-        self._published[key] = page
+        self._cached[key] = page
         self._content[page] = (key, self._n_contents)
         return self._n_contents
 
+    def match_part(self, ids: Sequence[int], content: int) -> tuple[int | None, int]:
+        """A page after `content` that is not full and begins as `ids`, held for the caller, and its number of ids."""
+        for n_ids in range(min(len(ids), self.page_size - 1), 0, -1):
+            page = self._cached.get((content, tuple(ids[:n_ids])))
+            if page is not None:
+                self.hold(page)
+                return page, n_ids
+        return None, 0
+
+    def clear(self) -> None:
+        """Empty the prefix cache: nothing that was computed so far is found again, since the weights have changed."""
+        for page in self._idle:
+            self._set_free(page)
+        self._idle.clear()
+        self._cached.clear()
+        self._content.clear()
+
     def is_shared(self, page: int) -> bool:
         """Whether more than one holds the page."""
-        return self._holders[page] > 1
+        return self._ref_count[page] > 1
 
     def _evict(self) -> None:
         """Empty idle pages, several at a time, so that there is a choice of places."""
@@ -120,7 +153,7 @@ class Pages:
         starts, ends = edges[::2], edges[1::2]
         longest = int(np.argmax(ends - starts))
         start, end = int(starts[longest]), int(ends[longest])
-        return (start + end) // 2 if start and self._holders[start - 1] else start
+        return (start + end) // 2 if start and self._ref_count[start - 1] else start
 
     def _set_free(self, page: int) -> None:
         self._is_free[page] = True
@@ -128,4 +161,4 @@ class Pages:
 
     def _forget(self, page: int) -> None:
         key, _ = self._content.pop(page)
-        del self._published[key]
+        del self._cached[key]
