@@ -20,10 +20,9 @@ from camelid.engine.batch import Batch
 from camelid.engine.choose import Writer, choose_token, finish_reason
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
-from camelid.engine.pace import Pace
 from camelid.engine.pages import Pages
 from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token
-from camelid.engine.scheduler import Chosen, Scheduler, n_scored
+from camelid.engine.scheduler import Chosen, Pace, Scheduler, n_scored
 from camelid.engine.scoring import Collector, collector
 from camelid.engine.sequence import DraftToken, Sequence, root_of
 from camelid.engine.speculative.draft_model import DraftModel

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from camelid.engine import sampling
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.engine import Engine, EngineOptions
-from camelid.engine.pace import LEAST, LOOK_AGAIN, MOST_WAITED, Pace
 from camelid.engine.pages import Pages
 from camelid.engine.request import Failed, Request, SamplingParams, Scored
-from camelid.engine.scheduler import Scheduler
+from camelid.engine.scheduler import LEAST, LOOK_AGAIN, MOST_WAITED, Pace, Scheduler
 from camelid.engine.sequence import Sequence
 from camelid.errors import ContextError, OptionError
 from tests.engine.backends import OracleBackend, logits, mean_hidden, prompt_logprobs, score, scoring, tiny_backend
