@@ -86,8 +86,8 @@ class Engine:
 
     @property
     def is_busy(self) -> bool:
-        """Whether some request still runs or waits."""
-        return bool(self._open)
+        """Whether some request still runs or waits, or an outcome waits for `step` to return it."""
+        return bool(self._open or self._outcomes)
 
     @property
     def n_running(self) -> int:

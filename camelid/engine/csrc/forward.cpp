@@ -47,7 +47,7 @@ void Model::reserve() {
 void Model::forward(const Batch& batch) {
     state_.start(batch);
     share_tokens();
-    make_room(batch.tokens), make_room((int)state_.wanted.size());
+    for (size_t rows : {(size_t)batch.tokens, state_.wanted.size(), batch.logits_rows.size()}) make_room((int)rows);
     plan_attention(batch);
     embed(batch);
     pool_.run([&](int thread) {

@@ -81,7 +81,7 @@ struct State {
     bool writes_with_attention = false;       // keys and values
 
 private:
-    const Config& config_;
+    const Config config_;
     const Heads& heads_;
 };
 
