@@ -18,7 +18,7 @@ def wider(kind):
     return Mapping[get_args(kind)] if get_origin(kind) is dict else kind
 
 
-@pytest.mark.parametrize("name", {*get_type_hints(SamplingKeywords), *SamplingParams.model_fields})
+@pytest.mark.parametrize("name", sorted({*get_type_hints(SamplingKeywords), *SamplingParams.model_fields}))
 def test_keywords_are_the_fields_with_their_types(name):
     assert get_type_hints(SamplingKeywords)[name] == wider(get_type_hints(SamplingParams)[name])
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from camelid.data.batches import Batch, Batches
+from camelid.data.batches import Batches, TrainingBatch
 from camelid.errors import OptionError
 from camelid.recipe import Recipe
 from camelid.train.events import Saved, Step
@@ -28,7 +28,7 @@ class PairOptions(RunOptions):
     margin: float = 0.0
 
 
-class Pairs(Objective[Batch]):
+class Pairs(Objective[TrainingBatch]):
     """The first of two rows should have the larger score: the mean of its hidden states' first number."""
 
     Options = PairOptions
