@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from camelid.cli import verbs
+from camelid.cli import verb_lines
 
 VERBS = {
     "chat",
@@ -52,9 +52,9 @@ def test_help_costs_under_a_third_of_a_second_of_cpu():
 
 
 def test_help_names_every_verb_with_a_line():
-    assert set(verbs()) >= VERBS
+    assert set(verb_lines()) >= VERBS
     shown = camelid("--help").stdout
-    for verb, line in verbs().items():
+    for verb, line in verb_lines().items():
         assert verb in shown
         assert line.endswith(".")
         assert line in shown

@@ -73,7 +73,7 @@ def _take_signals() -> None:
             signal.signal(number, leave)
 
 
-def verbs() -> dict[str, str]:
+def verb_lines() -> dict[str, str]:
     """Verb → the first line of its file's docstring, read without importing it."""
     import ast
 
@@ -115,7 +115,7 @@ def _overview() -> None:
     from camelid.console import Terminal
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-    for verb, line in verbs().items():
+    for verb, line in verb_lines().items():
         table.add_row(f"[bold cyan]{verb}[/]", line)
     console = Terminal()
     console.print(f"\n[bold]{PROGRAM}[/] — the whole life of an open Llama\n\n  {PROGRAM} VERB …\n")

@@ -100,7 +100,9 @@ class AddedTokens:
                 return len(normal) if at else 0
             before = self._normalize(text[:at], prefix)
             if not normal.startswith(before):
-                raise OptionError("mask: this model's normaliser joins characters where an answer begins or ends")
+                raise OptionError(
+                    "mask: this model's normaliser joins characters where an answer begins or ends", param="mask"
+                )
             return len(before)
 
         return [(place(start), place(end)) for start, end in spans]

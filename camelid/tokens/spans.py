@@ -33,7 +33,9 @@ def overlapping(pieces: Sequence[bytes], text: str, spans: Spans, space: str) ->
     shown, data = b"".join(pieces), text.encode()
     before = b"" if shown == data else space.encode()
     if shown != before + data:
-        raise OptionError("mask: this vocabulary cannot spell every character beside an answer; reword it")
+        raise OptionError(
+            "mask: this vocabulary cannot spell every character beside an answer; reword it", param="mask"
+        )
 
     def place(at: int) -> int:
         return len(before) + len(text[:at].encode()) if at else 0

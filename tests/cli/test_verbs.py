@@ -139,7 +139,7 @@ def test_convert_there_and_back_gives_the_same_answer(run, tmp_path):
         (("generate", "no-such-model", "x"), "no-such-model"),
         (("generate", "smollm2:135m-instrukt", "x"), "smollm2:135m-instruct"),
         (("generate", "llama2:7b-chat", "x"), "camelid pull llama2:7b-chat"),
-        (("generate", "x", "--backend", "gpu"), "choices"),
+        (("generate", "x", "--backend", "gpu"), "choose auto"),
         (("generate", "x", "--order", "fancy"), "order"),
         (("chat", "--chat-format", "fancy"), "chatml"),
         (("infill", "smollm2:135m-instruct", "-"), "<FILL>"),

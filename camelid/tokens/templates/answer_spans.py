@@ -129,7 +129,8 @@ class _Turns:
         if ended is None or not (is_last or self._is_before_next(index, ended.end())):
             raise OptionError(
                 f"messages: number {index + 1} is the assistant's, and this chat template writes no control token that "
-                "ends its turn; a model trained on it would never stop"
+                "ends its turn; a model trained on it would never stop",
+                param="messages",
             )
         return start, ended.end()
 
@@ -148,7 +149,8 @@ class _Turns:
         if start is None:
             raise OptionError(
                 f"messages: number {index + 1} is the assistant's, and this chat template writes its turn, or what is "
-                f"before it, in another way than in the prompt for it; {_NO_SPAN}"
+                f"before it, in another way than in the prompt for it; {_NO_SPAN}",
+                param="messages",
             )
         return start
 
