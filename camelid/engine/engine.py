@@ -97,7 +97,7 @@ class Engine:
     @property
     def n_waiting(self) -> int:
         """Sequences that wait for room among the running ones."""
-        return len(self._scheduler.waiting)
+        return len(self._scheduler.waiting) + len(self._scheduler.waiting_scored)
 
     def check(self, request: Request, has_form: bool = False) -> None:
         """Refuse a request that cannot be run as it is asked; mark one that can, so that `add` does not check again.

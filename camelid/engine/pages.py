@@ -62,10 +62,10 @@ class Pages:
         self._ref_count[page] = 1
         return page
 
-    def grow(self, pages: list[int], n_tokens: int) -> bool:
+    def grow(self, pages: list[int], n_tokens: int, compact: bool = False) -> bool:
         """Add pages, in line where it can be, until there is room for `n_tokens` positions; False: none is left."""
         while len(pages) * self.page_size < n_tokens:
-            page = self.take(pages[-1] if pages else None)
+            page = self.take(pages[-1] if pages else None, compact)
             if page is None:
                 return False
             pages.append(page)

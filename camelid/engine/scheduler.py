@@ -19,8 +19,8 @@ Chosen = dict[Sequence, int]  # sequence → ids of it in a pass
 Propose = Callable[[Chosen, int], None]  # sets draft tokens of the chosen, of which so many can be verified
 
 # How much is scored beside answers: so much that none of their tokens comes later than twice its usual pace.
-LEAST, FIRST = 4, 16  # ids of a pass
-AIM = 1.8  # of the usual pace
+LEAST, FIRST = 1, 16  # ids of a pass
+AIM = 1.7  # of the usual pace
 LOOK_AGAIN = 16  # passes beside reading, after which one without it is measured
 MOST_WAITED = 4  # passes without reading in which prompts were in the way
 
@@ -51,7 +51,8 @@ class Scheduler:
         self.max_beside = max_batch_tokens
         self._max_rows = max_batch_tokens if max_rows is None else max_rows
         self._copy_page = copy_page
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: deque[Sequence] = deque()  # answers
+        self.waiting_scored: deque[Sequence] = deque()
         self.running: list[Sequence] = []  # oldest first
         self._last_scored: Sequence | None = None
 
@@ -65,7 +66,7 @@ class Scheduler:
                 leader.is_prefix |= n_common == len(leader.ids)
                 sequence.waits_for = leader
                 sequence.n_awaited = n_common if n_common == len(leader.ids) else n_full
-        self.waiting.append(sequence)
+        self._queue(sequence).append(sequence)
 
     def drop(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and give its pages back."""
@@ -74,8 +75,8 @@ class Scheduler:
         sequence.pages = []
         if sequence in self.running:
             self.running.remove(sequence)
-        elif sequence in self.waiting:
-            self.waiting.remove(sequence)
+        elif sequence in self._queue(sequence):
+            self._queue(sequence).remove(sequence)
         if sequence is self._last_scored:
             self._last_scored = None
 
@@ -120,18 +121,21 @@ class Scheduler:
         """Take a running sequence's pages; it waits, first in line, to be computed again."""
         self.running.remove(sequence)
         sequence.free(self.pages)
-        self.waiting.appendleft(sequence)
+        self._queue(sequence).appendleft(sequence)
+
+    def _queue(self, sequence: Sequence) -> deque[Sequence]:
+        return self.waiting_scored if sequence.is_scored else self.waiting
 
     def _next_waiting(self, chosen: Chosen, scored: bool) -> Sequence | None:
         """The answer, or where none waits the scored prompt, that may come to run if there is room in this pass."""
         if not self._budget(chosen):
             return None
-        first = next((each for each in self.waiting if not each.held and not each.is_scored), None)
+        first = next((each for each in self.waiting if not each.held), None)
         if not scored:
             n_answers = sum(not sequence.is_scored for sequence in self.running)
             return first if n_answers < self.max_running else None
         has_place = len(self.running) < self.max_running and self._scoring_room(chosen) > 0 < self._rows_left(chosen)
-        return next(iter(self.waiting), None) if has_place and first is None else None
+        return next(iter(self.waiting_scored), None) if has_place and first is None else None
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move a waiting sequence to the running ones, if its prompt has room."""
@@ -146,7 +150,7 @@ class Scheduler:
             return False
         if sequence.is_scored:
             self._copy_beginning(sequence)
-        self.waiting.remove(sequence)
+        self._queue(sequence).remove(sequence)
         self.running.append(sequence)
         return True
 
@@ -187,7 +191,7 @@ class Scheduler:
             size = min(size, self._scoring_room(chosen))
             if sequence.request.kind == "logits":
                 size = min(size, max(0, sequence.first_row - sequence.computed) + self._rows_left(chosen))
-        while not self.pages.grow(sequence.pages, sequence.computed + size):
+        while not self.pages.grow(sequence.pages, sequence.computed + size, compact=sequence.is_scored):
             victim = next((other for other in reversed(self.running) if other.is_scored), self.running[-1])
             self.preempt(victim)
             chosen.pop(victim, None)
