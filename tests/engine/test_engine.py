@@ -1,4 +1,4 @@
-"""The engine: the same tokens alone and in a crowd, with and without cache, in any chunks, after being pushed out."""
+"""The engine: the same tokens alone and in a crowd, with and without cache, in any chunks, after being preempted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_neighbours_chunks_cache_and_preemption_change_nothing(asked, chunk, roo
         request(ids, temperature=temperature, top_p=1.0, seed=place, n=n)
         for place, (ids, temperature, n) in enumerate(asked)
     ]
-    numbers = [engine.add(one) for one in requests]
+    numbers = [engine.add(each) for each in requests]
     got: dict[int, list] = {number: [] for number in numbers}
     for _ in range(3000):
         tokens = engine.step()
@@ -78,7 +78,7 @@ def test_real_backends_in_a_crowd(kind):
     begin = rng.integers(0, 320, 40).tolist()
     asked = [request(begin[: 40 - 3 * i] + rng.integers(0, 320, 2 * i + 1).tolist()) for i in range(6)]
     engine = Engine(tiny_backend(kind), EngineOptions(context=128, max_batch_tokens=23))
-    numbers = [engine.add(one) for one in asked]
+    numbers = [engine.add(each) for each in asked]
     got: dict[int, list[int]] = {number: [] for number in numbers}
     while sum(map(len, got.values())) < 12 * len(asked):
         for token in engine.step():
@@ -131,7 +131,7 @@ def test_logprobs_are_of_the_raw_distribution():
     row = backend.row(np.array([4, 5])).astype(np.float64)
     logprobs = row - np.logaddexp.reduce(row)
     assert token.logprob == pytest.approx(logprobs[token.id])
-    assert [one.id for one in token.top] == np.argsort(-logprobs)[:5].tolist()
+    assert [each.id for each in token.top] == np.argsort(-logprobs)[:5].tolist()
     best = logprobs[np.argsort(-logprobs)[:2]]
     assert token.sampled_logprob == pytest.approx(logprobs[token.id] - np.logaddexp.reduce(best))
 
@@ -339,7 +339,7 @@ def test_cancelling_gives_pages_back_at_any_time():
     assert engine.pages.n_available == engine.pages.n_pages
 
 
-def test_pages_found_after_a_push_out_are_not_called_cached():
+def test_pages_found_after_a_preemption_are_not_called_cached():
     engine = Engine(OracleBackend(), EngineOptions(context=48, cache_tokens=48, prefix_cache=True))
     for begin in (0, 100):
         engine.add(request(range(begin, begin + 20), max_tokens=28))
@@ -356,9 +356,9 @@ def test_alternatives_tell_what_sampling_left():
     params = {"temperature": 0.5, "top_k": 3, "top_p": 1.0, "seed": 1, "logprobs": 5}
     token = next(iter(engine.stream(request([4, 5], **params))))
     probabilities = distribution(backend.row(np.array([4, 5])), GREEDY.with_(**params), [4, 5])
-    assert [one.sampled_logprob is None for one in token.top] == [False] * 3 + [True] * 2
-    for one in token.top[:3]:
-        assert one.sampled_logprob == pytest.approx(np.log(probabilities[one.id]))
+    assert [each.sampled_logprob is None for each in token.top] == [False] * 3 + [True] * 2
+    for each in token.top[:3]:
+        assert each.sampled_logprob == pytest.approx(np.log(probabilities[each.id]))
     assert token.id == token.top[token.rank - 1].id
 
 

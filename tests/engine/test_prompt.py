@@ -45,9 +45,9 @@ def test_a_prompts_logprobs_are_those_of_transformers(kind, chunk):
     for place, token in enumerate(tokens):
         assert token.logprob == pytest.approx(float(logs[place, token.id]), abs=1e-4)
         assert token.rank == int((logs[place] > logs[place, token.id]).sum()) + 1
-        assert [one.id for one in token.top] == places[place].tolist()
-        assert [one.logprob for one in token.top] == pytest.approx(best[place].tolist(), abs=1e-4)
-        assert {one.sampled_logprob for one in token.top} == {None}
+        assert [each.id for each in token.top] == places[place].tolist()
+        assert [each.logprob for each in token.top] == pytest.approx(best[place].tolist(), abs=1e-4)
+        assert {each.sampled_logprob for each in token.top} == {None}
 
 
 def test_a_single_id_has_nothing_before_it_and_none_are_refused():
@@ -90,7 +90,7 @@ def test_hidden_states_of_wanted_rows_lead_to_their_logits(kind):
     backend = backend_of(kind, config)
     backend.allocate(8)
     asked = (((4, 5), 0, (1,), "last"), ((9,), 0, (2,), "none"), ((1, 2, 3), 0, (0,), "all"))
-    states, logits = (forward(backend, *(span(*one, kind) for one in asked)) for kind in ("hidden", "logits"))
+    states, logits = (forward(backend, *(span(*each, kind) for each in asked)) for kind in ("hidden", "logits"))
     assert (states.shape, states.dtype) == ((4, config.dim), np.float32)
     np.testing.assert_allclose(states @ tiny_tensors(config)["lm_head"].T, logits, atol=2e-3)
 

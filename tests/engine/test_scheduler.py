@@ -41,8 +41,8 @@ def test_answers_go_on_while_a_long_prompt_is_read():
 def test_no_more_run_at_once_than_allowed():
     scheduler = Scheduler(Pages(100, 4), max_batch_tokens=64, max_running=2)
     first, *others = [sequence(number, 3) for number in (1, 2, 3)]
-    for one in (first, *others):
-        scheduler.add(one)
+    for each in (first, *others):
+        scheduler.add(each)
     assert passes(scheduler, 2) == [{1: 3, 2: 3}, {1: 1, 2: 1}]
     scheduler.drop(first)
     assert passes(scheduler, 1) == [{2: 1, 3: 3}]
@@ -65,7 +65,7 @@ def test_a_request_waits_rather_than_push_another_out():
     scheduler.add(sequence(1, 4))
     scheduler.add(sequence(2, 4))
     assert passes(scheduler, 1) == [{1: 4}]
-    assert [one.number for one in scheduler.waiting] == [2]
+    assert [each.number for each in scheduler.waiting] == [2]
 
 
 def test_an_empty_schedule_is_an_empty_batch():

@@ -59,7 +59,7 @@ def request(ids, **changes):
 
 def run(engine: Engine, requests: list[Request]) -> list[list]:
     """All tokens of each request, in the order of samples; nothing may be left over."""
-    numbers = [engine.add(one) for one in requests]
+    numbers = [engine.add(each) for each in requests]
     got: dict[int, list] = {number: [] for number in numbers}
     for _ in range(3000):
         for token in engine.step():
@@ -161,8 +161,8 @@ def test_nothing_is_read_after_a_stop_and_no_page_is_kept_for_a_wrong_guess():
     engine.add(request([1, 2, 3, 0] * 4, draft_tokens=16, max_tokens=30))
     while engine.is_busy:
         engine.step()
-        for one in engine._scheduler.running:
-            assert len(one.pages) <= -(-len(one.ids) // 4)
+        for each in engine._scheduler.running:
+            assert len(each.pages) <= -(-len(each.ids) // 4)
     assert 0 < engine.n_accepted < engine.n_drafted
 
 

@@ -152,5 +152,5 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
     """Give the server's threads time."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come true in time"
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)

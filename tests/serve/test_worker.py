@@ -51,11 +51,11 @@ def test_many_answers_at_once_are_those_given_alone(llama):
         return await asyncio.gather(*(answer(worker, request) for request in requests))
 
     together = run(llama, play)
-    assert [one.ids for one in together] == [one.ids for one in alone]
-    assert [[other.ids for other in one.others] for one in together] == [
-        [other.ids for other in one.others] for one in alone
+    assert [each.ids for each in together] == [each.ids for each in alone]
+    assert [[other.ids for other in each.others] for each in together] == [
+        [other.ids for other in each.others] for each in alone
     ]
-    assert [one.finish_reason for one in together] == [one.finish_reason for one in alone]
+    assert [each.finish_reason for each in together] == [each.finish_reason for each in alone]
 
 
 def test_control_tokens_that_are_shown_have_a_text(llama):
@@ -136,7 +136,7 @@ def test_one_failing_request_does_not_hurt_the_others(llama):
     alone = collect(llama._stream(good)).ids
 
     async def play(worker):
-        return await asyncio.gather(*(answer(worker, one) for one in (good, bad, good)), return_exceptions=True)
+        return await asyncio.gather(*(answer(worker, each) for each in (good, bad, good)), return_exceptions=True)
 
     first, failed, last = run(llama, play)
     assert first.ids == last.ids == alone

@@ -55,7 +55,7 @@ def read_json_vocabulary(path: Path, rows: int | None = None) -> Vocabulary:
 
     Raises:
         FormatError: damaged.
-        UnsupportedError: not BPE, or it changes text in a way that is not done here.
+        UnsupportedError: not BPE, or it changes text in a way that is not supported.
     """
     values = _load(path)
     try:

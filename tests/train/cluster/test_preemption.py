@@ -27,7 +27,7 @@ ALONE = SimpleNamespace(any=bool)
 
 
 @pytest.mark.parametrize("name", preemption.SIGNALS)
-def test_a_signal_ends_the_sitting_after_the_step(name):
+def test_a_signal_ends_the_session_after_the_step(name):
     number = getattr(signal, name)
     before = signal.getsignal(number)
     with Stopper(ALONE) as stopper:

@@ -164,7 +164,7 @@ sys.exit(subprocess.call(words))
 
 
 @pytest.mark.slow
-def test_the_script_goes_on_after_a_sitting_that_saved(tmp_path):
+def test_the_script_goes_on_after_a_session_that_saved(tmp_path):
     """The whole script with a pretended cluster: health, data, two sessions, the second of which finishes."""
     tools = tmp_path / "bin"
     tools.mkdir()
