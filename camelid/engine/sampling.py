@@ -177,7 +177,7 @@ def _eta(logits: Logits, params: SamplingParams, seen: Seen, order: Order) -> Lo
 
 
 @dataclass(frozen=True)
-class Step:
+class SamplingStep:
     """A row of the table: what turns it off, and what it does. `field` is the parameter that steers it."""
 
     field: str
@@ -185,19 +185,19 @@ class Step:
     apply: Callable[[Logits, SamplingParams, Seen, Order], Logits]
 
 
-STEPS: dict[str, Step] = {
-    "bias": Step("logit_bias", {}, _bias),
-    "repetition": Step("repetition_penalty", 1.0, _repetition),
-    "presence": Step("presence_penalty", 0.0, _presence),
-    "frequency": Step("frequency_penalty", 0.0, _frequency),
-    "temperature": Step("temperature", 1.0, _temperature),
-    "top_n_sigma": Step("top_n_sigma", 0.0, _top_n_sigma),
-    "top_k": Step("top_k", 0, _top_k),
-    "top_p": Step("top_p", 1.0, _top_p),
-    "min_p": Step("min_p", 0.0, _min_p),
-    "typical": Step("typical", 1.0, _typical),
-    "epsilon": Step("epsilon", 0.0, _epsilon),
-    "eta": Step("eta", 0.0, _eta),
+STEPS: dict[str, SamplingStep] = {
+    "bias": SamplingStep("logit_bias", {}, _bias),
+    "repetition": SamplingStep("repetition_penalty", 1.0, _repetition),
+    "presence": SamplingStep("presence_penalty", 0.0, _presence),
+    "frequency": SamplingStep("frequency_penalty", 0.0, _frequency),
+    "temperature": SamplingStep("temperature", 1.0, _temperature),
+    "top_n_sigma": SamplingStep("top_n_sigma", 0.0, _top_n_sigma),
+    "top_k": SamplingStep("top_k", 0, _top_k),
+    "top_p": SamplingStep("top_p", 1.0, _top_p),
+    "min_p": SamplingStep("min_p", 0.0, _min_p),
+    "typical": SamplingStep("typical", 1.0, _typical),
+    "epsilon": SamplingStep("epsilon", 0.0, _epsilon),
+    "eta": SamplingStep("eta", 0.0, _eta),
 }
 _BEFORE_GREEDY = ("bias", "repetition", "presence", "frequency")
 

@@ -1,7 +1,8 @@
 """The thread that owns a model. Requests and tokens cross by queue; all that a step wrote crosses at once.
 
 The event loop's side admits requests, holds what was written until the client takes it, and hangs up. The owner's side
-runs the engine, and makes text of ids. What is passed between them is `_Job`; each of its fields belongs to one side.
+runs the engine, and makes text of ids. What is passed between them is `_ServedRequest`; each of its fields belongs to
+one side.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _Item = Delta | Scored | Rows | CamelidError | None  # None: the answer is compl
 
 
 @dataclass(eq=False)
-class _Job:
+class _ServedRequest:
     """A request on its way."""
 
     request: Request
@@ -69,7 +70,7 @@ class Worker:
         self._preparing = 0  # the loop's
         self._preparers = concurrent.futures.ThreadPoolExecutor(MOST_PREPARED, f"forms of {name}")
         self._closing = False
-        self._jobs: dict[int, _Job] = {}  # the owner's: the engine's number → the job
+        self._jobs: dict[int, _ServedRequest] = {}  # the owner's: the engine's number → the job
         self._calls: deque[Callable[[], None]] = deque()  # the owner's
         self._counts = Counts()
         self._thread = threading.Thread(target=self._run, name=f"model {name}", daemon=True)
@@ -86,7 +87,7 @@ class Worker:
         end = self._loop.time() + seconds
         while self._open and self._loop.time() < end:
             await asyncio.sleep(0.01)
-        for job in [job for job in self._open if isinstance(job, _Job)]:
+        for job in [job for job in self._open if isinstance(job, _ServedRequest)]:
             self._end(job, ApiError(503, "the server had to stop before this was finished", "shutting_down"))
         self._inbox.put(None)
         self._preparers.shutdown(wait=False, cancel_futures=True)
@@ -201,14 +202,14 @@ class Worker:
         message = f"model {self.name!r} has {what} already; try again in {RETRY_SECONDS} seconds"
         return ApiError(429, message, "queue_full", headers={"Retry-After": str(RETRY_SECONDS)})
 
-    def _admit(self, request: Request, answer: Answer | None) -> _Job:
+    def _admit(self, request: Request, answer: Answer | None) -> _ServedRequest:
         self._check_room()
-        job = _Job(request, answer, time.monotonic())
+        job = _ServedRequest(request, answer, time.monotonic())
         self._open.add(job)
         self._inbox.put(partial(self._begin, job))
         return job
 
-    def _leave(self, job: _Job) -> None:
+    def _leave(self, job: _ServedRequest) -> None:
         """The client has all, or has gone."""
         job.left = True
         job.held.clear()
@@ -216,7 +217,7 @@ class Worker:
             self._open.discard(job)
             self._inbox.put(partial(self._cancel, job))
 
-    def _deliver(self, items: Iterable[tuple[_Job, _Item]]) -> None:
+    def _deliver(self, items: Iterable[tuple[_ServedRequest, _Item]]) -> None:
         """Hand over what a step has written."""
         for job, item in items:
             if job.left:
@@ -229,7 +230,7 @@ class Worker:
             elif job.waiter is not None and not job.waiter.done():
                 job.waiter.set_result(None)
 
-    def _end(self, job: _Job, error: ApiError) -> None:
+    def _end(self, job: _ServedRequest, error: ApiError) -> None:
         """Stop a job; its client is told instead of what it has not taken yet."""
         self._open.discard(job)
         job.held.clear()
@@ -263,7 +264,7 @@ class Worker:
             todo()
             wait = False
 
-    def _begin(self, job: _Job) -> None:
+    def _begin(self, job: _ServedRequest) -> None:
         if job.left:
             return
         try:
@@ -275,13 +276,13 @@ class Worker:
         self._jobs[job.number] = job
         self._counts.prompt_tokens += len(job.request.ids)
 
-    def _cancel(self, job: _Job) -> None:
+    def _cancel(self, job: _ServedRequest) -> None:
         if job.number is not None:
             self._finish(job, "cancelled")
 
     def _step(self) -> None:
         outcomes, now = self.llama.engine.step(), time.monotonic()
-        news: list[tuple[_Job, _Item]] = []
+        news: list[tuple[_ServedRequest, _Item]] = []
         for outcome in outcomes:
             job = self._jobs.get(outcome.request)
             if job is None:
@@ -297,7 +298,7 @@ class Worker:
         self._counts.step(now, sum(isinstance(outcome, Token) for outcome in outcomes))
         self._send(news)
 
-    def _push(self, job: _Job, token: Token, now: float) -> Iterator[_Item]:
+    def _push(self, job: _ServedRequest, token: Token, now: float) -> Iterator[_Item]:
         """What a token gives to a job's client."""
         assert job.answer is not None
         delta = job.answer.push(token)
@@ -308,7 +309,7 @@ class Worker:
             self._finish(job, "length" if delta is not None and delta.finish_reason == "length" else "stop")
             yield None
 
-    def _time(self, job: _Job, token: Token, now: float) -> None:
+    def _time(self, job: _ServedRequest, token: Token, now: float) -> None:
         if not job.latest:
             self._counts.first_token.add(now - job.started)
             self._counts.cached_tokens += token.n_cached
@@ -316,7 +317,7 @@ class Worker:
             self._counts.per_token.add(now - job.latest[token.sample])
         job.latest[token.sample] = now
 
-    def _finish(self, job: _Job, outcome: str) -> None:
+    def _finish(self, job: _ServedRequest, outcome: str) -> None:
         """The engine is done with a job, or is to be."""
         assert job.number is not None
         self.llama.engine.cancel(job.number)
@@ -338,7 +339,7 @@ class Worker:
         log.error("model %s failed", self.name, exc_info=error)
         return internal_error()
 
-    def _send(self, news: list[tuple[_Job, _Item]]) -> None:
+    def _send(self, news: list[tuple[_ServedRequest, _Item]]) -> None:
         if news:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._deliver, news)

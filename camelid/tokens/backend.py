@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.uint16 | np.uint32]
 
 
-class Backend(Protocol):
+class Encoder(Protocol):
     """Plain text to ids, for a part of a text without control tokens.
 
     For the SentencePiece kind a space and ▁ are the same, and user-defined pieces are cut out already.

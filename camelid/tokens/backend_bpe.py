@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from camelid.tokens import _bpe
-from camelid.tokens.backend import Backend
+from camelid.tokens.backend import Encoder
 from camelid.tokens.merges import known_merges, mergeable_ids
 from camelid.tokens.pretokenizers import stages_of
 from camelid.tokens.vocabulary import Vocabulary, byte_alphabet
 
 
-def build_bpe(vocabulary: Vocabulary) -> Backend | None:
+def build_bpe(vocabulary: Vocabulary) -> Encoder | None:
     """The loop for a vocabulary, or None if it would give other ids than the `tokenizers` library.
 
     Raises:

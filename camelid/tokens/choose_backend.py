@@ -7,13 +7,13 @@ import importlib.util
 import logging
 from functools import cache
 
-from camelid.tokens.backend import Backend
+from camelid.tokens.backend import Encoder
 from camelid.tokens.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
 
-def choose_backend(vocabulary: Vocabulary) -> Backend:
+def choose_backend(vocabulary: Vocabulary) -> Encoder:
     """The fastest backend that gives the vocabulary's ids.
 
     Raises:

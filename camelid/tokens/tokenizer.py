@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from camelid.errors import OptionError
 from camelid.tokens.added_tokens import AddedTokens, Chunk
-from camelid.tokens.backend import Backend
+from camelid.tokens.backend import Encoder
 from camelid.tokens.choose_backend import choose_backend, has_bpe, warn_slow
 from camelid.tokens.files.tokenizer_files import read_vocabulary
 from camelid.tokens.normalizing import build_normalize
@@ -47,7 +47,7 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._backend: Backend = choose_backend(vocabulary)
+        self._backend: Encoder = choose_backend(vocabulary)
         self._normalize = build_normalize(vocabulary)
         self._added = AddedTokens(vocabulary, self._normalize or _same)
         self._bytes: dict[int, bytes] = {}
@@ -336,7 +336,7 @@ class Tokenizer:
         return "" if text.startswith((" ", SPACE)) else SPACE
 
     @cached_property
-    def _prefix_backend(self) -> Backend | None:
+    def _prefix_backend(self) -> Encoder | None:
         """For a file with a pre-tokenizer of its own: the backend of text that gets a space before it."""
         if self.kind != "sentencepiece" or self._vocabulary.splitter.pre_tokenizer is None:
             return None

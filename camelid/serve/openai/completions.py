@@ -47,7 +47,7 @@ async def complete(body: CompletionRequest, models: Models) -> Response:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Prepared:
     """What is to be written: `n` samples after each prompt, which is ids and their text; without requests none."""
 
     prompts: Sequence[tuple[list[int], str]]
@@ -60,7 +60,7 @@ class _Plan:
         return sum(len(ids) for ids, _ in self.prompts)
 
 
-def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
+def _plan(llama: Llama, body: CompletionRequest) -> _Prepared:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
     with named(COMPLETIONS):
@@ -68,7 +68,7 @@ def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
         if body.suffix is not None:
             assert isinstance(body.prompt, str)
             made = llama.infill_request(body.prompt, body.suffix, params)
-            return _Plan([(list(made.ids), body.prompt)], [made] if body.max_tokens != 0 else [], n)
+            return _Prepared([(list(made.ids), body.prompt)], [made] if body.max_tokens != 0 else [], n)
         prompts = []
         for prompt in body.prompts:
             ids = llama.prompt_ids(prompt)
@@ -76,12 +76,12 @@ def _plan(llama: Llama, body: CompletionRequest) -> _Plan:
         if body.max_tokens == 0:
             for ids, _ in prompts:
                 check_fits(llama, ids)
-            return _Plan(prompts, [], n)
+            return _Prepared(prompts, [], n)
         requests = [llama.request(ids, params) for ids, _ in prompts]
         if body.echo:
             answers = [AnswerOptions(offset=len(text)) for _, text in prompts]
             requests = [replace(made, answer=answer) for made, answer in zip(requests, answers, strict=True)]
-        return _Plan(prompts, requests, n)
+        return _Prepared(prompts, requests, n)
 
 
 def check_fits(llama: Llama, ids: Sequence[int]) -> None:
@@ -115,7 +115,7 @@ async def _logprobs(worker: Worker, ids: Sequence[int], n: int) -> tuple[Logprob
     )
 
 
-def _first(chunks: TextChunks, plan: _Plan, echoes: Sequence[Echo]) -> Iterator[bytes]:
+def _first(chunks: TextChunks, plan: _Prepared, echoes: Sequence[Echo]) -> Iterator[bytes]:
     """The chunks of what comes before all that is written; all there is, if nothing is to be."""
     for index in range(len(echoes) * plan.n):
         text, logprobs = echoes[index // plan.n]
@@ -132,7 +132,9 @@ def _best(answers: Sequence[Generation], n_written: int, n: int) -> list[Generat
     return best
 
 
-def _choices(answers: Sequence[Generation], plan: _Plan, echoes: Sequence[Echo], n_top: int | None) -> list[TextChoice]:
+def _choices(
+    answers: Sequence[Generation], plan: _Prepared, echoes: Sequence[Echo], n_top: int | None
+) -> list[TextChoice]:
     choices = []
     for index in range(len(echoes) * plan.n):
         text, logprobs = echoes[index // plan.n]

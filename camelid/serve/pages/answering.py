@@ -18,7 +18,7 @@ from camelid.errors import CamelidError, ResourceError
 from camelid.serve.errors import internal_error
 from camelid.serve.pages.markdown import Block, MarkdownStream
 from camelid.serve.storage.conversations import Store
-from camelid.serve.storage.tables import Message
+from camelid.serve.storage.tables import StoredMessage
 from camelid.serve.worker import Worker
 
 KEEP_SECONDS = 0.4  # how often the text so far is kept; a kill loses no more than what came since
@@ -44,7 +44,12 @@ class Answering:
     """
 
     def __init__(
-        self, worker: Worker, request: TextRequest, message: Message, store: Store | None, seconds: float | None = None
+        self,
+        worker: Worker,
+        request: TextRequest,
+        message: StoredMessage,
+        store: Store | None,
+        seconds: float | None = None,
     ) -> None:
         self.worker, self.request, self.message, self.store = worker, request, message, store
         self._seconds = seconds
@@ -156,7 +161,7 @@ class Answers:
         self._seconds = seconds
         self._running: set[Answering] = set()
 
-    def start(self, worker: Worker, request: TextRequest, message: Message, store: Store | None) -> Answering:
+    def start(self, worker: Worker, request: TextRequest, message: StoredMessage, store: Store | None) -> Answering:
         """Begin one."""
         answering = Answering(worker, request, message, store, self._seconds)
         self._running.add(answering)

@@ -24,9 +24,9 @@ from camelid.serve.pages import panel, views
 from camelid.serve.pages.answering import Answering, Answers
 from camelid.serve.pages.dependencies import AnswersDep
 from camelid.serve.storage.conversations import Store, Tree
-from camelid.serve.storage.tables import Message, Role
+from camelid.serve.storage.tables import Role, StoredMessage
 from camelid.serve.worker import Worker
-from camelid.tokens.templates.chat_format import Message as Turn
+from camelid.tokens.templates.message import Message
 
 MOST_CHARACTERS = 1_000_000  # of a message; far above any context
 LISTED, MOST_LISTED = 100, 1000  # conversations in one answer
@@ -45,13 +45,13 @@ def same_origin(request: Request) -> None:
 router = APIRouter(prefix="/api", tags=["pages"], dependencies=[Depends(same_origin)])
 
 
-class Body(BaseModel):
+class PageBody(BaseModel):
     """Base of what is sent: nothing unknown is taken."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class Settings(Body):
+class Settings(PageBody):
     """What an answer is made with. What is left out stays as it is."""
 
     title: str | None = Field(None, max_length=200, description="Empty: the first question is the title.")
@@ -62,7 +62,7 @@ class Settings(Body):
     )
 
 
-class Question(Body):
+class Question(PageBody):
     """What is said next."""
 
     content: str = Field(min_length=1, max_length=MOST_CHARACTERS, pattern=r"\S")
@@ -208,12 +208,12 @@ async def _ask(it: Deps, tree: Tree, parent: int | None, content: str | None) ->
 
 
 def _request(worker: Worker, turns: list[tuple[str, str]], params: dict[str, Any]) -> TextRequest:
-    return worker.llama.chat_request([Turn(role, content) for role, content in turns], **params)
+    return worker.llama.chat_request([Message(role, content) for role, content in turns], **params)
 
 
 async def _add(
     store: Store, tree: Tree, parent: int | None, content: str | None
-) -> tuple[Message | None, Message, str | None]:
+) -> tuple[StoredMessage | None, StoredMessage, str | None]:
     """Rows for a question and its answer; if they cannot be kept, rows of no table, and why."""
     id, model, question = tree.conversation.id, tree.conversation.model, None
     try:
@@ -223,12 +223,12 @@ async def _add(
         await store.change(id, title=tree.conversation.title)
         return question, await store.add(id, parent, "assistant", "", model=model, state="streaming"), None
     except ResourceError as error:
-        question = Message(conversation=id, role="user", content=content) if content is not None else None
-        answer = Message(conversation=id, role="assistant", content="", model=model, state="streaming")
+        question = StoredMessage(conversation=id, role="user", content=content) if content is not None else None
+        answer = StoredMessage(conversation=id, role="assistant", content="", model=model, state="streaming")
         return question, answer, str(error)
 
 
-async def _events(answering: Answering, tree: Tree, made: list[Message]) -> AsyncGenerator[bytes, None]:
+async def _events(answering: Answering, tree: Tree, made: list[StoredMessage]) -> AsyncGenerator[bytes, None]:
     head = views.summary(tree.conversation)
     yield event({"type": "start", "conversation": head, "messages": [_view(tree, message) for message in made]})
     warned = False
@@ -241,18 +241,18 @@ async def _events(answering: Answering, tree: Tree, made: list[Message]) -> Asyn
     yield event({"type": "done", "message": _view(tree, answering.message)})
 
 
-async def _finished(tree: Tree, message: Message) -> AsyncGenerator[bytes, None]:
+async def _finished(tree: Tree, message: StoredMessage) -> AsyncGenerator[bytes, None]:
     """An answer that nobody writes any more."""
     view = _view(tree, message)
     yield event({"type": "start", "conversation": views.summary(tree.conversation), "messages": [view]})
     yield event({"type": "done", "message": view})
 
 
-def _view(tree: Tree, message: Message) -> dict[str, Any]:
+def _view(tree: Tree, message: StoredMessage) -> dict[str, Any]:
     return views.view(message, tree.versions(message) if message.id is not None else [])
 
 
-def _get(tree: Tree, message: int, role: Role | None = None) -> Message:
+def _get(tree: Tree, message: int, role: Role | None = None) -> StoredMessage:
     row = tree.by_id.get(message)
     if row is None or role not in (None, row.role):
         kind = {"user": "a question", "assistant": "an answer", None: "a message"}[role]

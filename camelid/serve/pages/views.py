@@ -10,7 +10,7 @@ from markupsafe import escape
 
 from camelid.serve.pages.markdown import to_html
 from camelid.serve.storage.conversations import Tree
-from camelid.serve.storage.tables import Conversation, Message
+from camelid.serve.storage.tables import Conversation, StoredMessage
 
 UNTITLED = "New conversation"
 TITLE_CHARACTERS = 60
@@ -53,7 +53,7 @@ def shown(tree: Tree) -> list[dict[str, Any]]:
     return [view(message, tree.versions(message)) for message in tree.path(tree.conversation.leaf)]
 
 
-def view(message: Message, versions: list[int]) -> dict[str, Any]:
+def view(message: StoredMessage, versions: list[int]) -> dict[str, Any]:
     """A message with its text as HTML, and the ids of all that stand at its place; an id of None is not kept."""
     is_answer = message.role == "assistant"
     return {
@@ -73,7 +73,7 @@ def view(message: Message, versions: list[int]) -> dict[str, Any]:
     }
 
 
-def note(message: Message) -> str:
+def note(message: StoredMessage) -> str:
     """What stands below an answer: how long it is, how quickly it came, and whether it came to its end."""
     usage = message.usage or {}
     parts = []

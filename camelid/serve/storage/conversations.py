@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from camelid.errors import NotFoundError
 from camelid.serve.storage.database import Database
 from camelid.serve.storage.migrations import CONVERSATIONS
-from camelid.serve.storage.tables import Conversation, Message, Role, State, now
+from camelid.serve.storage.tables import Conversation, Role, State, StoredMessage, now
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Tree:
     """A conversation with all its messages, in the order in which they were made."""
 
     conversation: Conversation
-    messages: list[Message]
+    messages: list[StoredMessage]
 
     @cached_property
-    def by_id(self) -> dict[int, Message]:
+    def by_id(self) -> dict[int, StoredMessage]:
         return {message.id: message for message in self.messages}
 
     @cached_property
@@ -34,7 +34,7 @@ class Tree:
             below.setdefault(message.parent, []).append(message.id)
         return below
 
-    def path(self, leaf: int | None) -> list[Message]:
+    def path(self, leaf: int | None) -> list[StoredMessage]:
         """The messages from the first one to `leaf`; none for None."""
         path = []
         while leaf is not None:
@@ -42,7 +42,7 @@ class Tree:
             leaf = path[-1].parent
         return path[::-1]
 
-    def versions(self, message: Message) -> list[int]:
+    def versions(self, message: StoredMessage) -> list[int]:
         """Ids of the messages that stand at the same place, this one among them, oldest first."""
         return self.below[message.parent]
 
@@ -81,7 +81,9 @@ class Store:
                 self.database.open()
                 self.database.migrate(CONVERSATIONS)
                 with Session(self.database.engine) as session, session.begin():  # whoever wrote these is gone
-                    session.execute(update(Message).where(Message.state == "streaming").values(state="stopped"))
+                    session.execute(
+                        update(StoredMessage).where(StoredMessage.state == "streaming").values(state="stopped")
+                    )
         except Exception:
             self.database.dispose()
             raise
@@ -127,7 +129,7 @@ class Store:
         """
 
         def work(session: Session) -> Tree:
-            messages = select(Message).where(Message.conversation == id).order_by(Message.id)
+            messages = select(StoredMessage).where(StoredMessage.conversation == id).order_by(StoredMessage.id)
             return Tree(_get(session, id), list(session.scalars(messages)))
 
         return await self.database.run(work)
@@ -164,15 +166,17 @@ class Store:
         *,
         model: str | None = None,
         state: State = "complete",
-    ) -> Message:
+    ) -> StoredMessage:
         """Add a message below `parent`; it becomes the end of the branch that is shown.
 
         Raises:
             NotFoundError: there is no such conversation.
         """
-        made = Message(conversation=conversation, parent=parent, role=role, content=content, model=model, state=state)
+        made = StoredMessage(
+            conversation=conversation, parent=parent, role=role, content=content, model=model, state=state
+        )
 
-        def work(session: Session) -> Message:
+        def work(session: Session) -> StoredMessage:
             owner = _get(session, conversation, to_change=True)
             session.add(made)
             session.flush()
@@ -183,7 +187,7 @@ class Store:
 
     async def save(self, message: int, **values: Any) -> None:
         """Set columns of a message; if it was deleted meanwhile, nothing happens."""
-        change = update(Message).where(Message.id == message).values(**values)
+        change = update(StoredMessage).where(StoredMessage.id == message).values(**values)
         await self.database.run(lambda session: session.execute(change))
 
 

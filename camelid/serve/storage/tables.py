@@ -50,7 +50,7 @@ class Conversation(Table):
     updated: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
-class Message(Table):
+class StoredMessage(Table):
     """A question or an answer; those with the same parent are versions of each other.
 
     `usage` has prompt_tokens, completion_tokens, cached_tokens and tokens_per_second; `seconds` counts from question to

@@ -128,9 +128,9 @@ def test_code_is_coloured_and_copied(page):
 
 def view(id: int, role: str, content: str) -> dict[str, Any]:
     from camelid.serve.pages.views import view as made
-    from camelid.serve.storage.tables import Message
+    from camelid.serve.storage.tables import StoredMessage
 
-    message = Message(id=id, parent=id - 1 or None, role=role, content=content, model=MODEL, state="complete")
+    message = StoredMessage(id=id, parent=id - 1 or None, role=role, content=content, model=MODEL, state="complete")
     return made(message, [id])
 
 
