@@ -21,7 +21,6 @@ from camelid.chat.sampling_choices import (
     SamplingKeywords,
     recommended,
 )
-from camelid.chat.scoring import Text, generate_all, loglikelihoods, negative_loglikelihoods
 from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
 from camelid.engine.request import Request, Rows, SamplingParams
@@ -36,6 +35,7 @@ from camelid.weights.open import Weights
 if TYPE_CHECKING:
     from camelid.chat.constrain import Constrainer, Form
     from camelid.chat.forms import Constraint
+    from camelid.chat.scoring import Text
 
 Prompt = str | Sequence[int]
 Messages = str | Sequence[Message]
@@ -268,11 +268,15 @@ class Llama:
 
         What they begin with is computed once, so that a context costs the same for one continuation and for a hundred.
         """
+        from camelid.chat.scoring import loglikelihoods
+
         lengths: dict[str, int] = {}
         return loglikelihoods(self.engine, [self._text(context, end, lengths) for context, end in pairs])
 
     def _text(self, context: Prompt, continuation: str, lengths: dict[str, int]) -> Text:
         """A pair as ids; `lengths` are those of contexts that were seen before."""
+        from camelid.chat.scoring import Text
+
         if not isinstance(context, str):
             return Text((*context, *self.tokenizer.encode_segment(continuation)), len(context))
         bare = context.rstrip()
@@ -288,6 +292,8 @@ class Llama:
         Raises:
             OptionError: as `generate`.
         """
+        from camelid.chat.scoring import generate_all
+
         requests = [self.request(prompt, params, **changes) for prompt in prompts]
         return generate_all(self.engine, self.tokenizer, requests)
 
@@ -305,6 +311,8 @@ class Llama:
         ids = [self.prompt_ids(text) for text in texts]
         if any(len(own) < 2 for own in ids):
             raise OptionError("perplexity: the text must have at least two tokens", param="perplexity")
+        from camelid.chat.scoring import negative_loglikelihoods
+
         totals = negative_loglikelihoods(self.engine, ids)
         return [Perplexity(nll, n, len(text.encode())) for (nll, n), text in zip(totals, texts, strict=True)]
 

@@ -25,7 +25,6 @@ from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token
 from camelid.engine.scheduler import Chosen, Pace, Scheduler, n_scored
 from camelid.engine.scoring import Collector, collector
 from camelid.engine.sequence import DraftToken, Sequence, root_of
-from camelid.engine.speculative.draft_model import DraftModel
 from camelid.engine.speculative.lookup import LookupProposer
 from camelid.engine.speculative.proposer import Proposer
 from camelid.errors import CamelidError, ContextError, OptionError
@@ -64,9 +63,11 @@ class Engine:
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
-        self._proposer: Proposer = (
-            LookupProposer() if draft is None else DraftModel(draft, self.options, config, self.context)
-        )
+        self._proposer: Proposer = LookupProposer()
+        if draft is not None:
+            from camelid.engine.speculative.draft_model import DraftModel
+
+            self._proposer = DraftModel(draft, self.options, config, self.context)
         self.n_drafted = self.n_accepted = 0
         self._scheduler = Scheduler(
             self.pages,
