@@ -14,7 +14,6 @@ from camelid.chat.logprobs import Speller
 from camelid.chat.results import Generation, Logprob
 from camelid.engine.request import Request as EngineRequest
 from camelid.engine.request import Scored
-from camelid.errors import ContextError
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
 from camelid.serve.openai.parameters import COMPLETIONS, named
@@ -75,24 +74,13 @@ def _plan(llama: Llama, body: CompletionRequest) -> _Prepared:
             prompts.append((ids, prompt if isinstance(prompt, str) else llama.tokenizer.decode(ids)))
         if body.max_tokens == 0:
             for ids, _ in prompts:
-                check_fits(llama, ids)
+                llama.engine.check(EngineRequest(ids=tuple(ids), wants="logprobs"))
             return _Prepared(prompts, [], n)
         requests = [llama.request(ids, params) for ids, _ in prompts]
         if body.echo:
             answers = [AnswerOptions(offset=len(text)) for _, text in prompts]
             requests = [replace(made, answer=answer) for made, answer in zip(requests, answers, strict=True)]
         return _Prepared(prompts, requests, n)
-
-
-def check_fits(llama: Llama, ids: Sequence[int]) -> None:
-    """Refuse ids that are only to be read, if there are too many.
-
-    Raises:
-        ContextError: there are.
-    """
-    if len(ids) > llama.context:
-        message = f"prompt: has {len(ids)} tokens, the context is {llama.context}; shorten it or raise --context"
-        raise ContextError(message, len(ids), llama.context, param="prompt")
 
 
 Echo = tuple[str, tuple[Logprob, ...]]  # a prompt as its choices begin with it: nothing, if that is not wanted

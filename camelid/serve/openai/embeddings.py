@@ -12,7 +12,6 @@ from camelid.chat.llama import Llama
 from camelid.engine import request as engine
 from camelid.serve.errors import ApiError
 from camelid.serve.models import Models
-from camelid.serve.openai.completions import check_fits
 from camelid.serve.openai.parameters import EMBEDDINGS, named
 from camelid.serve.openai.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from camelid.serve.openai.requests import EmbeddingRequest
@@ -26,10 +25,10 @@ async def embed(body: EmbeddingRequest, models: Models) -> EmbeddingReply:
         ApiError: there is no such model, a text is empty or too long, or there is no room.
     """
     worker = models.get(body.model)
-    inputs = await asyncio.to_thread(_ids, worker.llama, body)
-    vectors = await _vectors(worker, inputs)
+    requests = await asyncio.to_thread(_requests, worker.llama, body)
+    vectors = await _vectors(worker, requests)
     written = [_base64(vector) if body.encoding_format == "base64" else vector.tolist() for vector in vectors]
-    n_tokens = sum(len(ids) for ids in inputs)
+    n_tokens = sum(len(request.ids) for request in requests)
     return EmbeddingReply(
         object="list",
         data=[Embedding(object="embedding", index=index, embedding=vector) for index, vector in enumerate(written)],
@@ -38,22 +37,23 @@ async def embed(body: EmbeddingRequest, models: Models) -> EmbeddingReply:
     )
 
 
-def _ids(llama: Llama, body: EmbeddingRequest) -> list[list[int]]:
+def _requests(llama: Llama, body: EmbeddingRequest) -> list[engine.Request]:
     width = llama.config.dim
     if body.dimensions not in (None, width):
         raise ApiError(400, f"dimensions: vectors of this model have {width} numbers; leave it out", None, "dimensions")
     with named(EMBEDDINGS):
-        inputs = [llama.prompt_ids(text) for text in body.inputs]
-        for ids in inputs:
-            check_fits(llama, ids)
-    return inputs
+        ids = [tuple(llama.prompt_ids(text)) for text in body.inputs]
+        requests = [engine.Request(ids=own, wants="hidden", pooled=True) for own in ids]
+        for request in requests:
+            llama.engine.check(request)
+    return requests
 
 
-async def _vectors(worker: Worker, inputs: list[list[int]]) -> list[NDArray[np.float32]]:
+async def _vectors(worker: Worker, requests: list[engine.Request]) -> list[NDArray[np.float32]]:
     """One text after the other, beside what others want."""
     vectors = []
-    for ids in inputs:
-        pooled = await worker.result(engine.Request(ids=tuple(ids), wants="hidden", pooled=True))
+    for request in requests:
+        pooled = await worker.result(request)
         assert isinstance(pooled, engine.Rows)
         (mean,) = pooled.rows
         vectors.append(mean / (np.linalg.norm(mean) or 1))
