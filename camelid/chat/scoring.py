@@ -6,7 +6,7 @@ the order of their ids, and what two of them begin with is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -77,7 +77,7 @@ def loglikelihoods(engine: Engine, texts: Sequence[Text]) -> list[Likelihood]:
     return [_likelihood(text, parts[text]) for text in texts]
 
 
-def _groups(engine: Engine, texts: Iterator[Text] | dict[Text, _Parts]) -> list[list[Text]]:
+def _groups(engine: Engine, texts: Iterable[Text]) -> list[list[Text]]:
     """Texts with the same context together, in the order of their ids.
 
     Where a model's angles depend on a prompt's length, contexts are only shared by texts that turn as they do.

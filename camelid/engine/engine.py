@@ -295,9 +295,8 @@ class Engine:
                 self._verify(sequence, rows)
             elif len(rows):
                 self._write(sequence, rows[0])
-        except CamelidError as error:  # ends this request, and no other
-            self.cancel(sequence.number)
-            self._give(Failed(sequence.number, error))
+        except CamelidError as error:
+            self._fail(sequence, error)
 
     def _score(self, sequence: Sequence, rows: Logits) -> None:
         """Collect the rows of a scored prompt, and end it with its last one."""
@@ -354,8 +353,7 @@ class Engine:
                 try:
                     self._deliver(writer, token)
                 except CamelidError as error:
-                    self.cancel(sequence.number)
-                    self._give(Failed(sequence.number, error))
+                    self._fail(sequence, error)
 
     def _deliver(self, writer: Writer, token: Token) -> None:
         """Hand out a token, and end its text if that is its last."""
@@ -364,6 +362,11 @@ class Engine:
             token = replace(token, finish_reason=reason)
             self._close(writer.sequence)
         self._give(token)
+
+    def _fail(self, sequence: Sequence, error: CamelidError) -> None:
+        """End a request, and no other, with an error."""
+        self.cancel(sequence.number)
+        self._give(Failed(sequence.number, error))
 
     def _give(self, outcome: Outcome) -> None:
         self._inboxes.get(outcome.request, self._outcomes).append(outcome)
