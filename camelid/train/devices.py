@@ -50,7 +50,7 @@ def device_named(title: str) -> Device:
     """A row of `DEVICES`.
 
     Raises:
-        OptionError: there is none of that title.
+        OptionError: the device is unknown.
     """
     if title not in DEVICES:
         raise OptionError(f"{title}: no GPU of that name is known; {one_of(title, DEVICES)}")

@@ -19,7 +19,7 @@ def load_stage(name: str = FIRST) -> type[Objective[Any]]:
     """The stage of a name.
 
     Raises:
-        OptionError: there is none.
+        OptionError: the stage is unknown.
     """
     if name not in stages():
         raise OptionError(f"{name}: no such stage of training; {one_of(name, stages())}")
