@@ -57,11 +57,6 @@ def gpus(root: Path = ROOT) -> int:
     return min(there, len(list(itertools.takewhile(lambda name: name.strip() not in ("", "-1"), visible.split(",")))))
 
 
-def has_cuda() -> bool:
-    """Whether an NVIDIA GPU is there and not hidden."""
-    return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "0") not in ("", "-1")
-
-
 def keep_freed_memory() -> bool:
     """Tell glibc's malloc to keep what is freed, for the rest of this process; False where there is no glibc.
 

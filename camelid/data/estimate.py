@@ -9,6 +9,7 @@ from camelid.data.dedup.cluster import MEMORY
 from camelid.data.options import DataOptions
 from camelid.data.reading.work_units import WorkUnit
 from camelid.errors import ResourceError
+from camelid.files import size_text
 from camelid.tokens.training import TokenizerOptions
 
 PROCESS = 160 * 2**20  # bytes of a process with its libraries and tables
@@ -73,4 +74,4 @@ def check_memory(options: DataOptions, tokenizer: TokenizerOptions, workers: int
         return
     fits = next((n for n in range(workers - 1, 0, -1) if memory_bound(options, tokenizer, n) <= free), None)
     advice = f"--workers {fits}" if fits else "the sources a smaller `longest`, or the tokenizer fewer `words`"
-    raise ResourceError(f"may need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; give {advice}")
+    raise ResourceError(f"may need {size_text(need)} of memory, {size_text(free)} are free; give {advice}")

@@ -16,7 +16,7 @@ from camelid.engine.batch import Batch, Kind, Span
 from camelid.engine.memory import check_fits
 from camelid.engine.options import EngineOptions
 from camelid.errors import ResourceError
-from camelid.machine import available_bytes, has_cuda, threads
+from camelid.machine import available_bytes, gpus, threads
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.rope import depends_on_length, rope_table
 from camelid.weights.weights import Weights
@@ -50,7 +50,7 @@ class TorchBackend:
         Raises:
             ResourceError: it does not fit into memory.
         """
-        device = "cuda" if has_cuda() and torch.cuda.is_available() else "cpu"
+        device = "cuda" if gpus() and torch.cuda.is_available() else "cpu"
         auto = "bfloat16" if device == "cuda" else "float32"
         dtype = DTYPES[auto if options.dtype == "auto" else options.dtype]
         if device == "cpu":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from camelid.engine.backend import Backend, absent_ids
 from camelid.errors import MissingError, OptionError, one_of
-from camelid.machine import has_cuda
+from camelid.machine import gpus
 
 if TYPE_CHECKING:
     from camelid.engine.options import EngineOptions
@@ -57,7 +57,7 @@ def _load(weights: Weights, name: str, options: EngineOptions) -> Backend:
 
 def automatic() -> str:
     """The best backend here, found without importing torch."""
-    if has_torch_for_cuda() and has_cuda():
+    if has_torch_for_cuda() and gpus():
         return "torch"
     if has_cpu():
         return "cpu"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 
-from camelid.errors import OptionError
+from camelid.errors import OptionError, one_of
 from camelid.serve.errors import ApiError
 from camelid.serve.worker import Worker
 
@@ -37,10 +37,9 @@ class Models:
         if name is None:
             return next(iter(self._workers.values()))
         if name not in self._workers:
-            here = ", ".join(self._workers)
-            raise ApiError(
-                404, f"model: {name[:MOST_SHOWN]!r} is not served here; choices: {here}", "model_not_found", "model"
-            )
+            shown = name[:MOST_SHOWN]
+            message = f"model: {shown!r} is not served here; {one_of(shown, self._workers)}"
+            raise ApiError(404, message, "model_not_found", "model")
         return self._workers[name]
 
     async def stop(self, seconds: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from camelid.errors import OptionError, ResourceError
+from camelid.files import size_text
 from camelid.model.config import ModelConfig, layer_shapes
 from camelid.train.devices import DEVICES, Device, flops_per_token
 from camelid.train.options import LOGIT_TOKENS, RunOptions
@@ -217,10 +218,11 @@ def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, 
 
 
 def _refusal(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str) -> str:
-    need, have = estimate.memory.total / 1e9, _SHARE * estimate.device.memory / 1e9
+    need, have = estimate.memory.total, int(_SHARE * estimate.device.memory)
     gpus = f"{estimate.ranks} {estimate.device.title}" if estimate.ranks > 1 else f"one {estimate.device.title}"
     return (
-        f"needs {need:.1f} GB on each of {gpus}, which can give {have:.1f}; {_advice(config, options, estimate, stage)}"
+        f"needs {size_text(need)} on each of {gpus}, which can give {size_text(have)}; "
+        f"{_advice(config, options, estimate, stage)}"
     )
 
 

@@ -15,7 +15,7 @@ import tomli_w
 import torch
 
 from camelid.errors import OptionError, ResourceError
-from camelid.files import whole_file, writing
+from camelid.files import size_text, whole_file, writing
 from camelid.machine import available_bytes, keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.recipe import Recipe
@@ -235,7 +235,7 @@ def _check_memory(stage: str, config: ModelConfig, options: RunOptions, parallel
     free = available_bytes()
     if need > free:
         raise ResourceError(
-            f"needs about {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB free; "
+            f"needs about {size_text(need)} of memory, {size_text(free)} free; "
             f"try --set {stage}.micro_rows=1, --set {stage}.recompute=true, or a smaller model"
         )
 

@@ -39,7 +39,7 @@ def recipe(tmp_path, monkeypatch):
 def test_a_table_says_what_each_stage_did(recipe, capsys, tmp_path):
     assert run_verb("prepare", [recipe, "--workers", "1"]) == 0
     out, err = capsys.readouterr()
-    assert "1 files, 0.0 MB of text; at most" in err
+    assert "1 files, 115 bytes of text; at most" in err
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
     assert rows["read"][:2] == ["4", "4"]
     assert rows["gopher_quality"][:2] == ["4", "3"]

@@ -51,12 +51,12 @@ def test_without_torch_the_install_line_is_given(monkeypatch):
 )
 def test_automatic_takes_torch_for_a_gpu_only(monkeypatch, torch, gpu, expected):
     monkeypatch.setattr(load, "has_torch_for_cuda", lambda: torch)
-    monkeypatch.setattr(load, "has_cuda", lambda: gpu)
+    monkeypatch.setattr(load, "gpus", lambda: int(gpu))
     assert load.automatic() == expected
 
 
 def test_without_a_compiler_numpy_computes_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(load, "has_cuda", lambda: False)
+    monkeypatch.setattr(load, "gpus", lambda: 0)
     monkeypatch.setattr(load, "has_cpu", lambda: False)
     assert load.automatic() == "numpy"
     assert "the C++ engine is not built" in caplog.text
@@ -64,11 +64,12 @@ def test_without_a_compiler_numpy_computes_and_says_so(monkeypatch, caplog):
         load.choose_backend(weights(), "cpu", EngineOptions())
 
 
-def test_a_hidden_gpu_is_none(monkeypatch):
-    monkeypatch.setattr(Path, "exists", lambda self: True)
-    assert machine.has_cuda()
+def test_a_hidden_gpu_is_none(monkeypatch, tmp_path):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    assert machine.gpus(tmp_path) == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not machine.has_cuda()
+    assert machine.gpus(tmp_path) == 0
 
 
 @pytest.mark.slow

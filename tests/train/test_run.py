@@ -238,7 +238,7 @@ def test_lost_numbers_save_nothing(run, monkeypatch):
 
 def test_too_little_memory_is_said_before_anything_is_made(run, monkeypatch):
     monkeypatch.setattr("camelid.train.run.available_bytes", lambda: 1000)
-    with pytest.raises(ResourceError, match=r"needs about .* GB of memory, 0\.0 GB free; try --set"):
+    with pytest.raises(ResourceError, match=r"needs about .* MB of memory, 1 kB free; try --set"):
         trained(run)
     assert not (run / "pretrain").exists() or not list((run / "pretrain").glob("step*"))
 

@@ -30,10 +30,12 @@ def run(*, json: Json = False) -> None:
     if json:
         print_json(findings)
         return
+    from camelid.files import size_text
+
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in findings.items():
         if name.endswith("_bytes"):
-            name, value = name.removesuffix("_bytes"), f"{value / 1e9:.1f} GB"
+            name, value = name.removesuffix("_bytes"), size_text(value)
         shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(f"[dim]{name.replace('_', ' ')}[/]", literal(shown))
     Terminal().print(table)
@@ -45,7 +47,7 @@ def _findings() -> dict[str, Any]:
     from camelid.files import free_bytes
     from camelid.hub.catalog import DEFAULT_MODEL, find
     from camelid.hub.store import home, is_local
-    from camelid.machine import available_bytes, has_cuda, threads
+    from camelid.machine import available_bytes, gpus, threads
     from camelid.tokens.choose_backend import has_bpe
 
     count, reason = threads()
@@ -59,7 +61,7 @@ def _findings() -> dict[str, Any]:
         "threads": count,
         "threads_set_by": reason,
         "memory_available_bytes": available_bytes(),
-        "gpu": "NVIDIA" if has_cuda() else "none",
+        "gpu": "NVIDIA" if gpus() else "none",
         "torch": torch,
         "backend": automatic(),
         "backend_reason": REASONS[automatic()],

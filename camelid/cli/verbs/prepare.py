@@ -15,6 +15,7 @@ from camelid.cli.console import print_json, stderr
 from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import OptionError
+from camelid.files import size_text
 from camelid.run_layout import DATA, RUNS
 from camelid.streams import literal, printable
 
@@ -59,10 +60,10 @@ def run(
 
 def show_estimate(need: Estimate) -> None:
     """Say, before anything begins, what it will take."""
-    about = f"{need.n_bytes / 1e6:,.1f} MB" if need.n_bytes else "an unknown amount"
+    about = size_text(need.n_bytes) if need.n_bytes else "an unknown amount"
     stderr.print(
-        f"{need.files:,} files, {about} of text; at most {need.memory / 1e9:.1f} GB of memory, "
-        f"about {need.disk / 1e6:,.0f} MB of disk and {_time(need.seconds)}"
+        f"{need.files:,} files, {about} of text; at most {size_text(need.memory)} of memory, "
+        f"about {size_text(need.disk)} of disk and {_time(need.seconds)}"
     )
 
 

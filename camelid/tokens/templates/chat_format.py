@@ -199,13 +199,11 @@ def _check_roles(messages: Sequence[Message], name: str, roles: tuple[str, ...],
     """
     for number, message in enumerate(messages, start=1):
         if message.role not in roles:
-            raise OptionError(f"chat format {name!r}: message {number}: role {message.role!r}; {_choices(roles)}")
+            raise OptionError(
+                f"chat format {name!r}: message {number}: role {message.role!r}; {one_of(message.role, roles)}"
+            )
     if opens and messages[-1].role == "assistant":
         raise OptionError(f"chat format {name!r}: the last message is the assistant's; add one to answer")
-
-
-def _choices(roles: tuple[str, ...]) -> str:
-    return f"choices: {', '.join(roles)}"
 
 
 def _llama2(
@@ -337,7 +335,7 @@ def choose_format(
         others = f" (it has templates named {', '.join(sorted(named))}, and no default)" if named else ""
         raise OptionError(
             f"chat format: this model brings no template{others}; if it was tuned to chat, name its format; "
-            f"choices: {', '.join(FORMATS)}; its vocabulary fits: {', '.join(_fitting(tokenizer)) or 'none'}"
+            f"{one_of('', FORMATS)}; its vocabulary fits: {', '.join(_fitting(tokenizer)) or 'none'}"
         )
     return template_format(tokenizer, template, (named or {}).get(TOOL_USE))
 

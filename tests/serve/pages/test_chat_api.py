@@ -258,7 +258,7 @@ def test_export(http):
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
-        ("", {"model": "gpt-9"}, 404, "choices: smollm2, tiny"),
+        ("", {"model": "gpt-9"}, 404, "choose smollm2 or tiny"),
         ("", {"params": {"temperatur": 1}}, 400, "did you mean 'temperature'"),
         ("", {"params": {"temperature": -1}}, 400, "temperature: must be"),
         ("", {"params": {"n": 2}}, 400, "n: cannot be chosen here"),
