@@ -182,6 +182,7 @@ def test_a_slow_form_is_known_as_such(constrainer, monkeypatch):
     assert constraint.fork().slow
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_in_one_line(tmp_path, smollm2_path, capsys):
     schema = tmp_path / "schema.json"
     schema.write_text(json.dumps({"type": "object", "properties": {"a": {"type": "integer", "multipleOf": 100000007}}}))

@@ -86,6 +86,7 @@ def test_perplexity_prefers_english_to_noise(llama):
     assert english.bits_per_byte == pytest.approx(english.nll / math.log(2) / 44)
 
 
+@pytest.mark.slow
 def test_perplexity_in_windows_counts_every_token_once(smollm2_path):
     options = camelid.engine.EngineOptions(context=32)
     short = camelid.load(smollm2_path, backend="numpy", options=options)

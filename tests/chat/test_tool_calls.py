@@ -102,7 +102,7 @@ def answers(case: str, choice: str | None, seed: int, parallel: bool = True) -> 
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("choice", [None, *TOOLS])
+@pytest.mark.parametrize("choice", [None, *(pytest.param(tool, marks=pytest.mark.slow) for tool in TOOLS)])
 def test_answers_are_calls_whose_arguments_fit_their_schema(case, choice):
     read = answers(case, choice, seed=1)
     assert len(read) >= 3  # hardly any is cut by its length
@@ -115,6 +115,7 @@ def test_answers_are_calls_whose_arguments_fit_their_schema(case, choice):
             jsonschema.validate(json.loads(call.arguments), {"type": "object", **schema})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_one_call_or_more(case):
     counts = {len(calls) for seed in range(6) for _, calls in answers(case, "nothing", seed)}
@@ -123,6 +124,7 @@ def test_one_call_or_more(case):
     assert {len(calls) for seed in range(3) for _, calls in answers(case, None, seed, parallel=False)} == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_python_is_given_the_calls_too_whole_and_streamed(case):
     model, style = llama(case), STYLES[CASES[case][2]]

@@ -50,6 +50,7 @@ class Talk:
         return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
 
 
+@pytest.mark.slow
 def test_a_full_context_names_what_can_be_done_in_the_conversation(smollm2_path):
     talk = Talk("chat", str(smollm2_path), "--temperature", "0", "--context", "60", CAMELID_HOME="/proc/nowhere")
     assert "/proc/nowhere/chat_history: cannot be written" in talk.until("Enter sends")
@@ -68,6 +69,7 @@ def test_a_full_context_names_what_can_be_done_in_the_conversation(smollm2_path)
     assert talk.status() == 0
 
 
+@pytest.mark.slow
 def test_a_history_that_is_a_folder_stops_nothing(smollm2_path, tmp_path):
     (tmp_path / "chat_history").mkdir()
     talk = Talk("chat", str(smollm2_path), CAMELID_HOME=str(tmp_path))

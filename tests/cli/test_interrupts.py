@@ -26,6 +26,7 @@ def test_ctrl_c_while_writing(smollm2_path):
     assert b"Traceback" not in complaint
 
 
+@pytest.mark.slow
 def test_an_interrupt_that_is_ignored_behind_a_scripts_ampersand_stays_ignored(smollm2_path):
     arguments = ("generate", str(smollm2_path), "Once upon a time", "--max-tokens", "40", "--ignore-stop")
     command = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", sys.executable, "-m", "camelid", *arguments]

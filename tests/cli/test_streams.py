@@ -47,6 +47,7 @@ def is_one_line(complaint: bytes, *words: str) -> None:
         assert word in complaint.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason=f"no {FULL}")
 @pytest.mark.parametrize("arguments", VERBS.values(), ids=VERBS)
 def test_a_full_standard_output_is_one_line(arguments):
@@ -61,6 +62,7 @@ def test_a_closed_standard_output_is_one_line():
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", VERBS.values(), ids=VERBS)
 def test_a_reader_that_has_left_is_no_error_for_any_verb(arguments):
     reading, writing = os.pipe()
@@ -87,6 +89,7 @@ def test_a_pipe_that_does_not_block_gets_everything(unbuffered):
     assert running.returncode == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_said_on_standard_error_stops_nothing(smollm2_path):
     for line in ('"$@" 2>&-', f'"$@" 2>{FULL}'):
         done = in_shell(line, "tokens", str(smollm2_path), "hi", "--json")
@@ -95,6 +98,7 @@ def test_what_cannot_be_said_on_standard_error_stops_nothing(smollm2_path):
         assert in_shell(line, "tokens", str(smollm2_path / "none"), "hi").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["generate", "next", "tokens", "chat", "infill"])
 def test_no_standard_input_is_one_line(verb):
     done = in_shell('"$@" <&-', verb)
@@ -102,6 +106,7 @@ def test_no_standard_input_is_one_line(verb):
     assert done.returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_narrow_encoding_escapes_what_it_lacks(smollm2_path, encoding):
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
@@ -120,6 +125,7 @@ def test_json_keeps_its_meaning_in_a_narrow_encoding(smollm2_path):
     assert " é" in pieces
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes")
 def test_a_name_that_is_not_utf8_is_printed_as_its_bytes(smollm2_path, tmp_path):
     source, target, nothing = (tmp_path / f"{name}\udce9.gguf" for name in ("lat", "out", "no"))
@@ -161,6 +167,7 @@ def test_a_signal_cleans_up_and_says_so_in_the_status(smollm2_path, tmp_path, nu
     assert complaint == b""
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_printable_text_holds_no_control_but_tab_and_line_feed(text):
     shown = printable(text)

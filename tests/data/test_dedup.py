@@ -191,6 +191,7 @@ def pair(similarity: float, draw: random.Random, size: int = 300) -> tuple[str, 
 SINGLE = DedupOptions(words=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", [0.5, 0.6, 0.7, 0.75, 0.8, 0.9])
 def test_pairs_are_found_as_often_as_the_curve_says(similarity):
     """600 pairs a point; the tolerance is four standard deviations of a binomial."""

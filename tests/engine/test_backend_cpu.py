@@ -223,6 +223,7 @@ def test_long_contexts_are_read_in_chunks_and_keep_their_bits():
     np.testing.assert_array_equal(together[:4], whole[890:894])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_of_many_tokens_each_thread_takes_its_own_and_bits_stay(shape, threads):

@@ -31,6 +31,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quant", ["Q4_0", "Q8_0", "Q4_K", "Q6_K", "F16"])
 def test_damaged_files_never_crash(tmp_path: Path, quant: str) -> None:
     weights = tiny_weights(quant, norms="F32", config=tiny_config(**SHAPE))

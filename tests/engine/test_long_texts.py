@@ -103,6 +103,7 @@ def test_texts_are_those_of_transformers_alone_and_in_a_crowd(case, kind):
     assert answers(small, prompts) == expected
 
 
+@pytest.mark.slow
 def test_guesses_change_nothing(case):
     config, tensors, prompts, _, expected = case
     backend, draft = (loaded("numpy", config, tensors) for _ in range(2))

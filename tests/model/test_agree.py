@@ -97,6 +97,7 @@ def test_numpy_gives_transformers_logits(case, start):
     np.testing.assert_allclose(numpy_logits(config, tensors, IDS, start), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 8_000, 100_000])
 def test_torch_gives_transformers_logits(case, start):
     config, tensors, oracle = case

@@ -272,6 +272,7 @@ def test_a_full_queue_is_429_and_says_when_to_come_again(smollm2_path, options):
         assert post(server, SHORT)[0] == 200
 
 
+@pytest.mark.slow
 def test_shutting_down_finishes_what_runs_and_refuses_the_rest(smollm2_path, options: ServeOptions):
     models = Models([Worker("tiny", random_llama(smollm2_path, 4096), 8)])
     with running(models, options) as server, connect(server) as connection:

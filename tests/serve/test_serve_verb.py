@@ -95,6 +95,7 @@ def test_it_says_what_it_serves_and_finishes_what_runs(tmp_path, tiny_file):
     assert answers[0]["usage"]["completion_tokens"] == 100
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line(tmp_path, tiny_file):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = refused(tmp_path, tiny_file, "--port", taken.getsockname()[1])
@@ -106,6 +107,7 @@ def test_two_models_of_one_name_are_refused(tmp_path, tiny_file, smollm2_path):
     assert "my-model is taken" in refused(tmp_path, tiny_file, smollm2_path, tiny_file)
 
 
+@pytest.mark.slow
 def test_an_address_that_is_not_ours_is_refused(tmp_path, tiny_file):
     assert "203.0.113.7" in refused(tmp_path, tiny_file, "--host", "203.0.113.7", "--api-key", "key-of-a-test")
 

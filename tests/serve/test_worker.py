@@ -43,6 +43,7 @@ async def answer_of(stream):
     return collect([delta async for delta in stream])
 
 
+@pytest.mark.slow
 def test_many_answers_at_once_are_those_given_alone(llama):
     requests = [llama.request(f"Tale {n}", temperature=0.8, seed=n, max_tokens=8 + n, n=1 + n % 3) for n in range(8)]
     alone = [collect(llama._stream(request)) for request in requests]

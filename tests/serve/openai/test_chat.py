@@ -264,6 +264,7 @@ def test_harmless_parameters_are_accepted(client):
     )
 
 
+@pytest.mark.slow
 def test_the_async_client_streams_many_at_once(server, client):
     async def one(asker, seed):
         stream = await asker.chat.completions.create(**NONSENSE, seed=seed, stream=True)

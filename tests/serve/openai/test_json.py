@@ -97,6 +97,7 @@ class Person(BaseModel):
     mood: Mood
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the client's, when it sends its objects back
 @pytest.mark.parametrize("model", ["smollm2", "tiny"])
 def test_the_clients_own_helpers_give_objects(client, model):

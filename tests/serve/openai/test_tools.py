@@ -187,6 +187,7 @@ def test_an_answer_that_is_cut_says_so(client, says):
         called(whole.choices[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["hermes", "custom"])
 @pytest.mark.parametrize("seed", range(4))
 def test_required_calls_are_made_and_fit_their_schema(client, model, seed):

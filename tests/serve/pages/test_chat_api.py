@@ -92,6 +92,7 @@ def test_the_conversation_so_far_is_read(http):
     assert told[-1]["message"]["usage"]["cached_tokens"] > 0
 
 
+@pytest.mark.slow
 def test_branches(http):
     id = begin(http)
     ask(http, f"{id}/messages", content="Say yes.")

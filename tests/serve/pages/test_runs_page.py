@@ -61,6 +61,7 @@ def client(server) -> Iterator[httpx2.Client]:
         yield it
 
 
+@pytest.mark.slow
 def test_the_list(client, folder):
     html = client.get("/runs").text
     for word in ("done/pretrain", "half/pretrain", "bad/pretrain", "training", "40 of 40", "line 1: neither a step"):
