@@ -326,13 +326,13 @@ class Llama:
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt, bos=self.tokenizer.adds_bos)
         else:
-            ids = [int(id) for id in prompt]
+            ids = list(map(int, prompt))
         if not ids:
             raise OptionError("prompt: is empty; give at least one character", param="prompt")
-        wrong = [id for id in ids if not 0 <= id < self.config.vocab_size]
-        if wrong:
+        if min(ids) < 0 or max(ids) >= self.config.vocab_size:
+            wrong = next(id for id in ids if not 0 <= id < self.config.vocab_size)
             raise OptionError(
-                f"prompt: id {wrong[0]} lies outside the vocabulary of {self.config.vocab_size} ids", param="prompt"
+                f"prompt: id {wrong} lies outside the vocabulary of {self.config.vocab_size} ids", param="prompt"
             )
         return ids
 

@@ -20,6 +20,12 @@ def read_bandwidth(isa: str, threads: int, megabytes: int) -> float:
 def multiply_peak(isa: str, what: int, threads: int) -> float:
     """Operations a second in registers: 0 float32, 1 bfloat16 (0 where there is none), 2 eight-bit integers."""
 
+def log_sums(isa: str, rows: NDArray[np.float32], sums: NDArray[np.float64], best: NDArray[np.int64]) -> None:
+    """Write what each row of logits, (n, V), exceeds its log-probabilities by, and its likeliest id; (n,) each.
+
+    A sum is good to 1e-7, and not finite where the row is not of numbers.
+    """
+
 KINDS: dict[str, tuple[int, int]]
 """Kinds of weights that the engine packs, by their names in files: columns and bytes of a block."""
 

@@ -34,7 +34,7 @@ __all__ = ["Engine", "EngineOptions"]
 
 Logits = NDArray[np.float32]
 MOST_LOGITS = 2**25  # held at a time when every position's are wanted: 128 MiB
-SCORED_LOGITS = 2**22  # of scored prompts in one pass: few, since making something of them takes its time
+SCORED_LOGITS = 2**23 - 2**16  # of scored prompts in one pass: 32 MiB, which malloc keeps (`keep_freed_memory`)
 SOON_SECONDS = 0.002  # to wait for a form where others could go on
 LATER_SECONDS = 0.02  # where nobody could
 

@@ -22,6 +22,8 @@ using Bytes = nb::ndarray<const uint8_t, nb::ndim<2>, nb::c_contig, nb::device::
 using Floats1 = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats2 = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Out2 = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Sums = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Places = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 namespace {
@@ -89,6 +91,19 @@ void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_p
     model.forward(batch);
 }
 
+// What each row of logits exceeds its log-probabilities by, and its likeliest id.
+void log_sums(const std::string& isa, Floats2 rows, Sums sums, Places best) {
+    const Kernels& kernels = kernels_called(isa);
+    const int width = (int)rows.shape(1);
+    require(width > 0 && sums.size() == rows.shape(0) && best.size() == rows.shape(0), "log_sums: shape");
+    nb::gil_scoped_release release;
+    for (size_t i = 0; i < rows.shape(0); i++) {
+        int id = 0;
+        sums(i) = kernels.log_sum(rows.data() + i * (size_t)width, width, &id);
+        best(i) = id;
+    }
+}
+
 // The kinds by their names in files, with the columns and bytes of a block.
 nb::dict kinds() {
     nb::dict blocks;
@@ -127,6 +142,7 @@ NB_MODULE(_cpu, m) {
         nb::gil_scoped_release release;
         return multiply_peak(kernels, what, threads);
     });
+    m.def("log_sums", &log_sums, nb::arg("isa"), nb::arg("rows"), nb::arg("sums"), nb::arg("best"));
     m.attr("KINDS") = kinds();
     m.attr("MATRICES") = names(MATRICES);
     m.attr("NORMS") = names(NORMS);

@@ -88,6 +88,8 @@ struct Kernels {
 
     // x (padded, zeros behind `width`) → x / rms(x) · weight, or (x − mean) / deviation where `centred`.
     void (*norm)(const float* x, const float* weight, int width, float eps, bool centred, float* out);
+    // log Σ e^x of n logits and the first of the largest, good to 1e-7; not finite where the row is not of numbers.
+    double (*log_sum)(const float* row, int n, int* best);
     // The forms of a token's x that `forms` asks for; x is padded with zeros to whole registers. `int16`: with fifteen bits,
     // which takes a strip of block_q16.
     void (*quantize)(const float* x, int forms, const ActivationLayout& layout, uint8_t* activations, int token, bool int16);

@@ -1,5 +1,6 @@
 // The kernels of one instruction set: its object file names it in CAMELID_ISA and includes its sixteen lanes first.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <type_traits>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "matmul.inl.h"
 #include "rows.inl.h"
 #include "attention.inl.h"
+#include "logprobs.inl.h"
 // clang-format on
 
 namespace camelid::CAMELID_ISA {
@@ -58,7 +60,7 @@ double multiply_loop(int what, long rounds) {
 }
 
 const Kernels TABLE = {
-    CAMELID_NAME, HAS_BF16,    norm,       quantize,  matmul, silu,           rope, write_key,
+    CAMELID_NAME, HAS_BF16,    norm,       log_sum,   quantize,  matmul, silu,           rope, write_key,
     write_value,  pack_query,  attention,  merge,     prefetch_range, read, multiply_loop,
 };
 
