@@ -6,8 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from camelid.evals.loop import Progress
 from camelid.evals.report import figure_text, time_text
-from camelid.evals.run import Progress
 from camelid.streams import printable
 
 if TYPE_CHECKING:

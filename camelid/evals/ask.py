@@ -8,19 +8,17 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from camelid.chat.answer import TextRequest
 from camelid.chat.llama import Llama
 from camelid.chat.results import Generation, Likelihood
+from camelid.chat.scoring import PairEncoder, generate_all, loglikelihoods
 from camelid.chat.scoring import Text as Pair
-from camelid.chat.scoring import generate_all, loglikelihoods
 from camelid.engine.request import SamplingParams
 from camelid.errors import ContextError, OptionError
 from camelid.evals.task import Answer, Choices, Generate, Infill, Likelihoods, Request, Text, TextLoss, Written
-
-_BLOCK = 256  # requests that are asked together, until answers are given on
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,9 @@ class LlamaAsker:
         if isinstance(request, Text) or _n_bytes(request) < most - 256:  # a token has at least a byte
             return 0
         if isinstance(request, Choices):
+            encoder = PairEncoder(self.llama.tokenizer, self.llama.prompt_ids)
             pairs = zip(request.contexts, request.continuations, strict=True)
-            return max(0, max(len(self._pair(*pair).ids) for pair in pairs) - most)
+            return max(0, max(len(encoder.encode(*pair).ids) for pair in pairs) - most)
         try:
             self._text_request(request, "")
         except ContextError as error:
@@ -110,22 +109,37 @@ class LlamaAsker:
 
     def _ask_choices(self, requests: Sequence[tuple[int, Choices]]) -> Iterator[tuple[int, Reply]]:
         """Requests with the same beginning stand side by side, so that it is computed once."""
-        ordered = sorted(requests, key=lambda each: each[1].contexts)
-        for start in range(0, len(ordered), _BLOCK):
-            block = [_Open(self, *each) for each in ordered[start : start + _BLOCK]]
-            pairs = [pair for each in block for pair in each.pairs]
-            found = iter(loglikelihoods(self.llama.engine, pairs))
-            for each in block:
-                yield each.place, each.reply([next(found) for _ in each.pairs])
+        owners: dict[int, _Open] = {}
+
+        def pairs() -> Iterator[Pair]:
+            encoder = PairEncoder(self.llama.tokenizer, self.llama.prompt_ids)
+            at = 0
+            for each in sorted(requests, key=lambda each: each[1].contexts):
+                opened = _Open(encoder, *each)
+                for number, pair in enumerate(opened.pairs):
+                    owners[at + number] = opened
+                    opened.places[at + number] = number
+                    yield pair
+                at += len(opened.pairs)
+
+        for at, likelihood in loglikelihoods(self.llama.engine, pairs()):
+            opened = owners.pop(at)
+            opened.found[opened.places[at]] = likelihood
+            if len(opened.found) == len(opened.pairs):
+                yield opened.place, opened.reply()
 
     def _ask_written(self, requests: Sequence[tuple[int, Generate, str]]) -> Iterator[tuple[int, Reply]]:
         llama = self.llama
-        for start in range(0, len(requests), _BLOCK):
-            block = requests[start : start + _BLOCK]
-            asked = [self._text_request(request, seed) for _, request, seed in block]
-            found = generate_all(llama.engine, llama.tokenizer, asked)
-            for (place, request, _), own, result in zip(block, asked, found, strict=True):
-                yield place, _written(request, own, result)
+        asked: dict[int, TextRequest] = {}
+
+        def texts() -> Iterator[TextRequest]:
+            for at, (_, request, seed) in enumerate(requests):
+                asked[at] = self._text_request(request, seed)
+                yield asked[at]
+
+        for at, result in generate_all(llama.engine, llama.tokenizer, texts()):
+            place, request, _ = requests[at]
+            yield place, _written(request, asked.pop(at), result)
 
     def _ask_texts(self, requests: Sequence[tuple[int, Text]]) -> Iterator[tuple[int, Reply]]:
         for place, request in requests:
@@ -152,49 +166,32 @@ class LlamaAsker:
             return self.llama.infill_request(prompt.prefix, prompt.suffix, order=prompt.order, **own)
         return self.llama.chat_request(request.prompt, params)
 
-    def _pair(self, context: str, continuation: str) -> Pair:
-        """A pair as ids: of the whole text, where it parts from the context's own; a space that ends the context counts
-        to the continuation."""
-        whole = self.llama.prompt_ids(context + continuation)
-        alone = self.llama.prompt_ids(context.rstrip())
-        return Pair(tuple(whole), _common(alone, whole))
 
-    def moved(self, context: str, pair: Pair) -> bool:
-        """Whether a token holds the end of the context and the beginning of the continuation."""
-        return pair.start < len(self.llama.prompt_ids(context.rstrip()))
-
-
-@dataclass
 class _Open:
-    """A request for choices: its pairs, conditioned first."""
+    """A request for choices on its way: its pairs, conditioned ones first, and what is known of them."""
 
-    asker: LlamaAsker
-    place: int
-    request: Choices
-    pairs: list[Pair] = field(default_factory=list)
-    n_moved: int = 0
-
-    def __post_init__(self) -> None:
-        request = self.request
-        for context, continuation in zip(request.contexts, request.continuations, strict=True):
-            pair = self.asker._pair(context, continuation)
-            self.n_moved += self.asker.moved(context, pair)
-            self.pairs.append(pair)
+    def __init__(self, encoder: PairEncoder, place: int, request: Choices) -> None:
+        self.place, self._n = place, len(request.continuations)
+        asked = list(zip(request.contexts, request.continuations, strict=True))
         if request.unconditioned is not None:
-            self.pairs += [self.asker._pair(request.unconditioned, each) for each in request.continuations]
+            asked += [(request.unconditioned, each) for each in request.continuations]
+        self.pairs = [encoder.encode(*each) for each in asked]
+        self.places: dict[int, int] = {}
+        self.found: dict[int, Likelihood] = {}
 
-    def reply(self, found: Sequence[Likelihood]) -> Reply:
-        """The answer out of the pairs' likelihoods."""
-        n = len(self.request.continuations)
+    def reply(self) -> Reply:
+        """The answer, when all is known."""
+        found = [self.found[at] for at in range(len(self.pairs))]
+        own, alone = found[: self._n], found[self._n :]
         answer = Likelihoods(
-            tuple(each.logprob for each in found[:n]),
-            tuple(each.is_greedy for each in found[:n]),
-            tuple(each.n_tokens for each in found[:n]),
-            tuple(each.logprob for each in found[n:]),
+            tuple(each.logprob for each in own),
+            tuple(each.is_greedy for each in own),
+            tuple(each.n_tokens for each in own),
+            tuple(each.logprob for each in alone),
         )
-        longest = max(pair.start for pair in self.pairs[:n])
-        notes = ("boundary moved",) if self.n_moved else ()
-        return Reply(answer, longest, ids_hash([pair.ids for pair in self.pairs[:n]]), notes)
+        longest = max(pair.start for pair in self.pairs[: self._n])
+        notes = ("boundary moved",) if any(pair.n_moved for pair in self.pairs[: self._n]) else ()
+        return Reply(answer, longest, ids_hash([pair.ids for pair in self.pairs[: self._n]]), notes)
 
 
 def _written(request: Generate, asked: TextRequest, result: Generation) -> Reply:
@@ -222,13 +219,6 @@ def ids_hash(texts: Iterable[Sequence[int]]) -> str:
             numbers.byteswap()
         digest.update(numbers.tobytes())
     return digest.hexdigest()
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
 
 
 def _n_bytes(request: Choices | Generate) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from camelid.errors import FormatError, NotFoundError, OptionError
 from camelid.evals.ask import Reply
@@ -131,7 +131,10 @@ class Log:
         if self._file is not None:
             self._file.write(canonical(entry) + b"\n")  # unbuffered: it outlives a kill of this process
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Let others have the folder."""
         if self._file is not None:
             self._file.close()
