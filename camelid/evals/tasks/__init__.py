@@ -11,7 +11,19 @@ from camelid.evals.task import Task
 # Name up to ":" → module of this package. A module's `TASKS` is a tuple of its tasks: `(Mmlu(), Mmlu(chat=True))` has
 # `mmlu` and `mmlu:chat` under the row "mmlu": "mmlu".
 _HOMES: dict[str, str] = {
+    "arc-easy": "choices",
+    "arc-challenge": "choices",
+    "boolq": "choices",
+    "commonsenseqa": "choices",
+    "copa": "choices",
+    "hellaswag": "choices",
+    "lambada": "choices",
     "mmlu": "mmlu",
+    "openbookqa": "choices",
+    "piqa": "choices",
+    "sciq": "choices",
+    "socialiqa": "choices",
+    "winogrande": "choices",
 }
 
 
