@@ -21,7 +21,7 @@ from fractions import Fraction
 
 from camelid.errors import FormatError
 from camelid.evals.scorers.numbers import number_at_start, numbers_in, written
-from camelid.evals.scorers.verdict import Verdict
+from camelid.evals.scorers.scored import Scored
 
 STRICT_COMPAT = {
     "gsm8k": r"#### (\-?[0-9\.\,]+)",
@@ -61,7 +61,7 @@ def as_compared_compat(answer: str) -> str:
     return answer.lower()
 
 
-def compat(text: str, gold: str, task: str = "gsm8k", *, flexible: bool = False) -> Verdict:
+def compat(text: str, gold: str, task: str = "gsm8k", *, flexible: bool = False) -> Scored:
     """As lm-eval 0.4.13 judges it, oddities included.
 
     Args:
@@ -71,19 +71,19 @@ def compat(text: str, gold: str, task: str = "gsm8k", *, flexible: bool = False)
     """
     answer = extracted_compat(text, FLEXIBLE_COMPAT, -1) if flexible else extracted_compat(text, STRICT_COMPAT[task], 0)
     if answer is None:
-        return Verdict(None)
+        return Scored(None)
     compared = as_compared_compat(answer)
-    return Verdict(compared == as_compared_compat(gold), compared)
+    return Scored(compared == as_compared_compat(gold), compared)
 
 
-def majority_compat(answers: Sequence[str], gold: str, task: str = "gsm8k_cot_self_consistency") -> Verdict:
+def majority_compat(answers: Sequence[str], gold: str, task: str = "gsm8k_cot_self_consistency") -> Scored:
     """As lm-eval votes: on extracted texts, where "no answer" is a candidate like any other; of a tie the first."""
     extracted = [extracted_compat(text, STRICT_COMPAT[task], 0) for text in answers]
     winner = Counter(extracted).most_common(1)[0][0] if extracted else None
     if winner is None:
-        return Verdict(None)
+        return Scored(None)
     compared = as_compared_compat(winner)
-    return Verdict(compared == as_compared_compat(gold), compared)
+    return Scored(compared == as_compared_compat(gold), compared)
 
 
 def extracted_fixed(text: str, *, flexible: bool = False) -> Fraction | None:
@@ -116,7 +116,7 @@ def gold_value(gold: str) -> Fraction:
     return found[0]
 
 
-def fixed(text: str, gold: str, *, flexible: bool = False, percentage: bool = False) -> Verdict:
+def fixed(text: str, gold: str, *, flexible: bool = False, percentage: bool = False) -> Scored:
     """As it was meant: numbers are compared as numbers, and the last announced answer counts.
 
     Signs of money and per cent, units, thousands commas and final dots change nothing; 50% is 50, as the golds mean it.
@@ -126,19 +126,19 @@ def fixed(text: str, gold: str, *, flexible: bool = False, percentage: bool = Fa
     """
     value = extracted_fixed(text, flexible=flexible)
     if value is None:
-        return Verdict(None)
+        return Scored(None)
     right = gold_value(gold)
     accepted = (right, right / 100, right * 100) if percentage else (right,)
-    return Verdict(value in accepted, written(value))
+    return Scored(value in accepted, written(value))
 
 
-def majority_fixed(answers: Sequence[str], gold: str, *, flexible: bool = False) -> Verdict:
+def majority_fixed(answers: Sequence[str], gold: str, *, flexible: bool = False) -> Scored:
     """Majority vote over values (Wang et al. 2022, arXiv 2203.11171).
 
     What cannot be read has no vote; of a tie the value that was given first.
     """
     values = [value for text in answers if (value := extracted_fixed(text, flexible=flexible)) is not None]
     if not values:
-        return Verdict(None)
+        return Scored(None)
     winner = Counter(values).most_common(1)[0][0]
-    return Verdict(winner == gold_value(gold), written(winner))
+    return Scored(winner == gold_value(gold), written(winner))
