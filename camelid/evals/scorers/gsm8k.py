@@ -27,6 +27,7 @@ STRICT_COMPAT = {
     "gsm8k": r"#### (\-?[0-9\.\,]+)",
     "gsm8k_cot": r"The answer is (\-?[0-9\.\,]+).",
     "gsm8k_cot_self_consistency": r"The answer is (\-?[0-9\.\,]*[0-9]+)",
+    "gsm8k_cot_llama": r"The final answer is ((-?[$0-9.,]{2,})|(-?[0-9]+))",
     "example_model_solutions": r"A: (\-?[0-9\.\,]+)",
 }
 """Strict patterns by lm-eval's task, and that of the answers published with the data set."""
