@@ -24,6 +24,10 @@ _HOMES: dict[str, str] = {
     "sciq": "choices",
     "socialiqa": "choices",
     "winogrande": "choices",
+    "gsm8k": "gsm8k",
+    "ifeval": "ifeval",
+    "mt-bench": "mt_bench",
+    "xstest": "xstest",
 }
 
 
