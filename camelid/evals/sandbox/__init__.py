@@ -10,6 +10,6 @@ inside/       what runs in that interpreter
 from __future__ import annotations
 
 from camelid.evals.sandbox.limits import Limits
-from camelid.evals.sandbox.sandbox import Program, Ran, Sandbox, Test
+from camelid.evals.sandbox.sandbox import Check, Program, Ran, Sandbox
 
-__all__ = ["Limits", "Program", "Ran", "Sandbox", "Test"]
+__all__ = ["Check", "Limits", "Program", "Ran", "Sandbox"]

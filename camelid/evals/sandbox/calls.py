@@ -7,7 +7,7 @@ import builtins
 import sys
 
 from camelid.errors import FormatError
-from camelid.evals.sandbox.sandbox import Test
+from camelid.evals.sandbox.sandbox import Check
 
 
 def defined(source: str) -> set[str]:
@@ -54,7 +54,7 @@ def imports_for(source: str) -> str:
     return "".join(f"import {name}\n" for name in sorted(modules - imported - defined(source)))
 
 
-def find_calls(source: str, program: str, entry_point: str | None = None) -> Test:
+def find_calls(source: str, program: str, entry_point: str | None = None) -> Check:
     """The test with its calls: the names that it uses and the program defines. A function that is called as one of
     Python's own is meant to be the program's, if the program defines it.
 
@@ -70,4 +70,4 @@ def find_calls(source: str, program: str, entry_point: str | None = None) -> Tes
     except (SyntaxError, ValueError):
         there = names - set(dir(builtins))  # the program fails by itself
     modules = {line.split()[1] for line in setup.splitlines()}
-    return Test(source, tuple(sorted((names & there) - modules)), entry_point, setup)
+    return Check(source, tuple(sorted((names & there) - modules)), entry_point, setup)

@@ -26,7 +26,7 @@ Level = Literal["strict", "basic"]
 
 
 @dataclass(frozen=True)
-class Test:
+class Check:
     """What is asked of a program, in a process that the program cannot reach.
 
     Attributes:
@@ -69,13 +69,13 @@ class Program:
     """A program, and its test if it has one."""
 
     source: str
-    test: Test | None = None
+    test: Check | None = None
 
 
 class Sandbox:
     """Warm interpreters that fork for each program. May be used by several threads.
 
-    With a `Test`, nothing that the program does in its own process makes a wrong answer right: its functions are called
+    With a `Check`, nothing that a program does in its own process makes a wrong answer right: its functions are called
     from another process and give plain data. Without one, `passed` is no more than the program's own end; code that
     reads its own memory could claim that falsely.
 
@@ -126,7 +126,7 @@ class Sandbox:
         for worker in (first, *itertools.repeat(None, self._n_workers - 1)):
             self._idle.put(worker)
 
-    def run(self, program: str, test: Test | None = None) -> Ran:
+    def run(self, program: str, test: Check | None = None) -> Ran:
         """Run a program, and its test if there is one."""
         worker = self._idle.get()
         try:
@@ -211,14 +211,14 @@ def _allow(function: Any, path: str, _: Any) -> None:
     shutil.rmtree(place, ignore_errors=True) if place.is_dir() else function(path)
 
 
-def _as_json(test: Test) -> dict[str, Any]:
+def _as_json(test: Check) -> dict[str, Any]:
     return {"test": test.source, "calls": test.calls, "entry_point": test.entry_point, "setup": test.setup}
 
 
 _SIGNALS = {-9: "killed", -11: "segmentation fault", -6: "aborted", -24: "processor time limit", -25: "file too large"}
 
 
-def _ran(answer: dict[str, Any], limits: Limits, test: Test | None) -> Ran:
+def _ran(answer: dict[str, Any], limits: Limits, test: Check | None) -> Ran:
     how, went = answer["how"], answer["went"]
     passed = how == "passed" or (how == "test" and went["kind"] == "passed")
     limit = how if how in ("time", "output", "memory") else None
@@ -239,7 +239,7 @@ def _ran(answer: dict[str, Any], limits: Limits, test: Test | None) -> Ran:
     return Ran(passed, reason, *words, limit=limit)
 
 
-def _why(went: dict[str, Any], test: Test | None) -> str:
+def _why(went: dict[str, Any], test: Check | None) -> str:
     if went["kind"] == "name":
         return f"{went['message']}: not defined by the program"
     lines = test.source.splitlines() if test else []
@@ -251,6 +251,8 @@ def _why(went: dict[str, Any], test: Test | None) -> str:
 
 def _own_end(answer: dict[str, Any]) -> str:
     status = answer["status"]
+    if answer["went"] and status == -9:  # it was still there when its test gave up
+        return "answers its test with what is no plain data"
     if status < 0:
         return _SIGNALS.get(status, f"ended by signal {-status}")
     lines = [line for line in answer["stderr"].splitlines() if line.strip()]

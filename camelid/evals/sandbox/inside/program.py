@@ -46,8 +46,8 @@ def shut_in(settings: dict[str, Any], stdout: int | None, stderr: int | None, *o
         scratch = namespaces.SCRATCH if strict else settings["scratch"]
         landlock.restrict(settings["readable"], [scratch, "/dev/null"])
     if settings["seccomp"]:
-        alone = strict or (settings["landlock"] and landlock.version() >= 6)
-        seccomp.restrict(forks=strict, signals=alone, groups=strict)
+        apart = strict or (settings["landlock"] and landlock.version() >= 6)  # which then keeps signals from others
+        seccomp.restrict(alone=strict, signals=apart)
 
 
 def _limit(settings: dict[str, Any]) -> None:
@@ -87,16 +87,17 @@ def _as_main() -> dict[str, Any]:
 def run_file(source: str) -> NoReturn:
     """Run a program to its end, and only then write the token that was sent.
 
-    The token lies in no variable meanwhile, but on the interpreter's own stack. A program that looks for it in frames,
-    objects or files does not find it; one that reads its own memory can, and claims no more than its own end by it.
+    The token lies in no variable meanwhile, but on the interpreter's own stack, as a value that the collector of
+    garbage does not know. A program that looks for it in frames, objects or files does not find it; one that reads its
+    own memory can, and claims no more than its own end by it.
     """
-    say = [functools.partial(os.write, _CHANNEL, os.read(_CHANNEL, TOKEN_BYTES))]
-    namespace = _as_main()
-    say.pop()(*_to_the_end(source, namespace))  # the function is on the stack before its argument is computed
-    os._exit(0)
+    os.register_at_fork(after_in_child=functools.partial(os.dup2, 0, _CHANNEL))  # a copy's end is not the program's
+    leave, namespace = os._exit, _as_main()
+    os.write(_CHANNEL, os.read(_CHANNEL, TOKEN_BYTES) + _to_the_end(source, namespace))  # evaluated from left to right
+    leave(0)
 
 
-def _to_the_end(source: str, namespace: dict[str, Any]) -> tuple[()]:
+def _to_the_end(source: str, namespace: dict[str, Any]) -> bytes:
     leave, wait, last = os._exit, threading._shutdown, atexit._run_exitfuncs  # type: ignore[attr-defined]
     out, errors = sys.stdout, sys.stderr
     try:
@@ -107,7 +108,7 @@ def _to_the_end(source: str, namespace: dict[str, Any]) -> tuple[()]:
         errors.flush()
     except BaseException as error:
         _tell(error, leave)
-    return ()
+    return b""
 
 
 def _execute(source: str, namespace: dict[str, Any]) -> None:
