@@ -10,7 +10,9 @@ from camelid.evals.task import Task
 
 # Name up to ":" → module of this package. A module's `TASKS` is a tuple of its tasks: `(Mmlu(), Mmlu(chat=True))` has
 # `mmlu` and `mmlu:chat` under the row "mmlu": "mmlu".
-_HOMES: dict[str, str] = {}
+_HOMES: dict[str, str] = {
+    "mmlu": "mmlu",
+}
 
 
 class _Tasks(Mapping[str, Task]):
