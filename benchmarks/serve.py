@@ -5,8 +5,8 @@
 The server runs in a process of its own, with the flags behind `--`; the clients share this one. Each of `--prompts`
 questions is first asked alone. Then every client asks its share, greedily, one after the other on one connection.
 `camelid bench --batch 32` runs before and after, so that a busy machine shows. Prints tokens/s of all clients together,
-their ratio to the engine alone, and the seconds to the first token; appends a JSON line to
-benchmarks/results/serve.jsonl. Exit status 1: an answer differed, or was an error.
+their ratio to the engine alone, the seconds to the first token, and processor time a token by part; appends a JSON
+line to benchmarks/results/serve.jsonl. Exit status 1: an answer differed, or was an error.
 """
 
 from __future__ import annotations
@@ -50,23 +50,31 @@ class Answer:
     whole: float
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """An HTTP/1.1 connection that is kept, reading nothing but what it must while an answer runs."""
 
     def __init__(self) -> None:
-        self._data, self._done = bytearray(), asyncio.get_running_loop().create_future()
+        self._space, self._n_bytes = bytearray(2**16), 0  # no memory is taken for a piece: clients use the same cores
+        self._done = asyncio.get_running_loop().create_future()
         self._transport: asyncio.Transport
         self._first = 0.0
+        self._is_stream = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, size_hint: int) -> memoryview:
+        if self._n_bytes == len(self._space):
+            self._space = self._space + bytearray(len(self._space))
+        return memoryview(self._space)[self._n_bytes :]
+
+    def buffer_updated(self, n_bytes: int) -> None:
         if not self._first:
             self._first = time.perf_counter()
-        self._data += data
-        if self._data.endswith(b"0\r\n\r\n") or (b"\r\ncontent-length:" in self._data[:2000] and self._is_whole()):
+            self._is_stream = self._space.find(b"\r\ntransfer-encoding: chunked", 0, n_bytes) >= 0
+        self._n_bytes = end = self._n_bytes + n_bytes
+        if self._space[end - 5 : end] == b"0\r\n\r\n" if self._is_stream else self._is_whole():
             self._done.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -74,19 +82,22 @@ class Connection(asyncio.Protocol):
             self._done.set_exception(ConnectionError(f"closed by the server: {error}"))
 
     def _is_whole(self) -> bool:
-        head, end, body = bytes(self._data).partition(b"\r\n\r\n")
+        head, end, body = self._answer().partition(b"\r\n\r\n")
         length = re.search(rb"\r\ncontent-length: *(\d+)", head)
         return bool(end) and length is not None and len(body) >= int(length[1])
+
+    def _answer(self) -> bytes:
+        return bytes(memoryview(self._space)[: self._n_bytes])
 
     async def post(self, host: str, path: str, body: dict[str, Any]) -> Answer:
         """Send a request and read its answer."""
         content = json.dumps(body).encode()
-        self._data, self._first, self._done = bytearray(), 0.0, asyncio.get_running_loop().create_future()
+        self._n_bytes, self._first, self._done = 0, 0.0, asyncio.get_running_loop().create_future()
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         started = time.perf_counter()
         self._transport.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         await asyncio.wait_for(self._done, 600)
-        return _read(bytes(self._data), self._first - started, time.perf_counter() - started)
+        return _read(self._answer(), self._first - started, time.perf_counter() - started)
 
     def close(self) -> None:
         self._done.cancel()
@@ -193,6 +204,14 @@ def resident(pid: int) -> float:
     return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1000
 
 
+def processor_seconds(pid: int) -> tuple[float, float]:
+    """Processor time so far of the server's event loop, its first thread, and of its other threads (Linux)."""
+    tasks = [(path.name, path / "schedstat") for path in Path(f"/proc/{pid}/task").iterdir()]
+    seconds = {name: int(path.read_text().split()[0]) / 1e9 for name, path in tasks if path.exists()}
+    loop = seconds.pop(str(pid), 0.0)
+    return loop, sum(seconds.values())
+
+
 def measure(choices: argparse.Namespace) -> dict[str, Any]:
     """Everything in one run."""
     model = resolve(choices.model)
@@ -200,13 +219,16 @@ def measure(choices: argparse.Namespace) -> dict[str, Any]:
     with server(model, choices.flags) as (url, pid):
         load = Load(url, choices.served_as or model.name.removesuffix(".gguf"), choices)
         alone = asyncio.run(load.alone())
-        memory, started = resident(pid), time.perf_counter()
+        memory, used, own, started = resident(pid), processor_seconds(pid), time.process_time(), time.perf_counter()
         crowd = asyncio.run(load.crowd())
-        seconds, grown = time.perf_counter() - started, resident(pid)
+        seconds, own = time.perf_counter() - started, time.process_time() - own
+        loop, others = (after - before for before, after in zip(used, processor_seconds(pid), strict=True))
+        grown = resident(pid)
     after = bench(model, choices.tokens)
     good = [answer for _, answer in crowd if answer.status == 200]
     firsts = sorted(answer.first for answer in good) or [0.0]
-    speed, engine = sum(answer.n_tokens for answer in good) / seconds, (before + after) / 2
+    n_tokens = sum(answer.n_tokens for answer in good)
+    speed, engine = n_tokens / seconds, (before + after) / 2
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
@@ -225,6 +247,10 @@ def measure(choices: argparse.Namespace) -> dict[str, Any]:
         "first_token_p50": round(firsts[len(firsts) // 2], 4),
         "first_token_p95": round(firsts[int(len(firsts) * 0.95)], 4),
         "alone_first_token_p50": round(statistics.median(answer.first for answer in alone), 4),
+        "processor_us_per_token": {
+            name: round(part / max(1, n_tokens) * 1e6, 1)
+            for name, part in (("loop", loop), ("other_threads", others), ("clients", own))
+        },
         "memory_mb": [round(memory, 1), round(grown, 1)],
     }
 
@@ -254,6 +280,8 @@ def main() -> None:
         print(f"  errors {row['errors']}, answers that differ from those given alone {row['different']}")
         print(f"  {row['tokens_per_second']} tokens/s, {row['ratio']:.0%} of the engine's {row['engine_alone']}")
         print(f"  first token after {row['first_token_p50']:.3f} s (median), {row['first_token_p95']:.3f} s (p95)")
+        parts = ", ".join(f"{name} {part:.0f}" for name, part in row["processor_us_per_token"].items())
+        print(f"  processor time a token, microseconds: {parts}")
         print(f"  the server held {low:.0f} MB before and {high:.0f} MB behind it")
     sys.exit(1 if row["errors"] or row["different"] else 0)
 

@@ -39,7 +39,7 @@ class EventStream(Response):
         super().__init__(status_code=status_code, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events = events
-        self._begun = self._silent = False
+        self._begun, self._silent = False, True
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,11 +48,17 @@ class EventStream(Response):
         Raises:
             CamelidError: before anything was sent.
         """
-        beating = asyncio.create_task(self._beat(send))
+        # in a task of its own each event wakes this class, and not first the twenty calls of the layers around it
+        writing = asyncio.create_task(self._write(send))
         try:
-            await self._write(send)
+            while not (await asyncio.wait((writing,), timeout=HEARTBEAT))[0]:
+                if self._silent:
+                    await self._send(send, b": waiting\n\n")
+                self._silent = True
+            await writing
         finally:
-            beating.cancel()
+            if writing.cancel():
+                await asyncio.wait((writing,))
 
     async def _write(self, send: Send) -> None:
         async with aclosing(self._events) as events:
@@ -68,17 +74,13 @@ class EventStream(Response):
                 await self._send(send, event(error_body(error)))
         await self._send(send, b"", more=False)
 
-    async def _beat(self, send: Send) -> None:
-        while True:
-            self._silent = True
-            await asyncio.sleep(HEARTBEAT)
-            if self._silent:
-                await self._send(send, b": waiting\n\n")
-
     async def _send(self, send: Send, data: bytes, more: bool = True) -> None:
-        async with self._turn:
+        await self._turn.acquire()
+        try:
             self._silent = False
             if not self._begun:
                 self._begun = True
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": data, "more_body": more})
+        finally:
+            self._turn.release()

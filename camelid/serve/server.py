@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.storage.conversations import Store
 
+SWITCH_SECONDS = 0.0005  # for which a thread keeps the interpreter while the engine's waits for it; Python's own: 0.005
 LAST_WRITES_SECONDS = 5  # for slow readers to take what is finished, when the server ends
 
 
@@ -139,8 +141,13 @@ def serve(
     part_of(app, Store).open()  # what is wrong with its database is told at once
     # Beside the C++ engine BLAS computes for the Flow page only; its threads would fight the engine's for the cores.
     alone = all(worker.llama.engine.backend.name == "cpu" for worker in models)
-    with threadpool_limits(limits=1 if alone else None, user_api="blas"):
-        Server(app, options, ready).run(sockets=[listener])
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        with threadpool_limits(limits=1 if alone else None, user_api="blas"):
+            Server(app, options, ready).run(sockets=[listener])
+    finally:
+        sys.setswitchinterval(before)
 
 
 def check_reach(options: ServeOptions) -> None:

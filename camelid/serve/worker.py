@@ -17,9 +17,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from hashlib import sha256
+from typing import Any, TypeVar, cast
 
+from camelid import __version__
 from camelid.chat.answer import Answer, TextRequest
 from camelid.chat.llama import Llama
 from camelid.chat.results import Delta
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MOST_HELD = 4096  # pieces that a slow reader may be behind, beyond what the connection's own buffers hold
+MOST_TAKEN = 64  # pieces that such a reader is handed at once
 MOST_PREPARED = 32  # requests with forms that are prepared at the same time; as many more wait for a thread
 _Item = Delta | Scored | Rows | CamelidError | None  # None: the answer is complete
 
@@ -94,9 +97,9 @@ class Worker:
         self.llama.close_forms()
         await asyncio.to_thread(self._thread.join)
 
-    async def stream(self, request: TextRequest) -> AsyncGenerator[Delta, None]:
-        """The pieces of an answer as they come, read as `Answer` does. Leaving early cancels the request within one
-        step.
+    def stream(self, request: TextRequest) -> AsyncGenerator[list[Delta], None]:
+        """The pieces of an answer, read as `Answer` does, as they come: each time all there are, which is one where the
+        reader keeps pace. Leaving early cancels the request within one step.
 
         A reader that falls behind by more than `MOST_HELD` pieces is cut off, so that memory stays bounded.
 
@@ -104,11 +107,7 @@ class Worker:
             ApiError: 429 when the queue is full, 503 when the server shuts down, or the reader is too slow.
             CamelidError: the engine refuses the request or cannot go on with it.
         """
-        answer = Answer(self.llama.tokenizer, request)
-        async with aclosing(self._items(request, answer)) as items:
-            async for delta in items:
-                assert isinstance(delta, Delta)
-                yield delta
+        return self._items(request, Answer(self.llama.tokenizer, request))
 
     async def result(self, request: Request) -> Scored | Rows:
         """What comes of a request that writes nothing, beside what is written; leaving early ends it within one step.
@@ -117,23 +116,26 @@ class Worker:
             ApiError, CamelidError: as `stream`.
         """
         async with aclosing(self._items(request, None)) as items:
-            results = [item async for item in items]
-        assert not isinstance(results[0], Delta)
-        return results[0]
+            ((result,),) = [results async for results in items]
+        return cast("Scored | Rows", result)
 
-    async def _items(self, request: Request, answer: Answer | None) -> AsyncGenerator[Delta | Scored | Rows, None]:
+    async def _items(self, request: Request, answer: Answer | None) -> AsyncGenerator[list[Any], None]:
         job = self._admit(request, answer)
+        held = job.held
         try:
             while True:
-                while job.held:
-                    item = job.held.popleft()
-                    if item is None:
-                        return
-                    if isinstance(item, CamelidError):
-                        raise item
-                    yield item
-                job.waiter = self._loop.create_future()
-                await job.waiter
+                if not held:
+                    job.waiter = self._loop.create_future()
+                    await job.waiter
+                taken: list[Any] = []
+                while held and len(taken) < MOST_TAKEN and not _is_end(held[0]):
+                    taken.append(held.popleft())
+                if taken:
+                    yield taken
+                elif isinstance(end := held.popleft(), CamelidError):
+                    raise end
+                else:
+                    return
         finally:
             self._leave(job)
 
@@ -170,6 +172,14 @@ class Worker:
     def is_alive(self) -> bool:
         """Whether it serves requests."""
         return self._thread.is_alive() and not self._closing
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A word for what answers are made with: camelid's version, the backend, the model's shape and its quants."""
+        llama = self.llama
+        quants = sorted({tensor.quant for tensor in llama.weights.tensors.values()})
+        made_with = f"{__version__} {type(llama.engine.backend).__name__} {llama.config} {quants}"
+        return f"fp_{sha256(made_with.encode()).hexdigest()[:12]}"
 
     def stats(self) -> WorkerStats:
         """How it stands."""
@@ -222,7 +232,7 @@ class Worker:
         for job, item in items:
             if job.left:
                 continue
-            if not isinstance(item, Delta | Scored | Rows):
+            if _is_end(item):
                 self._open.discard(job)
             job.held.append(item)
             if len(job.held) > MOST_HELD:
@@ -343,6 +353,10 @@ class Worker:
         if news:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(self._deliver, news)
+
+
+def _is_end(item: _Item) -> bool:
+    return item is None or isinstance(item, CamelidError)
 
 
 def _work(work: Callable[[Llama], Any], llama: Llama, done: concurrent.futures.Future[Any]) -> None:

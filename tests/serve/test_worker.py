@@ -40,7 +40,7 @@ async def answer(worker, request):
 
 
 async def answer_of(stream):
-    return collect([delta async for delta in stream])
+    return collect([delta async for deltas in stream for delta in deltas])
 
 
 @pytest.mark.slow
@@ -225,9 +225,26 @@ def test_a_slow_reader_is_cut_off_and_holds_up_nobody(llama, monkeypatch):
         return first, whole, cut.value
 
     first, whole, error = run(llama, play)
-    assert first.token.id == whole.ids[0]
+    assert first[0].token.id == whole.ids[0]
     assert len(whole.ids) == 100
     assert error.status == 503
+
+
+def test_a_reader_that_is_behind_gets_all_there_is_in_few_pieces(llama, monkeypatch):
+    monkeypatch.setattr(worker_module, "MOST_TAKEN", 16)
+    request = llama.request("Once", temperature=0, max_tokens=40, ignore_stop=True)
+
+    async def play(worker):
+        slow = worker.stream(request)
+        taken = [await anext(slow)]
+        whole = await answer(worker, request)  # runs beside, and ends behind the first one
+        taken += [deltas async for deltas in slow]
+        return taken, whole
+
+    taken, whole = run(llama, play)
+    assert collect(delta for deltas in taken for delta in deltas).ids == whole.ids
+    assert max(map(len, taken)) == 16
+    assert len(taken) <= 1 + 3 + 1  # the first one, 39 in pieces of 16, and what may have come between
 
 
 def test_stopping_lets_running_requests_finish_and_refuses_new_ones(llama):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from hashlib import sha256
 from typing import Any, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel
 
-from camelid import __version__
 from camelid.chat.results import Generation, Logprob, SpelledToken
 from camelid.serve.worker import Worker
 
@@ -25,15 +23,12 @@ def head(worker: Worker, kind: str) -> dict[str, Any]:
     `system_fingerprint` says with what an answer was made: with the same one, the same request with the same seed gives
     the same answer on the CPU.
     """
-    llama = worker.llama
-    quants = sorted({tensor.quant for tensor in llama.weights.tensors.values()})
-    made_with = f"{__version__} {type(llama.engine.backend).__name__} {llama.config} {quants}"
     return {
         "id": f"{_PREFIXES[kind]}-{uuid4().hex}",
         "object": kind,
         "created": int(time.time()),
         "model": worker.name,
-        "system_fingerprint": f"fp_{sha256(made_with.encode()).hexdigest()[:12]}",
+        "system_fingerprint": worker.fingerprint,
     }
 
 

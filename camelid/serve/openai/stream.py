@@ -23,10 +23,11 @@ from camelid.tokens.templates.tool_calls import CallBegun, gathered
 if TYPE_CHECKING:
     from camelid.chat.constrain import Promise
 
+_escaped = json.JSONEncoder().encode  # what json.dumps gives for a text
 DONE = b"data: [DONE]\n\n"
 MOST_AT_ONCE = 32  # prompts of one request that run side by side, so that others have room
 
-Choice = tuple[int, Delta]  # the index of a choice, counted prompt by prompt, and what has become certain of it
+Pieces = tuple[int, list[Delta]]  # the index of a prompt's first choice, and what has become certain of its choices
 
 
 async def whole(worker: Worker, requests: Sequence[TextRequest]) -> list[Generation]:
@@ -38,8 +39,9 @@ async def whole(worker: Worker, requests: Sequence[TextRequest]) -> list[Generat
     """
     choices: dict[int, list[Delta]] = {}
     async with aclosing(_all(worker, requests)) as running:
-        async for index, delta in running:
-            choices.setdefault(index, []).append(delta)
+        async for first, deltas in running:
+            for delta in deltas:
+                choices.setdefault(first + delta.sample, []).append(delta)
     return [collect(choices[index]) for index in sorted(choices)]
 
 
@@ -52,6 +54,8 @@ async def events(
     first: Iterable[bytes] = (),
 ) -> AsyncGenerator[bytes, None]:
     """All choices as server-sent events, in the order in which they are written; closing it ends what still runs.
+
+    What has come by the time that somebody looks is given at once.
 
     Args:
         worker: owns the model.
@@ -67,11 +71,12 @@ async def events(
         yield data
     n_written = n_cached = 0
     async with aclosing(_all(worker, requests)) as running:
-        async for index, delta in running:
-            n_written += 1
-            if delta.sample == delta.token.index == 0:
-                n_cached += delta.token.n_cached
-            data = chunks.delta(index, delta)
+        async for index, deltas in running:
+            n_written += len(deltas)
+            for delta in deltas:
+                if delta.token.index == delta.sample == 0:
+                    n_cached += delta.token.n_cached
+            data = b"".join([chunks.delta(index + delta.sample, delta) for delta in deltas])
             if data:
                 yield data
     if chunks.with_usage:
@@ -80,37 +85,35 @@ async def events(
     yield DONE
 
 
-async def _all(worker: Worker, requests: Sequence[TextRequest]) -> AsyncGenerator[Choice, None]:
+def _all(worker: Worker, requests: Sequence[TextRequest]) -> AsyncGenerator[Pieces, None]:
     first, streams = 0, []
     for request in requests:
         streams.append(_one(worker, request, first))
         first += request.params.n
-    if streams:
-        async with aclosing(streams[0] if len(streams) == 1 else _merged(streams)) as running:
-            async for choice in running:
-                yield choice
+    return streams[0] if len(streams) == 1 else _merged(streams)
 
 
-async def _one(worker: Worker, request: TextRequest, first: int) -> AsyncGenerator[Choice, None]:
+async def _one(worker: Worker, request: TextRequest, first: int) -> AsyncGenerator[Pieces, None]:
     promise = request.answer.promise
     check = PromiseCheck(promise) if promise is not None else None
-    async with aclosing(worker.stream(request)) as deltas:
-        async for delta in deltas:
+    async with aclosing(worker.stream(request)) as running:
+        async for deltas in running:
             if check is not None:
-                check.take(delta)
-            yield first + delta.sample, delta
+                for delta in deltas:
+                    check.take(delta)
+            yield first, deltas
 
 
-async def _merged(streams: Sequence[AsyncGenerator[Choice, None]]) -> AsyncGenerator[Choice, None]:
+async def _merged(streams: Sequence[AsyncGenerator[Pieces, None]]) -> AsyncGenerator[Pieces, None]:
     """Several streams as they come; the first failure is raised, and ends the others."""
-    inbox: asyncio.Queue[Choice | Exception | None] = asyncio.Queue(MOST_AT_ONCE)
+    inbox: asyncio.Queue[Pieces | Exception | None] = asyncio.Queue(MOST_AT_ONCE)
     room = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def read(stream: AsyncGenerator[Choice, None]) -> None:
+    async def read(stream: AsyncGenerator[Pieces, None]) -> None:
         try:
             async with room, aclosing(stream):
-                async for choice in stream:
-                    await inbox.put(choice)
+                async for pieces in stream:
+                    await inbox.put(pieces)
             await inbox.put(None)
         except Exception as error:
             await inbox.put(error)
@@ -191,7 +194,7 @@ class Chunks:
             before, after = self.one(self._choice(index, place)).split(json.dumps(place).encode())
             self._around[index] = before, after
         before, after = self._around[index]
-        return before + json.dumps(text).encode() + after
+        return before + _escaped(text).encode() + after
 
     def usage(self, usage: Usage) -> bytes:
         """The last chunk, of no choices."""

@@ -111,11 +111,12 @@ class Answering:
         await self._keep()
 
     async def _write(self) -> None:
-        async with aclosing(self.worker.stream(self.request)) as deltas:
+        async with aclosing(self.worker.stream(self.request)) as running:
             n_tokens = 0
-            async for delta in deltas:
-                n_tokens += 1
-                self._take(delta, n_tokens)
+            async for deltas in running:
+                for delta in deltas:
+                    n_tokens += 1
+                    self._take(delta, n_tokens)
                 self._tell()
 
     def _take(self, delta: Delta, n_tokens: int) -> None:
