@@ -43,7 +43,7 @@ class OrderlessKeywords(TypedDict, total=False):
     stop: Sequence[str]
     stop_ids: Sequence[int]
     logprobs: int | None
-    draft_tokens: int
+    draft_tokens: int | Literal["auto"]
 
 
 class SamplingKeywords(OrderlessKeywords, total=False):

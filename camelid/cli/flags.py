@@ -99,7 +99,7 @@ def _plain(annotation: Any) -> Any:
         return _plain(get_args(annotation)[0])
     if get_origin(annotation) in (typing.Union, types.UnionType):
         rest = [part for part in get_args(annotation) if part is not type(None)]
-        return _plain(rest[0])
+        return _plain(rest[0]) if len(rest) == 1 else str  # the options say which texts are numbers
     if get_origin(annotation) is Literal or isinstance(annotation, type):
         return annotation
     return str

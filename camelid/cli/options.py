@@ -22,7 +22,7 @@ ModelName = Annotated[
 ]
 BackendName = Annotated[str, typer.Option(help="numpy, torch, cpu (C++), or auto: the best one here.")]
 DraftName = Annotated[
-    str | None, typer.Option(help="A smaller model of the same family that drafts --draft-tokens at a time.")
+    str | None, typer.Option(help="A smaller model of the same family that guesses the --draft-tokens.")
 ]
 ChatFormatName = Annotated[
     str | None, typer.Option(help="Chat format, for models that bring no template of their own.")
@@ -55,7 +55,7 @@ def open_llama(
 def check_draft(draft: str | None, params: SamplingParams) -> None:
     """Refuse a draft model that would not be asked, before anything is loaded."""
     if draft is not None and not params.draft_tokens:
-        raise OptionError("--draft: not used while --draft-tokens is 0; add, for example, --draft-tokens 4")
+        raise OptionError("--draft: not used while --draft-tokens is 0; leave one of them out")
 
 
 def fetch_default() -> Path:

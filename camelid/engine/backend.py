@@ -20,6 +20,7 @@ class Backend(Protocol):
     A row's result must not depend on the other spans of its batch.
 
     Attributes:
+        same_bits: a row has the same bits however many ids its span has.
         absent: ids of the output matrix that are no token (see `absent_ids`); their logits are always -inf.
     """
 
@@ -28,6 +29,7 @@ class Backend(Protocol):
     page_size: int
     bytes_per_number: int  # of keys and values
     absent: NDArray[np.int64]
+    same_bits: bool
 
     def free_bytes(self) -> int:
         """Memory that is left where keys and values are going to lie."""

@@ -52,6 +52,7 @@ class CpuBackend:
 
     name = "cpu"
     absent = ALL_ARE_TOKENS
+    same_bits = True
     page_size = 16
     bytes_per_number = 2
 

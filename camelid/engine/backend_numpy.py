@@ -38,6 +38,7 @@ class NumpyBackend:
 
     name = "numpy"
     absent = ALL_ARE_TOKENS
+    same_bits = False
     bytes_per_number = 4
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], page_size: int = 16) -> None:

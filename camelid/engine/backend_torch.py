@@ -36,6 +36,7 @@ class TorchBackend:
 
     name = "torch"
     absent = ALL_ARE_TOKENS
+    same_bits = False
 
     def __init__(self, model: LlamaTorch, page_size: int = 16) -> None:
         self.model, self.config, self.page_size = model.eval(), model.config, page_size

@@ -64,7 +64,7 @@ class Engine:
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
-        self._proposer: Proposer = LookupProposer()
+        self._proposer: Proposer = LookupProposer(backend.same_bits)
         if draft is not None:
             from camelid.engine.speculative.draft_model import DraftModel
 
@@ -205,7 +205,7 @@ class Engine:
         sequences, batch = self._scheduler.next_batch(self._propose)
         if not sequences:
             self._deliver_held(LATER_SECONDS)
-        rows = self.backend.forward(batch) if sequences else []
+        rows = self._forward(sequences, batch) if sequences else []
         for sequence, span, own in zip(sequences, batch.spans, rows, strict=True):
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
@@ -215,6 +215,15 @@ class Engine:
             self._note_pace(time.perf_counter() - started, sequences, batch)
         outcomes, self._outcomes = self._outcomes, []
         return outcomes
+
+    def _forward(self, sequences: list[Sequence], batch: Batch) -> list[Logits]:
+        """The wanted rows of each span; what a pass takes that only writes tells how much is worth guessing."""
+        started = time.perf_counter()
+        rows = self.backend.forward(batch)
+        sizes = [len(span.ids) for span in batch.spans]
+        if all(size == 1 + sequence.n_draft for sequence, size in zip(sequences, sizes, strict=True)):
+            self._proposer.cost.note(sum(sizes), time.perf_counter() - started)
+        return rows
 
     def stream(self, request: Request) -> Iterator[Token]:
         """Tokens of one request as they come; other requests are served beside. Leaving early cancels it.
@@ -283,11 +292,10 @@ class Engine:
 
     def _propose(self, chosen: Chosen, room: int) -> None:
         """Set draft tokens; only so many that the logits of a pass do not grow beyond measure."""
-        sizes = {
-            self._writers[sequence]: size
-            for sequence, size in chosen.items()
-            if not sequence.is_scored and sequence.request.params.draft_tokens
-        }
+        answers = [sequence for sequence in chosen if not sequence.is_scored]
+        if not any(sequence.request.params.draft_tokens for sequence in answers):
+            return
+        sizes = {self._writers[sequence]: chosen[sequence] for sequence in answers}
         self._proposer.propose(sizes, min(room, MOST_LOGITS // self.backend.config.vocab_size))
 
     def _note_pace(self, seconds: float, sequences: list[Sequence], batch: Batch) -> None:

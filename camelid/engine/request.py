@@ -7,15 +7,29 @@ from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AllowInfNan, Field
+from pydantic import AllowInfNan, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from camelid.engine.batch import Kind
 from camelid.errors import CamelidError
 from camelid.options import Options
 
 Wants = Literal["tokens", "logprobs", "logits", "hidden"]
+MOST_DRAFTS = 64
 EVERY_ROW = range(-1, 0)  # stands for those that a request has by default
 Order = Literal["camelid", "llama.cpp", "vllm", "hf", "meta"]
+
+
+def _auto_or_number(value: object, inner: ValidatorFunctionWrapHandler) -> object:
+    """One sentence, where each of both would give its own reason."""
+    try:
+        return inner(value)
+    except ValidationError:
+        told = "must be auto or a whole number from 0 to {most}"
+        raise PydanticCustomError("auto_or_number", told, {"most": MOST_DRAFTS}) from None
+
+
+DraftTokens = Annotated[Annotated[int, Field(ge=0, le=MOST_DRAFTS)] | Literal["auto"], WrapValidator(_auto_or_number)]
 
 
 class SamplingParams(Options):
@@ -48,7 +62,9 @@ class SamplingParams(Options):
     stop: tuple[str, ...] = Field((), description="End before this text; may be given several times.")
     stop_ids: tuple[int, ...] = Field((), description="End at this id too; may be given several times.")
     logprobs: int | None = Field(None, ge=0, le=1000, description="Report so many likely alternatives for each token.")
-    draft_tokens: int = Field(0, ge=0, le=64, description="Guess so many tokens ahead, checked in one pass; 0: none.")
+    draft_tokens: DraftTokens = Field(
+        "auto", description="Guess so many tokens ahead, checked in one pass; auto: as many as pay; 0: none."
+    )
     order: Order = Field("camelid", description="Order and details of the sampling steps, as other engines have them.")
 
 

@@ -77,12 +77,19 @@ def test_generate_by_beam_search(run):
 
 
 @pytest.mark.slow
-def test_guesses_change_no_text_and_a_draft_model_needs_a_number(run):
+def test_guesses_change_no_text_and_a_draft_model_is_not_left_idle(run):
     flags = ("One two three one two three one two", "--seed", "3", "--max-tokens", "16")
     plain = run("generate", *flags).stdout
-    assert run("generate", *flags, "--draft-tokens", "4").stdout == plain
-    assert "add, for example, --draft-tokens 4" in run("generate", *flags, "--draft", "anything", status=2).stderr
-    assert "add, for example, --draft-tokens 4" in run("chat", "--draft", "anything", stdin="Hi", status=2).stderr
+    for number in ("0", "4", "auto"):
+        assert run("generate", *flags, "--draft-tokens", number).stdout == plain
+    told, idle = "leave one of them out", ("--draft", "anything", "--draft-tokens", "0")
+    assert told in run("generate", *flags, *idle, status=2).stderr
+    assert told in run("chat", *idle, stdin="Hi", status=2).stderr
+
+
+def test_a_number_of_guesses_that_is_none_is_refused(run):
+    refused = run("generate", "One two", "--draft-tokens", "many", status=2)
+    assert "draft_tokens: must be auto or a whole number from 0 to 64, got 'many'" in refused.stderr
 
 
 def test_tokens(run):

@@ -18,7 +18,7 @@ from tests.tiny import tiny_config, tiny_tensors
 class OracleBackend:
     """Logits are a fixed function of all ids so far, kept in the pages themselves: a wrong page shows at once."""
 
-    name, bytes_per_number, absent = "oracle", 1, ALL_ARE_TOKENS
+    name, bytes_per_number, absent, same_bits = "oracle", 1, ALL_ARE_TOKENS, True
 
     def __init__(self, config: ModelConfig | None = None, page_size: int = 4) -> None:
         self.config, self.page_size = config or tiny_config(), page_size

@@ -16,13 +16,13 @@ from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Failed, Request, SamplingParams
 from camelid.engine.sequence import DraftToken
 from camelid.engine.speculative.draft_model import DraftModel
-from camelid.engine.speculative.lookup import Lookup
+from camelid.engine.speculative.lookup import LONGEST, Lookup, Prompt
 from camelid.errors import OptionError
 from tests.engine.backends import OracleBackend, tiny_backend
 from tests.engine.test_engine import Pattern
 from tests.tiny import tiny_config
 
-PLAIN = SamplingParams(temperature=0, top_p=1.0, max_tokens=12)
+PLAIN = SamplingParams(temperature=0, top_p=1.0, max_tokens=12, draft_tokens=0)
 
 
 class Watched(OracleBackend):
@@ -80,12 +80,13 @@ kinds = st.fixed_dictionaries(
     {
         "temperature": st.sampled_from([0.0, 1.0]),
         "n": st.integers(1, 3),
-        "draft_tokens": st.sampled_from([0, 1, 3, 8]),
+        "draft_tokens": st.sampled_from([0, 1, 3, 8, "auto", "auto"]),
         "repetition_penalty": st.sampled_from([1.0, 1.3]),
         "min_tokens": st.sampled_from([0, 5]),
         "stop_ids": st.sampled_from([(), (2,)]),
         "max_tokens": st.sampled_from([5, 12, None]),
         "logprobs": st.sampled_from([None, 2]),
+        "logit_bias": st.sampled_from([{}, {1: 1.5, 3: -float("inf")}]),
     }
 )
 crowds = st.lists(st.tuples(prompts, kinds), min_size=1, max_size=5)
@@ -115,11 +116,11 @@ def test_looked_up_guesses_change_no_token(asked, chunk, room, share):
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(asked=crowds, **engines, draft=st.sampled_from([Near, lambda most: Near(8, most)]))
-def test_a_draft_model_changes_no_greedy_token_and_draws_alike_in_any_crowd(asked, chunk, room, share, draft):
+def test_a_draft_model_changes_no_token(asked, chunk, room, share, draft):
+    """Drawn ones neither: the model draws with the same numbers, whoever guesses."""
     requests, got = crowd(asked, chunk, room, share, draft(most=chunk))
     for one, tokens in zip(requests, got, strict=True):
-        drawn = one.params.temperature and one.params.draft_tokens
-        assert tokens == alone(replace(one, params=one.params.with_(draft_tokens=2 if drawn else 0)), Near())
+        assert tokens == alone(replace(one, params=one.params.with_(draft_tokens=0)))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -226,23 +227,55 @@ def test_texts_have_the_models_own_distribution(draft):
         assert counts.get(text, 0) / n == pytest.approx(share, abs=4 * (share / n) ** 0.5 + 1e-3)
 
 
-def slow_lookup(ids: list[int], n: int) -> list[int]:
-    for width in (3, 2, 1):
-        for end in range(len(ids) - 1, width - 1, -1):
-            if width < len(ids) and ids[end - width : end] == ids[-width:]:
-                whole = list(ids)
-                for at in range(end, end + n):
-                    whole.append(whole[at])
-                return whole[len(ids) :]
-    return []
+def slow_search(ids: list[int]) -> tuple[int, int]:
+    """The last of the places before which most of the last ids stand, and how many; (0, 0): none."""
+    best = (0, 0)
+    for end in range(1, len(ids)):
+        n = 0
+        while n < min(end, LONGEST) and ids[end - 1 - n] == ids[-1 - n]:
+            n += 1
+        if n and n >= best[1]:
+            best = (end, n)
+    return best
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 8), st.integers(1, 4))
-def test_lookup_finds_what_a_search_finds(ids, n, step):
-    lookup = Lookup()
-    for length in range(1, len(ids) + 1, step):
-        assert lookup.find(ids[:length], n) == slow_lookup(ids[:length], n)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=31), st.integers(1, 31), st.integers(1, 4))
+def test_lookup_finds_what_a_search_finds(ids, n_prompt, step):
+    """Read at once or little by little; where it goes on after a wrong guess, it says so."""
+    lookup = Lookup(Prompt(ids[:n_prompt]))
+    for length in range(n_prompt, len(ids) + 1, step):
+        lookup.read(ids[:length])
+        found = (lookup.place or 0, lookup.length)
+        assert found == slow_search(ids[:length]) or lookup._lost
+
+
+def test_lookup_finds_the_place_where_most_ids_match():
+    ids = [*range(100, 150), 1, 2, *range(110, 150), 3, *range(148, 150), 4, *range(105, 150)]
+    lookup = Lookup(Prompt(ids))
+    assert lookup.following(ids, 3) == [3, 148, 149]  # both others match as far as is looked; the last of them counts
+    assert lookup.length == LONGEST
+    ids = [*range(140, 150), 1, 2, *range(148, 150), 3, *range(144, 150)]
+    lookup = Lookup(Prompt(ids))
+    assert (lookup.following(ids, 2), lookup.length) == ([1, 2], 6)
+
+
+def test_a_copy_is_taken_up_again_after_what_is_written_otherwise():
+    ids = [*range(100, 140), 9]
+    lookup, text = Lookup(Prompt(ids)), [*ids, *range(100, 110)]
+    lookup.read(text)
+    assert (lookup.place, lookup.length) == (10, 10)
+    for written, guesses, length in ((50, [111, 112], 0), (51, [], 0), (112, [113, 114], 2), (113, [114, 115], 3)):
+        text.append(written)
+        lookup.read(text)
+        assert lookup.following(text, 2) == guesses
+        assert lookup.length == length
+
+
+def test_what_follows_repeats_itself():
+    ids = [5, 6, 7, 5, 6]
+    assert Lookup(Prompt(ids)).following(ids, 8) == [7, 5, 6, 7, 5, 6, 7, 5]
+    assert Lookup(Prompt([5])).following([5], 8) == []
 
 
 @pytest.mark.parametrize("draft", [None, Near(vocab_size=320)])
@@ -258,9 +291,8 @@ def test_a_form_is_kept(draft, temperature):
         (tokens,) = run(engine, [form])
         assert len(tokens) == 3 * length
         assert all(token.id in sets[token.index] for token in tokens)
-        if draft is None or not temperature:
-            plain = replace(form, params=params.with_(draft_tokens=0), constraint=Pattern([*sets]))
-            assert tokens == alone(plain, backend=Watched(vocab_size=320))
+        plain = replace(form, params=params.with_(draft_tokens=0), constraint=Pattern([*sets]))
+        assert tokens == alone(plain, backend=Watched(vocab_size=320))
     assert engine.n_accepted or draft is None
 
 
@@ -329,7 +361,7 @@ def test_a_draft_model_with_a_short_context_guesses_as_far_as_it_reaches():
         asked = request([1, 2, 3], draft_tokens=4, temperature=temperature, seed=1, max_tokens=30)
         long = request([1, 2, 3] * 5, draft_tokens=4, temperature=temperature, seed=1, max_tokens=30)
         tokens, after = run(engine, [asked, long])
-        assert tokens == alone(replace(asked, params=asked.params.with_(draft_tokens=3)), draft)
+        assert tokens == alone(replace(asked, params=asked.params.with_(draft_tokens=0)))
         assert after == alone(replace(long, params=long.params.with_(draft_tokens=0)))
         assert len(tokens) == len(after) == 30
 

@@ -42,11 +42,12 @@ def run(
     check_draft(draft, params)
     form = read_form(json_schema, regex, grammar)
     llama = open_llama(model, backend, engine, draft=draft)
+    asks_drafts = "draft_tokens" in params.model_fields_set and params.draft_tokens != 0
     params = params.over(llama.params)
     if beams > 1:
         if form is not None:
             raise OptionError("--beams: does not go together with a constrained form; leave one of them out")
-        if params.draft_tokens:
+        if asks_drafts:
             raise OptionError("--beams: does not go together with --draft-tokens; leave one of them out")
         show(llama.beams(text, beams, length_penalty=length_penalty, max_tokens=params.max_tokens), json)
         return

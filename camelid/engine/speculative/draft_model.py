@@ -1,5 +1,8 @@
 """A draft model: a smaller one with the same vocabulary, which proposes what the model at work is going to write.
 
+An id is drawn here with the very random number that the model draws with, and is a guess like any other: so a text does
+not depend on who guesses, nor on how much (Daliri et al. 2024, arXiv:2408.07978).
+
 It has a pool of pages of its own, in which a draft sequence lies for each sequence. When there is no room for all,
 those unused for longest are preempted and read again later; the draft tokens stay the same.
 """
@@ -7,6 +10,7 @@ those unused for longest are preempted and read again later; the draft tokens st
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,7 +26,9 @@ from camelid.engine.options import EngineOptions
 from camelid.engine.pages import Pages
 from camelid.engine.request import Constraint
 from camelid.engine.sequence import DraftToken, Sequence, root_of
-from camelid.engine.speculative.proposer import most_drafts
+from camelid.engine.speculative.length import PassCost, Wish, lengths
+from camelid.engine.speculative.proposer import most_drafts, n_writing
+from camelid.engine.speculative.record import Trial
 from camelid.errors import CamelidError, NumericsError, OptionError
 from camelid.model.config import ModelConfig
 
@@ -69,35 +75,71 @@ class DraftModel:
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, options.prefix_cache)
+        self.cost = PassCost()
+        self._seconds = 0.0  # of a pass for an id of each answer, lately
+        self._share = backend.config.n_parameters / target.n_parameters
+        self._trials: dict[Sequence, Trial] = {}
         self._sequences: dict[Sequence, Sequence] = {}  # sequence → draft sequence; those unused for longest first
 
     def propose(self, sizes: Mapping[Writer, int], room: int) -> None:
         """Set the draft tokens of answers that get their next id in this pass, of which `room` in all are verified.
 
-        Prompts that are still being read are read here too. A drawn id needs a draft token wherever the context allows
-        one, even if it is not verified ahead: then the text does not depend on how many were.
+        Prompts that are still being read are read here too.
         """
+        chosen = self._lengths(sizes, room)
         requests = []
         for writer, size in sizes.items():
             sequence = writer.sequence
-            n_draft, end = most_drafts(writer, size, room), sequence.computed + size
-            n = 0
-            if end == len(sequence.ids):
-                drawn = not sampling.is_greedy(sequence.request.params)
-                n = max(0, min(n_draft + drawn, self.context - end + 1))
-            sequence.draft_tokens, sequence.n_draft = [], min(n_draft, n)
-            room -= sequence.n_draft
-            if end <= self.context and (n or size > 1):
+            n, end = chosen.get(writer, 0), sequence.computed + size
+            sequence.draft_tokens, sequence.n_draft = [], n
+            if sequence.request.params.draft_tokens and end <= self.context and (n or size > 1):
                 form = writer.constraint.fork() if n and writer.constraint is not None else None
                 requests.append(_DraftRequest(writer, self._draft_sequence(sequence), end, n, form))
+        asked = requests
         while requests:
             n_allocated = self._allocate(requests)
             allocated, requests = requests[:n_allocated], requests[n_allocated:]
             self._write(self._read(allocated))
+        for request in asked:
+            sequence = request.writer.sequence
+            self._trial(sequence).begin(request.end, [token.id for token in sequence.draft_tokens[: sequence.n_draft]])
+
+    def _lengths(self, sizes: Mapping[Writer, int], room: int) -> dict[Writer, int]:
+        """How many ids are to be proposed to each answer, as many as `room` in all."""
+        chosen: dict[Writer, int] = {}
+        waiting: dict[Writer, int] = {}  # for what their trials say, with the most
+        for writer, size in sizes.items():
+            n = min(most_drafts(writer, size, room), self.context - len(writer.sequence.ids) + 1)
+            if n <= 0:
+                continue
+            if writer.sequence.request.params.draft_tokens == "auto":
+                waiting[writer] = n
+            else:
+                chosen[writer] = n
+                room -= n
+        trials = [self._trial(writer.sequence) for writer in waiting]
+        for writer, trial in zip(waiting, trials, strict=True):
+            trial.learn(writer.sequence.ids)
+        cost = 1 + self._pass_positions() / max(1, len(waiting) + len(chosen))
+        wishes = [Wish(trial.chance, most, cost) for trial, most in zip(trials, waiting.values(), strict=True)]
+        found = lengths(wishes, n_writing(sizes), self.cost.fixed, room)
+        for writer, trial, n in zip(waiting, trials, found, strict=True):
+            chosen[writer] = n or int(trial.is_due(len(writer.sequence.ids)) and room > sum(found))
+        return chosen
+
+    def _pass_positions(self) -> float:
+        """Positions of the model whose time a pass of this one takes for an id of each answer."""
+        if self._seconds and self.cost.each:
+            return self._seconds / self.cost.each
+        return (self.cost.fixed + 1) * self._share
+
+    def _trial(self, sequence: Sequence) -> Trial:
+        return self._trials.setdefault(sequence, Trial())
 
     def drop(self, sequence: Sequence) -> None:
         """Forget a sequence that has ended."""
         own = self._sequences.pop(sequence, None)
+        self._trials.pop(sequence, None)
         if own is not None:
             self.pages.release(own.pages)
 
@@ -181,7 +223,10 @@ class DraftModel:
                 sequence = request.writer.sequence
                 start, last = request.end + len(sequence.draft_tokens) - 1, sequence.draft_tokens[-1]
                 spans.append(Span((last.id,), start, tuple(request.own.pages), range(1), n_prompt=sequence.n_prompt))
+            started = time.perf_counter()
             logits = self.backend.forward(Batch(tuple(spans)))
+            seconds = time.perf_counter() - started
+            self._seconds += (seconds - self._seconds) * (0.1 if self._seconds else 1.0)
             for request in going:
                 request.own.draft_tokens.append(DraftToken(request.writer.sequence.draft_tokens[-1].id))
             rows = {request: own_rows[0] for request, own_rows in zip(going, logits, strict=True)}
@@ -196,9 +241,9 @@ class DraftModel:
             q = sampling.distribution(logits, request.params, request.ids, output)
             if sampling.is_greedy(request.params):
                 token = DraftToken(int(q.argmax()))
-            else:
-                token = DraftToken(sampling.draw(q, draft.writer.seed, sequence.sample, len(output), sampling.DRAFT), q)
-            if form is not None and sequence.n_draft:
+            else:  # with the random number that the answer's own id is going to be drawn with
+                token = DraftToken(sampling.draw(q, draft.writer.seed, sequence.sample, len(output)))
+            if form is not None:
                 form.push(token.id)
         except CamelidError as error:  # nothing can be proposed here; what is wrong with the text is raised later
             if isinstance(error, NumericsError) and form is None:
@@ -206,7 +251,7 @@ class DraftModel:
             sequence.n_draft = min(sequence.n_draft, len(sequence.draft_tokens))
             return False
         sequence.draft_tokens.append(token)
-        if token.id in request.all_stop_ids or (form is not None and sequence.n_draft and form.finished):
+        if token.id in request.all_stop_ids or (form is not None and form.finished):
             sequence.n_draft = min(sequence.n_draft, len(sequence.draft_tokens) - 1)
             return False
         return len(sequence.draft_tokens) < draft.n

@@ -11,16 +11,23 @@ from typing import Protocol
 
 from camelid.engine.choose import Writer
 from camelid.engine.sequence import Sequence
+from camelid.engine.speculative.length import MOST, PassCost
 
 
 class Proposer(Protocol):
-    """Proposes draft tokens, and keeps what it needs for that by sequence."""
+    """Proposes draft tokens, and keeps what it needs for that by sequence.
+
+    Attributes:
+        cost: told what passes take.
+    """
+
+    cost: PassCost
 
     def propose(self, sizes: Mapping[Writer, int], room: int) -> None:
         """Set the draft tokens of answers that get their next id in this pass.
 
         Args:
-            sizes: ids of each answer's sequence in the pass; only of those that want draft tokens.
+            sizes: ids of each answer's sequence in the pass, also of those that want no draft tokens.
             room: draft tokens that the pass can verify in all.
         """
 
@@ -38,4 +45,10 @@ def most_drafts(writer: Writer, size: int, room: int) -> int:
         return 0
     if writer.constraint is not None and writer.constraint.slow:
         return 0
-    return max(0, min(sequence.request.params.draft_tokens, writer.limit - len(sequence.ids) - 1, room))
+    asked = sequence.request.params.draft_tokens
+    return max(0, min(MOST if asked == "auto" else asked, writer.limit - len(sequence.ids) - 1, room))
+
+
+def n_writing(sizes: Mapping[Writer, int]) -> int:
+    """Answers that get their next id in a pass, and read no prompt for it."""
+    return sum(size == 1 and len(writer.sequence.ids) == writer.sequence.computed + 1 for writer, size in sizes.items())

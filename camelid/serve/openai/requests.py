@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from camelid.engine.request import Order, SamplingParams
+from camelid.engine.request import DraftTokens, Order, SamplingParams
 from camelid.serve.body import Body
 from camelid.serve.openai.messages import ChatMessage, FunctionName, Listed, NamedTool, Tool
 
@@ -110,7 +110,7 @@ class GenerationRequest(Body):
     min_tokens: int | None = _own("min_tokens")
     ignore_stop: bool | None = _own("ignore_stop")
     stop_ids: Listed[int] | None = _own("stop_ids")
-    draft_tokens: int | None = _own("draft_tokens")
+    draft_tokens: DraftTokens | None = Field(None, description=SamplingParams.model_fields["draft_tokens"].description)
     order: Order | None = _own("order")
 
     @property

@@ -82,6 +82,7 @@ CASES = {
     "bias": {"temperature": 0, "logit_bias": {"260": 100}},
     "ours": {"seed": 6, "extra_body": {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2, "order": "vllm"}},
     "guesses": {"temperature": 0, "model": "smollm2", "extra_body": {"draft_tokens": 4}},
+    "as many as pay": {"temperature": 0, "extra_body": {"draft_tokens": "auto"}},
     "json": {"seed": 7, "response_format": {"type": "json_object"}, "n": 2},
     "random bytes": {"seed": 8, "temperature": 2, "top_p": 1.0, "logprobs": True, "max_tokens": 30},
 }
@@ -295,8 +296,15 @@ def test_every_choice_of_sampling_can_be_asked_for(kind):
 
 
 def test_ranges_of_our_own_choices_are_those_of_their_home():
-    for name in ("top_k", "min_p", "eta", "repetition_penalty", "draft_tokens"):
+    for name in ("top_k", "min_p", "eta", "repetition_penalty"):
         assert ChatRequest.model_fields[name].metadata == SamplingParams.model_fields[name].metadata
+
+
+@pytest.mark.parametrize("wrong", [65, -1, 1.5, "many", True])
+def test_a_number_of_guesses_that_is_none_is_refused(client, wrong):
+    with pytest.raises(openai.BadRequestError, match="must be auto or a whole number from 0 to 64") as told:
+        ask(client, extra_body={"draft_tokens": wrong})
+    assert told.value.param == "draft_tokens"
 
 
 def test_a_last_message_of_the_assistant_is_continued(client, alone):
