@@ -179,7 +179,7 @@ NB_MODULE(_cpu, m) {
         .def("set_final_norm", [](Model& self, Floats1 weight) {
             self.weights.set_final_norm(weight.data(), (int)weight.shape(0));
         })
-        .def("allocate", [](Model& self, int pages) { self.cache().allocate(pages); })
+        .def("allocate", &Model::allocate, nb::call_guard<nb::gil_scoped_release>())
         .def("copy_page", [](Model& self, int source, int target) {
             require(self.cache().has_page(source) && self.cache().has_page(target), "copy_page: no such page");
             self.cache().copy_page(source, target);
