@@ -20,6 +20,12 @@ def read_bandwidth(isa: str, threads: int, megabytes: int) -> float:
 def multiply_peak(isa: str, what: int, threads: int) -> float:
     """Operations a second in registers: 0 float32, 1 bfloat16 (0 where there is none), 2 eight-bit integers."""
 
+def rehearse(*, threads: int, walks: int, phases: int, pieces: int, held_every: int, microseconds: int) -> int:
+    """For tests of the pool: walk phases of known sums while threads sleep in every so many pieces, 0: in none.
+
+    Returns how many pieces were done in another's place.
+    """
+
 KINDS: dict[str, tuple[int, int]]
 """Kinds of weights that the engine packs, by their names in files: columns and bytes of a block."""
 
@@ -92,6 +98,13 @@ class Model:
     ) -> None:
         """Run spans of new ids, (T, D) embedded. Write logits of `logits_rows` of them, (rows, V), and hidden states of
         `hidden_rows`, (rows, D); both lists ascend."""
+
+    def hold(self, every: int, microseconds: int) -> None:
+        """For tests: threads sleep in every so many pieces of work; 0: in none."""
+
+    @property
+    def redone(self) -> int:
+        """Pieces of work that a thread held too long, so that another finished them."""
 
     @property
     def isa(self) -> str: ...

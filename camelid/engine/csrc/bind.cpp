@@ -127,6 +127,8 @@ NB_MODULE(_cpu, m) {
         nb::gil_scoped_release release;
         return multiply_peak(kernels, what, threads);
     });
+    m.def("rehearse", &rehearse, nb::arg("threads"), nb::arg("walks"), nb::arg("phases"), nb::arg("pieces"),
+          nb::arg("held_every"), nb::arg("microseconds"), nb::call_guard<nb::gil_scoped_release>());
     m.attr("KINDS") = kinds();
     m.attr("MATRICES") = names(MATRICES);
     m.attr("NORMS") = names(NORMS);
@@ -188,6 +190,8 @@ NB_MODULE(_cpu, m) {
         .def("forward", &forward, nb::arg("embedded"), nb::arg("lengths"), nb::arg("starts"), nb::arg("n_pages"),
              nb::arg("pages"), nb::arg("cos"), nb::arg("sin"), nb::arg("logits_rows"), nb::arg("logits"),
              nb::arg("hidden_rows"), nb::arg("hidden"))
+        .def("hold", [](Model& self, int every, int microseconds) { self.pool().hold(every, microseconds); })
+        .def_prop_ro("redone", [](Model& self) { return self.pool().redone(); })
         .def_prop_ro("isa", [](const Model& self) { return std::string(self.kernels().name); })
         .def_prop_ro("threads", &Model::threads)
         .def_prop_ro("weight_bytes", [](const Model& self) { return self.weights.bytes(); });

@@ -1,6 +1,7 @@
 #include "pool.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -200,6 +201,56 @@ void Pool::work(int index) {
         member.inside.store(false);
         member.finished.store(seen, std::memory_order_release);
     }
+}
+
+// --- a rehearsal -----------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Sums {  // number p of a row is the sum of p and p + 1 of the row before it
+    Sums(int phases, int pieces) : pieces((size_t)pieces), rows((size_t)(phases + 1) * this->pieces), commits(rows.size()) {
+        for (size_t p = 0; p < this->pieces; p++) rows[p] = p;
+    }
+    uint64_t sum(size_t phase, size_t p) const { return rows[phase * pieces + p] + rows[phase * pieces + (p + 1) % pieces]; }
+
+    const size_t pieces;
+    std::vector<uint64_t> rows;
+    std::vector<int> commits;
+};
+
+// Phases in turns in lane 0 and in everybody's own lane.
+void walk_sums(Pool& pool, Sums& sums, int phases, int thread) {
+    const int threads = pool.size(), pieces = (int)sums.pieces;
+    for (int phase = 0; phase < phases; phase++)
+        for (int i = 0; i < (phase % 2 ? threads : 1); i++) {
+            const int lane = phase % 2 ? 1 + (thread + i) % threads : 0;
+            const int first = lane ? pieces * (lane - 1) / threads : 0, last = lane ? pieces * lane / threads : pieces;
+            pool.phase(thread, lane, last - first, [&](int piece, auto&& commit) {
+                const uint64_t sum = sums.sum((size_t)phase, (size_t)(first + piece));
+                if (!commit()) return;
+                const size_t at = (size_t)(phase + 1) * sums.pieces + (size_t)(first + piece);
+                sums.rows[at] = sum, sums.commits[at]++;
+            });
+        }
+}
+
+}  // namespace
+
+uint64_t rehearse(int threads, int walks, int phases, int pieces, int held_every, int microseconds) {
+    Pool pool(threads);
+    pool.make_room(pieces);
+    pool.hold(held_every, microseconds);
+    pool.set_redoing(true);
+    for (int walk = 0; walk < walks; walk++) {
+        const auto sums = std::make_shared<Sums>(phases, pieces);
+        pool.walk([&pool, sums, phases](int thread) { walk_sums(pool, *sums, phases, thread); });
+        for (size_t phase = 0; phase < (size_t)phases; phase++)
+            for (size_t p = 0; p < sums->pieces; p++) {
+                const size_t at = (phase + 1) * sums->pieces + p;
+                if (sums->rows[at] != sums->sum(phase, p) || sums->commits[at] != 1) throw std::logic_error("a piece is wrong");
+            }
+    }
+    return pool.redone();
 }
 
 }  // namespace camelid

@@ -127,4 +127,8 @@ template <class Work, class AtEnd> void Pool::phase(int thread, int lane, int pi
     for (int piece; (piece = held(walk, member)) >= 0;) take(piece);
 }
 
+// For tests: walks of sums that are known beforehand, in which threads sleep in every so many pieces. Returns how many pieces
+// were done in another's place; throws where a number is wrong or was committed twice.
+uint64_t rehearse(int threads, int walks, int phases, int pieces, int held_every, int microseconds);
+
 }  // namespace camelid
