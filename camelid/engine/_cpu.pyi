@@ -26,6 +26,12 @@ def log_sums(isa: str, rows: NDArray[np.float32], sums: NDArray[np.float64], bes
     A sum is good to 1e-7, and not finite where the row is not of numbers.
     """
 
+def rehearse(*, threads: int, walks: int, phases: int, pieces: int, held_every: int, microseconds: int) -> int:
+    """For tests of the pool: walk phases of known sums while threads sleep in every so many pieces, 0: in none.
+
+    Returns how many pieces were done in another's place.
+    """
+
 KINDS: dict[str, tuple[int, int]]
 """Kinds of weights that the engine packs, by their names in files: columns and bytes of a block."""
 
@@ -98,6 +104,13 @@ class Model:
     ) -> None:
         """Run spans of new ids, (T, D) embedded. Write logits of `logits_rows` of them, (rows, V), and hidden states of
         `hidden_rows`, (rows, D); both lists ascend."""
+
+    def hold(self, every: int, microseconds: int) -> None:
+        """For tests: threads sleep in every so many pieces of work; 0: in none."""
+
+    @property
+    def redone(self) -> int:
+        """Pieces of work that a thread held too long, so that another finished them."""
 
     @property
     def isa(self) -> str: ...

@@ -143,6 +143,8 @@ NB_MODULE(_cpu, m) {
         return multiply_peak(kernels, what, threads);
     });
     m.def("log_sums", &log_sums, nb::arg("isa"), nb::arg("rows"), nb::arg("sums"), nb::arg("best"));
+    m.def("rehearse", &rehearse, nb::arg("threads"), nb::arg("walks"), nb::arg("phases"), nb::arg("pieces"),
+          nb::arg("held_every"), nb::arg("microseconds"), nb::call_guard<nb::gil_scoped_release>());
     m.attr("KINDS") = kinds();
     m.attr("MATRICES") = names(MATRICES);
     m.attr("NORMS") = names(NORMS);
@@ -195,7 +197,7 @@ NB_MODULE(_cpu, m) {
         .def("set_final_norm", [](Model& self, Floats1 weight) {
             self.weights.set_final_norm(weight.data(), (int)weight.shape(0));
         })
-        .def("allocate", [](Model& self, int pages) { self.cache().allocate(pages); })
+        .def("allocate", &Model::allocate, nb::call_guard<nb::gil_scoped_release>())
         .def("copy_page", [](Model& self, int source, int target) {
             require(self.cache().has_page(source) && self.cache().has_page(target), "copy_page: no such page");
             self.cache().copy_page(source, target);
@@ -204,6 +206,8 @@ NB_MODULE(_cpu, m) {
         .def("forward", &forward, nb::arg("embedded"), nb::arg("lengths"), nb::arg("starts"), nb::arg("n_pages"),
              nb::arg("pages"), nb::arg("cos"), nb::arg("sin"), nb::arg("logits_rows"), nb::arg("logits"),
              nb::arg("hidden_rows"), nb::arg("hidden"))
+        .def("hold", [](Model& self, int every, int microseconds) { self.pool().hold(every, microseconds); })
+        .def_prop_ro("redone", [](Model& self) { return self.pool().redone(); })
         .def_prop_ro("isa", [](const Model& self) { return std::string(self.kernels().name); })
         .def_prop_ro("threads", &Model::threads)
         .def_prop_ro("weight_bytes", [](const Model& self) { return self.weights.bytes(); });

@@ -30,6 +30,7 @@ public:
         return data_;
     }
     T* data() const { return data_; }
+    size_t size() const { return size_; }
     T& operator[](size_t i) const { return data_[i]; }
 
 private:

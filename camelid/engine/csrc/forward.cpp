@@ -5,14 +5,15 @@
 namespace camelid {
 namespace {
 
-constexpr int PRIVATE_TOKENS = 2;   // so few are prepared by every thread for itself, which saves a barrier
+constexpr int ALL_FORMS = FORM_Q8 | FORM_BF16 | FORM_F32;
+constexpr int PRIVATE_TOKENS = 2;   // so few are prepared by every thread for itself, which saves a phase
 constexpr int OWN_TOKENS = 16, OWN_TOKENS_A_THREAD = 4;  // where each has so many, it goes on with its own
 
-int side_of(int tokens) { return tokens <= PRIVATE_TOKENS ? tokens : STRIP; }
+int side_of(int tokens) { return tokens <= PRIVATE_TOKENS ? std::max(1, tokens) : STRIP; }
 
-ActivationLayout layout_of(int width, int forms, const uint8_t* int16_strips, bool any_int16, int tokens) {
-    ActivationLayout layout{int16_strips, width, side_of(tokens), any_int16 ? sizeof(block_q16) : sizeof(block_q8), 0, 0, 0};
-    const size_t room = (size_t)((tokens + layout.side - 1) / layout.side * layout.side);
+ActivationLayout layout_of(int width, int forms, const uint8_t* int16_strips, bool any_int16, int tokens, int side) {
+    ActivationLayout layout{int16_strips, width, side, any_int16 ? sizeof(block_q16) : sizeof(block_q8), 0, 0, 0};
+    const size_t room = (size_t)((tokens + side - 1) / side * side);
     size_t end = 0;
     const auto place = [&](int form, size_t bytes) {
         const size_t begin = end;
@@ -26,12 +27,33 @@ ActivationLayout layout_of(int width, int forms, const uint8_t* int16_strips, bo
     return layout;
 }
 
+// A token's activations, of either layout's strip of the same blocks.
+void copy_activations(int forms, const ActivationLayout& from_layout, const uint8_t* from, int from_token,
+                      const ActivationLayout& layout, uint8_t* to, int token) {
+    const int width = layout.width;
+    if (forms & FORM_Q8) {
+        const size_t bytes = layout.block_bytes(token), stride = bytes * (size_t)layout.side;
+        const uint8_t* source = from_layout.blocks(from, from_token);
+        uint8_t* target = layout.blocks(to, token);
+        for (int b = 0; b < width / 32; b++) std::memcpy(target + (size_t)b * stride, source + (size_t)b * bytes, bytes);
+    }
+    if (forms & FORM_F32)
+        for (int i = 0; i < width; i++)
+            layout.f32(to, token)[(size_t)i * layout.side] = from_layout.f32(from, from_token)[i];
+    if (forms & FORM_BF16)
+        for (int i = 0; i < (width + 1) / 2; i++)
+            layout.bf16(to, token)[(size_t)i * layout.side] = from_layout.bf16(from, from_token)[i];
+}
+
 }  // namespace
 
 Model::Model(const Config& config, const Kernels& kernels, int threads, bool int16)
-    : config(config), weights(config), k_(kernels), int16_(int16), pool_(threads),
+    : config(config), weights(config), k_(kernels), int16_(int16),
       heads_{config.head_dim, padded(config.head_dim), config.heads / config.kv_heads, false},
-      state_(config, heads_, pool_.size()) {}
+      state_(config, heads_, std::max(1, threads)), pool_(threads) {
+    const size_t own = layout_of(state_.widest, ALL_FORMS, nullptr, true, STRIP, 1).end;
+    for (Scratch& scratch : state_.scratch) scratch.activations.grow(own);
+}
 
 void Model::reserve() {
     weights.reserve();
@@ -45,18 +67,13 @@ void Model::reserve() {
 // --- the pass --------------------------------------------------------------------------------------------------
 
 void Model::forward(const Batch& batch) {
-    state_.start(batch);
-    share_tokens();
-    for (size_t rows : {(size_t)batch.tokens, state_.wanted.size(), batch.logits_rows.size()}) make_room((int)rows);
-    plan_attention(batch);
+    auto pass = std::make_shared<Pass>(state_.plan(batch));
+    share_tokens(*pass);
+    plan_attention(*pass);
+    state_.make_room(*pass, pool_);
+    make_room(*pass);
     embed(batch);
-    pool_.run([&](int thread) {
-        for (int layer = 0; layer < config.layers; layer++) {
-            attention_block(batch, layer, thread);
-            feed_forward_block(layer, thread);
-        }
-        head(batch, thread);
-    });
+    pool_.walk([this, pass](int thread) { walk(*pass, thread); });
 }
 
 void Model::embed(const Batch& batch) {
@@ -64,180 +81,206 @@ void Model::embed(const Batch& batch) {
         std::copy_n(batch.embedded + t * config.dim, config.dim, state_.x.data() + t * state_.dim);
 }
 
-void Model::attention_block(const Batch& batch, int layer, int thread) {
-    State& s = state_;
-    const Layer& l = weights.layers[(size_t)layer];
-    const Matrix &q = l.matrix[Q_PROJ], &k = l.matrix[K_PROJ], &v = l.matrix[V_PROJ], &o = l.matrix[O_PROJ];
-
-    const Activations h = quantize(thread, s.tokens, config.dim, form_of(q.kind) | form_of(k.kind) | form_of(v.kind), int16_,
-                                   [&](int t, Scratch& scratch) -> const float* {
-                                       const float* x = s.x.data() + (size_t)t * s.dim;
-                                       if (config.norms_after) return x;
-                                       norm(x, weights.norm(layer, NORM_INPUT), scratch.normed.data());
-                                       return scratch.normed.data();
-                                   });
-    const size_t stride = (size_t)s.qkv_stride;
-    const Product qkv[] = {{&q, nullptr, s.qkv.data(), stride, false},
-                           {&k, nullptr, s.qkv.data() + s.q, stride, false},
-                           {&v, nullptr, s.qkv.data() + s.q + s.kv, stride, false}};
-    matmul(thread, qkv, 3, h);
-    prefetch(o, thread);
-    barrier(s.tokens);
-    if (config.qk_norm || config.clip_qkv > 0) adjust_qkv(layer, thread);
-    attention(batch, layer, thread);
-    pool_.barrier();
-
-    // In the last layer only the wanted rows go on: so few that fifteen bits for all cost little, where no later layer evens
-    // out what is rounded. The output matrix too.
-    const bool last = layer + 1 == config.layers;
-    const int left = last ? (int)s.wanted.size() : s.tokens;
-    if (!left) return;
-    if (last && left < s.tokens) gather_wanted(thread);
-    const Activations attn = quantize(thread, left, config.heads * config.head_dim, form_of(o.kind), int16_ || last,
-                                      [&](int t, Scratch& scratch) {
-                                          return attention_row(last ? s.wanted[(size_t)t] : t, scratch);
-                                      });
-    const bool after = config.norms_after;
-    const Product out{&o, nullptr, after ? s.added.data() : s.x.data(), (size_t)s.dim, !after};
-    matmul(thread, &out, 1, attn);
-    prefetch(l.matrix[GATE_PROJ], thread);
-    barrier(left);
-    if (after) add_normed(layer, NORM_ATTENTION, left, thread);
+// Between two attentions each lane goes through a layer's end and the next one's beginning.
+void Model::walk(const Pass& pass, int thread) {
+    const Worker w{pass, state_.scratch[(size_t)thread], thread, 0};
+    float* x = state_.x.data();
+    each_lane(w, pass.tokens, [&](const Worker& w) { project_qkv(w, 0); });
+    for (int layer = 0; layer + 1 < config.layers; layer++) {
+        attention(w, layer);
+        each_lane(w, pass.tokens, [&](const Worker& w) {
+            attention_output(w, layer, x, pass.tokens);
+            feed_forward_block(w, layer, x, pass.tokens);
+            project_qkv(w, layer + 1);
+        });
+    }
+    const int last = config.layers - 1, wanted = (int)pass.wanted.size();
+    attention(w, last);
+    if (!wanted) return;
+    if (wanted < pass.tokens) gather_wanted(w), x = state_.asked.data();
+    each_lane(w, wanted, [&](const Worker& w) {
+        attention_output(w, last, x, wanted);
+        feed_forward_block(w, last, x, wanted);
+    });
+    head(w, x);
 }
 
-void Model::feed_forward_block(int layer, int thread) {
+void Model::project_qkv(const Worker& w, int layer) {
     State& s = state_;
-    const bool last = layer + 1 == config.layers, int16 = int16_ || last;
-    const int tokens = last ? (int)s.wanted.size() : s.tokens;
-    if (!tokens) return;
+    const Layer& l = weights.layers[(size_t)layer];
+    const Matrix &q = l.matrix[Q_PROJ], &k = l.matrix[K_PROJ], &v = l.matrix[V_PROJ];
+    const size_t stride = (size_t)s.qkv_stride;
+    multiply(w,
+             {{&q, nullptr, s.qkv.data(), stride, s.q, false},
+              {&k, nullptr, s.qkv.data() + s.q, stride, s.kv, false},
+              {&v, nullptr, s.qkv.data() + s.q + s.kv, stride, s.kv, false}},
+             w.pass.tokens, config.dim, int16_, &l.matrix[O_PROJ], [&](int t) -> const float* {
+                 const float* x = s.x.data() + (size_t)t * s.dim;
+                 if (config.norms_after) return x;
+                 norm(x, weights.norm(layer, NORM_INPUT), w.scratch.normed.data());
+                 return w.scratch.normed.data();
+             });
+    if (config.qk_norm || config.clip_qkv > 0) adjust_qkv(w, layer);
+    if (!w.pass.writes_with_attention) write_all_keys(w, layer);
+}
+
+// In the last layer only the wanted rows go on: so few that fifteen bits for all cost little, where no later layer evens out
+// what is rounded. The output matrix too.
+void Model::attention_output(const Worker& w, int layer, float* x, int tokens) {
+    State& s = state_;
+    const bool last = layer + 1 == config.layers, after = config.norms_after;
+    const Matrix& o = weights.layers[(size_t)layer].matrix[O_PROJ];
+    multiply(w, {{&o, nullptr, after ? s.added.data() : x, (size_t)s.dim, s.dim, !after}}, tokens,
+             config.heads * config.head_dim, int16_ || last, &weights.layers[(size_t)layer].matrix[GATE_PROJ],
+             [&](int t) { return attention_row(w, last ? w.pass.wanted[(size_t)t] : t); });
+    if (after) add_normed(w, layer, NORM_ATTENTION, x, tokens);
+}
+
+void Model::feed_forward_block(const Worker& w, int layer, float* x, int tokens) {
+    State& s = state_;
+    const bool last = layer + 1 == config.layers, after = config.norms_after, int16 = int16_ || last;
     const Layer& l = weights.layers[(size_t)layer];
     const Matrix &gate = l.matrix[GATE_PROJ], &up = l.matrix[UP_PROJ], &down = l.matrix[DOWN_PROJ];
-
-    const Activations h = quantize(thread, tokens, config.dim, form_of(gate.kind) | form_of(up.kind), int16,
-                                   [&](int t, Scratch& scratch) -> const float* {
-                                       const float* x = s.x.data() + (size_t)t * s.dim;
-                                       if (config.norms_after) return x;
-                                       norm(x, weights.norm(layer, NORM_ATTENTION), scratch.normed.data());
-                                       return scratch.normed.data();
-                                   });
-    const Product gated{&gate, &up, s.hidden.data(), (size_t)s.ffn, false};
-    matmul(thread, &gated, 1, h);
-    prefetch(down, thread);
-    barrier(tokens);
-
-    const Activations hidden = quantize(thread, tokens, config.ffn_dim, form_of(down.kind), int16,
-                                        [&](int t, Scratch&) { return s.hidden.data() + (size_t)t * s.ffn; });
-    const bool after = config.norms_after;
-    const Product out{&down, nullptr, after ? s.added.data() : s.x.data(), (size_t)s.dim, !after};
-    matmul(thread, &out, 1, hidden);
-    prefetch(last ? weights.head : weights.layers[(size_t)layer + 1].matrix[Q_PROJ], thread);
-    barrier(tokens);
-    if (after) add_normed(layer, NORM_FEED_FORWARD, tokens, thread);
+    multiply(w, {{&gate, &up, s.hidden.data(), (size_t)s.ffn, s.ffn, false}}, tokens, config.dim, int16, &down,
+             [&](int t) -> const float* {
+                 const float* row = x + (size_t)t * s.dim;
+                 if (after) return row;
+                 norm(row, weights.norm(layer, NORM_ATTENTION), w.scratch.normed.data());
+                 return w.scratch.normed.data();
+             });
+    multiply(w, {{&down, nullptr, after ? s.added.data() : x, (size_t)s.dim, s.dim, !after}}, tokens, config.ffn_dim, int16,
+             last ? &weights.head : &weights.layers[(size_t)layer + 1].matrix[Q_PROJ],
+             [&](int t) { return s.hidden.data() + (size_t)t * s.ffn; });
+    if (after) add_normed(w, layer, NORM_FEED_FORWARD, x, tokens);
 }
 
 // The final norm, which gives hidden states, and the output matrix, which gives logits.
-void Model::head(const Batch& batch, int thread) {
-    State& s = state_;
-    const int n_hidden = (int)batch.hidden_rows.size(), n_logits = (int)batch.logits_rows.size();
-    const auto normed = [&](int row, Scratch& scratch) -> const float* {
-        norm(s.x.data() + (size_t)row * s.dim, weights.final_norm(), scratch.normed.data());
-        return scratch.normed.data();
+void Model::head(const Worker& w, const float* x) {
+    const Pass& pass = w.pass;
+    const auto normed = [&](int row) -> const float* {
+        norm(x + (size_t)row * state_.dim, weights.final_norm(), w.scratch.normed.data());
+        return w.scratch.normed.data();
     };
-    if (n_hidden && n_logits && split_by_token((int)s.wanted.size())) pool_.barrier();  // either has other threads' rows
-    each_token(thread, n_hidden, [&](int i) {
-        const float* row = normed(s.hidden_at[(size_t)i], s.scratch[(size_t)thread]);
-        std::copy_n(row, config.dim, batch.hidden + (size_t)i * config.dim);
-    });
-    if (!n_logits) return;
-    const Activations h = quantize(thread, n_logits, config.dim, form_of(weights.head.kind), true,
-                                   [&](int i, Scratch& scratch) { return normed(s.logits_at[(size_t)i], scratch); });
-    const bool direct = s.vocab == config.vocab;
-    const Product logits{&weights.head, nullptr, direct ? batch.logits : s.logits.data(), (size_t)s.vocab, false};
-    matmul(thread, &logits, 1, h);
-    if (direct) return;
-    barrier(n_logits);
-    each_token(thread, n_logits, [&](int i) {
-        std::copy_n(s.logits.data() + (size_t)i * s.vocab, config.vocab, batch.logits + (size_t)i * config.vocab);
-    });
+    if (const int rows = (int)pass.hidden_at.size())
+        pool_.phase(w.thread, 0, rows, [&](int i, auto&& commit) {
+            const float* row = normed(pass.hidden_at[(size_t)i]);
+            if (commit()) std::copy_n(row, config.dim, pass.hidden + (size_t)i * config.dim);
+        });
+    const Product logits{&weights.head, nullptr, pass.logits, (size_t)config.vocab, config.vocab, false};
+    if (const int rows = (int)pass.logits_at.size())
+        each_lane(w, rows, [&](const Worker& w) {
+            multiply(w, {logits}, rows, config.dim, true, nullptr, [&](int i) { return normed(pass.logits_at[(size_t)i]); });
+        });
 }
 
-// Brings the stream's wanted rows to the front, in order.
-void Model::gather_wanted(int thread) {
-    State& s = state_;
-    if (thread == 0)
-        for (size_t i = 0; i < s.wanted.size(); i++)
-            std::copy_n(s.x.data() + (size_t)s.wanted[i] * s.dim, s.dim, s.x.data() + i * s.dim);
-    pool_.barrier();
+// Brings the stream's wanted rows together, in order.
+void Model::gather_wanted(const Worker& w) {
+    const State& s = state_;
+    each_run(w, tokens_of(w, (int)w.pass.wanted.size()), [&](int first, int n, auto&& commit) {
+        if (!commit()) return;
+        for (int t = first; t < first + n; t++)
+            std::copy_n(s.x.data() + (size_t)w.pass.wanted[(size_t)t] * s.dim, s.dim, s.asked.data() + (size_t)t * s.dim);
+    });
 }
 
 // OLMo's switches on what the projections gave: norms over all of q and k, and the clamp.
-void Model::adjust_qkv(int layer, int thread) {
-    State& s = state_;
-    each_token(thread, s.tokens, [&](int t) {
-        float *q = s.qkv.data() + (size_t)t * s.qkv_stride, *k = q + s.q;
-        if (config.qk_norm) {
-            k_.norm(q, weights.norm(layer, NORM_Q), config.heads * config.head_dim, config.eps, false, q);
-            k_.norm(k, weights.norm(layer, NORM_K), config.kv_heads * config.head_dim, config.eps, false, k);
+void Model::adjust_qkv(const Worker& w, int layer) {
+    const State& s = state_;
+    const size_t stride = (size_t)s.qkv_stride;
+    each_run(w, tokens_of(w, w.pass.tokens), [&](int first, int n, auto&& commit) {
+        float* rows = w.scratch.results.grow((size_t)n * stride);
+        std::copy_n(s.qkv.data() + (size_t)first * stride, (size_t)n * stride, rows);
+        for (int t = 0; t < n; t++) {
+            float *q = rows + (size_t)t * stride, *k = q + s.q;
+            if (config.qk_norm) {
+                k_.norm(q, weights.norm(layer, NORM_Q), config.heads * config.head_dim, config.eps, false, q);
+                k_.norm(k, weights.norm(layer, NORM_K), config.kv_heads * config.head_dim, config.eps, false, k);
+            }
+            if (config.clip_qkv > 0)
+                for (size_t i = 0; i < stride; i++) q[i] = std::clamp(q[i], -config.clip_qkv, config.clip_qkv);
         }
-        if (config.clip_qkv > 0)
-            for (int i = 0; i < s.qkv_stride; i++) q[i] = std::clamp(q[i], -config.clip_qkv, config.clip_qkv);
+        if (commit()) std::copy_n(rows, (size_t)n * stride, s.qkv.data() + (size_t)first * stride);
     });
-    barrier(s.tokens);
 }
 
-void Model::add_normed(int layer, int slot, int tokens, int thread) {
-    State& s = state_;
-    float* normed = s.scratch[(size_t)thread].normed.data();
-    each_token(thread, tokens, [&](int t) {
-        norm(s.added.data() + (size_t)t * s.dim, weights.norm(layer, slot), normed);
-        float* x = s.x.data() + (size_t)t * s.dim;
-        for (int i = 0; i < config.dim; i++) x[i] += normed[i];
+void Model::add_normed(const Worker& w, int layer, int slot, float* x, int tokens) {
+    const State& s = state_;
+    const size_t dim = (size_t)s.dim;
+    each_run(w, tokens_of(w, tokens), [&](int first, int n, auto&& commit) {
+        float* rows = w.scratch.results.grow((size_t)n * dim);
+        for (int t = 0; t < n; t++)
+            norm(s.added.data() + (size_t)(first + t) * dim, weights.norm(layer, slot), rows + (size_t)t * dim);
+        if (!commit()) return;
+        for (int t = 0; t < n; t++)
+            for (int i = 0; i < config.dim; i++) x[(size_t)(first + t) * dim + (size_t)i] += rows[(size_t)t * dim + (size_t)i];
     });
-    barrier(tokens);
 }
 
-// --- activations and the threads' tokens -----------------------------------------------------------------------
+// --- activations and the lanes' tokens -------------------------------------------------------------------------
 
-// row(t, thread's scratch) gives the numbers of token t, in the forms that the next phase's matrices multiply.
+// row(t) gives the numbers of token t.
 template <class Row>
-Model::Activations Model::quantize(int thread, int tokens, int width, int forms, bool int16, Row&& row) {
-    const TokenRange range = tokens_of(thread, tokens);
-    const ActivationLayout layout = layout_for(thread, range, width, forms, int16);
-    Scratch& scratch = state_.scratch[(size_t)thread];
-    uint8_t* base = range.alone ? scratch.activations.data() : state_.activations.data();
-    const auto put = [&](int t) {
-        k_.quantize(row(range.first + t, scratch), forms, layout, base, t, is_int16(range.first + t, int16));
-    };
-    if (range.alone) {
-        for (int t = 0; t < range.count; t++) put(t);
-    } else {
-        const int run = std::min(STRIP, (tokens + pool_.size() - 1) / pool_.size());  // neighbours share lines
-        for (int first = thread * run; first < tokens; first += run * pool_.size())
-            for (int t = first; t < std::min(first + run, tokens); t++) put(t);
-        pool_.barrier();
+void Model::multiply(const Worker& w, std::initializer_list<Product> products, int tokens, int width, bool int16,
+                     const Matrix* next, Row&& row) {
+    int forms = 0;
+    for (const Product& product : products) forms |= form_of(product.a->kind) | form_of((product.up ? product.up : product.a)->kind);
+    const Tokens own = tokens_of(w, tokens);
+    const ActivationLayout layout = layout_for(w, own, width, forms, int16);
+    if (own.count > PRIVATE_TOKENS) {
+        const uint8_t* base = state_.activations.data() + (size_t)std::max(0, w.lane - 1) * lane_bytes_;
+        const Activations in{own, base, layout};
+        quantize(w, in, forms, int16, row);
+        return matmul(w, products, in, next, {});
     }
-    return {range, base, layout};
+    bool ready = false;
+    const auto prepare = [&] {
+        for (int t = 0; t < own.count && !ready; t++)
+            k_.quantize(row(own.first + t), forms, layout, w.scratch.activations.data(), t, is_int16(w.pass, own.first + t, int16));
+        ready = true;
+    };
+    matmul(w, products, {own, w.scratch.activations.data(), layout}, next, std::cref(prepare));
 }
 
-ActivationLayout Model::layout_for(int thread, const TokenRange& range, int width, int forms, bool int16) {
-    uint8_t* strips = state_.scratch[(size_t)thread].int16_strips.data();
-    const int side = side_of(range.count);
+// The lane's activations, in the forms that the next phase's matrices multiply.
+template <class Row> void Model::quantize(const Worker& w, const Activations& to, int forms, bool int16, Row&& row) {
+    each_run(w, to, [&](int first, int n, auto&& commit) {
+        uint8_t strips[STRIP], *own = w.scratch.activations.data();
+        for (int t = 0; t < n; t++) strips[t] = to.layout.is_int16(first - to.first + t);
+        const ActivationLayout layout = layout_of(to.layout.width, forms, strips, true, n, 1);
+        for (int t = 0; t < n; t++) k_.quantize(row(first + t), forms, layout, own, t, is_int16(w.pass, first + t, int16));
+        if (!commit()) return;
+        for (int t = 0; t < n; t++)
+            copy_activations(forms, layout, own, t, to.layout, (uint8_t*)to.base, first - to.first + t);
+    });
+}
+
+ActivationLayout Model::layout_for(const Worker& w, const Tokens& tokens, int width, int forms, bool int16) {
+    const int side = side_of(tokens.count);
+    uint8_t* strips = w.scratch.int16_strips.grow((size_t)tokens.count / STRIP + 1);
     bool any = false;
-    for (int t = 0; t < range.count; t++) {
+    for (int t = 0; t < tokens.count; t++) {
         if (t % side == 0) strips[t / side] = 0;
-        if (is_int16(range.first + t, int16)) strips[t / side] = 1, any = true;
+        if (is_int16(w.pass, tokens.first + t, int16)) strips[t / side] = 1, any = true;
     }
-    return layout_of(width, forms, strips, any, range.count);
+    return layout_of(width, forms, strips, any, tokens.count, side);
 }
 
 // For the activations of so many tokens.
-void Model::make_room(int tokens) {
-    for (int thread = 0; thread < pool_.size(); thread++) {
-        const TokenRange range = tokens_of(thread, std::max(1, tokens));
-        const size_t bytes = layout_of(state_.widest, FORM_Q8 | FORM_BF16 | FORM_F32, nullptr, true, range.count).end;
-        Scratch& scratch = state_.scratch[(size_t)thread];
-        (range.alone ? scratch.activations : state_.activations).grow(bytes);
-        scratch.int16_strips.grow((size_t)range.count / STRIP + 1);
+void Model::make_room(const Pass& pass) {
+    size_t bytes = 0, lane_bytes = 0;
+    for (int rows : {pass.tokens, (int)pass.wanted.size(), (int)pass.logits_at.size()}) {
+        const bool lanes = split_by_token(rows);
+        for (int lane = lanes; lane <= (lanes ? pool_.size() : 0); lane++) {
+            const int tokens = tokens_of({pass, state_.scratch[0], 0, lane}, rows).count;
+            const size_t own = layout_of(state_.widest, ALL_FORMS, nullptr, true, std::max(1, tokens), STRIP).end;
+            (lanes ? lane_bytes : bytes) = std::max(lanes ? lane_bytes : bytes, own);
+        }
+    }
+    bytes = std::max(bytes, lane_bytes * (size_t)pool_.size());
+    if (lane_bytes > lane_bytes_ || state_.activations.size() < bytes) {
+        pool_.settle();
+        lane_bytes_ = std::max(lane_bytes_, lane_bytes);
+        state_.activations.grow(std::max(bytes, lane_bytes_ * (size_t)pool_.size()));
     }
 }
 
@@ -247,31 +290,35 @@ bool Model::split_by_token(int tokens) const {
     return tokens >= pool_.size() * std::max(OWN_TOKENS, OWN_TOKENS_A_THREAD * pool_.size());
 }
 
-Model::TokenRange Model::tokens_of(int thread, int tokens) const {
-    if (!split_by_token(tokens)) return {0, tokens, tokens <= PRIVATE_TOKENS, false};
-    const bool all = tokens == state_.tokens;  // else those of the last layer, which cost the same
-    const auto start = [&](int i) { return all ? state_.token_starts[(size_t)i] : (int)((int64_t)tokens * i / pool_.size()); };
-    return {start(thread), start(thread + 1) - start(thread), true, true};
+Model::Tokens Model::tokens_of(const Worker& w, int tokens) const {
+    if (w.lane == 0) return {0, tokens};
+    const bool all = tokens == w.pass.tokens;  // else those of the last layer, which cost the same
+    const auto start = [&](int i) {
+        return all ? w.pass.token_starts[(size_t)i] : (int)((int64_t)tokens * i / pool_.size());
+    };
+    return {start(w.lane - 1), start(w.lane) - start(w.lane - 1)};
 }
 
-// Where each thread's own tokens begin, so that all have as much to do: an int16 token costs a third more.
-void Model::share_tokens() {
+// Where each lane's own tokens begin, so that all have as much to do: an int16 token costs a third more.
+void Model::share_tokens(Pass& pass) const {
     constexpr int64_t cost = 3, int16_cost = 4;
-    const int threads = pool_.size(), tokens = state_.tokens;
-    std::vector<int>& starts = state_.token_starts;
+    const int threads = pool_.size(), tokens = pass.tokens;
+    std::vector<int>& starts = pass.token_starts;
     int64_t total = 0, sum = 0;
-    for (int t = 0; t < tokens; t++) total += is_int16(t, int16_) ? int16_cost : cost;
+    for (int t = 0; t < tokens; t++) total += is_int16(pass, t, int16_) ? int16_cost : cost;
     starts.assign(1, 0);
     for (int t = 0; t < tokens; t++) {
-        sum += is_int16(t, int16_) ? int16_cost : cost;
+        sum += is_int16(pass, t, int16_) ? int16_cost : cost;
         while ((int)starts.size() < threads && sum * threads >= total * (int64_t)starts.size()) starts.push_back(t + 1);
     }
     starts.push_back(tokens);
 }
 
-// Lets a thread go on when all tokens are there that it will read: at once if they are its own.
-void Model::barrier(int tokens) {
-    if (!split_by_token(tokens)) pool_.barrier();
+// Of many tokens each thread goes through its own lane, then helps in others; of few all go through one together.
+template <class Act> void Model::each_lane(const Worker& w, int tokens, Act&& act) const {
+    if (!split_by_token(tokens)) return act(w);
+    for (int i = 0; i < pool_.size(); i++)
+        act(Worker{w.pass, w.scratch, w.thread, 1 + (w.thread + i) % pool_.size()});
 }
 
 }  // namespace camelid

@@ -2,6 +2,8 @@
 //
 // T new ids, D width, H query heads, K key/value heads, E width of a head, F feed-forward width, V vocabulary.
 #pragma once
+#include <algorithm>
+
 #include "state.h"
 
 namespace camelid {
@@ -18,81 +20,108 @@ public:
     }
     uint64_t read_weights() { return weights.read(k_, pool_); }  // the least time a decoded token can take here
     void forward(const Batch& batch);
+    void allocate(int pages) { pool_.settle(), state_.cache.allocate(pages); }
 
     const Config config;
     Weights weights;
     KvCache& cache() { return state_.cache; }
     const Kernels& kernels() const { return k_; }
     int threads() const { return pool_.size(); }
+    Pool& pool() { return pool_; }
 
 private:
+    struct Worker {  // a thread in a lane of a pass
+        const Pass& pass;
+        Scratch& scratch;
+        int thread, lane;
+    };
     struct Product {  // out = a · x; silu(a · x) · (up · x) where there is `up`
         const Matrix *a, *up;
         float* out;
         size_t stride;
+        int columns;  // of `out`, from `out` on
         bool adds;
     };
-    // The tokens whose activations a thread prepares, alone or with the others; `all_rows`: and multiplies by all rows of a
-    // matrix.
-    struct TokenRange {
+    struct Tokens {
         int first, count;
-        bool alone, all_rows;
     };
-    struct Activations : TokenRange {  // in the forms that matrices multiply
+    struct Activations : Tokens {  // in the forms that matrices multiply
         const uint8_t* base;
         ActivationLayout layout;
     };
+    struct Grid {  // of pieces: runs of groups times blocks of tokens
+        int runs, blocks, block_tokens;
+    };
 
-    // The steps of a pass, which all threads take together.
+    // The steps of a pass, which all threads walk together.
     void embed(const Batch& batch);
-    void attention_block(const Batch& batch, int layer, int thread);
-    void feed_forward_block(int layer, int thread);
-    void head(const Batch& batch, int thread);
+    void walk(const Pass& pass, int thread);
+    void project_qkv(const Worker& w, int layer);
+    void attention(const Worker& w, int layer);
+    void attention_output(const Worker& w, int layer, float* x, int tokens);
+    void feed_forward_block(const Worker& w, int layer, float* x, int tokens);
+    void head(const Worker& w, const float* x);
 
     void norm(const float* x, const float* weight, float* out) const {
         k_.norm(x, weight, config.dim, config.eps, config.layer_norm, out);
     }
-    template <class Row> Activations quantize(int thread, int tokens, int width, int forms, bool int16, Row&& row);
-    ActivationLayout layout_for(int thread, const TokenRange& range, int width, int forms, bool int16);
-    bool is_int16(int token, bool int16) const { return int16 || state_.token_int16[(size_t)token]; }
-    void gather_wanted(int thread);
-    void adjust_qkv(int layer, int thread);
-    void add_normed(int layer, int slot, int tokens, int thread);
+    // products = matrices times what row(t) gives of each token, a phase or two; `next`: whose matrix is read after that.
+    template <class Row>
+    void multiply(const Worker& w, std::initializer_list<Product> products, int tokens, int width, bool int16, const Matrix* next,
+                  Row&& row);
+    template <class Row> void quantize(const Worker& w, const Activations& to, int forms, bool int16, Row&& row);
+    ActivationLayout layout_for(const Worker& w, const Tokens& tokens, int width, int forms, bool int16);
+    bool is_int16(const Pass& pass, int token, bool int16) const { return int16 || pass.token_int16[(size_t)token]; }
+    template <class Act> void each_run(const Worker& w, const Tokens& own, Act&& act);
+    void gather_wanted(const Worker& w);
+    void adjust_qkv(const Worker& w, int layer);
+    void add_normed(const Worker& w, int layer, int slot, float* x, int tokens);
 
-    // How the threads share tokens.
-    void share_tokens();
-    void make_room(int tokens);
+    // How the lanes share tokens.
+    void share_tokens(Pass& pass) const;
+    void make_room(const Pass& pass);
     bool split_by_token(int tokens) const;
-    TokenRange tokens_of(int thread, int tokens) const;
-    template <class Act> void each_token(int thread, int tokens, Act&& act) const {  // act(t) for those that are the thread's
-        const TokenRange range = tokens_of(thread, tokens);
-        const int step = range.all_rows ? 1 : pool_.size();
-        for (int t = range.all_rows ? range.first : thread; t < range.first + range.count; t += step) act(t);
-    }
-    void barrier(int tokens);
+    Tokens tokens_of(const Worker& w, int tokens) const;
+    template <class Act> void each_lane(const Worker& w, int tokens, Act&& act) const;
 
     // matmul.cpp
-    void matmul(int thread, const Product* products, int n_products, const Activations& in);
-    void matmul_groups(int thread, const Product& product, const Activations& in, int first, int last);
-    void prefetch(const Matrix& matrix, int thread);
+    void matmul(const Worker& w, std::initializer_list<Product> products, const Activations& in, const Matrix* next,
+                const std::function<void()>& prepare);
+    Grid grid_of(const Worker& w, std::initializer_list<Product> products, const Activations& in) const;
+    void multiply_groups(const Worker& w, const Product& product, const Activations& in, Tokens tokens, int first, int last,
+                         float* out, size_t stride);
+    void store_groups(const Product& product, Tokens to, int first, int last, const float* results, size_t stride) const;
+    void prefetch(const Worker& w, const Matrix& matrix);
 
     // attention.cpp
-    void plan_attention(const Batch& batch);
-    void attention(const Batch& batch, int layer, int thread);
-    void attention_task(const Batch& batch, int layer, int thread, const AttentionTask& task, const AttentionTask& next);
-    void write_keys(const Batch& batch, int layer, int token, int head);
-    void gather_queries(const Batch& batch, const AttentionTask& task, Scratch& scratch);
-    const uint16_t* next_keys(const Batch& batch, int layer, const AttentionTask& task, int chunk, int p) const;
-    float* partial(int token, int head, int chunk) const;
-    void store_partials(const Span& span, const AttentionTask& task, int chunk, const Scratch& scratch);
-    void store_attention(const Span& span, const AttentionTask& task, const Scratch& scratch);
-    const float* attention_row(int token, Scratch& scratch);
+    void plan_attention(Pass& pass) const;
+    void write_all_keys(const Worker& w, int layer);
+    void rotate_key(const Pass& pass, int token, int head, float* rotated) const;
+    KvCache::Page page_of(const Pass& pass, int layer, int token, int head) const;
+    void write_key(const float* rotated, const float* value, const KvCache::Page& page, int position) const;
+    void attention_task(const Worker& w, int layer, const AttentionTask& task, const AttentionTask& next);
+    void attend(const Worker& w, int layer, const AttentionTask& task, const AttentionTask& next, const KvCache::Page* newest);
+    void gather_queries(const Worker& w, const AttentionTask& task);
+    const uint16_t* next_keys(const Pass& pass, int layer, const AttentionTask& task, int chunk, int p) const;
+    float* partial(const Pass& pass, int token, int head, int chunk) const;
+    void store_partials(const Pass& pass, const AttentionTask& task, const Scratch& scratch) const;
+    void store_attention(const Pass& pass, const AttentionTask& task, const Scratch& scratch) const;
+    const float* attention_row(const Worker& w, int token) const;
 
     const Kernels& k_;
     const bool int16_;
-    Pool pool_;
     Heads heads_;
     State state_;
+    size_t lane_bytes_ = 0;  // of activations
+    Pool pool_;              // goes first: its threads may still read the rest
 };
+
+// A phase over the lane's tokens by runs: act(first, how many, commit). Neighbours share lines.
+template <class Act> void Model::each_run(const Worker& w, const Tokens& own, Act&& act) {
+    const int run = w.lane ? STRIP : std::clamp((own.count + pool_.size() - 1) / pool_.size(), 1, STRIP);
+    pool_.phase(w.thread, w.lane, (own.count + run - 1) / run, [&](int piece, auto&& commit) {
+        act(own.first + piece * run, std::min(run, own.count - piece * run), commit);
+    });
+}
 
 }  // namespace camelid

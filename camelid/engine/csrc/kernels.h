@@ -35,7 +35,7 @@ struct Matrix {
 struct block_q8 {
     int8_t bytes[32];
     int8_t high[4];
-    int32_t group_of_four, in_first;  // whose high bytes they are; all bits set where it lies in the first half
+    int32_t group_of_four, in_first;  // whose high bytes they are, times 64; all bits set where it lies in the first half
     float scale, scaled_sum;
     int32_t minus8, minus32[2];
 };

@@ -1,5 +1,5 @@
-// How the threads share products: each takes runs of groups of rows, and reads its weights once from front to end; of many
-// tokens it takes its own, so that their activations stay in its cache.
+// How the threads share products: pieces are runs of groups of rows, times blocks of tokens where there are many; a thread takes
+// neighbours, so that it reads its weights once from front to end and its tokens' activations stay in its cache.
 #include <algorithm>
 
 #include "forward.h"
@@ -7,70 +7,110 @@
 namespace camelid {
 namespace {
 
-constexpr int PIECES = 8;                    // of a product for each thread at least, so that all end together
-constexpr size_t PREFETCH_BYTES = 16 << 10;  // of the next phase's weights, fetched before a barrier
-constexpr size_t PIECE_BYTES = 32 << 10;     // taken at once, so that a slow core holds nobody up
-constexpr size_t NEAR_BYTES = 192 << 10;     // where strips follow each other, weights that stay near meanwhile
+constexpr size_t PREFETCH_BYTES = 16 << 10;  // of the next phase's weights, fetched before its phase begins
+constexpr size_t PIECE_BYTES = 32 << 10;     // of weights, so that a slow core holds nobody up
+constexpr size_t NEAR_BYTES = 48 << 10;      // where strips follow each other, weights that stay near meanwhile
+constexpr int RUNS_A_THREAD = 64;            // at most
 
-// Groups `first` to `last` of a matrix's bias, added to each token's outputs, which begin at `first`.
-void add_bias(const Matrix& matrix, int tokens, int first, int last, float* out, size_t stride) {
+void add_bias(const Matrix& matrix, int tokens, int first, int columns, float* out, size_t stride) {
     if (!matrix.bias) return;
     const float* bias = matrix.bias + (size_t)first * LANES;
     for (int t = 0; t < tokens; t++)
-        for (int i = 0; i < (last - first) * LANES; i++) out[(size_t)t * stride + (size_t)i] += bias[i];
+        for (int i = 0; i < columns; i++) out[(size_t)t * stride + (size_t)i] += bias[i];
 }
 
 }  // namespace
 
-void Model::matmul(int thread, const Product* products, int n_products, const Activations& in) {
+// All threads have as many runs of groups in lane 0, or one would be waited for.
+Model::Grid Model::grid_of(const Worker& w, std::initializer_list<Product> products, const Activations& in) const {
     int groups = 0;
-    for (int j = 0; j < n_products; j++) groups += products[j].a->groups;
-    const auto piece = [&](int first, int last) {
-        int end = 0;
-        for (int j = 0; j < n_products && first < last; j++) {
-            const int begin = end, stop = std::min(last, end += products[j].a->groups);
-            if (first >= stop) continue;
-            matmul_groups(thread, products[j], in, first - begin, stop - begin);
-            first = stop;
-        }
-    };
+    for (const Product& product : products) groups += product.a->groups;
     const bool many = in.count > STRIP;
-    int step = std::max(1, (int)((many ? NEAR_BYTES : PIECE_BYTES) / products[0].a->group_bytes));
-    if (in.all_rows) {
-        for (int first = 0; first < groups; first += step) piece(first, std::min(first + step, groups));
-        return;
+    const int step = std::max(1, (int)((many ? NEAR_BYTES : PIECE_BYTES) / products.begin()->a->group_bytes));
+    const int shares = w.lane ? 1 : pool_.size();
+    int runs = (groups + step - 1) / step;
+    runs = std::min((runs + shares - 1) / shares * shares, groups);
+    int blocks = 1;
+    if (many) {
+        blocks = std::clamp((in.count + GATED_TOKENS - 1) / GATED_TOKENS, 1, pool_.room());
+        runs = std::clamp(runs, 1, pool_.room() / blocks);
     }
-    if (many) step = std::max(1, std::min(step, groups / (PIECES * pool_.size())));
-    for (int first, last; pool_.take(thread, groups, step, first, last);) piece(first, last);
+    const int block = (in.count + blocks * STRIP - 1) / (blocks * STRIP) * STRIP;
+    return {std::min(runs, RUNS_A_THREAD * shares), (in.count + block - 1) / block, block};
 }
 
-void Model::matmul_groups(int thread, const Product& product, const Activations& in, int first, int last) {
-    const size_t stride = product.stride;
-    float* to = product.out + (size_t)in.first * stride;
-    if (!product.up) {
-        to += (size_t)first * LANES;
-        k_.matmul(*product.a, in.layout, in.base, 0, in.count, first, last, to, stride, product.adds);
-        return add_bias(*product.a, in.count, first, last, to, stride);
-    }
+void Model::matmul(const Worker& w, std::initializer_list<Product> products, const Activations& in, const Matrix* next,
+                   const std::function<void()>& prepare) {
+    if (!in.count) return;
+    int groups = 0;
+    for (const Product& product : products) groups += product.a->groups;
+    const Grid grid = grid_of(w, products, in);
+    const auto multiply_piece = [&](int piece, auto&& commit) {
+        const auto start = [&](int run) { return (int)((int64_t)groups * run / grid.runs); };
+        const int run = piece / grid.blocks, from = start(run), to = start(run + 1);
+        const int token = piece % grid.blocks * grid.block_tokens;
+        const Tokens tokens{token, std::min(grid.block_tokens, in.count - token)};
+        const size_t stride = (size_t)(to - from) * LANES;
+        float* results = w.scratch.results.grow((size_t)tokens.count * stride);
+        const auto each_product = [&](auto&& act) {  // act(product, its groups, their results)
+            int end = 0, first = from;
+            for (const Product& product : products) {
+                const int begin = end, stop = std::min(to, end += product.a->groups);
+                if (first >= stop) continue;
+                act(product, first - begin, stop - begin, results + (size_t)(first - from) * LANES);
+                first = stop;
+            }
+        };
+        if (prepare) prepare();
+        each_product([&](const Product& product, int first, int last, float* out) {
+            multiply_groups(w, product, in, tokens, first, last, out, stride);
+        });
+        if (!commit()) return;
+        each_product([&](const Product& product, int first, int last, const float* out) {
+            store_groups(product, {in.first + token, tokens.count}, first, last, out, stride);
+        });
+    };
+    pool_.phase(w.thread, w.lane, grid.runs * grid.blocks, multiply_piece, [&] {
+        if (next) prefetch(w, *next);
+    });
+}
+
+void Model::multiply_groups(const Worker& w, const Product& product, const Activations& in, Tokens tokens, int first, int last,
+                            float* out, size_t stride) {
+    if (!product.up)
+        return k_.matmul(*product.a, in.layout, in.base, tokens.first, tokens.count, first, last, out, stride, false);
     constexpr int wide = GATED_GROUPS * LANES;
-    float *gate = state_.scratch[(size_t)thread].gated.data(), *up = gate + GATED_TOKENS * wide;
-    for (; first < last; first += GATED_GROUPS) {
-        const int stop = std::min(first + GATED_GROUPS, last);
-        for (int token = 0; token < in.count; token += GATED_TOKENS) {
-            const int n = std::min(GATED_TOKENS, in.count - token);
-            k_.matmul(*product.a, in.layout, in.base, token, n, first, stop, gate, wide, false);
-            k_.matmul(*product.up, in.layout, in.base, token, n, first, stop, up, wide, false);
-            add_bias(*product.a, n, first, stop, gate, wide), add_bias(*product.up, n, first, stop, up, wide);
-            float* out = to + (size_t)token * stride + (size_t)first * LANES;
-            for (int t = 0; t < n; t++) k_.silu(gate + t * wide, up + t * wide, (stop - first) * LANES, out + (size_t)t * stride);
+    float *gate = w.scratch.gated.data(), *up = gate + GATED_TOKENS * wide;
+    for (; first < last; first += GATED_GROUPS, out += wide) {
+        const int stop = std::min(first + GATED_GROUPS, last), columns = (stop - first) * LANES;
+        for (int token = 0; token < tokens.count; token += GATED_TOKENS) {
+            const int n = std::min(GATED_TOKENS, tokens.count - token), at = tokens.first + token;
+            k_.matmul(*product.a, in.layout, in.base, at, n, first, stop, gate, wide, false);
+            k_.matmul(*product.up, in.layout, in.base, at, n, first, stop, up, wide, false);
+            add_bias(*product.a, n, first, columns, gate, wide), add_bias(*product.up, n, first, columns, up, wide);
+            for (int t = 0; t < n; t++)
+                k_.silu(gate + t * wide, up + t * wide, columns, out + (size_t)(token + t) * stride);
         }
     }
+}
+
+void Model::store_groups(const Product& product, Tokens to, int first, int last, const float* results, size_t stride) const {
+    const int columns = std::min((last - first) * LANES, product.columns - first * LANES);
+    float* out = product.out + (size_t)to.first * product.stride + (size_t)first * LANES;
+    for (size_t t = 0; t < (size_t)to.count; t++) {
+        float* row = out + t * product.stride;
+        if (product.adds)
+            for (int i = 0; i < columns; i++) row[i] += results[t * stride + (size_t)i];
+        else
+            std::copy_n(results + t * stride, columns, row);
+    }
+    if (!product.up) add_bias(*product.a, to.count, first, columns, out, product.stride);
 }
 
 // The thread's own first piece of the next phase, fetched while the others finish this one.
-void Model::prefetch(const Matrix& matrix, int thread) {
-    if (state_.tokens > STRIP) return;
-    const int first = (int)((int64_t)matrix.groups * thread / pool_.size());  // as Pool::take shares them out
+void Model::prefetch(const Worker& w, const Matrix& matrix) {
+    if (w.pass.tokens > STRIP) return;
+    const int first = (int)((int64_t)matrix.groups * w.thread / pool_.size());  // as the pool shares them out
     const size_t rest = (size_t)(matrix.groups - first) * matrix.group_bytes;
     k_.prefetch(matrix.group(first), std::min(PREFETCH_BYTES, rest));
 }

@@ -1,6 +1,7 @@
 #include "pool.h"
 
-#include <chrono>
+#include <algorithm>
+#include <stdexcept>
 
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -8,6 +9,8 @@
 
 namespace camelid {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -19,10 +22,21 @@ void pause_briefly() {
 
 constexpr int SPINS = 4000;                             // then the core is offered to others
 constexpr auto AWAKE = std::chrono::microseconds(500);  // between tasks: a sampler's time; then sleep
+constexpr std::chrono::nanoseconds PATIENCE = std::chrono::microseconds(20), MOST_PATIENCE = std::chrono::milliseconds(2);
+constexpr int WORDS_A_LINE = 8, PIECES_A_THREAD = 64;
+
+#if defined(__SANITIZE_THREAD__)
+constexpr bool REDOES = false;  // what a late thread reads is a race by the letter
+#else
+constexpr bool REDOES = true;
+#endif
 
 }  // namespace
 
-Pool::Pool(int threads) : size_(threads < 1 ? 1 : threads), tickets_(size_), shares_((size_t)size_) {
+Pool::Pool(int threads)
+    : size_(threads < 1 ? 1 : threads), lanes_((size_t)size_ + 1), members_((size_t)size_), redoing_(REDOES) {
+    for (Member& member : members_) member.phases.resize(lanes_.size()), member.patience = PATIENCE;
+    make_room(PIECES_A_THREAD * size_);
     for (int i = 1; i < size_; i++) threads_.emplace_back([this, i] { work(i); });
 }
 
@@ -35,81 +49,208 @@ Pool::~Pool() {
     for (auto& thread : threads_) thread.join();
 }
 
-void Pool::run(const std::function<void(int)>& task) {
-    task_ = &task;
-    tickets_.store(size_, std::memory_order_relaxed);
-    running_.store(size_ - 1, std::memory_order_relaxed);
-    phase_.fetch_add(1, std::memory_order_relaxed);
-    task_number_.fetch_add(1);
-    if (sleeping_.load()) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        wake_.notify_all();
-    }
-    task(0);
-    for (int spins = 0; running_.load(std::memory_order_acquire); spins++)
-        spins < SPINS ? pause_briefly() : std::this_thread::yield();
+// Each thread's share of lane 0 has its own lines.
+void Pool::make_room(int pieces) {
+    if (pieces <= room_) return;
+    settle();
+    share_room_ = ((pieces + size_ - 1) / size_ + WORDS_A_LINE) / WORDS_A_LINE * WORDS_A_LINE;
+    room_ = pieces;
+    for (Lane& lane : lanes_) std::vector<Word>((size_t)(share_room_ * size_)).swap(lane.words);
 }
 
-void Pool::barrier() {
-    if (size_ == 1) {
-        tickets_.store(1, std::memory_order_relaxed);
-        phase_.fetch_add(1, std::memory_order_relaxed);
-        return;
-    }
-    const unsigned phase = phase_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
-        arrived_.store(0, std::memory_order_relaxed);
-        tickets_.store(size_, std::memory_order_relaxed);
-        phase_.store(phase + 1, std::memory_order_release);
-        return;
-    }
-    for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; spins++)
-        spins < SPINS ? pause_briefly() : std::this_thread::yield();
+// --- phases ----------------------------------------------------------------------------------------------------
+
+Pool::Walk Pool::enter(int thread, int lane, int pieces) {
+    Member& member = members_[(size_t)thread];
+    const bool everybodys = lane == 0;
+    Walk walk{lanes_[(size_t)lane], member.phases[(size_t)lane]++, pieces, everybodys ? size_ : 1, everybodys ? thread : 0};
+    walk.from = first_of(walk, walk.first_share), walk.to = first_of(walk, walk.first_share + 1);
+    return walk;
 }
 
-bool Pool::take(int thread, int total, int step, int& first, int& last) {
-    const uint64_t phase = phase_.load(std::memory_order_relaxed) & 0xffffu;
-    const auto packed = [&](int from, int to) { return phase << 48 | (uint64_t)from << 24 | (uint64_t)to; };
-    for (int i = 0; i < size_; i++) {
-        const int owner = (thread + i) % size_;
-        std::atomic<uint64_t>& range = shares_[(size_t)owner].range;
-        for (uint64_t seen = range.load(std::memory_order_relaxed);;) {
-            int from = (int)(seen >> 24 & 0xffffffu), to = (int)(seen & 0xffffffu);
-            if (seen >> 48 != phase)  // its owner has not come here yet
-                from = (int)((int64_t)total * owner / size_), to = (int)((int64_t)total * (owner + 1) / size_);
-            if (from >= to) break;
-            const int some = step < to - from ? step : to - from;
-            const uint64_t left = i ? packed(from, to - some) : packed(from + some, to);
-            if (!range.compare_exchange_weak(seen, left, std::memory_order_relaxed)) continue;
-            first = i ? to - some : from, last = first + some;
-            return true;
+// A piece that nobody has taken: of the thread's own share from its front, so that it reads on where it was, then from the ends
+// of others' shares. −1: there is none.
+int Pool::claim(Walk& walk, bool own_lane) {
+    const uint64_t claimed = walk.number << 2 | CLAIMED;
+    while (walk.shares_seen < walk.shares) {
+        const int share = (walk.first_share + walk.shares_seen) % walk.shares;
+        const bool own = own_lane && walk.shares_seen == 0;
+        while (walk.from < walk.to) {
+            const int piece = own ? walk.from++ : --walk.to;
+            Word& word = word_of(walk, share, piece);
+            uint64_t seen = word.load(std::memory_order_relaxed);
+            if (seen >= claimed || !word.compare_exchange_strong(seen, claimed, std::memory_order_acq_rel)) continue;
+            walk.word = &word;
+            return piece;
+        }
+        if (++walk.shares_seen < walk.shares) {
+            const int next = (share + 1) % walk.shares;
+            walk.from = first_of(walk, next), walk.to = first_of(walk, next + 1);
         }
     }
-    return false;
+    return -1;
 }
 
-unsigned Pool::wait_for_task(unsigned seen) {
-    const auto start = std::chrono::steady_clock::now();
+// When all pieces are taken: waits for those that are held, or gives one to be done again. −1: the phase is over.
+int Pool::held(Walk& walk, Member& member) {
+    const uint64_t done = walk.number << 2 | DONE;
+    for (; walk.shares_done < walk.shares; walk.shares_done++, walk.done = 0) {
+        const int share = (walk.first_share + walk.shares_done) % walk.shares;
+        const int first = first_of(walk, share), n = first_of(walk, share + 1) - first;
+        for (; walk.done < n; walk.done++) {
+            Word& word = word_of(walk, share, first + walk.done);
+            if (word.load(std::memory_order_acquire) >= done) continue;
+            if (may_redo(walk, member, word)) return first + walk.done;
+            if (is_over(walk)) return -1;
+        }
+    }
+    uint64_t number = walk.number;
+    walk.lane.phase.compare_exchange_strong(number, walk.number + 1, std::memory_order_acq_rel);
+    return -1;
+}
+
+// Waits for a piece until it is done (false), or until patience ends.
+bool Pool::may_redo(Walk& walk, Member& member, Word& word) {
+    const uint64_t claimed = walk.number << 2 | CLAIMED, done = walk.number << 2 | DONE;
+    Clock::time_point start{};
     for (int spins = 1;; spins++) {
-        const unsigned number = task_number_.load(std::memory_order_acquire);
-        if (number != seen || ends_) return number;
         pause_briefly();
-        if (spins % 256 == 0 && std::chrono::steady_clock::now() - start > AWAKE) break;
+        const uint64_t seen = word.load(std::memory_order_acquire);
+        if (seen >= done) return false;
+        if (spins == 16) start = Clock::now();
+        if (spins % 32 == 0 && redoing_ && seen == claimed && Clock::now() - start > member.patience) {
+            walk.word = &word, walk.again = true;
+            return true;
+        }
+        if (spins > SPINS) std::this_thread::yield();
+    }
+}
+
+void Pool::finish(const Walk& walk, Member& member, bool committed) {
+    if (committed) walk.word->store(walk.number << 2 | DONE, std::memory_order_release);
+    if (!walk.again) return;
+    if (committed) redone_.fetch_add(1, std::memory_order_relaxed);
+    // Who held it may have been at work: then pieces take longer than patience.
+    const auto patience = committed ? member.patience * 15 / 16 : member.patience * 2;
+    member.patience = std::clamp<std::chrono::nanoseconds>(patience, PATIENCE, MOST_PATIENCE);
+}
+
+void Pool::sleep_in_piece(Member& member) {
+    if (++member.claims % (uint64_t)held_every_ == 0) std::this_thread::sleep_for(std::chrono::microseconds(held_for_));
+}
+
+// --- tasks -----------------------------------------------------------------------------------------------------
+
+void Pool::begin(std::function<void(int)> work) {
+    auto task = std::make_shared<Task>();
+    task->work = std::move(work), task->number = task_number_.load() + 1;
+    for (const Lane& lane : lanes_) task->phases.push_back(lane.phase.load(std::memory_order_acquire));
+    members_[0].phases = task->phases;
+    std::atomic_store(&task_, std::shared_ptr<const Task>(std::move(task)));
+    task_number_.fetch_add(1);
+    if (!sleeping_.load()) return;
+    std::lock_guard<std::mutex> lock(mutex_);
+    wake_.notify_all();
+}
+
+void Pool::run(const std::function<void(int)>& task) {
+    settle();
+    begin(task);
+    task(0);
+    const unsigned number = task_number_.load();
+    for (int i = 1; i < size_; i++)
+        for (int spins = 0; members_[(size_t)i].finished.load(std::memory_order_acquire) != number; spins++)
+            spins < SPINS ? pause_briefly() : std::this_thread::yield();
+}
+
+void Pool::walk(std::function<void(int)> task) {
+    begin(task);
+    task(0);
+}
+
+void Pool::settle() {
+    std::atomic_store(&task_, std::shared_ptr<const Task>());
+    for (Member& member : members_)
+        for (int spins = 0; member.inside.load(); spins++) spins < SPINS ? pause_briefly() : std::this_thread::yield();
+}
+
+void Pool::wait_for_task(unsigned seen) {
+    const auto start = Clock::now();
+    for (int spins = 1;; spins++) {
+        if (task_number_.load(std::memory_order_acquire) != seen || ends_) return;
+        pause_briefly();
+        if (spins % 256 == 0 && Clock::now() - start > AWAKE) break;
     }
     std::unique_lock<std::mutex> lock(mutex_);
     sleeping_.fetch_add(1);
     wake_.wait(lock, [&] { return task_number_.load() != seen || ends_; });
     sleeping_.fetch_sub(1);
-    return task_number_.load();
 }
 
 void Pool::work(int index) {
+    Member& member = members_[(size_t)index];
     for (unsigned seen = 0;;) {
-        seen = wait_for_task(seen);
+        wait_for_task(seen);
         if (ends_) return;
-        (*task_)(index);
-        running_.fetch_sub(1, std::memory_order_release);
+        member.inside.store(true);
+        seen = task_number_.load();
+        if (const auto task = std::atomic_load(&task_)) {
+            seen = task->number, member.phases = task->phases;
+            task->work(index);
+        }
+        member.inside.store(false);
+        member.finished.store(seen, std::memory_order_release);
     }
+}
+
+// --- a rehearsal -----------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Sums {  // number p of a row is the sum of p and p + 1 of the row before it
+    Sums(int phases, int pieces) : pieces((size_t)pieces), rows((size_t)(phases + 1) * this->pieces), commits(rows.size()) {
+        for (size_t p = 0; p < this->pieces; p++) rows[p] = p;
+    }
+    uint64_t sum(size_t phase, size_t p) const { return rows[phase * pieces + p] + rows[phase * pieces + (p + 1) % pieces]; }
+
+    const size_t pieces;
+    std::vector<uint64_t> rows;
+    std::vector<int> commits;
+};
+
+// Phases in turns in lane 0 and in everybody's own lane.
+void walk_sums(Pool& pool, Sums& sums, int phases, int thread) {
+    const int threads = pool.size(), pieces = (int)sums.pieces;
+    for (int phase = 0; phase < phases; phase++)
+        for (int i = 0; i < (phase % 2 ? threads : 1); i++) {
+            const int lane = phase % 2 ? 1 + (thread + i) % threads : 0;
+            const int first = lane ? pieces * (lane - 1) / threads : 0, last = lane ? pieces * lane / threads : pieces;
+            pool.phase(thread, lane, last - first, [&](int piece, auto&& commit) {
+                const uint64_t sum = sums.sum((size_t)phase, (size_t)(first + piece));
+                if (!commit()) return;
+                const size_t at = (size_t)(phase + 1) * sums.pieces + (size_t)(first + piece);
+                sums.rows[at] = sum, sums.commits[at]++;
+            });
+        }
+}
+
+}  // namespace
+
+uint64_t rehearse(int threads, int walks, int phases, int pieces, int held_every, int microseconds) {
+    Pool pool(threads);
+    pool.make_room(pieces);
+    pool.hold(held_every, microseconds);
+    pool.set_redoing(true);
+    for (int walk = 0; walk < walks; walk++) {
+        const auto sums = std::make_shared<Sums>(phases, pieces);
+        pool.walk([&pool, sums, phases](int thread) { walk_sums(pool, *sums, phases, thread); });
+        for (size_t phase = 0; phase < (size_t)phases; phase++)
+            for (size_t p = 0; p < sums->pieces; p++) {
+                const size_t at = (phase + 1) * sums->pieces + p;
+                if (sums->rows[at] != sums->sum(phase, p) || sums->commits[at] != 1) throw std::logic_error("a piece is wrong");
+            }
+    }
+    return pool.redone();
 }
 
 }  // namespace camelid

@@ -37,37 +37,54 @@ void KvCache::copy_page(int source, int target) {
 State::State(const Config& config, const Heads& heads, int threads)
     : dim(padded(config.dim)), q(padded(config.heads * config.head_dim)), kv(padded(config.kv_heads * config.head_dim)),
       ffn(padded(config.ffn_dim)), vocab(padded(config.vocab)), widest(std::max({dim, q, ffn})), qkv_stride(q + 2 * kv),
-      cache(config, heads), scratch((size_t)threads), config_(config), heads_(heads) {}
-
-void State::start(const Batch& batch) {
-    tokens = batch.tokens;
-    const size_t n = (size_t)tokens;
-    x.grow(n * dim), qkv.grow(n * qkv_stride), attn.grow(n * q), hidden.grow(n * ffn);
-    if (config_.norms_after) added.grow(n * dim);
-    if (vocab != config_.vocab) logits.grow(batch.logits_rows.size() * vocab);
-    token_span.assign(n, 0), token_int16.resize(n);
-    partial_at.assign(n, 0), n_partials.assign(n, 0);
-    for (int s = 0; s < (int)batch.spans.size(); s++) {
-        const Span& span = batch.spans[(size_t)s];
-        for (int t = 0; t < span.length; t++) {
-            token_span[(size_t)(span.first + t)] = s;
-            token_int16[(size_t)(span.first + t)] = span.start + t < INT16_POSITIONS;
-        }
-    }
-    wanted.clear(), logits_at.clear(), hidden_at.clear();
-    std::set_union(batch.logits_rows.begin(), batch.logits_rows.end(), batch.hidden_rows.begin(), batch.hidden_rows.end(),
-                   std::back_inserter(wanted));
-    const auto place = [&](int row) { return (int)(std::lower_bound(wanted.begin(), wanted.end(), row) - wanted.begin()); };
-    for (int row : batch.logits_rows) logits_at.push_back(place(row));
-    for (int row : batch.hidden_rows) hidden_at.push_back(place(row));
-
+      cache(config, heads), scratch((size_t)threads), config_(config), heads_(heads) {
     const size_t rows = (size_t)std::max(TASK_ROWS, heads_.group), padded_rows = rows * (size_t)heads_.padded;
     for (Scratch& s : scratch) {
         s.normed.grow((size_t)widest), s.row.grow((size_t)widest), s.gated.grow(2 * GATED_TOKENS * GATED_GROUPS * LANES);
         s.queries.grow(padded_rows), s.scores.grow(rows * KV_CHUNK), s.limits.grow(rows);
         s.row_max.grow(rows), s.row_sum.grow(rows), s.weighted.grow(padded_rows);
         s.total_max.grow(rows), s.total_sum.grow(rows), s.total_weighted.grow(padded_rows);
+        s.page.grow(cache.key_halves() + cache.value_halves());
     }
+}
+
+Pass State::plan(const Batch& batch) const {
+    Pass pass;
+    pass.tokens = batch.tokens, pass.spans = batch.spans, pass.logits = batch.logits, pass.hidden = batch.hidden;
+    const size_t n = (size_t)batch.tokens, half = (size_t)heads_.width / 2;
+    pass.token_span.reserve(n), pass.token_int16.reserve(n), pass.cos.reserve(n * half), pass.sin.reserve(n * half);
+    pass.partial_at.assign(n, 0), pass.n_partials.assign(n, 0);
+    for (int s = 0; s < (int)batch.spans.size(); s++) {
+        const Span& span = batch.spans[(size_t)s];
+        const size_t begin = (size_t)span.start * half, end = begin + (size_t)span.length * half;
+        pass.cos.insert(pass.cos.end(), batch.cos + begin, batch.cos + end);
+        pass.sin.insert(pass.sin.end(), batch.sin + begin, batch.sin + end);
+        pass.pages.insert(pass.pages.end(), span.pages, span.pages + span.n_pages);
+        for (int t = 0; t < span.length; t++)
+            pass.token_span.push_back(s), pass.token_int16.push_back(span.start + t < INT16_POSITIONS);
+    }
+    const int32_t* pages = pass.pages.data();
+    for (Span& span : pass.spans) span.pages = pages, pages += span.n_pages;
+    std::set_union(batch.logits_rows.begin(), batch.logits_rows.end(), batch.hidden_rows.begin(), batch.hidden_rows.end(),
+                   std::back_inserter(pass.wanted));
+    const auto place = [&](int row) {
+        return (int)(std::lower_bound(pass.wanted.begin(), pass.wanted.end(), row) - pass.wanted.begin());
+    };
+    for (int row : batch.logits_rows) pass.logits_at.push_back(place(row));
+    for (int row : batch.hidden_rows) pass.hidden_at.push_back(place(row));
+    return pass;
+}
+
+void State::make_room(const Pass& pass, Pool& pool) {
+    const size_t n = (size_t)pass.tokens;
+    const auto room = [&](Buffer<float>& buffer, size_t size) {
+        if (buffer.size() < size) pool.settle(), buffer.grow(size);
+    };
+    room(x, n * dim), room(qkv, n * qkv_stride), room(attn, n * q), room(hidden, n * ffn);
+    if (config_.norms_after) room(added, n * dim);
+    if (pass.wanted.size() < n) room(asked, pass.wanted.size() * dim);
+    room(partials, (size_t)pass.partials * config_.heads * (heads_.padded + LANES));
+    pool.make_room((int)std::max(pass.tasks.size(), n));
 }
 
 }  // namespace camelid

@@ -27,8 +27,9 @@ void Weights::reserve() {
 size_t Weights::fill(const Matrix& matrix, const uint8_t* blocks, size_t row_bytes, Pool& pool) {
     const int step = std::max(1, matrix.groups / (pool.size() * 4));
     std::atomic<size_t> rounded{0};
-    pool.run([&](int thread) {
-        for (int i = thread; i * step < matrix.groups; i = pool.ticket())
+    std::atomic<int> next{0};
+    pool.run([&](int) {
+        for (int i; (i = next++) * step < matrix.groups;)
             rounded += pack(matrix, blocks, row_bytes, i * step, std::min(matrix.groups, (i + 1) * step));
     });
     return rounded;

@@ -96,7 +96,8 @@ inline INLINE void products_high(const I (&w)[8], const uint8_t* unpacked, const
             dots[part] = shl<8>(dots[part]);
         });
     } else {
-        const I high = shl<8>(dot4<bits>(izero(), iload(unpacked + 64 * x.group_of_four), x.high));
+        // The mask is for a late thread, which may read here what another phase has written (pool.h).
+        const I high = shl<8>(dot4<bits>(izero(), iload(unpacked + (x.group_of_four & 7 * 64)), x.high));
         dots[0] = Q == 8 ? high : iand(high, ibroadcast(&x.in_first));
         if constexpr (Q == 4) dots[1] = ixor(high, dots[0]);
     }

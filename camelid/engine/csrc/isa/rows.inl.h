@@ -102,7 +102,7 @@ inline void quantize_blocks(const float* x, int blocks, bool int16, bool in_q16,
         block_q8& block = *(block_q8*)(to + (size_t)i * stride);
         std::memcpy(block.high, (in_q16 ? ((block_q16&)block).high_bytes : high_bytes[i]) + 4 * fours[i], 4);
         const uint32_t first = (uint32_t)sums[2 * i], second = (uint32_t)sums[2 * i + 1];
-        block.group_of_four = fours[i], block.in_first = fours[i] < 4 ? -1 : 0;
+        block.group_of_four = 64 * fours[i], block.in_first = fours[i] < 4 ? -1 : 0;
         block.minus8 = (int32_t)(-8u * (first + second));
         block.minus32[0] = (int32_t)(-32u * first), block.minus32[1] = (int32_t)(-32u * second);
         block.scale = scales[i], block.scaled_sum = scales[i] * (float)(int32_t)(first + second);
