@@ -36,27 +36,24 @@ void Model::attention(const Worker& w, int layer) {
     const std::vector<AttentionTask>& tasks = w.pass.tasks;
     const int n = (int)tasks.size();
     pool_.phase(w.thread, 0, n, [&](int i, auto&& commit) {
-        const AttentionTask& task = tasks[(size_t)i];
+        const AttentionTask &task = tasks[(size_t)i], &next = tasks[(size_t)std::min(i + 1, n - 1)];
         const Span& span = w.pass.spans[(size_t)task.span];
-        const AttentionTask& next = tasks[(size_t)std::min(i + 1, n - 1)];
         const bool writes = w.pass.writes_with_attention && task.end * KV_CHUNK >= span.start + task.last;
-        if (!writes) {
-            attend(w, layer, task, next, nullptr);
-            if (commit()) task.split ? store_partials(w.pass, task, w.scratch) : store_attention(w.pass, task, w.scratch);
-            return;
-        }
+        const int token = span.first, kv_head = state_.q + task.head * heads_.width;
+        const float* value = state_.qkv.data() + (size_t)token * state_.qkv_stride + state_.kv + kv_head;
         float rotated[1024];
-        const int token = span.first;
-        const float* value = state_.qkv.data() + (size_t)token * state_.qkv_stride + state_.q + state_.kv + task.head * heads_.width;
-        const KvCache::Page page = page_of(w.pass, layer, token, task.head);
-        const KvCache::Page own{w.scratch.page.data(), w.scratch.page.data() + state_.cache.key_halves()};
-        std::copy_n(page.keys, state_.cache.key_halves(), own.keys);
-        std::copy_n(page.values, state_.cache.value_halves(), own.values);
-        rotate_key(w.pass, token, task.head, rotated);
-        write_key(rotated, value, own, span.start);
-        attend(w, layer, task, next, &own);
+        KvCache::Page page{}, own{};
+        if (writes) {  // a copy of the token's page, until the piece is committed
+            page = page_of(w.pass, layer, token, task.head);
+            own = {w.scratch.page.data(), w.scratch.page.data() + state_.cache.key_halves()};
+            std::copy_n(page.keys, state_.cache.key_halves(), own.keys);
+            std::copy_n(page.values, state_.cache.value_halves(), own.values);
+            rotate_key(w.pass, token, task.head, rotated);
+            write_key(rotated, value, own, span.start);
+        }
+        attend(w, layer, task, next, writes ? &own : nullptr);
         if (!commit()) return;
-        write_key(rotated, value, page, span.start);
+        if (writes) write_key(rotated, value, page, span.start);
         task.split ? store_partials(w.pass, task, w.scratch) : store_attention(w.pass, task, w.scratch);
     });
 }
@@ -158,7 +155,8 @@ float* Model::partial(const Pass& pass, int token, int head, int chunk) const {
 }
 
 void Model::store_partials(const Pass& pass, const AttentionTask& task, const Scratch& s) const {
-    const int group = heads_.group, rows = (task.last - task.first) * group, first = pass.spans[(size_t)task.span].first + task.first;
+    const int group = heads_.group, rows = (task.last - task.first) * group;
+    const int first = pass.spans[(size_t)task.span].first + task.first;
     for (int r = 0; r < rows; r++) {
         float* to = partial(pass, first + r / group, task.head * group + r % group, task.begin);
         to[0] = s.row_max[(size_t)r], to[1] = s.row_sum[(size_t)r];
@@ -167,9 +165,11 @@ void Model::store_partials(const Pass& pass, const AttentionTask& task, const Sc
 }
 
 void Model::store_attention(const Pass& pass, const AttentionTask& task, const Scratch& s) const {
-    const int group = heads_.group, rows = (task.last - task.first) * group, first = pass.spans[(size_t)task.span].first + task.first;
+    const int group = heads_.group, rows = (task.last - task.first) * group;
+    const int first = pass.spans[(size_t)task.span].first + task.first;
     for (int r = 0; r < rows; r++) {
-        float* out = state_.attn.data() + (size_t)(first + r / group) * state_.q + (task.head * group + r % group) * heads_.width;
+        const int head = task.head * group + r % group;
+        float* out = state_.attn.data() + (size_t)(first + r / group) * state_.q + head * heads_.width;
         const float inverse = 1.0f / s.total_sum[(size_t)r], *weighted = s.total_weighted.data() + (size_t)r * heads_.padded;
         for (int i = 0; i < heads_.width; i++) out[i] = weighted[i] * inverse;
     }

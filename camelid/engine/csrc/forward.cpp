@@ -223,7 +223,8 @@ template <class Row>
 void Model::multiply(const Worker& w, std::initializer_list<Product> products, int tokens, int width, bool int16,
                      const Matrix* next, Row&& row) {
     int forms = 0;
-    for (const Product& product : products) forms |= form_of(product.a->kind) | form_of((product.up ? product.up : product.a)->kind);
+    for (const Product& product : products)
+        forms |= form_of(product.a->kind) | form_of((product.up ? product.up : product.a)->kind);
     const Tokens own = tokens_of(w, tokens);
     const ActivationLayout layout = layout_for(w, own, width, forms, int16);
     if (own.count > PRIVATE_TOKENS) {
@@ -232,13 +233,14 @@ void Model::multiply(const Worker& w, std::initializer_list<Product> products, i
         quantize(w, in, forms, int16, row);
         return matmul(w, products, in, next, {});
     }
+    uint8_t* base = w.scratch.activations.data();
     bool ready = false;
     const auto prepare = [&] {
         for (int t = 0; t < own.count && !ready; t++)
-            k_.quantize(row(own.first + t), forms, layout, w.scratch.activations.data(), t, is_int16(w.pass, own.first + t, int16));
+            k_.quantize(row(own.first + t), forms, layout, base, t, is_int16(w.pass, own.first + t, int16));
         ready = true;
     };
-    matmul(w, products, {own, w.scratch.activations.data(), layout}, next, std::cref(prepare));
+    matmul(w, products, {own, base, layout}, next, std::cref(prepare));
 }
 
 // The lane's activations, in the forms that the next phase's matrices multiply.

@@ -1,5 +1,5 @@
-// How the threads share products: pieces are runs of groups of rows, times blocks of tokens where there are many; a thread takes
-// neighbours, so that it reads its weights once from front to end and its tokens' activations stay in its cache.
+// How the threads share products: pieces are runs of groups of rows, times blocks of tokens where there are many. A thread
+// takes neighbours, so that it reads its weights from front to end and its tokens' activations stay in its cache.
 #include <algorithm>
 
 #include "forward.h"
@@ -9,7 +9,7 @@ namespace {
 
 constexpr size_t PREFETCH_BYTES = 16 << 10;  // of the next phase's weights, fetched before its phase begins
 constexpr size_t PIECE_BYTES = 32 << 10;     // of weights, so that a slow core holds nobody up
-constexpr size_t NEAR_BYTES = 48 << 10;      // where strips follow each other, weights that stay near meanwhile
+constexpr size_t NEAR_BYTES = 96 << 10;      // where strips follow each other, weights that stay near meanwhile
 constexpr int RUNS_A_THREAD = 64;            // at most
 
 void add_bias(const Matrix& matrix, int tokens, int first, int columns, float* out, size_t stride) {

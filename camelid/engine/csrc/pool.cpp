@@ -22,6 +22,7 @@ void pause_briefly() {
 
 constexpr int SPINS = 4000;                             // then the core is offered to others
 constexpr auto AWAKE = std::chrono::microseconds(500);  // between tasks: a sampler's time; then sleep
+constexpr auto ABSENT = std::chrono::microseconds(50);  // the caller does not come back from a task that is over
 constexpr std::chrono::nanoseconds PATIENCE = std::chrono::microseconds(20), MOST_PATIENCE = std::chrono::milliseconds(2);
 constexpr int WORDS_A_LINE = 8, PIECES_A_THREAD = 64;
 
@@ -158,14 +159,21 @@ void Pool::run(const std::function<void(int)>& task) {
     begin(task);
     task(0);
     const unsigned number = task_number_.load();
+    returned_.store(number, std::memory_order_relaxed);
     for (int i = 1; i < size_; i++)
         for (int spins = 0; members_[(size_t)i].finished.load(std::memory_order_acquire) != number; spins++)
             spins < SPINS ? pause_briefly() : std::this_thread::yield();
 }
 
-void Pool::walk(std::function<void(int)> task) {
+void Pool::walk(const std::function<void(int)>& task) {
     begin(task);
     task(0);
+    returned_.store(task_number_.load(), std::memory_order_relaxed);
+}
+
+void Pool::hold(int every, int microseconds) {
+    settle();
+    held_every_ = every, held_for_ = microseconds;
 }
 
 void Pool::settle() {
@@ -174,12 +182,15 @@ void Pool::settle() {
         for (int spins = 0; member.inside.load(); spins++) spins < SPINS ? pause_briefly() : std::this_thread::yield();
 }
 
+// Awake for a moment; not so where the caller has been taken away, which may go on where this thread makes room.
 void Pool::wait_for_task(unsigned seen) {
     const auto start = Clock::now();
     for (int spins = 1;; spins++) {
         if (task_number_.load(std::memory_order_acquire) != seen || ends_) return;
         pause_briefly();
-        if (spins % 256 == 0 && Clock::now() - start > AWAKE) break;
+        if (spins % 256) continue;
+        const auto waited = Clock::now() - start;
+        if (waited > AWAKE || (waited > ABSENT && returned_.load(std::memory_order_relaxed) != seen)) break;
     }
     std::unique_lock<std::mutex> lock(mutex_);
     sleeping_.fetch_add(1);

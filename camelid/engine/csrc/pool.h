@@ -15,7 +15,7 @@ namespace camelid {
 // The system takes threads away, for milliseconds, and a piece takes microseconds. So whoever has nothing left to take does a
 // held piece again: a piece is computed into the thread's own memory, and only the one who then commits it writes it where
 // others read. A thread that comes back late goes on computing from what later phases write meanwhile; it cannot commit
-// that. Those reads are races by the letter of C++; their numbers are thrown away, and addresses do not come from them unmasked.
+// that. Those reads are races by the letter of C++; their numbers are thrown away, and are masked where they are an index.
 class Pool {
 public:
     explicit Pool(int threads);
@@ -26,9 +26,9 @@ public:
     int size() const { return size_; }
     // Runs task(0) here and task(1) … on the other threads; returns when all are done.
     void run(const std::function<void(int)>& task);
-    // The same for a task that only walks phases: returns when they are over, wherever the other threads are. What the task
-    // reads between phases must be its own or stay as it is.
-    void walk(std::function<void(int)> task);
+    // The same for a task that only walks phases: returns when they are over, wherever the other threads are, which have a copy
+    // of it. What it reads between phases must be its own or stay as it is.
+    void walk(const std::function<void(int)>& task);
     // Returns when no thread is in a task: before anything goes that a late one may still read.
     void settle();
 
@@ -44,7 +44,7 @@ public:
     int room() const { return room_; }
 
     // For tests: every so many pieces a thread sleeps in one; without redoing, others wait for it.
-    void hold(int every, int microseconds) { held_every_ = every, held_for_ = microseconds; }
+    void hold(int every, int microseconds);
     void set_redoing(bool redoing) { redoing_ = redoing; }
     uint64_t redone() const { return redone_.load(std::memory_order_relaxed); }  // pieces finished in another's place
 
@@ -105,6 +105,7 @@ private:
     bool redoing_ = true;
     alignas(64) std::atomic<uint64_t> redone_{0};
     alignas(64) std::atomic<unsigned> task_number_{0};
+    std::atomic<unsigned> returned_{0};  // task that the caller has come back from
     std::atomic<bool> ends_{false};
     std::atomic<int> sleeping_{0};
     std::mutex mutex_;
