@@ -100,6 +100,23 @@ def test_a_tree_says_what_each_text_says_alone(drawn, page_size, chunk, share, w
     assert engine.pages.n_available == engine.pages.n_pages
 
 
+def test_few_texts_wait_for_one_that_waits_itself():
+    """Contexts that grow id by id, each with other ends: one branch holds them all."""
+    backend = OracleBackend()
+    engine = Engine(backend, EngineOptions(context=128, max_batch_tokens=512))
+    texts = [Text((*range(100, 100 + n), 300 - n, 5), n) for n in range(1, 80)]
+    n_passes, forward = 0, backend.forward
+
+    def counted(batch):
+        nonlocal n_passes
+        n_passes += 1
+        return forward(batch)
+
+    backend.forward = counted
+    loglikelihoods(engine, texts)
+    assert n_passes == 2
+
+
 def test_endless_texts_are_scored_in_bounded_memory(monkeypatch):
     monkeypatch.setattr(scoring, "WINDOW", 10)
     monkeypatch.setattr(scoring, "MOST_OPEN", 10)
