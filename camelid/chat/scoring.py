@@ -185,40 +185,80 @@ def _opened(place: int, text: Text) -> _Open:
 
 
 def _branches(engine: Engine, texts: list[_Open]) -> list[_Branch]:
-    """The tree of the texts' ids, in the order of ids: each branch behind the one it leaves.
+    """The tree of the texts' ids: each branch behind the one it leaves.
 
     The last id of a text is none of it. Where a model's angles depend on a text's length, only texts that turn alike
     share a tree.
     """
-    config = engine.backend.config
+    alike: dict[int, list[_Open]] = {}
+    for each in texts:
+        alike.setdefault(scaled_length(engine.backend.config, len(each.text.ids)), []).append(each)
     branches: list[_Branch] = []
-    path: list[_Branch] = []  # who computes the ids of the longest text that began as the last one
-    last: tuple[int, ...] = ()
-    turns: int | None = None
-    order = sorted(((scaled_length(config, len(each.text.ids)), each.text.ids, each) for each in texts), key=_by_ids)
-    for length, ids, each in order:
-        if length != turns:
-            path, last, turns = [], (), length
-        n_ids, n_last = len(ids) - 1, len(last) - 1
-        n_common = min(common_prefix(last, ids), n_ids, n_last) if path else 0
-        if path and n_common == n_last:
-            path[-1].ids = last = ids  # it goes on where the last one ends
-        elif n_common < n_ids:
-            while path and path[-1].start >= n_common:
-                path.pop()
-            path.append(_Branch(ids, n_common))
-            branches.append(path[-1])
-            last = ids
-        owner = len(path) - 1
-        for place in range(n_ids - 1, each.text.start - 2, -1):
-            while path[owner].start > place:
-                owner -= 1
-            path[owner].wanted.setdefault(place, {}).setdefault(ids[place + 1], []).append(each)
+    for group in alike.values():
+        path: list[_Branch] = []  # who computes the ids of the text that parted last from others
+        last: tuple[int, ...] = ()
+        for each in _longest_first(group):
+            ids = each.text.ids
+            n_ids, n_last = len(ids) - 1, len(last) - 1
+            n_common = min(common_prefix(last, ids), n_ids, n_last) if path else 0
+            if path and n_common == n_last:
+                path[-1].ids = last = ids  # it goes on where the last one ends
+            elif n_common < n_ids:
+                while path and path[-1].start >= n_common:
+                    path.pop()
+                path.append(_Branch(ids, n_common))
+                branches.append(path[-1])
+                last = ids
+            owner = len(path) - 1
+            for place in range(n_ids - 1, each.text.start - 2, -1):
+                while path[owner].start > place:
+                    owner -= 1
+                path[owner].wanted.setdefault(place, {}).setdefault(ids[place + 1], []).append(each)
     return branches
 
 
-def _by_ids(each: tuple[int, tuple[int, ...], _Open]) -> tuple[int, tuple[int, ...]]:
-    return each[:2]
+@dataclass(eq=False)
+class _Node:
+    """Where texts part, or one ends: behind so many ids. `longest`: ids of the longest text that goes through it."""
+
+    depth: int
+    longest: int
+    texts: list[_Open] = field(default_factory=list)
+    children: list[_Node] = field(default_factory=list)
+
+    def add(self, child: _Node) -> None:
+        self.children.append(child)
+        self.longest = max(self.longest, child.longest)
+
+
+def _longest_first(texts: list[_Open]) -> list[_Open]:
+    """Texts along their tree; where several go on, the longest comes first.
+
+    Others wait for the branch that they leave: so few wait for one that waits itself.
+    """
+    path = [_Node(0, 0)]  # from the root to the last text, as far as it is seen who parts from it
+    last: tuple[int, ...] = ()
+
+    def close(depth: int) -> None:
+        while path[-1].depth > depth:
+            node = path.pop()
+            if path[-1].depth < depth:
+                path.append(_Node(depth, 0))
+            path[-1].add(node)
+
+    for ids, each in sorted(((each.text.ids[:-1], each) for each in texts), key=lambda pair: pair[0]):
+        close(common_prefix(last, ids))
+        if path[-1].depth < len(ids):
+            path.append(_Node(len(ids), len(ids)))
+        path[-1].texts.append(each)
+        last = ids
+    close(0)
+    order: list[_Open] = []
+    while path:
+        node = path.pop()
+        order += node.texts
+        path += sorted(node.children, key=lambda child: child.longest)
+    return order
 
 
 def _windows(items: Iterable[Item], n_ids: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -128,11 +127,13 @@ def log_sums(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     Raises:
         NumericsError: a row is not of numbers.
     """
-    sums, best = np.empty(len(rows)), np.empty(len(rows), np.int64)
     if _cpu is None:
         sums, best = numpy_log_sums(rows)
     else:
-        _cpu.log_sums(os.environ.get("CAMELID_ISA", ""), np.ascontiguousarray(rows), sums, best)
+        from camelid.engine.backend_cpu import chosen_isa
+
+        sums, best = np.empty(len(rows)), np.empty(len(rows), np.int64)
+        _cpu.log_sums(chosen_isa(None), np.ascontiguousarray(rows), sums, best)
     for place in np.flatnonzero(~np.isfinite(sums)):
         sampling.checked(rows[place])  # says what is wrong
     return sums, best

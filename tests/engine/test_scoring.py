@@ -11,7 +11,7 @@ from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.pages import Pages
 from camelid.engine.request import Failed, Request, SamplingParams, Scored
-from camelid.engine.scheduler import LEAST, LOOK_AGAIN, MOST_WAITED, Pace, Scheduler
+from camelid.engine.scheduler import LEAST, LOOK_AGAIN, MOST_PUT_OFF, MOST_WAITED, Pace, Scheduler
 from camelid.engine.scoring import log_sums
 from camelid.engine.sequence import Sequence
 from camelid.errors import ContextError, OptionError
@@ -217,6 +217,8 @@ def test_candidates_alone_are_told_and_one_row_is_computed():
         ({"rows": range(2, 9)}, "rows: range"),
         ({"rows": range(0, 3, 2)}, "rows: range"),
         ({"candidates": (320,)}, "candidates: id 320 lies outside"),
+        ({"asked": ((0, 320),)}, "asked: id 320 lies outside"),
+        ({"asked": ((2, 3),)}, "asked: place 2 is none of the rows"),
     ],
 )
 def test_rows_and_candidates_that_cannot_be_are_refused(changes, words):
@@ -286,6 +288,47 @@ def test_an_answer_does_not_wait_for_prompts_that_are_scored():
     given = [outcome.request for _ in range(12) for outcome in engine.step()]
     assert given.count(answer) == 12
     assert {outcome.request for outcome in finish(engine)} | set(given) >= set(numbers)
+
+
+def test_scored_prompts_are_not_put_off_for_ever():
+    """Not even where answers come faster than they are written, and their prompts fill each pass."""
+    engine = Engine(OracleBackend(), EngineOptions(context=64, max_running=2, max_batch_tokens=16, cache_tokens=256))
+    new = iter(range(10**6))
+    number, n_steps = None, 0
+    while number is None or number in engine._open:
+        while engine.n_waiting < 4:
+            n = next(new)
+            engine.add(Request(ids=tuple((n * 31 + k * 7) % 300 for k in range(30)), params=GREEDY.with_(max_tokens=3)))
+        if n_steps == 20:
+            number = engine.add(scoring(range(8)))
+        engine.step()
+        n_steps += 1
+        assert n_steps < 20 + 3 * MOST_PUT_OFF
+
+
+def test_another_goes_on_for_one_that_ends_before_its_beginning_is_computed():
+    backend = Counting(OracleBackend())
+    engine = Engine(backend, EngineOptions(context=64, max_batch_tokens=8))
+    beginning = tuple(range(30))
+    numbers = [engine.add(scoring((*beginning, n, 7, 8), start=31)) for n in range(100, 110)]
+    engine.step()
+    engine.cancel(numbers[0])
+    results = {outcome.request: outcome.logprobs for outcome in finish(engine)}
+    assert sorted(results) == numbers[1:]
+    for n, number in enumerate(numbers[1:], start=101):
+        expected = logprobs_of(backend.inner, (*beginning, n))[7], logprobs_of(backend.inner, (*beginning, n, 7))[8]
+        np.testing.assert_allclose(results[number], expected, atol=1e-6)
+    assert backend.n_ids <= 8 + 30 + 9 * 2
+    assert engine.pages.n_available == engine.pages.n_pages
+
+
+def test_ids_that_are_asked_for_are_told_after_their_places():
+    engine = Engine(OracleBackend(), EngineOptions(context=64, max_batch_tokens=3))
+    ids, asked = tuple(range(20)), ((4, 9), (4, 2), (6, 9), (11, 300))
+    scored = engine.result(Request(ids=ids, wants="logprobs", rows=range(4, 12), asked=asked))
+    expected = [logprobs_of(engine.backend, ids[: place + 1])[id] for place, id in asked]
+    np.testing.assert_allclose(scored.asked, expected, atol=1e-6)
+    assert len(scored.best) == 8
 
 
 def test_an_interrupt_while_rows_are_taken_loses_none(monkeypatch):
