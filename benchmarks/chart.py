@@ -40,7 +40,7 @@ def newest(path: Path) -> dict[tuple[str, str, int], dict[str, float]]:
     medians: dict[tuple[str, str, int], dict[str, float]] = {}
     for line in path.read_text("utf-8").splitlines():
         row = json.loads(line)
-        if row["model"] in TITLES and row["activation_bits"] == 8:
+        if row["model"] in TITLES and row["activation_bits"] == 8 and "llama.cpp" in row:
             key = (TITLES[row["model"]], row["test"], row["size"])
             medians[key] = {name: row[name]["median"] for name in ("camelid", "llama.cpp")} | {"ratio": row["ratio"]}
     return medians

@@ -1,6 +1,10 @@
-"""camelid and llama.cpp on the same GGUF, same threads, one process, A B A B: speeds, ratios, shares of the limits.
+"""camelid and others on the same GGUF, same threads, A B A B: speeds, ratios, shares of the limits.
 
 python benchmarks/compare.py MODEL.gguf --context 0 1024 4096 --batch 8 32 --out benchmarks/results/compare.jsonl
+
+llama.cpp takes part in this process, through llama-cpp-python where that is installed. Any llama-bench program takes
+part with `--llama-bench PATH` or `NAME=PATH`, as often as you like; `--llama-bench-args "-rtr 1"` are those of the one
+before it. The ratio of a row is to the one that is named llama.cpp, `ratios` are to all.
 """
 
 from __future__ import annotations
@@ -9,20 +13,26 @@ import argparse
 import gc
 import json
 import random
+import shlex
 import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from camelid_runner import CamelidRunner
-from llama_cpp_runner import LlamaCppRunner
+from llama_bench_runner import LlamaBench
 
 from camelid.engine import _cpu
 from camelid.machine import threads as usable_threads
 from camelid.weights.open import open_weights
 
-Runner = CamelidRunner | LlamaCppRunner
+if TYPE_CHECKING:
+    from llama_cpp_runner import LlamaCppRunner
+
+    Runner = CamelidRunner | LlamaCppRunner
 PEAKS = ("fp32", "bf16", "int8")  # as the engine numbers them
 BATCH_PROMPT = 128
 
@@ -37,14 +47,32 @@ def main() -> None:
     parser.add_argument("--context", type=int, nargs="*", default=[0, 1024])
     parser.add_argument("--batch", type=int, nargs="*", default=[])
     parser.add_argument("--activation-bits", type=int, default=8, choices=[8, 15], help="camelid's")
+    parser.add_argument("--llama-bench", type=_program, action="append", default=[], metavar="PATH")
+    parser.add_argument(
+        "--llama-bench-args", action=_OfTheLastOne, metavar="ARGS", help='of the one before, as "-rtr 1"'
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     choices = parser.parse_args()
     Comparison(choices).run()
 
 
+def _program(value: str) -> tuple[str, Path, list[str]]:
+    name, _, path = value.rpartition("=")
+    return name, Path(path), []
+
+
+class _OfTheLastOne(argparse.Action):
+    """Arguments of the program that was named last."""
+
+    def __call__(self, parser: argparse.ArgumentParser, choices: argparse.Namespace, value: object, *_: object) -> None:
+        if not choices.llama_bench:
+            parser.error("--llama-bench-args: stands behind the --llama-bench that it is for")
+        choices.llama_bench[-1][2].extend(shlex.split(str(value)))
+
+
 class Comparison:
-    """One model, both engines."""
+    """One model, all engines."""
 
     def __init__(self, choices: argparse.Namespace) -> None:
         self.choices = choices
@@ -58,32 +86,45 @@ class Comparison:
     def run(self) -> None:
         """Everything, a line of JSON each."""
         choices = self.choices
+        programs = [LlamaBench(*program, choices.model, choices.threads) for program in choices.llama_bench]
         length = max([choices.prefill, *choices.context]) + choices.decode + 64
         ours = CamelidRunner(choices.model, choices.threads, length, bits=choices.activation_bits)
-        theirs = LlamaCppRunner(choices.model, choices.threads, length)
+        runners: list[Runner] = [ours, *self.llama_cpp(programs, length)]
         self.weight_bytes = ours.backend.weight_bytes
         self.isa = ours.backend.isa
         if n := choices.prefill:
-            self.report("prefill", n, self.both([ours, theirs], lambda runner: self.prefill(runner, n), n, self.peaks))
+            speeds = self.in_turns(
+                "prefill", n, runners, programs, lambda runner: self.prefill(runner, n), n, self.peaks
+            )
+            self.report("prefill", n, speeds)
         for context in choices.context:
-            for runner in (ours, theirs):
+            for runner in runners:
                 self.fill(runner, 0, context)
             work = lambda runner, context=context: self.decode(runner, context)  # noqa: E731
-            self.report("decode", context, self.both([ours, theirs], work, choices.decode, self.bandwidth))
-        ours.close(), theirs.close()
-        del ours, theirs
+            speeds = self.in_turns("decode", context, runners, programs, work, choices.decode, self.bandwidth)
+            self.report("decode", context, speeds)
+        for runner in runners:
+            runner.close()
+        del ours, runners, runner
         gc.collect()
         for n in choices.batch:
-            runners: list[Runner] = [
-                make(choices.model, choices.threads, 256, n) for make in (CamelidRunner, LlamaCppRunner)
-            ]
-            for runner in runners:
+            many: list[Runner] = [CamelidRunner(choices.model, choices.threads, 256, n)]
+            many += self.llama_cpp(programs, 256, n)
+            for runner in many:
                 for sequence in range(n):
                     self.fill(runner, sequence, BATCH_PROMPT)
-            steps = choices.decode
-            self.report("batch", n, self.both(runners, lambda runner, n=n: self.decode_many(runner, n), n * steps))
-            for runner in runners:
+            work = lambda runner, n=n: self.decode_many(runner, n)  # noqa: E731
+            self.report("batch", n, self.in_turns("batch", n, many, programs, work, n * choices.decode))
+            for runner in many:
                 runner.close()
+
+    def llama_cpp(self, programs: list[LlamaBench], length: int, sequences: int = 1) -> list[LlamaCppRunner]:
+        """llama.cpp in this process, unless a program stands for it or only programs can."""
+        if any(program.name == "llama.cpp" for program in programs) or (programs and not find_spec("llama_cpp")):
+            return []
+        from llama_cpp_runner import LlamaCppRunner
+
+        return [LlamaCppRunner(self.choices.model, self.choices.threads, length, sequences)]
 
     def ids(self, n: int) -> list[int]:
         """Random ids: what they are does not matter for speed."""
@@ -121,31 +162,42 @@ class Comparison:
         """What the cores multiply, operations a second."""
         return {name: _cpu.multiply_peak(self.isa, what, self.choices.threads) for what, name in enumerate(PEAKS)}
 
-    def both(
+    def in_turns(
         self,
+        test: str,
+        size: int,
         runners: list[Runner],
+        programs: list[LlamaBench],
         work: Callable[[Runner], None],
         tokens: int,
         limits: Callable[[], dict[str, float]] = dict,
     ) -> dict[str, list[float]]:
         """Tokens a second of each, and the machine's limits, in turns; the first turn is not counted."""
-        speeds: dict[str, list[float]] = {runner.name: [] for runner in runners}
+
+        def seconds(runner: Runner) -> float:
+            started = time.perf_counter()
+            work(runner)
+            return time.perf_counter() - started
+
+        speeds: dict[str, list[float]] = {}
         for turn in range(self.choices.repeats + 1):
-            for name, limit in limits().items():
-                speeds.setdefault(name, [])
-                if turn:
-                    speeds[name].append(limit)
-            for runner in runners:
-                started = time.perf_counter()
-                work(runner)
-                if turn:
-                    speeds[runner.name].append(tokens / (time.perf_counter() - started))
+            found = limits()
+            found |= {runner.name: tokens / seconds(runner) for runner in runners}
+            found |= {
+                program.name: program.speed(test, size, tokens) for program in programs if program.can(test, size)
+            }
+            self.builds = {program.name: program.build for program in programs if program.build}
+            if turn:
+                for name, value in found.items():
+                    speeds.setdefault(name, []).append(value)
         return speeds
 
     def report(self, test: str, size: int, speeds: dict[str, list[float]]) -> None:
-        """Print and store medians, ranges, the ratio, and shares of the limits that were measured in the same turns."""
+        """Print and store medians, ranges, ratios, and shares of the limits that were measured in the same turns."""
         medians = {name: statistics.median(values) for name, values in speeds.items()}
-        ours, theirs = medians["camelid"], medians["llama.cpp"]
+        names = [name for name in speeds if name not in ("read", *PEAKS)]
+        ours = medians["camelid"]
+        ratios = {name: round(ours / medians[name], 2) for name in names if name != "camelid"}
         row: dict[str, object] = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "model": Path(self.choices.model).name,
@@ -154,16 +206,22 @@ class Comparison:
             "threads": self.choices.threads,
             "activation_bits": self.choices.activation_bits,
             "isa": self.isa,
-            "ratio": round(ours / theirs, 2),
-            **{name: summary(speeds[name]) for name in ("camelid", "llama.cpp")},
+            **({"ratio": ratios["llama.cpp"]} if "llama.cpp" in ratios else {}),
+            **({"ratios": ratios, "builds": self.builds} if self.builds else {}),
+            **{name: summary(speeds[name]) for name in names},
         }
         if test == "decode":
             bytes_a_token = self.weight_bytes + (size + self.choices.decode / 2) * self.cache_bytes
             row["read_gb_s"] = summary([value / 1e9 for value in speeds["read"]])
-            for name, speed in (("share", ours), ("llama.cpp_share", theirs)):
-                row[f"{name}_of_bandwidth"] = round(speed * bytes_a_token / medians["read"], 3)
+            for name in names:
+                share = "share" if name == "camelid" else f"{name}_share"
+                row[f"{share}_of_bandwidth"] = round(medians[name] * bytes_a_token / medians["read"], 3)
         if test == "prefill":
-            row["giga_operations"] = round(2 * (self.matrix_weights - self.head_weights) * ours / 1e9)
+            operations = 2 * (self.matrix_weights - self.head_weights) / 1e9
+            for name in names:
+                row["giga_operations" if name == "camelid" else f"{name}_giga_operations"] = round(
+                    operations * medians[name]
+                )
             for name in PEAKS:
                 row[f"peak_{name}"] = round(medians[name] / 1e9)
         print(json.dumps(row), flush=True)

@@ -17,7 +17,7 @@ _LARGEST = 2**31 - 1
 def available_bytes(root: Path = ROOT) -> int:
     """Memory that this process may still take: the system's, or what a control group or `ulimit -v` leaves."""
     free = [_meminfo(root)]
-    for group in _groups("memory", root):
+    for group in control_groups("memory", root):
         most = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
         used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
         if most is not None and used is not None:
@@ -31,7 +31,7 @@ def threads(root: Path = ROOT) -> tuple[int, str]:
     """How many threads help this process, and what sets the limit: affinity, cores, control group or SLURM."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     limits = {"processor affinity": float(len(allowed)), "physical cores": float(_cores(allowed, root))}
-    quotas = [quota for group in _groups("cpu", root) if (quota := _cpus(group)) is not None]
+    quotas = [quota for group in control_groups("cpu", root) if (quota := _cpus(group)) is not None]
     if quotas:
         limits["control group quota"] = min(quotas)
     slurm = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
@@ -93,14 +93,14 @@ def sleep_while_waiting() -> None:
 def _cores(processors: set[int], root: Path) -> int:
     """Physical cores under these processors: two that share one add nothing to what the memory and it can do."""
     folder = root / "sys/devices/system/cpu"
-    siblings = [_lines(folder / f"cpu{number}/topology/thread_siblings_list") for number in processors]
+    siblings = [read_lines(folder / f"cpu{number}/topology/thread_siblings_list") for number in processors]
     return len({lines[0] if lines else str(number) for number, lines in zip(processors, siblings, strict=True)})
 
 
-def _groups(controller: str, root: Path) -> Iterator[Path]:
+def control_groups(controller: str, root: Path) -> Iterator[Path]:
     """Folders of the control groups that hold this process, innermost first: each one's limit counts (v1 and v2)."""
     mount = root / "sys/fs/cgroup"
-    for line in _lines(root / "proc/self/cgroup"):
+    for line in read_lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
@@ -111,12 +111,12 @@ def _groups(controller: str, root: Path) -> Iterator[Path]:
 
 def _page_cache(group: Path) -> int:
     """Bytes of files that are counted as used but given back when asked, such as a model that was just read."""
-    stat = dict(line.split() for line in _lines(group / "memory.stat"))
+    stat = dict(line.split() for line in read_lines(group / "memory.stat"))
     return int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
 
 
 def _cpus(group: Path) -> float | None:
-    for line in _lines(group / "cpu.max"):
+    for line in read_lines(group / "cpu.max"):
         quota, period = line.split()
         return None if quota == "max" else int(quota) / int(period)
     most, period_us = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
@@ -124,7 +124,7 @@ def _cpus(group: Path) -> float | None:
 
 
 def _meminfo(root: Path) -> int:
-    for line in _lines(root / "proc/meminfo"):
+    for line in read_lines(root / "proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -137,11 +137,11 @@ def _address_space() -> int:
     except ImportError:  # Windows
         return sys.maxsize
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    taken = next((int(line.split()[0]) for line in _lines(ROOT / "proc/self/statm")), 0)
+    taken = next((int(line.split()[0]) for line in read_lines(ROOT / "proc/self/statm")), 0)
     return sys.maxsize if most == resource.RLIM_INFINITY else most - taken * resource.getpagesize()
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except OSError:
@@ -149,5 +149,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _number(path: Path) -> int | None:
-    lines = _lines(path)
+    lines = read_lines(path)
     return int(lines[0]) if lines and lines[0] != "max" else None

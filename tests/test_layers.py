@@ -23,7 +23,7 @@ ROWS = [
     "weights hub",
     "model tokens",
     "recipe",
-    "options pedigree log console run_layout _lazy",
+    "options pedigree log console run_layout _lazy busy",
     "streams files machine open_file",
     "errors parsing",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from camelid import busy
 from camelid.engine.engine import Engine
 from camelid.engine.memory import cache_bytes_per_token
 from camelid.engine.request import Request, SamplingParams, Token
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians over the repeats, with the range of each; tokens per second."""
+    """Medians over the repeats, with the range of each; tokens per second. `busy` is what others did meanwhile."""
 
     backend: str
     prompt_tokens: int
@@ -30,6 +31,7 @@ class Speed:
     prefill_range: tuple[float, float]
     decode_tokens_per_second: float
     decode_range: tuple[float, float]
+    busy: busy.Busy
     sequences: int = 1  # that were written at once; the decode speed is of all together
 
 
@@ -40,7 +42,7 @@ def measure(
 
     Ids are new in each repeat, so nothing comes from the prefix cache. One repeat before is not counted.
     """
-    prefill, decode = [], []
+    prefill, decode, before = [], [], busy.read()
     rng = np.random.default_rng()  # not seeded: ids of an earlier call would be found in the prefix cache
     for repeat in range(repeats + 1):
         ids = rng.integers(3, engine.backend.config.vocab_size, (batch + 1, max(prompt, context, 1)))
@@ -49,6 +51,8 @@ def measure(
         if repeat:
             prefill.append(prompt / first)
             decode.append(batch * tokens / writing)
+        else:
+            before = busy.read()
     return Speed(
         backend=engine.backend.name,
         prompt_tokens=prompt,
@@ -59,6 +63,7 @@ def measure(
         prefill_range=(min(prefill), max(prefill)),
         decode_tokens_per_second=statistics.median(decode),
         decode_range=(min(decode), max(decode)),
+        busy=busy.between(before, busy.read()),
         sequences=batch,
     )
 

@@ -117,6 +117,7 @@ def test_bench(run):
     assert done["decode_tokens_per_second"] > 0
     assert 0 < done["decode_share_of_bandwidth"] < 2
     assert done["bytes_per_token"] > 90_000_000
+    assert done["busy"]["own"] > 0
 
 
 def test_models_and_doctor(run):
@@ -124,6 +125,8 @@ def test_models_and_doctor(run):
     assert any(row["local"] for row in json.loads(run("models", "--json").stdout)["models"])
     doctor = json.loads(run("doctor", "--json").stdout)
     assert doctor["threads"] >= 1
+    assert doctor["busy"]["processors"] >= doctor["threads"]
+    assert doctor["load"]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from camelid.busy import LEAST, Busy
 from camelid.cli.console import print_json, stderr
 from camelid.cli.flags import takes
 from camelid.cli.options import BackendName, Json, ModelName, open_llama
@@ -31,7 +32,7 @@ def run(
     json: Json = False,
     engine: EngineOptions,
 ) -> None:
-    """Medians over several runs, after one that is not counted. Let nothing else work meanwhile."""
+    """Medians over several runs, after one that is not counted. What else works meanwhile is told."""
     from camelid.engine.measure import limits, measure
 
     llama = open_llama(model, backend, engine)
@@ -51,6 +52,8 @@ def run(
     )
     for name, value, (low, high) in rows:
         console.print(f"  {name:<28} [bold]{value:8.1f}[/] tokens/s   [dim]{low:.1f} to {high:.1f}[/]")
+    for line in _busy(speed.busy):
+        console.print(f"  [yellow]{line}[/]")
     if most:
         console.print(f"\n  [dim]{most.threads} threads, {most.isa}[/]")
         read = f"{most.bytes_per_token / 1e6:.1f} MB a token, of {most.read_bandwidth / 1e9:.1f} GB/s that can be read"
@@ -59,3 +62,14 @@ def run(
             peak = f"{most.prefill_operations / 1e9:.0f} of {most.multiply_peaks[kind] / 1e9:.0f} G a second in {kind}"
             console.print(f"  prefill reaches [bold]{share:4.0%}[/]  [dim]{peak}[/]")
     console.print()
+
+
+def _busy(busy: Busy) -> list[str]:
+    """Who else wanted the processors meanwhile, and what that cost."""
+    lines = [f"not quiet: {sentence}" for sentence in busy.describe()]
+    if busy.lost >= LEAST:
+        lines.append(
+            f"its threads waited for {busy.lost:.0%} of the processor time that they wanted: "
+            f"about {1 / (1 - busy.lost):.1f} times as fast without that"
+        )
+    return lines

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -15,6 +17,9 @@ from camelid.cli.console import print_json
 from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.streams import literal
+
+if TYPE_CHECKING:
+    from camelid.busy import Busy
 
 EXTRAS = {"torch": "train"}
 REASONS = {
@@ -34,6 +39,8 @@ def run(*, json: Json = False) -> None:
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in findings.items():
+        if name == "busy":  # `load` says it in words
+            continue
         if name.endswith("_bytes"):
             name, value = name.removesuffix("_bytes"), size_text(value)
         shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
@@ -43,6 +50,7 @@ def run(*, json: Json = False) -> None:
 
 def _findings() -> dict[str, Any]:
     from camelid import __version__
+    from camelid.busy import look
     from camelid.engine.load import automatic, has_torch
     from camelid.files import free_bytes
     from camelid.hub.catalog import DEFAULT_MODEL, find
@@ -51,6 +59,7 @@ def _findings() -> dict[str, Any]:
     from camelid.tokens.choose_backend import has_bpe
 
     count, reason = threads()
+    busy = look()
     place = home()
     torch = f"{version('torch')}" if has_torch() else f"not installed: pip install 'camelid[{EXTRAS['torch']}]'"
     return {
@@ -60,6 +69,9 @@ def _findings() -> dict[str, Any]:
         "instructions": _instructions(),
         "threads": count,
         "threads_set_by": reason,
+        "load": "; ".join(busy.describe()) or "quiet",
+        **_cost(busy, count),
+        "busy": asdict(busy),
         "memory_available_bytes": available_bytes(),
         "gpu": "NVIDIA" if gpus() else "none",
         "torch": torch,
@@ -73,6 +85,20 @@ def _findings() -> dict[str, Any]:
         "default_model": f"{DEFAULT_MODEL}, {'here' if is_local(find(DEFAULT_MODEL)) else 'not fetched yet'}",
         "libraries": _libraries(),
     }
+
+
+def _cost(busy: Busy, threads: int) -> dict[str, str]:
+    """What several threads bring beside a load: measured, by multiplying for a tenth of a second each."""
+    sets = _instruction_sets()
+    if threads < 2 or not busy.describe() or not sets:
+        return {}
+    from camelid.engine import _cpu
+
+    taken = math.ceil((busy.others or 0) + (busy.stolen or 0))
+    speeds = {n: _cpu.multiply_peak(sets[0], 0, n) for n in sorted({1, max(1, threads - taken), threads})}
+    best = max(speeds, key=lambda n: speeds[n])
+    advice = "" if best == threads else f"; --threads {best} computes more while it lasts"
+    return {"load_costs": f"{threads} threads compute {speeds[threads] / speeds[1]:.1f} times as much as one{advice}"}
 
 
 def _processor() -> str:
