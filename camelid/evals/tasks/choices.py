@@ -121,11 +121,13 @@ class MultipleChoice(Task):
         for name in found:
             where, rows = f"{source.name}: {name}", source.read_rows(name)
             if name.endswith("requests.jsonl.gz"):
-                docs = self._shots(rows, where) if split == "train" else self._docs(rows, where)
+                docs = self._shots(source, rows, where) if split == "train" else self._docs(rows, where)
             else:
                 docs = [(_id(each, number), each) for number, each in enumerate(rows)]
             for id, doc in docs:
                 fields = doc if {"question", "choices", "answer"} == set(doc) else parse(id, doc, where)
+                if self.letters and doc.get("ctx_b") == "":  # of HellaSwag, as OLMES has it
+                    fields = {**fields, "question": f"{fields['question'].rstrip()} "}
                 yield Item(id, None, fields)
 
     def _core_patterns(self, form: str) -> list[str]:
@@ -151,13 +153,26 @@ class MultipleChoice(Task):
                 question = query.removeprefix(self.row.before).removesuffix(self.row.after)
                 yield id, {"question": question, "choices": doc["choices"], "answer": doc["gold"]}
 
-    def _shots(self, rows: Sequence[Mapping[str, Any]], where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-        """The five shots that stand before every question; read from the form that lists the answers."""
+    def _shots(
+        self, source: Source, rows: Sequence[Mapping[str, Any]], where: str
+    ) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        """The five shots that stand before every question; read from the form that lists the answers.
+
+        There HellaSwag's questions end in a space, that in the form of texts only some have.
+        """
         first = rows[0]
         text = first["request"]["context"].removesuffix(first["doc"]["query"])
+        texts = ""
+        if self.row.name == "hellaswag" and not self.letters:
+            (name,) = source.find("train", self.row.path("rc"))
+            texts = source.read_rows(name)[0]["request"]["context"]
         start = 0
         for number, match in enumerate(_SHOT.finditer(text)):
-            yield f"shot{number}", self._parsed(text[start : match.start()], LETTERS.index(match[1]), where)
+            shot = self._parsed(text[start : match.start()], LETTERS.index(match[1]), where)
+            bare = shot["question"].rstrip()
+            if f"{bare} {shot['choices'][shot['answer']]}" in texts:
+                shot = {**shot, "question": bare}
+            yield f"shot{number}", shot
             start = match.end()
 
     def _parsed(self, text: str, answer: int, where: str) -> Mapping[str, Any]:
@@ -177,10 +192,15 @@ class MultipleChoice(Task):
             return Choices(told + self._question(item), letters)
         if self.row.name == "winogrande":
             before, _, after = item.fields["question"].partition("_")
-            return Choices(tuple(told + before + choice for choice in item.fields["choices"]), (f" {after.strip()}",) * 2)
+            return Choices(
+                tuple(told + before + choice for choice in item.fields["choices"]), (f" {after.strip()}",) * 2
+            )
         alone = "Answer:" if self.row.pmi else None
         answers = tuple(f" {choice}" for choice in item.fields["choices"])
-        return Choices(told + self._question(item), answers, alone)
+        asked = self._question(item)
+        if self.row.name == "hellaswag":
+            asked = asked.rstrip()  # but not the shots
+        return Choices(told + asked, answers, alone)
 
     def _question(self, item: Item) -> str:
         row, question = self.row, item.fields["question"]
@@ -193,7 +213,7 @@ class MultipleChoice(Task):
             return f"{row.list_before}{question}{row.list_after}{options}\nAnswer:"
         if row.name == "winogrande":
             return str(question.partition("_")[0])
-        return f"{row.before}{question.rstrip() if row.name == 'hellaswag' else question}{row.after}"
+        return f"{row.before}{question}{row.after}"
 
     def _answer(self, item: Item) -> str:
         answer = item.fields["answer"]
@@ -229,10 +249,8 @@ class Lambada(Task):
         found = source.find(split, f"{_CORE}lambada/bpb_0shot/requests.jsonl.gz", *split_patterns("lambada", split))
         for name in found:
             for number, row in enumerate(source.read_rows(name)):
-                if "request" in row:
-                    text = row["doc"]["query"] + " " + row["doc"]["choices"][0]
-                else:
-                    text = row.get("text")
+                doc = row.get("doc")
+                text = f"{doc['query']} {doc['choices'][0]}" if doc else row.get("text")
                 if not isinstance(text, str) or " " not in text.strip():
                     raise FormatError(f"{source.name}: {name}: item {number}: has no text with a last word")
                 yield Item(str(number), None, {"text": text})

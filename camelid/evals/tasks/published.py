@@ -44,12 +44,10 @@ def _number(value: Any, first: int = 0) -> int | None:
 
 def _labelled(id: str, row: Mapping[str, Any], where: str) -> Fields:
     """ARC, OpenBookQA and CommonsenseQA: answers with labels, of which one is the key."""
-    stem = row.get("question", row.get("question_stem"))
+    stem: Any = row.get("question_stem", row.get("question"))
     choices = row.get("choices")
     if isinstance(stem, Mapping):  # the published files themselves
         stem, choices = stem.get("stem"), stem.get("choices")
-    if "question_stem" in row:
-        stem = row["question_stem"]
     if isinstance(choices, Mapping):
         texts, labels = list(choices.get("text", ())), list(choices.get("label", ()))
     else:
@@ -71,7 +69,7 @@ def _hellaswag(id: str, row: Mapping[str, Any], where: str) -> Fields:
 
 def _unbracketed(text: str) -> str:
     text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
-    return text.replace("  ", " ")
+    return text.replace("  ", " ").replace(".. ", ". ")
 
 
 def _piqa(id: str, row: Mapping[str, Any], where: str) -> Fields:
@@ -84,7 +82,9 @@ def _boolq(id: str, row: Mapping[str, Any], where: str) -> Fields:
         passage = f"{row['title']} -- {passage}"
     label = row.get("answer", row.get("label"))
     answer = None if label is None or label == -1 else int(not bool(label))
-    return _item(id, where, f"{passage}\nQuestion: {question}?" if passage and question else None, ["yes", "no"], answer)
+    return _item(
+        id, where, f"{passage}\nQuestion: {question}?" if passage and question else None, ["yes", "no"], answer
+    )
 
 
 def _sciq(id: str, row: Mapping[str, Any], where: str) -> Fields:
@@ -99,7 +99,9 @@ def _sciq(id: str, row: Mapping[str, Any], where: str) -> Fields:
 def _socialiqa(id: str, row: Mapping[str, Any], where: str) -> Fields:
     context, question = row.get("context"), row.get("question")
     choices = [row.get(f"answer{letter}") for letter in "ABC"]
-    return _item(id, where, f"{context} {question}" if context and question else None, choices, _number(row.get("label"), 1))
+    return _item(
+        id, where, f"{context} {question}" if context and question else None, choices, _number(row.get("label"), 1)
+    )
 
 
 def _winogrande(id: str, row: Mapping[str, Any], where: str) -> Fields:
