@@ -14,7 +14,19 @@ _HOMES: dict[str, str] = {
     "humaneval": "humaneval",
     "humaneval-infill": "infill",
     "mbpp": "mbpp",
+    "arc-easy": "choices",
+    "arc-challenge": "choices",
+    "boolq": "choices",
+    "commonsenseqa": "choices",
+    "copa": "choices",
+    "hellaswag": "choices",
+    "lambada": "choices",
     "mmlu": "mmlu",
+    "openbookqa": "choices",
+    "piqa": "choices",
+    "sciq": "choices",
+    "socialiqa": "choices",
+    "winogrande": "choices",
 }
 
 
