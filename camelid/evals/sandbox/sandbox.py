@@ -241,7 +241,8 @@ def _ran(answer: dict[str, Any], limits: Limits, test: Check | None) -> Ran:
         reason = _why(went, test)
     else:
         reason = _own_end(answer)
-        limit = "memory" if reason.startswith("MemoryError") else None
+        if reason.startswith("MemoryError"):
+            limit, reason = "memory", "memory limit"
     words = (answer["stdout"], answer["stderr"], answer["seconds"], answer["cpu_seconds"])
     return Ran(passed, reason, *words, limit=limit)
 

@@ -36,8 +36,8 @@ def cut_lines(problem: Mapping[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def whole(fields: Mapping[str, Any], line: str) -> str:
-    """The program with its line."""
-    between = "" if line.endswith("\n") or fields["suffix"].startswith("\n") else "\n"
+    """The program with its line; where the one that was taken out brought its end with it, so must this."""
+    between = "\n" if fields["canonical_solution"].endswith("\n") and not line.endswith("\n") else ""
     return str(fields["prompt"] + line + between + fields["suffix"])
 
 

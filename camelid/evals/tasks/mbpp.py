@@ -17,7 +17,7 @@ from camelid.errors import FormatError, OptionError
 from camelid.evals.sandbox import Check
 from camelid.evals.sandbox.calls import find_calls
 from camelid.evals.sources import Source
-from camelid.evals.task import Answered, Generate, Item, Request, Splits, Verdict
+from camelid.evals.task import Answered, Generate, Item, Metric, Request, Splits, Verdict
 from camelid.evals.tasks.programs import ProgramScorer, ProgramTask
 from camelid.tokens.templates.message import Message
 
@@ -82,6 +82,8 @@ class Mbpp(ProgramTask):
         oracle = "mbpp" if form == "raw" else "mbpp_instruct, shots as turns"
         self.conditions = {"prompt": f"lm-eval {oracle}", "limit": "3 s of a processor"}
         super().__init__()
+        if form == "chat":
+            self.metrics = tuple(Metric(f"pass@1_{how}", f"pass@1_{how}") for how in ("fixed", "compat"))
 
     def read(self, source: Source, split: str) -> Iterable[Item]:
         found = 0
@@ -118,9 +120,14 @@ class Mbpp(ProgramTask):
         return Generate(tuple(turns), max_tokens=256)
 
     def score(self, item: Item, answered: Answered, scorer: ProgramScorer) -> Verdict:
-        texts = answered.written.texts
-        programs = [text if self.form == "raw" else _code_block(text) for text in texts]
-        return scorer.verdict(programs, check_of(item.fields), self.ks)
+        texts, check = answered.written.texts, check_of(item.fields)
+        if self.form == "raw":
+            return scorer.verdict(texts, check, self.ks)
+        fixed = scorer.verdict([_code_block(text) for text in texts], check, self.ks)
+        compat = scorer.verdict([_code_block_compat(text) for text in texts], check, self.ks)
+        both = {"fixed": fixed, "compat": compat}
+        scores = {f"{name}_{how}": value for how, each in both.items() for name, value in each.scores.items()}
+        return Verdict(scores, {how: each.filtered for how, each in both.items()}, fixed.notes)
 
 
 def _asked(item: Item) -> str:
@@ -137,10 +144,16 @@ def _asked_in_chat(item: Item) -> str:
 
 
 def _code_block(text: str) -> str:
-    """The first code block, of which the prompt has the opening; "" if none ends."""
-    found = re.search(r"```(?:\w+)?\n?(.*?)\n?```", "```" + text, re.DOTALL)
+    """What stands before the end of the code block that the prompt opened; a model that opens it again is forgiven."""
+    return re.sub(r"^\s*```\w*\n", "", text).partition("```")[0]
+
+
+def _code_block_compat(text: str) -> str:
+    """As lm-eval does it, which takes the first word of the program for the block's language: `def f` becomes ` f`."""
+    pattern = r"```(?:\w+)?\n?(.*?)\n?```"
+    found = re.search(pattern, "```" + text, re.DOTALL)
     if found is None:
-        found = re.search(r"```(?:\w+)?\n?(.*?)\n?```", text.replace("```python", "```"), re.DOTALL)
+        found = re.search(pattern, text.replace("```python", "```"), re.DOTALL)
     return found[1] if found else ""
 
 
