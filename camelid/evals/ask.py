@@ -20,6 +20,8 @@ from camelid.engine.request import SamplingParams
 from camelid.errors import ContextError, OptionError
 from camelid.evals.task import Answer, Choices, Generate, Infill, Likelihoods, Request, Text, TextLoss, Written
 
+_DOCUMENTS = 32  # that are read together
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -142,11 +144,15 @@ class LlamaAsker:
             yield place, _written(request, asked.pop(at), result)
 
     def _ask_texts(self, requests: Sequence[tuple[int, Text]]) -> Iterator[tuple[int, Reply]]:
-        for place, request in requests:
-            ids = self.llama.prompt_ids(request.text)
-            found = self.llama.perplexity(request.text)
-            answer = TextLoss(found.nll, found.n_tokens, found.n_bytes)
-            yield place, Reply(answer, len(ids), ids_hash([ids]))
+        for start in range(0, len(requests), _DOCUMENTS):
+            block = requests[start : start + _DOCUMENTS]
+            ids = [self.llama.prompt_ids(request.text) for _, request in block]
+            short = [request.text for (_, request), own in zip(block, ids, strict=True) if len(own) < 2]
+            if short:
+                raise OptionError(f"the document {short[0]!r} has a single token, which nothing stands before")
+            found = self.llama.perplexities([request.text for _, request in block])
+            for (place, _), own, each in zip(block, ids, found, strict=True):
+                yield place, Reply(TextLoss(each.nll, each.n_tokens, each.n_bytes), len(own), ids_hash([own]))
 
     def _text_request(self, request: Generate, seed: str) -> TextRequest:
         """What the engine is asked; nothing of the model's own recommendation is left in it."""
