@@ -36,8 +36,15 @@ def used(source: str) -> set[str]:
     """
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
     arguments = {node.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arg)}
-    own = defined(source) | arguments | {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    own = (
+        defined(source) | _imported(source) | arguments | {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
+    )
     return {node.id for node in nodes if isinstance(node.ctx, ast.Load)} - own
+
+
+def _imported(source: str) -> set[str]:
+    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom))
+    return {(alias.asname or alias.name).partition(".")[0] for node in nodes for alias in node.names}
 
 
 def imports_for(source: str) -> str:
@@ -45,13 +52,7 @@ def imports_for(source: str) -> str:
     tree = ast.parse(source)
     places = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     modules = {node.id for node in places if isinstance(node, ast.Name)} & set(sys.stdlib_module_names)
-    imported = {
-        (alias.asname or alias.name).partition(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-    }
-    return "".join(f"import {name}\n" for name in sorted(modules - imported - defined(source)))
+    return "".join(f"import {name}\n" for name in sorted(modules - _imported(source) - defined(source)))
 
 
 def find_calls(source: str, program: str, entry_point: str | None = None) -> Check:

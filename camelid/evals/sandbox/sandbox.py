@@ -120,6 +120,7 @@ class Sandbox:
         self._n_workers = workers or processors()
         self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._folders: dict[Worker, str] = {}
+        self._spent: dict[Worker, float] = {}
         self._lock = threading.Lock()
         first = self._start()
         self.enforced = first.enforced
@@ -132,8 +133,10 @@ class Sandbox:
         try:
             worker = worker or self._start()
             answer = worker.run(program, None if test is None else _as_json(test))
-            if not answer.pop("read"):
+            if not answer["read"]:
                 raise WorkerEndedError
+            with self._lock:
+                self._spent[worker] = answer["total_cpu_seconds"]
             self._tidy(worker)
         except WorkerEndedError:
             self._stop(worker)
@@ -154,6 +157,10 @@ class Sandbox:
                     yield waiting.pop(0).result()
             for future in waiting:
                 yield future.result()
+
+    def processor_seconds(self) -> float:
+        """Spent so far: by the warm interpreters, and by all programs and tests that have ended."""
+        return sum(self._spent.values())
 
     def close(self) -> None:
         """End all interpreters."""
@@ -222,7 +229,7 @@ def _ran(answer: dict[str, Any], limits: Limits, test: Check | None) -> Ran:
     how, went = answer["how"], answer["went"]
     passed = how == "passed" or (how == "test" and went["kind"] == "passed")
     limit = how if how in ("time", "output", "memory") else None
-    if answer["status"] == -9 and answer["cpu_seconds"] >= limits.cpu_seconds and not limit and not passed:
+    if answer["status"] == -9 and answer["cpu_seconds"] > limits.cpu_seconds - 0.2 and not limit and not passed:
         limit = "processor time"
     if passed:
         reason = "passed"
@@ -234,7 +241,8 @@ def _ran(answer: dict[str, Any], limits: Limits, test: Check | None) -> Ran:
         reason = _why(went, test)
     else:
         reason = _own_end(answer)
-        limit = "memory" if reason.startswith("MemoryError") else None
+        if reason.startswith("MemoryError"):
+            limit, reason = "memory", "memory limit"
     words = (answer["stdout"], answer["stderr"], answer["seconds"], answer["cpu_seconds"])
     return Ran(passed, reason, *words, limit=limit)
 

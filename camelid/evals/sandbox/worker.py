@@ -51,7 +51,10 @@ class Worker:
         self._seconds = settings["limits"]["seconds"] + _GRACE
         inside = str(Path(__file__).parent / "inside" / "warm.py")
         hashes = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        environment = hashes | {"HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+        scratch = settings["scratch"] or "/scratch"
+        environment = hashes | {"HOME": scratch, "TMPDIR": scratch, "LANG": "C.UTF-8", "PYTHONUTF8": "1"}
+        if found := os.environ.get("LD_LIBRARY_PATH"):  # some interpreters start only with it; programs do not see it
+            environment["LD_LIBRARY_PATH"] = found
         command = [sys.executable, "-S", "-s", "-P", "-B", "-c", _START, inside]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(

@@ -117,7 +117,8 @@ os._exit(0)
     "packages": "import pytest",
     "camelid_itself": "import camelid",
     "warm_modules": "import sys\nassert any(name.startswith('camelid') for name in sys.modules)",
-    "environment": "import os\nassert set(os.environ) - {'HOME', 'LANG', 'PYTHONUTF8', 'PYTHONHASHSEED', 'LC_CTYPE'} - "
+    "environment": "import os\nassert set(os.environ) - {'HOME', 'TMPDIR', 'LANG', 'LC_CTYPE'} - "
+    "{'PYTHONUTF8', 'PYTHONHASHSEED'} - "
     "{'MALLOC_ARENA_MAX', 'OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'}",
     "arguments": "import sys\nassert len(sys.argv) != 1 or len(sys.orig_argv) > 20",
     "standard_input": "assert input()",

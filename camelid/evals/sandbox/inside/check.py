@@ -34,7 +34,7 @@ class Calls:
         return found
 
     def ask(self, what: str, target: object, *arguments: Any, **named: Any) -> Any:
-        """`what` is get (a name of the program), call, attribute, item, length or items.
+        """`what` is get (a name of the program), call, attribute, set, item, length or items.
 
         Lists, dicts and sets among the arguments are changed as the program changed its own.
 
@@ -87,8 +87,11 @@ class ProgramObject:
     Equal to nothing but itself, and neither true nor false.
     """
 
+    _calls: Calls
+    _number: int
+
     def __init__(self, calls: Calls, number: int) -> None:
-        self._calls, self._number = calls, number
+        vars(self).update(_calls=calls, _number=number)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call it there."""
@@ -98,6 +101,9 @@ class ProgramObject:
         if name.startswith("__"):
             raise AttributeError(name)
         return self._calls.ask("attribute", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._calls.ask("set", self, name, value)
 
     def __getitem__(self, place: Any) -> Any:
         return self._calls.ask("item", self, place)

@@ -13,7 +13,7 @@ USER = 1000  # whom programs are, within
 _NOBODY = 65534  # and without, where the superuser starts them
 _PLACES = ("/mnt", "/media", "/srv", "/opt", "/run", "/tmp")  # one of them carries the new root; nothing lands in it
 _DEVICES = ("null", "zero", "full", "random", "urandom")
-SCRATCH, PROC = "/tmp", "/proc"
+SCRATCH, PROC = "/scratch", "/proc"
 
 
 def leave() -> int:
@@ -103,7 +103,9 @@ def build_view(readable: Sequence[str], hidden: Sequence[str], packages: Sequenc
     for device in _DEVICES:
         _bind(Path("/dev", device), root / "dev" / device, kernel.MS_NOSUID | kernel.MS_NOEXEC)
     for name in (SCRATCH, PROC):
-        _below(root, Path(name)).mkdir(exist_ok=True)
+        _below(root, Path(name)).mkdir()
+    if not (root / "tmp").exists():  # it does where the interpreter lies in it
+        (root / "tmp").symlink_to(SCRATCH)
     counted = True
     try:
         kernel.mount("proc", str(_below(root, Path(PROC))), "proc", flags | kernel.MS_NOEXEC)

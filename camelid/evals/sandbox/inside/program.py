@@ -179,6 +179,8 @@ def _do(what: str, target: Any, arguments: tuple[Any, ...], named: dict[str, Any
         return target(*arguments, **named)
     if what == "attribute":
         return getattr(target, *arguments)
+    if what == "set":
+        return setattr(target, *arguments)
     if what == "item":
         return target[arguments[0]]
     if what == "length":

@@ -29,6 +29,7 @@ _MOST = 1 << 30
 def main() -> None:
     """Serve until standard input ends."""
     settings = json.loads(channel.receive(0, _MOST))
+    os.environ.pop("LD_LIBRARY_PATH", None)
     sys.path[:] = [path for path in sys.path if path.startswith("/")] + settings["paths"]
     try:
         for name in [*_USUAL.split(), *settings["imports"]]:
