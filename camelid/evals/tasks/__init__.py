@@ -13,6 +13,7 @@ from camelid.evals.task import Task
 _HOMES: dict[str, str] = {
     "gsm8k": "gsm8k",
     "ifeval": "ifeval",
+    "math": "math",
     "mt-bench": "mt_bench",
     "xstest": "xstest",
 }
