@@ -56,6 +56,7 @@ UNITS = (
 UNIT = re.compile(r"(?<=[\d})\]\sa-z])\s*\b(?:" + UNITS + r")\b\.?(?:\s*\^\s*(?:\{\d\}|\d))?", re.IGNORECASE)
 TEXT = re.compile(r"\\text\s*\{([^{}]*)\}(?:\s*\^\s*(?:\{\d\}|\d))?")
 TOKEN = re.compile(r"\\begin\s*\{\w+\*?\}|\\end\s*\{\w+\*?\}|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|\.\d+|\S")
+BASE = re.compile(r"(-?(?=[A-Z.]*\d)[0-9A-Z.]+)_\{?(\d{1,2})\}?")
 OPEN = ("(", "[", "{", "\\{", "\\langle", "\\lfloor", "\\lceil")
 CLOSE = (")", "]", "}", "\\}", "\\rangle", "\\rfloor", "\\rceil")
 RELATIONS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\neq": "!=", "\\in": "in"}
@@ -101,8 +102,6 @@ def read(text: str) -> Tree:
     words = re.fullmatch(r"[A-Za-z][A-Za-z ,.'()-]*", text) and re.search(r"[A-Za-z]{3}|[A-Z],|^[A-Z]{2}", text)
     if words or re.search(r"^\d+:\d\d [ap]\.?m", text, re.IGNORECASE):
         return ("text", re.sub(r"[^a-z0-9]", "", text.lower()))
-    if match := re.fullmatch(r"(-?[0-9A-Z.]+)\s*_\s*\{?\s*(\d{1,2})\s*\}?", text):
-        return ("base", match[1].upper().lstrip("0") or "0", int(match[2]))
     if "\\pm" in text or "\\mp" in text:
         upper, lower = (text.replace("\\pm", one).replace("\\mp", other) for one, other in ("+-", "-+"))
         return ("seq", ",", (read(upper), read(lower)))
@@ -153,6 +152,8 @@ def value(tokens: Sequence[str]) -> Tree:
         return ("seq", "{}", ())
     if tokens[0].startswith("\\begin") and tokens[-1].startswith("\\end"):
         return _matrix(tokens[1:-1])
+    if match := BASE.fullmatch("".join(tokens)):
+        return ("base", match[1].lstrip("0") or "0", int(match[2]))
     closing = _closing(tokens)
     if closing == len(tokens) - 1 and tokens[0] in OPEN:
         inner, commas = split(tokens[1:-1], (",",))
