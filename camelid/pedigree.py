@@ -43,7 +43,7 @@ def write_pedigree(
         "inputs": [describe_file(path) for path in inputs],
         "counts": dict(counts or {}),
         "camelid": __version__,
-        "commit": _commit(),
+        "commit": code_commit(),
         "python": platform.python_version(),
         "libraries": _versions(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -85,7 +85,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _commit() -> str | None:
+def code_commit() -> str | None:
     """The commit of the checkout this code runs from, with `+` if it was changed; None for an installed package."""
     root = Path(__file__).resolve().parent.parent
     top, _, commit = (_git(root, "rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")

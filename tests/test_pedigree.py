@@ -71,7 +71,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def commit_seen(copy: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
     monkeypatch.setattr(pedigree, "__file__", str(copy / "camelid" / "pedigree.py"))
-    return pedigree._commit()
+    return pedigree.code_commit()
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

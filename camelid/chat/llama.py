@@ -35,7 +35,6 @@ from camelid.weights.open import Weights
 if TYPE_CHECKING:
     from camelid.chat.constrain import Constrainer, Form
     from camelid.chat.forms import Constraint
-    from camelid.chat.scoring import Text
 
 Prompt = str | Sequence[int]
 Messages = str | Sequence[Message]
@@ -256,33 +255,27 @@ class Llama:
         return mean
 
     def loglikelihood(self, context: Prompt, continuation: str) -> Likelihood:
-        """How likely `continuation` is after `context`: the sum of log-probabilities, and whether greedy would say it.
+        """How likely `continuation` is after `context`.
 
-        The cut follows the whole text's tokens, as evaluation harnesses do: spaces that end the context count to the
-        continuation, since a token often starts with its space.
+        The continuation begins where the whole text's tokens part from the context's own. Spaces that end the context
+        count to the continuation, as evaluation harnesses have it.
         """
         return self.loglikelihoods([(context, continuation)])[0]
 
     def loglikelihoods(self, pairs: Iterable[tuple[Prompt, str]]) -> list[Likelihood]:
         """`loglikelihood` of many pairs of context and continuation, computed together.
 
-        What they begin with is computed once, so that a context costs the same for one continuation and for a hundred.
+        What texts begin with is computed once: a context costs the same for one continuation and for a hundred.
         """
-        from camelid.chat.scoring import loglikelihoods
+        found = dict(self.iter_loglikelihoods(pairs))
+        return [found[place] for place in range(len(found))]
 
-        lengths: dict[str, int] = {}
-        return loglikelihoods(self.engine, [self._text(context, end, lengths) for context, end in pairs])
+    def iter_loglikelihoods(self, pairs: Iterable[tuple[Prompt, str]]) -> Iterator[tuple[int, Likelihood]]:
+        """The same as they become known, each with its pair's place; of endless pairs little is held at a time."""
+        from camelid.chat.scoring import PairEncoder, loglikelihoods
 
-    def _text(self, context: Prompt, continuation: str, lengths: dict[str, int]) -> Text:
-        """A pair as ids; `lengths` are those of contexts that were seen before."""
-        from camelid.chat.scoring import Text
-
-        if not isinstance(context, str):
-            return Text((*context, *self.tokenizer.encode_segment(continuation)), len(context))
-        bare = context.rstrip()
-        if bare not in lengths:
-            lengths[bare] = len(self.prompt_ids(bare))
-        return Text(tuple(self.prompt_ids(context + continuation)), lengths[bare])
+        encoder = PairEncoder(self.tokenizer, self.prompt_ids)
+        return loglikelihoods(self.engine, (encoder.encode(*pair) for pair in pairs))
 
     def generate_all(
         self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **changes: Unpack[GenerateKeywords]
@@ -292,10 +285,18 @@ class Llama:
         Raises:
             OptionError: as `generate`.
         """
+        found = dict(self.iter_generations(prompts, params, **changes))
+        return [found[place] for place in range(len(found))]
+
+    def iter_generations(
+        self, prompts: Iterable[Prompt], params: SamplingParams | None = None, **changes: Unpack[GenerateKeywords]
+    ) -> Iterator[tuple[int, Generation]]:
+        """The same as they are finished, each with its prompt's place; of endless prompts little is held at a time."""
         from camelid.chat.scoring import generate_all
 
-        requests = [self.request(prompt, params, **changes) for prompt in prompts]
-        return generate_all(self.engine, self.tokenizer, requests)
+        return generate_all(
+            self.engine, self.tokenizer, (self.request(prompt, params, **changes) for prompt in prompts)
+        )
 
     def perplexity(self, text: str) -> Perplexity:
         """How surprised the model is by a text, read in windows of the whole context.

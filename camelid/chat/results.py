@@ -125,11 +125,23 @@ class NextTable:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """Log-probability of a continuation in nats, whether greedy decoding would write it, and its length in tokens."""
+    """How likely a continuation is.
+
+    Attributes:
+        logprob: the sum of its tokens' log-probabilities in nats.
+        is_greedy: greedy decoding would write it.
+        n_tokens: that were scored: those that hold more of the context than its spaces, too.
+        n_chars, n_bytes: of the continuation as it was given.
+        n_moved: tokens of the context alone that are not in the whole text, since one holds the end of the context and
+            more; nearly always 0.
+    """
 
     logprob: float
     is_greedy: bool
     n_tokens: int
+    n_chars: int = 0
+    n_bytes: int = 0
+    n_moved: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,11 +145,13 @@ class Engine:
             raise OptionError(f"prompt: id {wrong} lies outside the vocabulary of {vocab_size} ids", param="prompt")
         if rows.step != 1 or not 0 <= rows.start <= rows.stop <= len(ids):
             raise OptionError(f"rows: {rows} is not a range of the prompt's {len(ids)} places", param="rows")
-        for id in request.candidates:
-            if not 0 <= id < vocab_size:
-                raise OptionError(
-                    f"candidates: id {id} lies outside the vocabulary of {vocab_size} ids", param="candidates"
-                )
+        for name, asked in (("candidates", request.candidates), ("asked", [id for _, id in request.asked])):
+            for id in asked:
+                if not 0 <= id < vocab_size:
+                    raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids", param=name)
+        for place, _ in request.asked:
+            if place not in rows:
+                raise OptionError(f"asked: place {place} is none of the rows {rows}", param="asked")
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.
@@ -223,26 +226,33 @@ class Engine:
             assert isinstance(outcome, Token), "`result` is for requests that write nothing"
             yield outcome
 
-    def stream_all(self, requests: Iterable[Request]) -> Iterator[tuple[int, Outcome]]:
+    def stream_all(self, requests: Iterable[Request], most: int | None = None) -> Iterator[tuple[int, Outcome]]:
         """What several requests give, as it comes, each with its request's index.
+
+        Args:
+            most: take no more requests than so many that are not finished.
 
         Raises:
             CamelidError: as `stream`; all of them end with the first that fails.
         """
         inbox: deque[Outcome] = deque()
-        indexes: dict[int, int] = {}
+        indexes: dict[int, int] = {}  # of those that may still give something
+        left = enumerate(requests)
         try:
-            for index, request in enumerate(requests):
-                number = self.add(request)
-                indexes[number], self._inboxes[number] = index, inbox
-            while inbox or not self._open.keys().isdisjoint(indexes):
-                if not inbox:
-                    self._outcomes = self.step()  # those of others wait for the next one who steps
-                    continue
-                outcome = inbox.popleft()
-                if isinstance(outcome, Failed):
-                    raise outcome.error
-                yield indexes[outcome.request], outcome
+            while True:
+                for index, request in islice(left, None if most is None else max(0, most - len(indexes))):
+                    number = self.add(request)
+                    indexes[number], self._inboxes[number] = index, inbox
+                if not indexes:
+                    return
+                self._outcomes = self.step()  # those of others wait for the next one who steps
+                while inbox:
+                    outcome = inbox.popleft()
+                    if isinstance(outcome, Failed):
+                        raise outcome.error
+                    yield indexes[outcome.request], outcome
+                for number in [number for number in indexes if number not in self._open]:
+                    del indexes[number], self._inboxes[number]
         finally:
             for number in indexes:
                 self.cancel(number)
@@ -305,7 +315,6 @@ class Engine:
             collected.take(rows)
             sequence.n_rows += len(rows)
         if sequence.first_row >= sequence.request.rows.stop:
-            self._scheduler.cache_end(sequence)
             self._close(sequence)
             self._give(collected.result(sequence.number))
 

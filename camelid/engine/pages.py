@@ -35,6 +35,7 @@ class Pages:
         self._ref_count = [0] * n_pages
         self._cached: dict[Key, int] = {}
         self._content: dict[int, tuple[Key, int]] = {}  # page → its key, and the number of its content
+        self._beginnings: dict[int, list[Key]] = {}  # page → keys of what it begins with, for others to copy
         self._idle: OrderedDict[int, None] = OrderedDict()  # cached pages that nobody holds, longest unused first
         self._n_contents = ROOT
 
@@ -82,7 +83,7 @@ class Pages:
             self._ref_count[page] -= 1
             assert self._ref_count[page] >= 0, f"page {page} was released more often than held"
             if self._ref_count[page] == 0:
-                if page in self._content:
+                if page in self._content or page in self._beginnings:
                     self._idle[page] = None
                 else:
                     self._set_free(page)
@@ -119,8 +120,15 @@ class Pages:
         self._content[page] = (key, self._n_contents)
         return self._n_contents
 
-    def match_part(self, ids: Sequence[int], content: int) -> tuple[int | None, int]:
-        """A page after `content` that is not full and begins as `ids`, held for the caller, and its number of ids."""
+    def cache_beginning(self, page: int, before: int, ids: Sequence[int]) -> None:
+        """Let others copy what a page begins with; after these ids something else may follow in it."""
+        key = (before, tuple(ids))
+        if self.share and key not in self._cached:
+            self._cached[key] = page
+            self._beginnings.setdefault(page, []).append(key)
+
+    def match_beginning(self, ids: Sequence[int], content: int) -> tuple[int | None, int]:
+        """A page after `content` that begins as `ids`, held for the caller, and how many of these it begins with."""
         for n_ids in range(min(len(ids), self.page_size - 1), 0, -1):
             page = self._cached.get((content, tuple(ids[:n_ids])))
             if page is not None:
@@ -135,6 +143,7 @@ class Pages:
         self._idle.clear()
         self._cached.clear()
         self._content.clear()
+        self._beginnings.clear()
 
     def is_shared(self, page: int) -> bool:
         """Whether more than one holds the page."""
@@ -160,5 +169,8 @@ class Pages:
         self._n_free += 1
 
     def _forget(self, page: int) -> None:
-        key, _ = self._content.pop(page)
-        del self._cached[key]
+        keys = self._beginnings.pop(page, [])
+        if page in self._content:
+            keys = [*keys, self._content.pop(page)[0]]
+        for key in keys:
+            del self._cached[key]

@@ -95,6 +95,7 @@ class Request:
             that have an id after them, and the last place alone where `candidates` are given.
         top: with log-probabilities: tell so many likely ids of each place, and the rank of the prompt's own.
         candidates: with log-probabilities: tell those of these ids at each place.
+        asked: with log-probabilities: tell those of single ids after single places among `rows`, as (place, id).
         pooled: with hidden states: their mean only.
         is_checked: `Engine.check` has found nothing wrong with it.
     """
@@ -107,6 +108,7 @@ class Request:
     rows: range = EVERY_ROW
     top: int | None = None
     candidates: tuple[int, ...] = ()
+    asked: tuple[tuple[int, int], ...] = ()
     pooled: bool = False
     is_checked: bool = field(default=False, init=False, compare=False, repr=False)  # a changed copy is not
 
@@ -176,7 +178,8 @@ class Scored:
     Attributes:
         logprobs: of the ids that follow the rows' places, (n,); one fewer where a row stands after the last id.
         best: the likeliest id after each place, (n,).
-        candidates: of the ids that were asked for, (n, candidates).
+        candidates: of the ids that were asked for at each place, (n, candidates).
+        asked: of those that were asked for at single places, (asked,).
         tokens: the ids that follow, with what was asked for by `top`; else empty.
     """
 
@@ -184,6 +187,7 @@ class Scored:
     logprobs: NDArray[np.float64]
     best: NDArray[np.int64]
     candidates: NDArray[np.float64]
+    asked: NDArray[np.float64]
     tokens: tuple[PromptToken, ...]
 
 

@@ -4,10 +4,13 @@ Every running sequence that only needs its next token goes first, then prompts o
 scored; prompts are read in chunks, oldest first. When the pool is full a scored prompt, else the youngest answer, is
 preempted and starts again later. Draft tokens take budget and pages that nobody else wants, and preempt nobody. Prompts
 are scored beside answers little at a time, so that these keep their pace.
+
+Scored prompts are computed as a tree: what several begin with is computed by the first of them, to the id.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 
@@ -23,6 +26,7 @@ LEAST, FIRST = 1, 16  # ids of a pass
 AIM = 1.7  # of the usual pace
 LOOK_AGAIN = 16  # passes beside reading, after which one without it is measured
 MOST_WAITED = 4  # passes without reading in which prompts were in the way
+MOST_PUT_OFF = 64  # passes in which nothing was scored, after which no answer begins before something is
 
 
 class Scheduler:
@@ -31,7 +35,7 @@ class Scheduler:
     Args:
         pages: the pool's book.
         max_batch_tokens: ids in one forward pass.
-        max_running: answers that are written at once; prompts are scored in the places that are left.
+        max_running: answers that are written at once; budget and rows bound the prompts that are scored.
         max_rows: rows of logits that scored prompts get from one pass.
         copy_page: copies what one page holds onto another.
 
@@ -52,21 +56,16 @@ class Scheduler:
         self._max_rows = max_batch_tokens if max_rows is None else max_rows
         self._copy_page = copy_page
         self.waiting: deque[Sequence] = deque()  # answers
-        self.waiting_scored: deque[Sequence] = deque()
+        self.waiting_scored = WaitingScored(pages)
         self.running: list[Sequence] = []  # oldest first
-        self._last_scored: Sequence | None = None
+        self._n_put_off = 0  # passes in line in which nothing was scored although something could be
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence. A scored prompt waits for the one before it, while that computes what both begin with."""
-        if sequence.is_scored and self.pages.share:
-            leader, self._last_scored = self._last_scored, sequence
-            if leader is not None and not leader.done and leader.root == sequence.root:
-                n_common = min(common_prefix(leader.ids, sequence.ids), sequence.first_row)
-                n_full = n_common // self.pages.page_size * self.pages.page_size
-                leader.is_prefix |= n_common == len(leader.ids)
-                sequence.waits_for = leader
-                sequence.n_awaited = n_common if n_common == len(leader.ids) else n_full
-        self._queue(sequence).append(sequence)
+        """Queue a sequence. A scored prompt waits for the one that computes what it begins with."""
+        if sequence.is_scored:
+            self.waiting_scored.add(sequence)
+        else:
+            self.waiting.append(sequence)
 
     def drop(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and give its pages back."""
@@ -75,10 +74,11 @@ class Scheduler:
         sequence.pages = []
         if sequence in self.running:
             self.running.remove(sequence)
-        elif sequence in self._queue(sequence):
-            self._queue(sequence).remove(sequence)
-        if sequence is self._last_scored:
-            self._last_scored = None
+        elif sequence.is_scored:
+            self.waiting_scored.discard(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        self.waiting_scored.go_on(sequence)
 
     @property
     def is_writing(self) -> bool:
@@ -94,6 +94,8 @@ class Scheduler:
                     self._plan(sequence, chosen)  # unless an earlier one has preempted it
             while (first := self._next_waiting(chosen, scored)) is not None and self._admit(first):
                 self._plan(first, chosen)
+        could_score = len(self.waiting_scored) or any(sequence.is_scored for sequence in self.running)
+        self._n_put_off = self._n_put_off + 1 if could_score and not n_scored(chosen) else 0
         if propose is not None:
             propose(chosen, self._budget(chosen))
             for sequence, size in chosen.items():
@@ -103,13 +105,7 @@ class Scheduler:
     def commit(self, sequence: Sequence, size: int) -> None:
         """Note that `size` more positions are computed, and put pages that became full into the prefix cache."""
         sequence.commit(self.pages, size)
-
-    def cache_end(self, sequence: Sequence) -> None:
-        """Put the last page of a scored prompt into the prefix cache too, where others begin with it."""
-        start = sequence.n_prefix_pages * self.pages.page_size
-        if self._copy_page is not None and sequence.is_prefix and start < sequence.computed:
-            page = sequence.pages[sequence.n_prefix_pages]
-            self.pages.cache_prefix(page, sequence.content, sequence.ids[start : sequence.computed])
+        self.waiting_scored.go_on(sequence)
 
     def trim(self, sequence: Sequence) -> None:
         """Give back pages that were taken for draft tokens and are not needed yet."""
@@ -121,21 +117,22 @@ class Scheduler:
         """Take a running sequence's pages; it waits, first in line, to be computed again."""
         self.running.remove(sequence)
         sequence.free(self.pages)
-        self._queue(sequence).appendleft(sequence)
-
-    def _queue(self, sequence: Sequence) -> deque[Sequence]:
-        return self.waiting_scored if sequence.is_scored else self.waiting
+        if sequence.is_scored:
+            self.waiting_scored.push(sequence)
+        else:
+            self.waiting.appendleft(sequence)
 
     def _next_waiting(self, chosen: Chosen, scored: bool) -> Sequence | None:
         """The answer, or where none waits the scored prompt, that may come to run if there is room in this pass."""
         if not self._budget(chosen):
             return None
         first = next((each for each in self.waiting if not each.held), None)
+        is_due = self._n_put_off >= MOST_PUT_OFF
         if not scored:
             n_answers = sum(not sequence.is_scored for sequence in self.running)
-            return first if n_answers < self.max_running else None
-        has_place = len(self.running) < self.max_running and self._scoring_room(chosen) > 0 < self._rows_left(chosen)
-        return next(iter(self.waiting_scored), None) if has_place and first is None else None
+            return first if n_answers < self.max_running and not is_due else None
+        has_place = self._scoring_room(chosen) > 0 < self._rows_left(chosen)
+        return self.waiting_scored.first if has_place and (first is None or is_due) else None
 
     def _admit(self, sequence: Sequence) -> bool:
         """Move a waiting sequence to the running ones, if its prompt has room."""
@@ -150,15 +147,18 @@ class Scheduler:
             return False
         if sequence.is_scored:
             self._copy_beginning(sequence)
-        self._queue(sequence).remove(sequence)
+        if sequence.is_scored:
+            self.waiting_scored.discard(sequence)
+        else:
+            self.waiting.remove(sequence)
         self.running.append(sequence)
         return True
 
     def _copy_beginning(self, sequence: Sequence) -> None:
-        """Take over what a page that is not full holds of a scored prompt."""
+        """Copy the page of which a scored prompt needs only the beginning."""
         if self._copy_page is None or not self.pages.share:
             return
-        page, n_ids = self.pages.match_part(sequence.ids[sequence.computed : sequence.first_row], sequence.content)
+        page, n_ids = self.pages.match_beginning(sequence.ids[sequence.computed : sequence.first_row], sequence.content)
         if page is None:
             return
         own = self.pages.take(compact=True)
@@ -205,6 +205,88 @@ class Scheduler:
         end = sequence.computed + size
         if not self.pages.grow(sequence.pages, end + sequence.n_draft):
             sequence.n_draft = len(sequence.pages) * self.pages.page_size - end
+
+
+class WaitingScored:
+    """Scored prompts that wait, in the order of their numbers, each behind the one that computes what it begins with.
+
+    Where they come in the order of their ids, all that two of them have in common is computed once.
+    """
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._waiting: dict[int, Sequence] = {}
+        self._ready: list[int] = []  # a heap of numbers; those that wait no more are passed over
+        self._path: list[tuple[Sequence, int]] = []  # who computes the last prompt's ids, each from which one on
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def first(self) -> Sequence | None:
+        """The first one whose beginning is computed, or is its own to compute."""
+        while self._ready and self._ready[0] not in self._waiting:
+            heapq.heappop(self._ready)
+        return self._waiting[self._ready[0]] if self._ready else None
+
+    def add(self, sequence: Sequence) -> None:
+        """A new prompt."""
+        leader, n_common = self._leader(sequence) if self._pages.share else (None, 0)
+        if leader is None:
+            self.push(sequence)
+        elif leader.computed < n_common:
+            self._waiting[sequence.number] = sequence
+            self._follow(leader, sequence, n_common)
+        else:
+            leader.branches.add(n_common)
+            leader.cache_beginnings(self._pages)
+            self.push(sequence)
+
+    def push(self, sequence: Sequence) -> None:
+        """One that waits for no other."""
+        self._waiting[sequence.number] = sequence
+        heapq.heappush(self._ready, sequence.number)
+
+    def discard(self, sequence: Sequence) -> None:
+        """One that waits no more."""
+        self._waiting.pop(sequence.number, None)
+
+    def go_on(self, leader: Sequence) -> None:
+        """Let those go on whose beginning is computed now; where it never will be, another of them computes it."""
+        if not leader.followers:
+            return
+        behind = []
+        for sequence in leader.followers:
+            if sequence.done:
+                continue
+            if sequence.n_awaited <= leader.computed:
+                self.push(sequence)
+            else:
+                behind.append(sequence)
+        leader.followers = [] if leader.done else behind
+        if leader.done and behind:
+            self.push(behind[0])
+            for sequence in behind[1:]:
+                self._follow(behind[0], sequence, min(sequence.n_awaited, behind[0].n_awaited))
+
+    def _follow(self, leader: Sequence, sequence: Sequence, n_common: int) -> None:
+        sequence.n_awaited = n_common
+        leader.branches.add(n_common)
+        leader.followers.append(sequence)
+
+    def _leader(self, sequence: Sequence) -> tuple[Sequence | None, int]:
+        """Who computes what a new prompt and the last one begin with, and how many ids that are."""
+        path = self._path
+        n_common = 0
+        if path and path[-1][0].root == sequence.root:
+            n_common = min(common_prefix(path[-1][0].ids, sequence.ids), sequence.first_row)
+        while path and path[-1][1] >= n_common:
+            path.pop()
+        leader = path[-1][0] if path and not path[-1][0].done else None
+        if leader is None:
+            path.clear()
+        path.append((sequence, n_common if leader is not None else 0))
+        return leader, n_common
 
 
 def n_scored(chosen: Chosen) -> int:

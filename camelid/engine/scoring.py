@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine import sampling
-from camelid.engine.choose import likeliest, rank
+from camelid.engine.choose import likeliest
 from camelid.engine.request import PromptToken, Request, Rows, Scored
 from camelid.errors import NumericsError
 
@@ -71,46 +72,71 @@ class _Mean:
 
 
 class _Logprobs:
-    """Log-probabilities of the ids that follow and of the candidates, and the likeliest ids."""
+    """Log-probabilities of the ids that follow, of the candidates and of those asked for, and the likeliest ids."""
 
     def __init__(self, request: Request) -> None:
         self._request, self._place = request, request.rows.start
         self._candidates = np.array(request.candidates, np.int64)
-        self._logprobs: list[float] = []
-        self._best: list[int] = []
+        self._logprobs: list[NDArray[np.float64]] = []
+        self._best: list[NDArray[np.int64]] = []
         self._of_candidates: list[NDArray[np.float64]] = []
+        self._log_sums: list[NDArray[np.float64]] = []
+        self._asked_logits = np.zeros(len(request.asked), np.float64)
         self._tokens: list[PromptToken] = []
 
     def take(self, rows: Array) -> None:
-        ids, top, start = self._request.ids, self._request.top, self._place + 1
-        of_candidates, logprobs, tokens = [], [], []  # kept when all are known: an interrupt must not keep half
-        for place, row in enumerate(rows, start):
-            id = ids[place] if place < len(ids) else None
-            if id is not None and top is not None:
-                tokens.append(_prompt_token(row, id, top))
-                logprobs.append(tokens[-1].logprob)
-            if len(self._candidates) or (id is not None and top is None):
-                wide = sampling.checked(row)
-                log_sum = sampling.log_sum(wide)
-                of_candidates.append(wide[self._candidates] - log_sum)
-                if id is not None and top is None:
-                    logprobs.append(float(wide[id] - log_sum))
-        self._best += rows.argmax(axis=1).tolist()
-        self._of_candidates += of_candidates
-        self._logprobs += logprobs
+        request, start = self._request, self._place
+        sums, best = log_sums(rows)
+        following = request.ids[start + 1 : start + 1 + len(rows)]
+        tokens: list[PromptToken] = []
+        if request.top is not None:
+            ranks = ranks_of(rows, following)
+            for row, id, log_sum, rank in zip(rows, following, sums.tolist(), ranks.tolist(), strict=False):
+                tokens.append(
+                    PromptToken(id, float(row[id]) - log_sum, rank, likeliest(row, log_sum, None, request.top))
+                )
+        at = np.arange(len(following))
+        logprobs = rows[at, list(following)] - sums[: len(following)]
+        for number, (place, id) in enumerate(request.asked):
+            if start <= place < start + len(rows):
+                self._asked_logits[number] = rows[place - start, id]
+        # Kept when all are known: an interrupt must not keep half.
+        self._of_candidates.append(rows[:, self._candidates] - sums[:, None])
+        self._best.append(best)
+        self._logprobs.append(logprobs)
+        self._log_sums.append(sums)
         self._tokens += tokens
         self._place += len(rows)
 
     def result(self, number: int) -> Scored:
-        of_candidates = np.array(self._of_candidates).reshape(len(self._best), len(self._candidates))
-        logprobs, best = np.array(self._logprobs, np.float64), np.array(self._best, np.int64)
-        return Scored(number, logprobs, best, of_candidates, tuple(self._tokens))
+        request, width = self._request, len(self._candidates)
+        of_candidates = np.concatenate([np.empty((0, width)), *self._of_candidates])
+        best = np.concatenate([np.empty(0, np.int64), *self._best])
+        sums = np.concatenate([np.empty(0), *self._log_sums])
+        asked = self._asked_logits - sums[[place - request.rows.start for place, _ in request.asked]]
+        logprobs = np.concatenate([np.empty(0), *self._logprobs])
+        return Scored(number, logprobs, best, of_candidates, asked, tuple(self._tokens))
 
 
-def _prompt_token(row: Array, id: int, top: int) -> PromptToken:
-    _check(row[None], is_hidden=False)
-    log_sum = sampling.raw_log_sum(row)
-    return PromptToken(id, float(row[id]) - log_sum, rank(row, id), likeliest(row, log_sum, None, top))
+def log_sums(rows: Array) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What each row of logits exceeds its log-probabilities by, and its likeliest id; (n,) each.
+
+    Powers are float32 and their sums float64: good to 1e-7.
+
+    Raises:
+        NumericsError: a row is not of numbers.
+    """
+    with np.errstate(invalid="ignore"):
+        sums = np.array([sampling.raw_log_sum(row) for row in rows])
+    for place in np.flatnonzero(~np.isfinite(sums)):
+        sampling.checked(rows[place])  # says what is wrong
+    return sums, rows.argmax(axis=1)
+
+
+def ranks_of(rows: Array, ids: Sequence[int]) -> NDArray[np.int64]:
+    """Ranks of ids in the first rows, one for each; see `choose.rank`."""
+    own = rows[: len(ids)]
+    return np.count_nonzero(own > own[np.arange(len(ids)), list(ids)][:, None], axis=1) + 1
 
 
 def _check(rows: Array, is_hidden: bool) -> None:

@@ -34,7 +34,8 @@ class Sequence:
         content: number of the content of its last page in the prefix cache.
         n_prefix_pages: full pages that are in the prefix cache so far.
         waits_for: another sequence that computes the beginning of this one; its first `n_awaited` positions.
-        is_prefix: a scored prompt with which others begin that wait for it.
+        followers: scored prompts that wait for this one.
+        branches: numbers of ids with which others begin as this one does, and go on otherwise.
         n_rows: wanted rows that were taken so far, of a scored prompt.
         draft_tokens: ids that may come next, proposed for the next pass; the first `n_draft` are verified in it.
         held: an id is chosen, and what follows from it is not known yet: the sequence sits out.
@@ -52,7 +53,8 @@ class Sequence:
     n_prefix_pages: int = 0
     waits_for: Sequence | None = None
     n_awaited: int = 0
-    is_prefix: bool = False
+    followers: list[Sequence] = field(default_factory=list)
+    branches: set[int] = field(default_factory=set)
     n_rows: int = 0
     draft_tokens: list[DraftToken] = field(default_factory=list)
     n_draft: int = 0
@@ -103,10 +105,19 @@ class Sequence:
         self.computed += size
         width = pages.page_size
         while (self.n_prefix_pages + 1) * width <= self.computed:
+            self.cache_beginnings(pages)
             start = self.n_prefix_pages * width
             page = self.pages[self.n_prefix_pages]
             self.content = pages.cache_prefix(page, self.content, self.ids[start : start + width])
             self.n_prefix_pages += 1
+        self.cache_beginnings(pages)
+
+    def cache_beginnings(self, pages: Pages) -> None:
+        """Let those copy the page behind the full ones that branch off in it."""
+        start = self.n_prefix_pages * pages.page_size
+        for end in self.branches:
+            if start < end <= min(self.computed, start + pages.page_size - 1):
+                pages.cache_beginning(self.pages[self.n_prefix_pages], self.content, self.ids[start:end])
 
     def free(self, pages: Pages) -> None:
         """Let go of all pages; what they hold is to be computed again."""

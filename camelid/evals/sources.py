@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from camelid.errors import FormatError, MissingError, OptionError, first_few
+from camelid.evals.task import Task
+from camelid.hub.benchmarks import benchmarks_path
 
 _MOST = 1 << 30  # bytes of one file of items; more is no benchmark
 Row = dict[str, Any]
@@ -34,6 +36,9 @@ class Source(Protocol):
 
     def read(self, name: str) -> bytes:
         """Content of a file, unpacked if it ends in .gz."""
+
+    def read_rows(self, name: str) -> list[Row]:
+        """Rows of one file, as `rows` reads it."""
 
     def find(self, split: str, *patterns: str) -> list[str]:
         """Files that fit the first pattern that any file fits: on its path, or on its last part.
@@ -118,10 +123,10 @@ class _Files:
         )
 
     def rows(self, split: str, *patterns: str, config: str | None = None) -> list[Row]:
-        return [row for name in self.find(split, *patterns) for row in self._rows_of(name)]
+        return [row for name in self.find(split, *patterns) for row in self.read_rows(name)]
 
-    def _rows_of(self, name: str) -> Iterator[Row]:
-        yield from parse_rows(self.read(name), name.removesuffix(".gz"), f"{self.name}: {name}")
+    def read_rows(self, name: str) -> list[Row]:
+        return list(parse_rows(self.read(name), name.removesuffix(".gz"), f"{self.name}: {name}"))
 
 
 class _Folder(_Files):
@@ -216,6 +221,9 @@ class HubSource:
 
     def read(self, name: str) -> bytes:
         raise OptionError(f"{self.name}: this task is read from files only; name a file or folder", param="data")
+
+    def read_rows(self, name: str) -> list[Row]:
+        return self.rows(name)
 
     def find(self, split: str, *patterns: str) -> list[str]:
         return self.names()
@@ -321,3 +329,14 @@ def _bounded(data: bytes, where: str) -> bytes:
     if len(data) > _MOST:
         raise FormatError(f"{where}: more than {_MOST} bytes, which is no benchmark's file")
     return data
+
+
+def core_source(task: Task) -> Source:
+    """The benchmarks that `camelid pull eval:core` brought.
+
+    Raises:
+        MissingError: they are not on this machine, or do not hold this task.
+    """
+    if not task.in_core:
+        raise MissingError(f"{task.name}: name its items with --data; nothing that is pulled holds them")
+    return open_source(benchmarks_path(), task.splits.items)

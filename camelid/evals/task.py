@@ -249,6 +249,7 @@ class Task:
         clustered: items of a group are not independent (documents, subjects), so errors are clustered.
         needs_judge: whether another model judges.
         scoring_threads: how many items may be scored at once, in threads; for scorers that wait for a process.
+        categories: group → a larger group (MMLU's subjects → stem, humanities …), told beside.
         guesses: what guessing scores in the first metric, if that is known; shown beside the figure.
     """
 
@@ -262,6 +263,7 @@ class Task:
     clustered: bool = False
     needs_judge: bool = False
     scoring_threads: int = 1
+    categories: Mapping[str, str] = {}
     guesses: float | None = None
     in_core: ClassVar[bool] = False  # whether `camelid pull eval:core` brings its items
 

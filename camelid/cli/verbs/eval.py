@@ -1,0 +1,164 @@
+"""How good is it: benchmarks that anyone can repeat, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from camelid.cli.console import print_json, stderr
+from camelid.cli.flags import takes
+from camelid.cli.options import BackendName, ChatFormatName, Json, open_llama
+from camelid.engine.engine import EngineOptions
+from camelid.errors import OptionError
+
+if TYPE_CHECKING:
+    from camelid.evals.ask import Asker
+    from camelid.evals.result import Result
+
+_SHOWN = 20  # items that are shown if nothing else is asked for
+
+
+@takes("engine", EngineOptions)
+def run(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(metavar="TASK…", help="Tasks; with none, all are listed.")
+    ] = None,
+    *,
+    model: Annotated[list[str] | None, typer.Option(help="What to measure; may be given several times.")] = None,
+    data: Annotated[str | None, typer.Option(help="File, folder or archive of items, or hf:owner/name.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="So many shots instead of the task's own number.")] = None,
+    truncate: Annotated[
+        Literal["left"] | None, typer.Option(help="Drop the first shots of a prompt that is too long.")
+    ] = None,
+    judge: Annotated[str | None, typer.Option(help="The model that judges, for tasks that need one.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results; each gets a folder in it.")] = Path("results"),
+    again: Annotated[bool, typer.Option(help="Forget what an earlier run left.")] = False,
+    wrong: Annotated[bool, typer.Option(help="With show: the items that were not right.")] = False,
+    diff: Annotated[Path | None, typer.Option(help="With show: another result, compared item by item.")] = None,
+    backend: BackendName = "auto",
+    chat_format: ChatFormatName = None,
+    json: Json = False,
+    engine: EngineOptions,
+) -> None:
+    """The same command goes on after a kill, and computes nothing twice.
+
+    `camelid eval show RESULT` prints a result again; with --wrong or --diff OTHER its items.
+    """
+    if tasks and tasks[0] == "show":
+        show(tasks[1:], wrong, diff, limit, json)
+        return
+    if wrong or diff is not None:
+        raise OptionError("--wrong and --diff: are for results; write camelid eval show RESULT --wrong")
+    if not tasks:
+        list_tasks(json)
+        return
+    choices = {
+        "data": data,
+        "limit": limit,
+        "shots": shots,
+        "out": out,
+        "truncate": truncate is not None,
+        "again": again,
+    }
+    judging = None if judge is None else open_llama(judge, backend, engine)
+    askers = (_asker(name, backend, engine, chat_format) for name in model or (None,))
+    results = measure(askers, tasks, {**choices, "judge": judging})
+    tell(results, json)
+
+
+def tell(results: list[Result], json: bool) -> None:
+    """Print results, and the differences of models on the same items."""
+    if json:
+        print_json({"results": [result.as_json() for result in results]})
+        return
+    from camelid.evals.comparing import pairs_among
+    from camelid.evals.report import show_pairs, show_results
+
+    show_results(results)
+    if pairs := pairs_among(results):
+        show_pairs(pairs)
+
+
+def measure(askers: Iterable[Asker], tasks: Iterable[str], choices: Mapping[str, Any]) -> list[Result]:
+    """Ask each model each task, one model in memory at a time."""
+    from camelid.cli.watch import Watch
+    from camelid.evals.run import evaluate
+    from camelid.evals.sources import core_source
+    from camelid.evals.tasks import find_task
+
+    found = [find_task(name) for name in tasks]  # before a model is loaded
+    if choices["data"] is None:
+        for task in found:
+            core_source(task)
+    results = []
+    for asker in askers:
+        for task in found:
+            with Watch(task.name, asker.name, stderr) as watch:
+                results.append(evaluate(asker, task, progress=watch, **choices))
+    return results
+
+
+def _asker(name: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> Any:
+    from camelid.evals.ask import LlamaAsker
+    from camelid.hub.catalog import DEFAULT_MODEL
+
+    llama = open_llama(name, backend, engine, chat_format)
+    return LlamaAsker(llama, DEFAULT_MODEL if name is None else model_title(name, llama.weights.path))
+
+
+def model_title(name: str, path: Path) -> str:
+    """What a model is called in results: its name; of a path the last part, of a checkpoint its run and stage too."""
+    if not Path(name).expanduser().exists() and not path.name.startswith("step"):
+        return name
+    parts = path.resolve().parts
+    return "/".join(parts[-3:] if path.name.startswith("step") else parts[-1:]).removesuffix(".gguf")
+
+
+def show(folders: list[str], wrong: bool, diff: Path | None, limit: int | None, json: bool) -> None:
+    """Print finished results, or the items of one."""
+    from camelid.evals import report
+    from camelid.evals.comparing import open_result, pair_of
+
+    if not folders or ((wrong or diff is not None) and len(folders) > 1):
+        raise OptionError("show: name the folder of a result, as in: camelid eval show results/mmlu--NAME --wrong")
+    results = [open_result(Path(folder)) for folder in folders]
+    result = results[0]
+    score = next((each["score"] for each in result.shown.values() if "score" in each), None)
+    if diff is not None:
+        pair = pair_of(result, open_result(diff))
+        items = [] if score is None else list(pair.items(score))
+        if json:
+            compared = {name: asdict(each) for name, each in pair.comparisons.items()}
+            print_json({"comparisons": compared, "differing": pair.differing, "items": items[:limit]})
+            return
+        report.show_pairs([pair])
+        report.show_differences(items, limit or _SHOWN)
+    elif wrong:
+        found = [item for item in result.items if score is not None and not item["scores"].get(score, True)]
+        if json:
+            print_json({"items": found[:limit]})
+            return
+        report.show_items(found, limit or _SHOWN)
+    elif json:
+        print_json({"results": [each.as_json() for each in results]})
+    else:
+        report.show_results(results)
+        report.show_groups(results)
+
+
+def list_tasks(json: bool) -> None:
+    """Print all tasks."""
+    from camelid.evals.report import show_tasks
+    from camelid.evals.tasks import TASKS
+
+    if json:
+        print_json(
+            {"tasks": [{"name": task.name, "title": task.title, "shots": task.n_shots} for task in TASKS.values()]}
+        )
+        return
+    show_tasks(list(TASKS.values()))
