@@ -58,9 +58,9 @@ class Gsm8k(Task):
         self.conditions = {"prompt": f"lm-eval 0.4.13 {self.oracle}", "vote": n if n > 1 else None}
 
     def read(self, source: Source, split: str) -> Iterable[Item]:
-        patterns = (f"{split}.jsonl*", f"{split}*.parquet", f"*{split}*.jsonl*")
+        patterns = (f"*gsm8k/{split}.jsonl*", f"{split}.jsonl*", f"{split}*.parquet", f"*{split}*.jsonl*")
         core = ("*gsm8k*/requests.jsonl.gz",) if split == "test" else ()
-        rows = source.rows(split, *patterns, *core, config="main")
+        rows = source.rows(split, *core, *patterns, config="main")
         for number, row in enumerate(rows):
             doc = row.get("doc", row)
             if not isinstance(doc, dict) or not isinstance(doc.get("question"), str):

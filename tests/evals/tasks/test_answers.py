@@ -190,3 +190,43 @@ def test_mt_bench_needs_its_references(mt_bench_folder):
     lines(mt_bench_folder / "reference_answer_gpt-4.jsonl", [{"question_id": 1, "choices": [{"turns": ["a", "b"]}]}])
     with pytest.raises(FormatError, match="no reference answer, which the judge needs for math"):
         asked("mt-bench", mt_bench_folder)
+
+
+MATH_ROW = {"problem": "What is 1/2?", "level": "Level 1", "type": "Algebra", "solution": "It is $\\boxed{\\frac12}$."}
+
+
+def test_math_with_minervas_shots(tmp_path):
+    lines(tmp_path / "test.jsonl", [MATH_ROW])
+    items, requests = asked("math", tmp_path)
+    prompt = requests[0].prompt
+    assert prompt.startswith("Problem:\nFind the domain of the expression  $\\frac{\\sqrt{x-2}}{")
+    assert prompt.endswith("$-\\frac{2}{3}$. I hope it is correct.\n\nProblem:\nWhat is 1/2?\n\nSolution:")
+    assert prompt.count("I hope it is correct.") == 4
+    assert requests[0].stops == ("Problem:",)
+    assert (items[0].group, items[0].fields["answer"]) == ("Algebra", "\\frac12")
+    (message,) = asked("math:chat", tmp_path)[1][0].prompt
+    assert message.content.endswith("put your final answer within \\boxed{}.")
+    lines(tmp_path / "test.jsonl", [{**MATH_ROW, "solution": "half"}])
+    with pytest.raises(FormatError, match="row 1: solution 'half': no"):
+        asked("math", tmp_path)
+
+
+def test_math_as_it_is_packed(tmp_path):
+    (tmp_path / "test" / "algebra").mkdir(parents=True)
+    (tmp_path / "test" / "algebra" / "1.json").write_text(json.dumps(MATH_ROW, indent=1))
+    items, _ = asked("math", tmp_path)
+    assert [item.fields["problem"] for item in items] == ["What is 1/2?"]
+
+
+def test_math_scores(tmp_path):
+    pytest.importorskip("antlr4")
+    lines(tmp_path / "test.jsonl", [MATH_ROW])
+    (item,), _ = asked("math", tmp_path)
+    task = find_task("math")
+    with task.open_scorer({}) as scorer:
+        for text, scores in (
+            ("Final Answer: The final answer is $0.5$. I hope it is correct.", {"fixed": 1.0, "compat": 1.0}),
+            ("So \\boxed{0.5}.", {"fixed": 1.0, "compat": None}),
+            ("Half.", {"fixed": None, "compat": None}),
+        ):
+            assert task.score(item, Answered((wrote(text),)), scorer).scores == scores
