@@ -13,7 +13,30 @@ from camelid.errors import ContextError, OptionError  # noqa: E402
 from camelid.evals.lm_eval_model import CamelidLM  # noqa: E402
 from camelid.tokens.templates.message import Message  # noqa: E402
 
-WORDS = "the a llama and its grass hill walked over under slowly 7 12 , . ; : ( ) \n é 山".split(" ")
+WORDS = [
+    "the",
+    "a",
+    "llama",
+    "and",
+    "its",
+    "grass",
+    "hill",
+    "walked",
+    "over",
+    "under",
+    "slowly",
+    "7",
+    "12",
+    ",",
+    ".",
+    ";",
+    ":",
+    "(",
+    ")",
+    "\n",
+    "é",
+    "山",
+]
 
 
 def instances(kind, *arguments):
