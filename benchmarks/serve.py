@@ -4,9 +4,9 @@
 
 The server runs in a process of its own, with the flags behind `--`; the clients share this one. Each of `--prompts`
 questions is first asked alone. Then every client asks its share, greedily, one after the other on one connection.
-`camelid bench --batch 32` runs before and after, so that a busy machine shows. Prints tokens/s of all clients together,
-their ratio to the engine alone, the seconds to the first token, and processor time a token by part; appends a JSON
-line to benchmarks/results/serve.jsonl. Exit status 1: an answer differed, or was an error.
+`camelid bench --batch 32` runs before and after, so that a busy machine shows, and the engine alone the same requests.
+Prints tokens/s of all clients together, their ratios to both, the seconds to the first token, and processor time a
+token by part; appends a JSON line to benchmarks/results/serve.jsonl. Exit status 1: an answer differed or was an error.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import camelid
+from camelid.engine import EngineOptions, Token
 from camelid.hub.catalog import DEFAULT_MODEL
 from camelid.hub.store import resolve
 
@@ -198,6 +200,38 @@ def bench(model: Path, tokens: int) -> float:
     return float(json.loads(done.stdout)["decode_tokens_per_second"])
 
 
+def engine_on_the_same(model: Path, load: Load) -> float:
+    """Tokens/s of the engine on the crowd's requests: prompts are read, and who has ended makes room for the next."""
+    flags, choices = load.choices.flags, load.choices
+    threads = int(flags[flags.index("--threads") + 1]) if "--threads" in flags else None
+    llama = camelid.load(model, options=EngineOptions(threads=threads))
+    engine = llama.engine
+    requests = [
+        llama.chat_request(question, temperature=0, max_tokens=choices.tokens, ignore_stop=True)
+        for question in load.questions
+    ]
+    for request in requests:
+        list(engine.stream(request))
+    left = dict.fromkeys(range(choices.clients), choices.requests)
+    clients: dict[int, int] = {}  # the engine's number → whose request it is
+
+    def ask(client: int) -> None:
+        question = (client * choices.requests + choices.requests - left[client]) % len(requests)
+        left[client] -= 1
+        clients[engine.add(requests[question])] = client
+
+    n_tokens, started = 0, time.perf_counter()
+    for client in left:
+        ask(client)
+    while engine.is_busy:
+        for token in engine.step():
+            assert isinstance(token, Token)
+            n_tokens += 1
+            if token.finish_reason and left[clients[token.request]]:
+                ask(clients[token.request])
+    return n_tokens / (time.perf_counter() - started)
+
+
 def resident(pid: int) -> float:
     """MB of memory that a process holds."""
     status = Path(f"/proc/{pid}/status").read_text()
@@ -224,6 +258,7 @@ def measure(choices: argparse.Namespace) -> dict[str, Any]:
         seconds, own = time.perf_counter() - started, time.process_time() - own
         loop, others = (after - before for before, after in zip(used, processor_seconds(pid), strict=True))
         grown = resident(pid)
+    same = engine_on_the_same(model, load)
     after = bench(model, choices.tokens)
     good = [answer for _, answer in crowd if answer.status == 200]
     firsts = sorted(answer.first for answer in good) or [0.0]
@@ -244,6 +279,8 @@ def measure(choices: argparse.Namespace) -> dict[str, Any]:
         "tokens_per_second": round(speed, 1),
         "engine_alone": [round(before, 1), round(after, 1)],
         "ratio": round(speed / engine, 3),
+        "engine_on_the_same": round(same, 1),
+        "ratio_to_the_same": round(speed / same, 3),
         "first_token_p50": round(firsts[len(firsts) // 2], 4),
         "first_token_p95": round(firsts[int(len(firsts) * 0.95)], 4),
         "alone_first_token_p50": round(statistics.median(answer.first for answer in alone), 4),
@@ -279,6 +316,7 @@ def main() -> None:
         print(f"{row['requests']} requests of {choices.clients} clients, {choices.tokens} tokens each")
         print(f"  errors {row['errors']}, answers that differ from those given alone {row['different']}")
         print(f"  {row['tokens_per_second']} tokens/s, {row['ratio']:.0%} of the engine's {row['engine_alone']}")
+        print(f"  {row['ratio_to_the_same']:.0%} of the {row['engine_on_the_same']} it has on the same requests")
         print(f"  first token after {row['first_token_p50']:.3f} s (median), {row['first_token_p95']:.3f} s (p95)")
         parts = ", ".join(f"{name} {part:.0f}" for name, part in row["processor_us_per_token"].items())
         print(f"  processor time a token, microseconds: {parts}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from camelid.errors import CamelidError, ContextError, NotFoundError, ResourceError
+from camelid.errors import CamelidError, ContextError, NotFoundError, OptionError, ResourceError
 
 Headers = Mapping[str, str]
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -86,6 +87,24 @@ def error_response(error: CamelidError) -> Response:
     api = as_api_error(error)
     body = json.dumps(error_body(api))  # ASCII: a message may quote half a character
     return Response(body, api.status, headers=api.headers, media_type="application/json")
+
+
+@contextmanager
+def named(fields: Mapping[str, str]) -> Iterator[None]:
+    """Have errors that are about one of `fields`, ours → the API's, name the API's.
+
+    Raises:
+        ApiError: instead of an OptionError.
+    """
+    try:
+        yield
+    except OptionError as error:
+        api = as_api_error(error)
+        if api.param is not None and api.param in fields:
+            message = api.message.removeprefix(f"{api.param}: ")
+            api.param = fields[api.param]
+            api.message = f"{api.param}: {message}"
+        raise api from None
 
 
 def internal_error() -> ApiError:

@@ -20,13 +20,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from camelid.errors import CamelidError
-from camelid.serve.body import IGNORED, ignored_header
+from camelid.serve.addresses import ROOT, at_root, check_origin, cors_headers, link, preflight_headers
+from camelid.serve.body import IGNORED, check_json, ignored_header
 from camelid.serve.errors import ApiError, error_body, error_response, internal_error
-from camelid.serve.json_body import check_json
 from camelid.serve.keys import Keys
 from camelid.serve.options import ServeOptions
-from camelid.serve.origins import check_origin, cors_headers, preflight_headers
-from camelid.serve.root import ROOT, at_root, link
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from prometheus_client import generate_latest
 from pydantic import BaseModel, Field
 
+from camelid.serve.addresses import link
 from camelid.serve.body import Body
 from camelid.serve.dependencies import ModelsDep, RegistryDep
 from camelid.serve.errors import ErrorBody
 from camelid.serve.metrics import MEDIA_TYPE
 from camelid.serve.pages import api_page
 from camelid.serve.pages.shell import render
-from camelid.serve.root import link
 
 REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "The body is not JSON, or a value is wrong; `param` names it."},

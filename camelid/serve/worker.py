@@ -132,10 +132,11 @@ class Worker:
                     taken.append(held.popleft())
                 if taken:
                     yield taken
-                elif isinstance(end := held.popleft(), CamelidError):
+                    continue
+                end = held.popleft()
+                if isinstance(end, CamelidError):
                     raise end
-                else:
-                    return
+                return
         finally:
             self._leave(job)
 

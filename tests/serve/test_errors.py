@@ -11,8 +11,8 @@ import camelid
 from camelid.engine.request import SamplingParams
 from camelid.engine.sampling import check
 from camelid.errors import CamelidError, OptionError
-from camelid.serve.errors import error_body
-from camelid.serve.openai.parameters import COMPLETIONS, named
+from camelid.serve.errors import error_body, named
+from camelid.serve.openai.completions import COMPLETIONS
 
 ROOMS = ("engine", "chat", "tokens", "serve")  # whose errors a request can meet
 FILES = sorted(path for room in ROOMS for path in (Path(camelid.__file__).parent / room).rglob("*.py"))

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from camelid.chat.answer import TextRequest
 from camelid.chat.llama import Llama
 from camelid.errors import OptionError
+from camelid.serve.errors import named
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
 from camelid.serve.openai.messages import NamedTool, to_messages
-from camelid.serve.openai.parameters import CHAT, named
 from camelid.serve.openai.replies import ChatReply, Usage, chat_choice, head
 from camelid.serve.openai.requests import ChatRequest, JsonObjectFormat, JsonSchemaFormat
 from camelid.serve.openai.stream import ChatChunks, events, whole
@@ -23,6 +23,13 @@ from camelid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from camelid.chat.constrain import Form
+
+
+CHAT = {
+    "prompt": "messages",
+    "text": "messages",
+    "tool_calls": "messages",
+}  # ours → OpenAI's
 
 
 async def answer(body: ChatRequest, models: Models) -> Response:

@@ -14,13 +14,15 @@ from camelid.chat.logprobs import Speller
 from camelid.chat.results import Generation, Logprob
 from camelid.engine.request import Request as EngineRequest
 from camelid.engine.request import Scored
+from camelid.serve.errors import named
 from camelid.serve.event_stream import EventStream
 from camelid.serve.models import Models
-from camelid.serve.openai.parameters import COMPLETIONS, named
 from camelid.serve.openai.replies import CompletionReply, TextChoice, TextLogprobs, Usage, head
 from camelid.serve.openai.requests import CompletionRequest
 from camelid.serve.openai.stream import TextChunks, events, whole
 from camelid.serve.worker import Worker
+
+COMPLETIONS = {"text": "prompt", "infill": "suffix"}  # ours → OpenAI's
 
 
 async def complete(body: CompletionRequest, models: Models) -> Response:

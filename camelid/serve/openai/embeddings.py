@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from camelid.chat.llama import Llama
 from camelid.engine import request as engine
-from camelid.serve.errors import ApiError
+from camelid.serve.errors import ApiError, named
 from camelid.serve.models import Models
-from camelid.serve.openai.parameters import EMBEDDINGS, named
 from camelid.serve.openai.replies import Embedding, EmbeddingReply, EmbeddingUsage
 from camelid.serve.openai.requests import EmbeddingRequest
 from camelid.serve.worker import Worker
+
+EMBEDDINGS = {"prompt": "input", "text": "input"}  # ours → OpenAI's
 
 
 async def embed(body: EmbeddingRequest, models: Models) -> EmbeddingReply:

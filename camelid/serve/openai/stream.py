@@ -71,12 +71,13 @@ async def events(
         yield data
     n_written = n_cached = 0
     async with aclosing(_all(worker, requests)) as running:
-        async for index, deltas in running:
-            n_written += len(deltas)
+        async for first_index, deltas in running:
+            data = b""
             for delta in deltas:
+                n_written += 1
                 if delta.token.index == delta.sample == 0:
                     n_cached += delta.token.n_cached
-            data = b"".join([chunks.delta(index + delta.sample, delta) for delta in deltas])
+                data += chunks.delta(first_index + delta.sample, delta)
             if data:
                 yield data
     if chunks.with_usage:
@@ -98,10 +99,11 @@ async def _one(worker: Worker, request: TextRequest, first: int) -> AsyncGenerat
     check = PromiseCheck(promise) if promise is not None else None
     async with aclosing(worker.stream(request)) as running:
         async for deltas in running:
-            if check is not None:
+            if check is None:
+                yield first, deltas
+            else:  # one by one: what comes before a broken promise is given
                 for delta in deltas:
-                    check.take(delta)
-            yield first, deltas
+                    yield first, [check.take(delta)]
 
 
 async def _merged(streams: Sequence[AsyncGenerator[Pieces, None]]) -> AsyncGenerator[Pieces, None]:

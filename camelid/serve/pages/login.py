@@ -8,11 +8,11 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from camelid.serve.addresses import ROOT, link
 from camelid.serve.dependencies import KeysDep
 from camelid.serve.errors import ApiError
 from camelid.serve.keys import COOKIE, SESSION_SECONDS
 from camelid.serve.pages.shell import render
-from camelid.serve.root import ROOT, link
 
 MOST_BYTES = 2**14  # of the form
 WRONG_KEY_SECONDS = 1.0  # until a wrong key is answered

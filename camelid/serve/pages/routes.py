@@ -11,11 +11,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
 from camelid.errors import NotFoundError
+from camelid.serve.addresses import link
 from camelid.serve.dependencies import ModelsDep, StoreDep
 from camelid.serve.models import Models
 from camelid.serve.pages import panel, views
 from camelid.serve.pages.shell import MEDIA_TYPES, asset, render, static_files, static_version
-from camelid.serve.root import link
 from camelid.serve.storage.conversations import Tree
 from camelid.serve.storage.tables import Conversation
 

@@ -10,12 +10,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from camelid.chat.inspect import describe
 from camelid.errors import CamelidError
+from camelid.serve.addresses import link
 from camelid.serve.pages import runs
 from camelid.serve.pages.dependencies import RunsDep
 from camelid.serve.pages.run_curves import HEIGHT, WIDTH
 from camelid.serve.pages.runs import RunStore, Shown
 from camelid.serve.pages.shell import render
-from camelid.serve.root import link
 from camelid.train.report.plot import AGAINST
 from camelid.weights.open import open_weights
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.routing import Match
 
 from camelid import __version__
-from camelid.serve.root import link
+from camelid.serve.addresses import link
 
 HERE = Path(__file__).parent
 MEDIA_TYPES = {

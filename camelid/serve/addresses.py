@@ -1,17 +1,26 @@
-"""From where a request may come: the name that it calls the server by, and the page that it comes from."""
+"""The addresses of a request: the name that it calls the server by, the page that it comes from, and the path under
+which the server is reached: none, or the prefix that a proxy puts before every address.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from urllib.parse import urlsplit
+
+from starlette.types import Scope
 
 from camelid.serve.errors import ApiError
 from camelid.serve.options import ServeOptions, is_loopback
 
+ROOT: ContextVar[str] = ContextVar("root", default="")
+"""The prefix of this request, as `/llm`."""
+
 Headers = Mapping[bytes, bytes]
 ANY = "*"
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,4096}")
 _READABLE = b"x-request-id, x-camelid-ignored, retry-after, content-disposition"
 
@@ -85,3 +94,25 @@ def _may_call(origin: str, host: str, options: ServeOptions) -> bool:
 def _is_listed(origin: str, options: ServeOptions) -> bool:
     listed = options.cors_origins
     return ANY in listed or origin in listed or f"{origin.partition('://')[0]}://{ANY}" in listed
+
+
+def at_root(scope: Scope, headers: Headers, root: str) -> tuple[Scope, str]:
+    """The request as if there was no prefix, and the prefix: `root`, or the one that a proxy names.
+
+    A proxy may leave the prefix in the address or take it away; X-Forwarded-Prefix is believed, since it changes
+    nothing but the links in the answer to who sent it.
+    """
+    if root:
+        path: str = scope["path"]
+        if path == root or path.startswith(f"{root}/"):
+            raw = scope.get("raw_path") or path.encode()
+            scope = {**scope, "path": path[len(root) :] or "/", "raw_path": raw[len(root) :] or b"/"}
+        return scope, root
+    prefix = headers.get(b"x-forwarded-prefix", b"").decode("latin-1").rstrip("/")
+    is_plain = len(prefix) <= 200 and _PREFIX.fullmatch(prefix) is not None and ".." not in prefix
+    return scope, prefix if is_plain else ""
+
+
+def link(path: str) -> str:
+    """The address of one of our paths for whoever made this request."""
+    return f"{ROOT.get()}{path}"

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from camelid.errors import CamelidError
-from camelid.serve.json_body import MOST_CONTAINERS, MOST_DEPTH, MOST_TEXTS, MOST_VALUES, check_json
+from camelid.serve.body import MOST_CONTAINERS, MOST_DEPTH, MOST_TEXTS, MOST_VALUES, check_json
 from camelid.serve.openai.requests import ChatRequest, CompletionRequest, EmbeddingRequest
 
 MESSAGES = [{"role": "user", "content": "?"}]
