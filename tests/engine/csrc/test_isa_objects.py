@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "camelid" / "engine" / "csrc"
+SOURCE = Path(__file__).parents[3] / "camelid" / "engine" / "csrc"
 BASELINE = (
     "isa/scalar", "isa/isa", "forward", "matmul", "attention", "state", "weights", "pack", "pool", "buffer", "measure",
 )  # fmt: skip
