@@ -11,6 +11,9 @@ from camelid.evals.task import Task
 # Name up to ":" → module of this package. A module's `TASKS` is a tuple of its tasks: `(Mmlu(), Mmlu(chat=True))` has
 # `mmlu` and `mmlu:chat` under the row "mmlu": "mmlu".
 _HOMES: dict[str, str] = {
+    "humaneval": "humaneval",
+    "humaneval-infill": "infill",
+    "mbpp": "mbpp",
     "arc-easy": "choices",
     "arc-challenge": "choices",
     "boolq": "choices",
