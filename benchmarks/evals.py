@@ -3,7 +3,7 @@
 It needs lm-eval 0.4.13, torch and transformers, and a folder for it (camelid convert MODEL FOLDER --to hf):
     python benchmarks/evals.py mmlu --data mmlu.tar.gz --limit 200 --model FOLDER [--fast MODEL] [--dtype bfloat16]
 
-camelid computes FOLDER in float32 with numpy, lm-eval in --dtype; with --fast MODEL, the quantised file, camelid is timed
+camelid computes FOLDER in float32 with numpy, lm-eval in --dtype; with --fast MODEL, a quantised file, camelid is timed
 on its C++ engine, too. Rounds go in turns. Printed: requests, the largest difference of a log-likelihood, picks that
 differ, seconds per 1,000 requests of each.
 """
