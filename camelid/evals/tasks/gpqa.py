@@ -3,9 +3,9 @@
     gpqa          the likeliest of (A) to (D); answers shuffled by a generator of each item's own
     gpqa:compat   the order that lm-eval 0.4.13 gives them: one generator for all, seed 0, item after item
 
-The order decides which letter is right. lm-eval shuffles with Python's global generator, so that an item's order depends
-on all that was drawn before it; here it follows from the item alone, and stays with `--limit` or another order of items.
-Its authors ask that the items not be published in plain text: the CSV (`gpqa_main.csv`) is named with --data.
+The order decides which letter is right. lm-eval shuffles with Python's global generator, so that an item's order
+depends on all that was drawn before it; here it follows from the item alone, and stays in another order of items. Its
+authors ask that the items not be published in plain text: the CSV (`gpqa_main.csv`) is named with --data.
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ class Documents(Task):
         for name in names:
             folder = name.rpartition("/")[0] or None
             if name.endswith(_TEXTS):
-                text = _decoded(source.read(name), f"{source.name}: {name}")
-                if text.strip():
-                    yield Item(name, folder, {"text": text})
+                document = _decoded(source.read(name), f"{source.name}: {name}")
+                if document.strip():
+                    yield Item(name, folder, {"text": document})
                 continue
             for number, row in enumerate(source.read_rows(name)):
                 text = row.get("text")
