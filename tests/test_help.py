@@ -30,6 +30,7 @@ VERBS = {
     "launch",
     "inspect",
     "plot",
+    "sandbox",
 }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FILE_LINES, FUNCTION_LINES, FOLDER_FILES = 400, 60, 20
+VERBS = "camelid/cli/verbs"  # the list of its files is what camelid can do, so it is as long as that
 
 
 def test_files_and_functions_stay_small():
@@ -38,7 +39,7 @@ def full_folders(root: Path) -> dict[str, int]:
 
 
 def test_folders_stay_small():
-    full = full_folders(ROOT)
+    full = {name: count for name, count in full_folders(ROOT).items() if name != VERBS}
     over = [f"{name}: {count} files" for name, count in full.items()]
     assert not over, "\n".join(over)
 

@@ -40,6 +40,12 @@ def run(
     again: Annotated[bool, typer.Option(help="Forget what an earlier run left.")] = False,
     wrong: Annotated[bool, typer.Option(help="With show: the items that were not right.")] = False,
     diff: Annotated[Path | None, typer.Option(help="With show: another result, compared item by item.")] = None,
+    sandbox: Annotated[
+        Literal["strict", "basic"], typer.Option(help="For tasks that run programs: see camelid sandbox.")
+    ] = "strict",
+    accept: Annotated[
+        bool, typer.Option("--i-accept-running-generated-code", help="Needed for --sandbox basic.")
+    ] = False,
     backend: BackendName = "auto",
     chat_format: ChatFormatName = None,
     json: Json = False,
@@ -64,6 +70,7 @@ def run(
         "out": out,
         "truncate": truncate is not None,
         "again": again,
+        "scorer": {"sandbox": sandbox, "accept_generated_code": accept},
     }
     judging = None if judge is None else open_llama(judge, backend, engine)
     askers = (_asker(name, backend, engine, chat_format) for name in model or (None,))
