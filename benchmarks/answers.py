@@ -116,7 +116,8 @@ def compare_ifeval(data: Path) -> None:
 
     langdetect.DetectorFactory.seed = 0
     logging.disable(logging.CRITICAL)
-    instructions_util._get_sentence_tokenizer = lambda: PunktTokenizer("english")
+    punkt = PunktTokenizer("english")
+    instructions_util._get_sentence_tokenizer = lambda: punkt
     draw = random.Random(1)
     texts = ["\n".join(draw.choices(LINES.split("|"), k=draw.randint(0, 12))) for _ in range(3000)]
     for name in ("orig", "new"):
