@@ -11,6 +11,11 @@ from camelid.evals.task import Task
 # Name up to ":" → module of this package. A module's `TASKS` is a tuple of its tasks: `(Mmlu(), Mmlu(chat=True))` has
 # `mmlu` and `mmlu:chat` under the row "mmlu": "mmlu".
 _HOMES: dict[str, str] = {
+    "gsm8k": "gsm8k",
+    "ifeval": "ifeval",
+    "math": "math",
+    "mt-bench": "mt_bench",
+    "xstest": "xstest",
     "humaneval": "humaneval",
     "humaneval-infill": "infill",
     "mbpp": "mbpp",
