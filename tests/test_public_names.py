@@ -17,9 +17,15 @@ PROMISED = {
 
 
 def test_the_table_is_read():
-    assert {"camelid", "camelid.tokens", "camelid.model", "camelid.weights", "camelid.engine", "camelid.chat"} == set(
-        PROMISED
-    )
+    assert {
+        "camelid",
+        "camelid.tokens",
+        "camelid.model",
+        "camelid.weights",
+        "camelid.engine",
+        "camelid.chat",
+        "camelid.evals",
+    } == set(PROMISED)
 
 
 @pytest.mark.parametrize("package", PROMISED)

@@ -37,7 +37,7 @@ def show_results(results: Sequence[Result]) -> None:
         title = f"[bold]{literal(result.task)}[/]  {literal(result.model)}"
         console.print(f"\n{title}  [dim]{result.shots} shots, {result.n:,} items[/]", soft_wrap=True)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("metric", "%", "95 % interval", "items"):
+        for name in ("metric", "figure", "95 % interval", "items"):
             table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
         for at, (name, figure) in enumerate(result.metrics.items()):
             percent = bool(result.shown[name]["percent"])

@@ -29,6 +29,7 @@ def run(
     ] = None,
     *,
     model: Annotated[list[str] | None, typer.Option(help="What to measure; may be given several times.")] = None,
+    url: Annotated[str | None, typer.Option(help="A server with OpenAI's API instead, as http://HOST/v1.")] = None,
     data: Annotated[str | None, typer.Option(help="File, folder or archive of items, or hf:owner/name.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
     shots: Annotated[int | None, typer.Option(min=0, help="So many shots instead of the task's own number.")] = None,
@@ -40,6 +41,12 @@ def run(
     again: Annotated[bool, typer.Option(help="Forget what an earlier run left.")] = False,
     wrong: Annotated[bool, typer.Option(help="With show: the items that were not right.")] = False,
     diff: Annotated[Path | None, typer.Option(help="With show: another result, compared item by item.")] = None,
+    sandbox: Annotated[
+        Literal["strict", "basic"], typer.Option(help="For tasks that run programs: see camelid sandbox.")
+    ] = "strict",
+    accept: Annotated[
+        bool, typer.Option("--i-accept-running-generated-code", help="Needed for --sandbox basic.")
+    ] = False,
     backend: BackendName = "auto",
     chat_format: ChatFormatName = None,
     json: Json = False,
@@ -64,9 +71,10 @@ def run(
         "out": out,
         "truncate": truncate is not None,
         "again": again,
+        "scorer": {"sandbox": sandbox, "accept_generated_code": accept},
     }
     judging = None if judge is None else open_llama(judge, backend, engine)
-    askers = (_asker(name, backend, engine, chat_format) for name in model or (None,))
+    askers = (_asker(name, url, backend, engine, chat_format) for name in model or (None,))
     results = measure(askers, tasks, {**choices, "judge": judging})
     tell(results, json)
 
@@ -103,7 +111,11 @@ def measure(askers: Iterable[Asker], tasks: Iterable[str], choices: Mapping[str,
     return results
 
 
-def _asker(name: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> Any:
+def _asker(name: str | None, url: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> Asker:
+    if url is not None:
+        from camelid.evals.endpoint import EndpointAsker
+
+        return EndpointAsker(url, name)
     from camelid.evals.ask import LlamaAsker
     from camelid.hub.catalog import DEFAULT_MODEL
 

@@ -5,7 +5,7 @@
 - `compat` only finds what stands between "Final Answer: The final answer is" and ". I hope it is correct."; `fixed`
   also takes the last box, and "the answer is …".
 - `compat` calls answers that SymPy cannot read (intervals, sets, matrices, text) wrong, if they are not the gold to the
-  letter. Releases before 0.4.13 even then: `identical=False`.
+  letter. An earlier state of its file did even then: `identical=False`.
 - `compat` drops all before the last `=` and cuts units out of words.
 - `fixed` says "unparsable" of an answer that it cannot read; equal to nothing, but for the same text.
 """
@@ -40,7 +40,7 @@ def compat(text: str, gold: str, comparer: Comparer, *, identical: bool = True) 
 
     Args:
         gold: what `gold_answer` gives.
-        identical: whether the same text is right even where SymPy cannot read it, as since 0.4.13.
+        identical: whether the same text is right even where SymPy cannot read it, as in 0.4.13.
     """
     found = final_answer(text)
     if found is None:

@@ -55,6 +55,28 @@ for frame in sys._current_frames().values():
         frame = frame.f_back
 os._exit(0)
 """,
+    "asks_for_the_token_again": """
+import os, sys
+os.set_blocking(3, False)
+frame = sys._getframe()
+while frame:
+    for value in list(frame.f_locals.values()):
+        if type(value).__name__ == "_TokenAndEnd":
+            os.write(3, value[0])
+    frame = frame.f_back
+os._exit(0)
+""",
+    "ends_again": """
+import os, sys
+frame = sys._getframe()
+while frame:
+    for value in list(frame.f_locals.values()):
+        if type(value).__name__ == "_TokenAndEnd":
+            value.source = ""
+            os.writev(3, [b"", value[1]])
+    frame = frame.f_back
+os._exit(0)
+""",
     "token_in_objects": """
 import gc, os
 for value in gc.get_objects():

@@ -208,7 +208,9 @@ def test_compat_compares_with_sympy():
         assert not math.compat(PHRASE.format("3"), "4", comparer).right
         interval = PHRASE.format("$[2,5)$")
         assert math.compat(interval, "[2,5)", comparer).right
-        assert math.compat(interval, "[2,5)", comparer, identical=False).right is False, "as before 0.4.13"
+        assert math.compat(interval, "[2,5)", comparer, identical=False).right is False, (
+            "as an earlier state of lm-eval"
+        )
         assert math.compat(r"\boxed{3}", "3", comparer).right is None
 
 

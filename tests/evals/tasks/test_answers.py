@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from camelid.errors import FormatError
+from camelid.errors import FormatError, OptionError
+from camelid.evals import evaluate
 from camelid.evals.sources import open_source
 from camelid.evals.task import Answered, Generate, Scorer, Written
 from camelid.evals.tasks import find_task
 from camelid.tokens.templates.message import Message
+from tests.evals.asking import RuleModel
 
 
 def lines(path: Path, rows: list[dict]) -> None:
@@ -230,3 +232,13 @@ def test_math_scores(tmp_path):
             ("Half.", {"fixed": None, "compat": None}),
         ):
             assert task.score(item, Answered((wrote(text),)), scorer).scores == scores
+
+
+def test_mt_bench_runs_with_a_judge(mt_bench_folder):
+    result = evaluate(RuleModel(), "mt-bench", data=mt_bench_folder, judge=RuleModel(answer="Good. [[7]]"))
+    assert result.metrics["rating_fixed"].value == 7.0
+    nonsense = evaluate(RuleModel(), "mt-bench", data=mt_bench_folder, judge=RuleModel(answer="Nice!"))
+    assert "rating_fixed" not in nonsense.metrics, "no rating, no mean"
+    assert nonsense.notes == {"judge unparsable": 2}
+    with pytest.raises(OptionError, match="a model must judge"):
+        evaluate(RuleModel(), "mt-bench", data=mt_bench_folder)

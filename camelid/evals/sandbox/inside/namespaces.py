@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -162,12 +161,17 @@ def own_processes(pid_namespace: int) -> None:
     kernel.unshare(kernel.CLONE_NEWPID, "pid namespace")
 
 
-def own_scratch(size: int) -> None:
-    """A folder in memory for this process and its children alone, which goes away with them; and no /proc."""
+def own_scratch(size: int, proc: bool) -> None:
+    """A folder in memory for this process and its children alone, which goes away with them.
+
+    Args:
+        size: bytes that it holds at most.
+        proc: /proc is mounted, and is taken away.
+    """
     kernel.unshare(kernel.CLONE_NEWNS, "mount namespace")
     options = f"size={size},nr_inodes=4096,mode=700,uid={USER},gid={USER}"
     kernel.mount("tmpfs", SCRATCH, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC, options)
-    with contextlib.suppress(OSError):  # EINVAL: nothing is mounted there
+    if proc:
         kernel.unmount(PROC)
     os.chdir(SCRATCH)
 

@@ -34,7 +34,7 @@ def shut_in(settings: dict[str, Any], stdout: int | None, stderr: int | None, *o
         os.dup2(fd, place)
     os.closerange(len(aside), 1 << 16)
     if strict:
-        namespaces.own_scratch(limits["scratch_bytes"])
+        namespaces.own_scratch(limits["scratch_bytes"], settings["counted"])
         namespaces.become_user()
     else:
         os.chdir(settings["scratch"])
@@ -87,14 +87,26 @@ def _as_main() -> dict[str, Any]:
 def run_file(source: str) -> NoReturn:
     """Run a program to its end, and only then write the token that was sent.
 
-    The token lies in no variable meanwhile, but on the interpreter's own stack, as a value that the collector of
-    garbage does not know. A program that looks for it in frames, objects or files does not find it; one that reads its
-    own memory can, and claims no more than its own end by it.
+    Meanwhile only `os.writev` holds the token, in memory of its own: no frame, object or file leads there, in any
+    version of Python. A program that reads its own memory can find it, and claims no more than its own end by it.
     """
     os.register_at_fork(after_in_child=functools.partial(os.dup2, 0, _CHANNEL))  # a copy's end is not the program's
     leave, namespace = os._exit, _as_main()
-    os.write(_CHANNEL, os.read(_CHANNEL, TOKEN_BYTES) + _to_the_end(source, namespace))  # evaluated from left to right
+    os.writev(_CHANNEL, _TokenAndEnd(source, namespace))
     leave(0)
+
+
+class _TokenAndEnd:
+    """A sequence whose first item is the token, and whose second is there when the program has ended."""
+
+    def __init__(self, source: str, namespace: dict[str, Any]) -> None:
+        self.source, self.namespace = source, namespace
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int) -> bytes:
+        return os.read(_CHANNEL, TOKEN_BYTES) if place == 0 else _to_the_end(self.source, self.namespace)
 
 
 def _to_the_end(source: str, namespace: dict[str, Any]) -> bytes:
