@@ -5,7 +5,7 @@ if-verifiable langdetect immutabledict nltk, and NLTK's `punkt_tab` below NLTK_D
 
 python benchmarks/answers.py DATA prompts       lm-eval's prompts of GSM8K and MATH
 python benchmarks/answers.py DATA math          Minerva's normal form and lm-eval's equality, golds and made-up texts
-python benchmarks/answers.py DATA ifeval        if-verifiable's verdicts on real and made-up texts
+python benchmarks/answers.py DATA ifeval        if-verifiable's verdicts on real and made-up texts (minutes)
 """
 
 from __future__ import annotations
