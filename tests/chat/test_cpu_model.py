@@ -92,6 +92,9 @@ def test_a_draft_model_of_the_same_family(smollm2_path, tmp_path, cpu_llama):
         cpu_llama.generate(prompt, temperature=0, max_tokens=24).ids
     )
     assert both.engine.n_accepted == both.engine.n_drafted > 0
+    for number in (4, "auto"):
+        drawn = both.generate(prompt, seed=3, max_tokens=24, draft_tokens=number)
+        assert drawn.ids == cpu_llama.generate(prompt, seed=3, max_tokens=24, draft_tokens=0).ids
 
 
 def test_a_draft_model_with_other_tokens_is_refused(smollm2_path, tmp_path):
