@@ -22,6 +22,8 @@ _NUMBERS: dict[str, tuple[_Family, str, Callable[[WorkerStats], float]]] = {
     "prompt_tokens_total": (CounterMetricFamily, "Tokens of prompts.", lambda it: it.prompt_tokens),
     "cached_tokens_total": (CounterMetricFamily, "Tokens of prompts found in the cache.", lambda it: it.cached_tokens),
     "completion_tokens_total": (CounterMetricFamily, "Tokens written.", lambda it: it.completion_tokens),
+    "drafted_tokens_total": (CounterMetricFamily, "Draft tokens that were verified.", lambda it: it.drafted_tokens),
+    "accepted_tokens_total": (CounterMetricFamily, "Draft tokens that were written.", lambda it: it.accepted_tokens),
     "tokens_per_second": (GaugeMetricFamily, "Tokens written a second, lately.", lambda it: it.tokens_per_second),
     "cache_pages": (GaugeMetricFamily, "Pages of the key/value cache.", lambda it: it.n_pages),
     "cache_pages_held": (GaugeMetricFamily, "Pages that running sequences hold.", lambda it: it.pages_held),

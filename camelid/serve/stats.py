@@ -29,6 +29,7 @@ class WorkerStats:
     Attributes:
         running, waiting: sequences in the engine's batch, and those that wait for room in it.
         prompt_tokens, completion_tokens, cached_tokens: totals; cached ones are those of prompts not read again.
+        drafted_tokens, accepted_tokens: draft tokens that were verified, and those of them that were written.
         outcomes: requests that ended, by how: stop, length, cancelled, failed, refused.
         first_token, per_token: seconds to a request's first token, and between two tokens of a sequence.
         tokens_per_second: written, over the last seconds.
@@ -40,6 +41,8 @@ class WorkerStats:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
     outcomes: Mapping[str, int]
     first_token: Histogram
     per_token: Histogram

@@ -192,6 +192,8 @@ class Worker:
             prompt_tokens=counts.prompt_tokens,
             completion_tokens=counts.completion_tokens,
             cached_tokens=counts.cached_tokens,
+            drafted_tokens=engine.n_drafted,
+            accepted_tokens=engine.n_accepted,
             outcomes=dict(counts.outcomes),
             first_token=counts.first_token.histogram(),
             per_token=counts.per_token.histogram(),

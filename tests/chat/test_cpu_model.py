@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import camelid
+from camelid.chat.constrain import Form
 from camelid.engine import EngineOptions
 from camelid.errors import OptionError
 
@@ -47,11 +49,39 @@ def test_perplexity_is_the_references(smollm2_path, llama, bits, bound):
 @pytest.mark.parametrize("choices", [{"temperature": 0}, {"temperature": 0.8, "seed": 5}])
 def test_guesses_looked_up_change_no_letter(cpu_llama, choices):
     question = f"Repeat this text word for word: {TEXT}"
-    plain = cpu_llama.chat(question, max_tokens=60, **choices)
-    forwards = cpu_llama.engine.n_accepted
-    guessed = cpu_llama.chat(question, max_tokens=60, draft_tokens=8, **choices)
-    assert guessed.text == plain.text
-    assert cpu_llama.engine.n_accepted > forwards
+    plain = cpu_llama.chat(question, max_tokens=60, draft_tokens=0, **choices)
+    for number in (8, "auto"):
+        before = cpu_llama.engine.n_accepted
+        guessed = cpu_llama.chat(question, max_tokens=60, draft_tokens=number, **choices)
+        assert guessed.text == plain.text
+        assert cpu_llama.engine.n_accepted > before
+
+
+@pytest.mark.slow
+def test_guesses_change_no_letter_of_many_texts_at_once(cpu_llama):
+    """Forms, several samples, stops and least lengths among them; alone without guesses, together with."""
+    schema = {"type": "object", "properties": {name: {"type": "string", "maxLength": 30} for name in ("who", "where")}}
+    kinds = (
+        {"temperature": 0},
+        {"seed": 1, "n": 2, "min_tokens": 12},
+        {"seed": 2, "form": Form(json_schema=json.dumps(schema | {"required": ["who", "where"]}))},
+        {"seed": 3, "repetition_penalty": 1.2, "logit_bias": {28: 2.0}, "stop_ids": (30,)},
+    )
+    asked = [
+        [
+            cpu_llama.chat_request(f"{task}: {TEXT}", max_tokens=40, draft_tokens=drafts, **kind)
+            for drafts in (0, "auto")
+        ]
+        for task in ("Repeat this", "Say this shorter", "Which places are named here")
+        for kind in kinds
+    ]
+    expected = [sorted((t.sample, t.index, t.id) for t in cpu_llama.engine.stream(plain)) for plain, _ in asked]
+    before = cpu_llama.engine.n_accepted
+    got = [[] for _ in asked]
+    for place, token in cpu_llama.engine.stream_all(guessed for _, guessed in asked):
+        got[place].append((token.sample, token.index, token.id))
+    assert [sorted(tokens) for tokens in got] == expected
+    assert cpu_llama.engine.n_accepted > before
 
 
 @pytest.mark.slow
@@ -62,6 +92,9 @@ def test_a_draft_model_of_the_same_family(smollm2_path, tmp_path, cpu_llama):
         cpu_llama.generate(prompt, temperature=0, max_tokens=24).ids
     )
     assert both.engine.n_accepted == both.engine.n_drafted > 0
+    for number in (4, "auto"):
+        drawn = both.generate(prompt, seed=3, max_tokens=24, draft_tokens=number)
+        assert drawn.ids == cpu_llama.generate(prompt, seed=3, max_tokens=24, draft_tokens=0).ids
 
 
 def test_a_draft_model_with_other_tokens_is_refused(smollm2_path, tmp_path):

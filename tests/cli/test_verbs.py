@@ -82,6 +82,10 @@ def test_guesses_change_no_text_and_a_draft_model_is_not_left_idle(run):
     plain = run("generate", *flags).stdout
     for number in ("0", "4", "auto"):
         assert run("generate", *flags, "--draft-tokens", number).stdout == plain
+    for number in ("0", "4"):
+        drafts = json.loads(run("generate", *flags, "--draft-tokens", number, "--json").stdout)["drafts"]
+        assert drafts["accepted"] <= drafts["verified"]
+        assert bool(drafts["verified"]) is (number != "0")
     told, idle = "leave one of them out", ("--draft", "anything", "--draft-tokens", "0")
     assert told in run("generate", *flags, *idle, status=2).stderr
     assert told in run("chat", *idle, stdin="Hi", status=2).stderr

@@ -95,6 +95,7 @@ def test_metrics_count_what_happens(client):
     assert grown('camelid_completion_tokens_total{model="tiny"}') == 5
     assert grown('camelid_completion_tokens_total{model="smollm2"}') == 0
     assert grown('camelid_prompt_tokens_total{model="tiny"}') > 0
+    assert grown('camelid_accepted_tokens_total{model="tiny"}') <= grown('camelid_drafted_tokens_total{model="tiny"}')
     assert grown('camelid_requests_total{model="tiny",outcome="length"}') == 1
     assert grown('camelid_time_to_first_token_seconds_count{model="tiny"}') == 1
     assert grown('camelid_time_per_output_token_seconds_count{model="tiny"}') == 4

@@ -52,17 +52,18 @@ def run(
         show(llama.beams(text, beams, length_penalty=length_penalty, max_tokens=params.max_tokens), json)
         return
     if json or params.n > 1:
-        show(llama.generate(text, params, form=form), json)
+        result = llama.generate(text, params, form=form)
+        show(result, json, {"verified": llama.engine.n_drafted, "accepted": llama.engine.n_accepted})
         return
     for delta in llama.stream(text, params, form=form):
         write(delta.text)
     write("\n")
 
 
-def show(result: Generation, json: bool) -> None:
-    """Print a finished answer, as JSON or as text with its siblings."""
+def show(result: Generation, json: bool, drafts: dict[str, int] | None = None) -> None:
+    """Print a finished answer, as JSON (with the draft tokens of all samples) or as text with its siblings."""
     if json:
-        print_json(as_json(result))
+        print_json(as_json(result) | ({"drafts": drafts} if drafts else {}))
         return
     answers = (result, *result.others)
     for index, answer in enumerate(answers):

@@ -17,7 +17,7 @@ FIXED = (
 FEWEST_FIXED, MOST_FIXED = 1.0, 30.0
 MOST_POSITIONS = 256  # of passes that are measured
 MEMORY = 128  # passes that are remembered, those long ago less
-SPREAD = 4.0  # variance of the positions for which what is measured counts as much as `FIXED`
+SPREAD = 0.5  # variance of the positions for which what is measured counts as much as `FIXED`
 
 
 class PassCost:

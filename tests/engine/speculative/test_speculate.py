@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from hypothesis import strategies as st
 from camelid.engine import sampling
 from camelid.engine.choose import choose_id, residual
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.load import choose_backend
 from camelid.engine.request import Failed, Request, SamplingParams
 from camelid.engine.sequence import DraftToken
 from camelid.engine.speculative.draft_model import DraftModel
-from camelid.engine.speculative.lookup import LONGEST, Lookup, Prompt
 from camelid.errors import OptionError
+from camelid.weights.tensor import Tensor
+from camelid.weights.weights import Weights
 from tests.engine.backends import OracleBackend, tiny_backend
 from tests.engine.test_engine import Pattern
-from tests.tiny import tiny_config
+from tests.tiny import tiny_config, tiny_tensors
 
 PLAIN = SamplingParams(temperature=0, top_p=1.0, max_tokens=12, draft_tokens=0)
 
@@ -57,6 +60,14 @@ def request(ids, **changes):
     return Request(ids=tuple(ids), params=PLAIN.with_(**changes))
 
 
+def real_backend(kind: str):
+    if kind == "numpy":
+        return tiny_backend()
+    config = tiny_config()
+    stored = {name: Tensor.from_array(name, array) for name, array in tiny_tensors(config).items()}
+    return choose_backend(Weights(Path("tiny"), "hf", config, stored), "cpu", EngineOptions(context=128, threads=1))
+
+
 def run(engine: Engine, requests: list[Request]) -> list[list]:
     """All tokens of each request, in the order of samples; nothing may be left over."""
     numbers = [engine.add(each) for each in requests]
@@ -71,8 +82,8 @@ def run(engine: Engine, requests: list[Request]) -> list[list]:
     return [sorted(got[number], key=lambda token: (token.sample, token.index)) for number in numbers]
 
 
-def alone(req: Request, draft=None, backend=None) -> list:
-    return run(Engine(backend or Watched(), EngineOptions(context=48, prefix_cache=False), draft), [req])[0]
+def alone(req: Request, draft=None, backend=None, context=48) -> list:
+    return run(Engine(backend or Watched(), EngineOptions(context=context, prefix_cache=False), draft), [req])[0]
 
 
 prompts = st.lists(st.integers(0, 3), min_size=1, max_size=30)
@@ -123,18 +134,19 @@ def test_a_draft_model_changes_no_token(asked, chunk, room, share, draft):
         assert tokens == alone(replace(one, params=one.params.with_(draft_tokens=0)))
 
 
+@pytest.mark.parametrize("kind", ["numpy", "cpu"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_real_models_write_the_same_text(temperature):
+def test_real_models_write_the_same_text(temperature, kind):
     rng = np.random.default_rng(2)
     asked = [(rng.integers(0, 320, 5).tolist() * 6)[: 20 + place] for place in range(4)]
     texts = {}
-    for k in (0, 4):
-        engine = Engine(tiny_backend(), EngineOptions(context=128, max_batch_tokens=40))
+    for k in (0, "auto", 4):
+        engine = Engine(real_backend(kind), EngineOptions(context=128, max_batch_tokens=40))
         got = run(
             engine, [request(ids, temperature=temperature, seed=1, draft_tokens=k, max_tokens=40) for ids in asked]
         )
         texts[k] = [[token.id for token in tokens] for tokens in got]
-    assert texts[0] == texts[4]
+    assert texts[0] == texts[4] == texts["auto"]
     assert engine.n_drafted
     if not temperature:
         assert engine.n_accepted
@@ -227,55 +239,43 @@ def test_texts_have_the_models_own_distribution(draft):
         assert counts.get(text, 0) / n == pytest.approx(share, abs=4 * (share / n) ** 0.5 + 1e-3)
 
 
-def slow_search(ids: list[int]) -> tuple[int, int]:
-    """The last of the places before which most of the last ids stand, and how many; (0, 0): none."""
-    best = (0, 0)
-    for end in range(1, len(ids)):
-        n = 0
-        while n < min(end, LONGEST) and ids[end - 1 - n] == ids[-1 - n]:
-            n += 1
-        if n and n >= best[1]:
-            best = (end, n)
-    return best
+def test_auto_guesses_nothing_where_a_longer_pass_rounds_otherwise():
+    ids = [0, 1, 2, 3, 3, 2, 1] * 2
+    for same_bits, draft, drafts in ((True, None, True), (False, None, False), (False, Copying(), True)):
+        backend = Copying()
+        backend.same_bits = same_bits
+        engine = Engine(backend, EngineOptions(context=200), draft)
+        run(engine, [request(ids, max_tokens=60, draft_tokens="auto")])
+        assert (engine.n_drafted > 0) is drafts
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=31), st.integers(1, 31), st.integers(1, 4))
-def test_lookup_finds_what_a_search_finds(ids, n_prompt, step):
-    """Read at once or little by little; where it goes on after a wrong guess, it says so."""
-    lookup = Lookup(Prompt(ids[:n_prompt]))
-    for length in range(n_prompt, len(ids) + 1, step):
-        lookup.read(ids[:length])
-        found = (lookup.place or 0, lookup.length)
-        assert found == slow_search(ids[:length]) or lookup._lost
+def test_auto_takes_few_passes_where_the_text_stands_already_and_costs_none_where_it_does_not():
+    for backend, most in ((Copying(), 12), (Watched(vocab_size=320), 100)):
+        engine = Engine(backend, EngineOptions(context=200))
+        (got,) = run(engine, [request([0, 1, 2, 3, 3, 2, 1] * 2, max_tokens=100, draft_tokens="auto")])
+        assert len(got) == 100
+        assert backend.n_passes <= most
+        assert engine.n_drafted - engine.n_accepted < 10
 
 
-def test_lookup_finds_the_place_where_most_ids_match():
-    ids = [*range(100, 150), 1, 2, *range(110, 150), 3, *range(148, 150), 4, *range(105, 150)]
-    lookup = Lookup(Prompt(ids))
-    assert lookup.following(ids, 3) == [3, 148, 149]  # both others match as far as is looked; the last of them counts
-    assert lookup.length == LONGEST
-    ids = [*range(140, 150), 1, 2, *range(148, 150), 3, *range(144, 150)]
-    lookup = Lookup(Prompt(ids))
-    assert (lookup.following(ids, 2), lookup.length) == ([1, 2], 6)
-
-
-def test_a_copy_is_taken_up_again_after_what_is_written_otherwise():
-    ids = [*range(100, 140), 9]
-    lookup, text = Lookup(Prompt(ids)), [*ids, *range(100, 110)]
-    lookup.read(text)
-    assert (lookup.place, lookup.length) == (10, 10)
-    for written, guesses, length in ((50, [111, 112], 0), (51, [], 0), (112, [113, 114], 2), (113, [114, 115], 3)):
-        text.append(written)
-        lookup.read(text)
-        assert lookup.following(text, 2) == guesses
-        assert lookup.length == length
-
-
-def test_what_follows_repeats_itself():
-    ids = [5, 6, 7, 5, 6]
-    assert Lookup(Prompt(ids)).following(ids, 8) == [7, 5, 6, 7, 5, 6, 7, 5]
-    assert Lookup(Prompt([5])).following([5], 8) == []
+@pytest.mark.parametrize("right", [True, False])
+def test_a_draft_model_is_asked_as_often_as_it_pays(right):
+    """One that is always wrong is asked less and less; then neither of them computes more than without."""
+    backend, draft = Watched(vocab_size=320), Watched(vocab_size=320)
+    if not right:
+        draft.row = lambda ids: -Watched.row(draft, ids)
+    draft.config = replace(draft.config, n_layers=1, ffn_dim=1, dim=1)  # a small one, by its number of weights
+    engine = Engine(backend, EngineOptions(context=200), draft)
+    engine._proposer._pass_positions = lambda: 2.0  # whatever this machine does just now
+    engine._proposer.cost.note = lambda positions, seconds: None
+    (tokens,) = run(engine, [request([5, 6, 7], max_tokens=190, draft_tokens="auto")])
+    assert tokens == alone(request([5, 6, 7], max_tokens=190), backend=Watched(vocab_size=320), context=200)
+    if right:
+        assert backend.n_passes < 60
+        assert engine.n_accepted == engine.n_drafted
+    else:
+        assert engine.n_drafted < 20
+        assert draft.n_passes < 30
 
 
 @pytest.mark.parametrize("draft", [None, Near(vocab_size=320)])
