@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def main() -> None:
     if choices.worker:
         work(choices)
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # no busy process stays behind
         measure(choices)
 
 
