@@ -169,5 +169,11 @@ def _joined(deltas: list[Delta]) -> Generation:
         seconds=last.seconds,
         tool_calls=calls,
         logprobs=tuple(logprob for delta in deltas for logprob in delta.logprobs),
-        logprob=sum(delta.token.logprob for delta in deltas),
+        logprob=_sum(delta.token.logprob for delta in deltas),
     )
+
+
+def _sum(logprobs: Iterable[float | None]) -> float | None:
+    """Of all, or None where they were not asked for."""
+    known = [logprob for logprob in logprobs if logprob is not None]
+    return sum(known) if known else None

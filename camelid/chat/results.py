@@ -76,7 +76,7 @@ class Generation:
         finish_reason: stop, length, tool_calls or abort.
         tool_calls: where the request had tools.
         logprobs: of the tokens of `text` and calls, where log-probabilities were asked for.
-        logprob: sum over all tokens, the one that ended it included; nats.
+        logprob: sum over all tokens, the one that ended it included, in nats; None unless `logprobs` asks for them.
     """
 
     text: str
@@ -89,7 +89,7 @@ class Generation:
     others: tuple[Generation, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     logprobs: tuple[Logprob, ...] = ()
-    logprob: float = 0.0
+    logprob: float | None = None
 
     def with_others(self, others: tuple[Generation, ...]) -> Generation:
         """The same answer with its sibling samples."""

@@ -32,6 +32,58 @@ def rehearse(*, threads: int, walks: int, phases: int, pieces: int, held_every: 
     Returns how many pieces were done in another's place.
     """
 
+def chance(seed: int, sample: int, index: int, purpose: int) -> float:
+    """`sampling.chance`, without making a generator."""
+
+class Chain:
+    """How the ids of one answer are chosen, and what its steps have seen of the text.
+
+    Args:
+        steps: names of those that do something, in order, with what steers them (of min-p the logarithm).
+        banned: ids that never come, where no mask is given.
+        banned_early: those that do not come before `min_tokens` are written.
+        keeps_ties, counts_prompt: see `sampling.Order`.
+        window: penalties look at the last so many ids; 0: all.
+        n_prompt: ids of a text that are its prompt.
+        alternatives: how many likely ids are told beside log-probability and rank; -1: none of these.
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: list[tuple[str, float]],
+        bias: list[tuple[int, float]],
+        banned: list[int],
+        banned_early: list[int],
+        min_tokens: int,
+        is_greedy: bool,
+        keeps_ties: bool,
+        counts_prompt: bool,
+        window: int,
+        n_prompt: int,
+        seed: int,
+        sample: int,
+        alternatives: int,
+    ) -> None: ...
+
+class Sampler:
+    """Chooses ids as `sampling.py` does, on an instruction set."""
+
+    def __init__(self, isa: str) -> None: ...
+    def choose(
+        self,
+        rows: list[NDArray[np.float32]],
+        chains: list[Chain],
+        texts: list[list[int]],
+        masks: list[NDArray[np.bool_] | None],
+    ) -> list[tuple[int, float, float | None, int | None, tuple[tuple[int, float, float | None], ...]] | None]:
+        """The next id of each text, from its row of logits, (V,), and a mask of those that may come, (V,).
+
+        Returns:
+            Of each the id, its log-probability as it was drawn, that of the raw distribution, its rank there, and the
+            likeliest ids with both log-probabilities; None where only `sampling.py` can say.
+        """
+
 KINDS: dict[str, tuple[int, int]]
 """Kinds of weights that the engine packs, by their names in files: columns and bytes of a block."""
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from camelid.engine import sampling
 from camelid.engine.backend import Backend
 from camelid.engine.batch import Batch
-from camelid.engine.choose import Writer, choose_token, finish_reason
+from camelid.engine.choose import Choice, Chooser, Writer, finish_reason
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
 from camelid.engine.pages import Pages
@@ -64,6 +64,7 @@ class Engine:
         n_pages = -(-positions // width) + 1
         backend.allocate(n_pages)
         self.pages = Pages(n_pages, width, self.options.prefix_cache)
+        self._chooser = Chooser(getattr(backend, "isa", ""))
         self._proposer: Proposer = LookupProposer(backend.same_bits)
         if draft is not None:
             from camelid.engine.speculative.draft_model import DraftModel
@@ -206,11 +207,12 @@ class Engine:
         if not sequences:
             self._deliver_held(LATER_SECONDS)
         rows = self._forward(sequences, batch) if sequences else []
+        chosen = self._choose(sequences, rows)
         for sequence, span, own in zip(sequences, batch.spans, rows, strict=True):
             if sequence.done:  # its request failed with a sibling a moment ago
                 continue
             self._scheduler.commit(sequence, len(span.ids) - sequence.n_draft)
-            self._sample(sequence, own)
+            self._sample(sequence, own, chosen.get(sequence))
         if is_writing:
             self._note_pace(time.perf_counter() - started, sequences, batch)
         outcomes, self._outcomes = self._outcomes, []
@@ -304,7 +306,15 @@ class Engine:
         if sequences and sum(sizes.values()) - n_scored(sizes) <= len(sizes):
             self._pace.note(seconds, n_scored(sizes))
 
-    def _sample(self, sequence: Sequence, rows: Logits) -> None:
+    def _choose(self, sequences: list[Sequence], rows: list[Logits]) -> dict[Sequence, Choice | None]:
+        """Choose the next ids of all answers that have no form and no draft tokens."""
+        own = {sequence: each for sequence, each in zip(sequences, rows, strict=True) if len(each)}
+        answers = [self._writers[each] for each in own if not (each.is_scored or each.draft_tokens)]
+        writers = [writer for writer in answers if writer.constraint is None]
+        choices = self._chooser.choose(writers, [own[writer.sequence][0] for writer in writers])
+        return {writer.sequence: choice for writer, choice in zip(writers, choices, strict=True)}
+
+    def _sample(self, sequence: Sequence, rows: Logits, choice: Choice | None) -> None:
         """Make of a sequence's rows what its request wants."""
         try:
             if sequence.is_scored:
@@ -312,7 +322,7 @@ class Engine:
             elif sequence.draft_tokens:
                 self._verify(sequence, rows)
             elif len(rows):
-                self._write(sequence, rows[0])
+                self._write(sequence, rows[0], choice=choice)
         except CamelidError as error:
             self._fail(sequence, error)
 
@@ -349,10 +359,12 @@ class Engine:
         if n_draft and not sequence.done:
             self._scheduler.trim(sequence)
 
-    def _write(self, sequence: Sequence, logits: Logits, draft: DraftToken | None = None) -> None:
+    def _write(
+        self, sequence: Sequence, logits: Logits, draft: DraftToken | None = None, choice: Choice | None = None
+    ) -> None:
         """Choose the next id, and hand it out as soon as it is known what its form says to it."""
         writer = self._writers[sequence]
-        token = choose_token(writer, logits, draft)
+        token = self._chooser.token(writer, logits, draft, choice)
         if writer.constraint is None or writer.constraint.ready(SOON_SECONDS):
             self._deliver(writer, token)
         else:

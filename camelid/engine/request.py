@@ -171,16 +171,16 @@ class PromptToken:
 class Token:
     """One id that the engine has written.
 
-    `logprob` and `rank` (1 is the likeliest) are of the raw distribution, `sampled_logprob` of what the form and the
-    sampling steps left (0 when greedy).
+    `logprob` and `rank` (1 is the likeliest) are of the raw distribution, and None unless `logprobs` asks for them;
+    `sampled_logprob` is of what the form and the sampling steps left (0 when greedy).
     """
 
     request: int
     sample: int  # which of the request's n samples
     index: int  # 0 for the first written id
     id: int
-    logprob: float
-    rank: int
+    logprob: float | None
+    rank: int | None
     sampled_logprob: float
     top: tuple[Alternative, ...]
     finish_reason: Literal["stop", "length"] | None

@@ -255,6 +255,8 @@ def process(logits: NDArray[np.float32], params: SamplingParams, seen: Seen) -> 
     result = checked(logits)
     for name in active_steps(params):
         result = STEPS[name].apply(result, params, seen, ORDERS[params.order])
+        if name == "bias":
+            _checked(result)  # later steps need an id that may come
     return _checked(result)
 
 

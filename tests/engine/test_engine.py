@@ -301,14 +301,14 @@ def test_an_interrupt_while_a_token_is_chosen_harms_nobody(monkeypatch):
     engine = Engine(OracleBackend(), EngineOptions(context=32))
     number = engine.add(request([1, 2]))
     ids = [token.id for _ in range(3) for token in engine.step()]
-    choose, waiting = distribution, [KeyboardInterrupt]
+    choose, waiting = engine._chooser.choose, [KeyboardInterrupt]
 
     def interrupted(*arguments):
         if waiting:
             raise waiting.pop()
         return choose(*arguments)
 
-    monkeypatch.setattr("camelid.engine.sampling.distribution", interrupted)
+    monkeypatch.setattr(engine._chooser, "choose", interrupted)
     with pytest.raises(KeyboardInterrupt):
         engine.step()
     while engine.is_busy:

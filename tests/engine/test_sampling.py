@@ -278,7 +278,8 @@ def test_choices_that_cannot_be_are_refused(changes, words):
 
 def test_a_bias_that_bans_everything_is_an_error():
     for temperature in (0.0, 1.0):
-        params = given_off(temperature=temperature, logit_bias={id: float("-inf") for id in range(5)})
+        bias = {id: float("-inf") for id in range(5)}
+        params = given_off(temperature=temperature, logit_bias=bias, top_p=0.9, min_p=0.1)
         with pytest.raises(NumericsError, match="no id may come"):
             distribution(LOGITS, params, [])
 

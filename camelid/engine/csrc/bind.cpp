@@ -1,9 +1,12 @@
 // The engine as Python sees it; no other file knows Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <iterator>
 #include <stdexcept>
 
 #ifdef __GLIBC__
@@ -14,6 +17,7 @@
 #include "isa/isa.h"
 #include "measure.h"
 #include "pack.h"
+#include "sampling/sampler.h"
 
 namespace nb = nanobind;
 using namespace camelid;
@@ -24,6 +28,7 @@ using Floats2 = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::
 using Out2 = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Sums = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Places = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bools = nb::ndarray<const bool, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 namespace {
@@ -111,6 +116,59 @@ nb::dict kinds() {
     return blocks;
 }
 
+Step step_called(const std::string& name) {
+    const auto place = std::find(std::begin(STEPS), std::end(STEPS), name);
+    require(place != std::end(STEPS), "no such step");
+    return (Step)(place - std::begin(STEPS));
+}
+
+// Brings a chain to the end of its text, a list of ids that grows.
+void look_back(Chain& chain, const nb::list& text) {
+    if (chain.seen.size() > text.size()) chain.forget();
+    for (size_t i = chain.seen.size(); i < text.size(); i++) chain.see(nb::cast<int32_t>(text[i]));
+}
+
+nb::object as_tuple(const Choice& choice, const Chain& chain) {
+    if (!choice.is_sure) return nb::none();
+    if (chain.alternatives < 0) return nb::make_tuple(choice.id, choice.sampled_logprob, nb::none(), nb::none(), nb::tuple());
+    nb::list likeliest;
+    for (const Likely& each : choice.likeliest) {
+        const bool is_left = each.sampled_logprob > -INFINITY;
+        likeliest.append(nb::make_tuple(each.id, each.logprob, is_left ? nb::cast(each.sampled_logprob) : nb::none()));
+    }
+    return nb::make_tuple(choice.id, choice.sampled_logprob, choice.logprob, choice.rank, nb::tuple(likeliest));
+}
+
+// The next id of each text, chosen from its row.
+nb::list choose(Sampler& sampler, const std::vector<Floats1>& rows, const nb::list& chains, const nb::list& texts,
+                const nb::list& masks) {
+    const size_t n = rows.size();
+    require(chains.size() == n && texts.size() == n && masks.size() == n, "choose: lengths differ");
+    std::vector<const Chain*> of;
+    std::vector<Bools> mask(n);
+    std::vector<size_t> n_written;
+    for (size_t i = 0; i < n; i++) {
+        Chain& chain = nb::cast<Chain&>(chains[i]);
+        const nb::list text = nb::cast<nb::list>(texts[i]);
+        require(rows[i].size() > 0 && text.size() >= chain.n_prompt, "choose: empty");
+        if (!masks[i].is_none()) mask[i] = nb::cast<Bools>(masks[i]);
+        require(masks[i].is_none() || mask[i].size() == rows[i].size(), "choose: mask");
+        if (chain.looks_back()) look_back(chain, text);
+        of.push_back(&chain), n_written.push_back(text.size() - chain.n_prompt);
+    }
+    std::vector<Choice> choices(n);
+    {
+        nb::gil_scoped_release release;
+        for (size_t i = 0; i < n; i++) {
+            const uint8_t* allowed = mask[i].is_valid() ? (const uint8_t*)mask[i].data() : nullptr;
+            choices[i] = sampler.choose(rows[i].data(), (int)rows[i].size(), *of[i], n_written[i], allowed);
+        }
+    }
+    nb::list all;
+    for (size_t i = 0; i < n; i++) all.append(as_tuple(choices[i], *of[i]));
+    return all;
+}
+
 template <int N> nb::tuple names(const char* const (&table)[N]) {
     nb::list all;
     for (const char* name : table) all.append(name);
@@ -145,6 +203,28 @@ NB_MODULE(_cpu, m) {
     m.def("log_sums", &log_sums, nb::arg("isa"), nb::arg("rows"), nb::arg("sums"), nb::arg("best"));
     m.def("rehearse", &rehearse, nb::arg("threads"), nb::arg("walks"), nb::arg("phases"), nb::arg("pieces"),
           nb::arg("held_every"), nb::arg("microseconds"), nb::call_guard<nb::gil_scoped_release>());
+    m.def("chance", &chance, nb::arg("seed"), nb::arg("sample"), nb::arg("index"), nb::arg("purpose"));
+    nb::class_<Chain>(m, "Chain")
+        .def("__init__",
+             [](Chain* self, const std::vector<std::pair<std::string, double>>& steps, std::vector<std::pair<int32_t, double>> bias,
+                std::vector<int32_t> banned, std::vector<int32_t> banned_early, size_t min_tokens, bool is_greedy, bool keeps_ties,
+                bool counts_prompt, size_t window, size_t n_prompt, uint64_t seed, uint64_t sample, int alternatives) {
+                 Chain chain{};
+                 for (const auto& [name, value] : steps) chain.steps.push_back({step_called(name), value});
+                 std::sort(bias.begin(), bias.end());
+                 chain.bias = std::move(bias), chain.banned = std::move(banned), chain.banned_early = std::move(banned_early);
+                 chain.min_tokens = min_tokens, chain.is_greedy = is_greedy, chain.keeps_ties = keeps_ties;
+                 chain.counts_prompt = counts_prompt, chain.window = window, chain.n_prompt = n_prompt;
+                 chain.seed = seed, chain.sample = sample, chain.alternatives = alternatives;
+                 new (self) Chain(std::move(chain));
+             },
+             nb::kw_only(), nb::arg("steps"), nb::arg("bias"), nb::arg("banned"), nb::arg("banned_early"), nb::arg("min_tokens"),
+             nb::arg("is_greedy"), nb::arg("keeps_ties"), nb::arg("counts_prompt"), nb::arg("window"), nb::arg("n_prompt"),
+             nb::arg("seed"), nb::arg("sample"), nb::arg("alternatives"));
+    nb::class_<Sampler>(m, "Sampler")
+        .def("__init__", [](Sampler* self, const std::string& isa) { new (self) Sampler(*kernels_called(isa).sampling); },
+             nb::arg("isa"))
+        .def("choose", &choose, nb::arg("rows"), nb::arg("chains"), nb::arg("texts"), nb::arg("masks"));
     m.attr("KINDS") = kinds();
     m.attr("MATRICES") = names(MATRICES);
     m.attr("NORMS") = names(NORMS);

@@ -82,6 +82,19 @@ struct Heads {
 
 constexpr int AHEAD = 4;  // pages further on that are fetched while one is read
 
+// Passes over a row of n logits; blocks are of 64, the last one filled up with −∞.
+constexpr int LOGITS = 64;
+constexpr double LEAST_POWER = 708;  // e^−708 is about the smallest normal number: what is below counts as it
+struct SamplingKernels {
+    bool (*block_maxima)(const float* row, int n, float* maxima);  // false where NaN or +∞ stands
+    // Σ e^((x − highest) · inverse), powers in float32: good to 5e-6.
+    double (*sum_of_powers)(const float* row, int n, float highest, float inverse);
+    // Of each block Σ e^d and, where asked, Σ e^d · d, with d = (x − highest) · inverse; in float64.
+    void (*block_sums)(const float* row, int n, double highest, double inverse, double* sums, double* weighted);
+    void (*powers_of)(double* x, int n);  // e^x in place, x up to 0
+    int (*count_above)(const float* row, int n, float bound);
+};
+
 struct Kernels {
     const char* name;
     bool has_bf16;
@@ -116,6 +129,7 @@ struct Kernels {
     void (*prefetch)(const uint8_t* p, size_t bytes);
     uint64_t (*read)(const uint8_t* p, size_t bytes);  // every byte, for the memory's limit; whole lines of 1024
     double (*multiply_loop)(int what, long rounds);  // operations done: 0 fp32, 1 bf16, 2 int8; 0 where there is no instruction
+    const SamplingKernels* sampling;
 };
 
 const Kernels* scalar_kernels();

@@ -65,7 +65,9 @@ def _plan(llama: Llama, body: CompletionRequest) -> _Prepared:
     """Everything up to the engine; a thread's work, since long prompts take their time."""
     n = max(body.n or 1, (body.best_of or 1) if body.max_tokens != 0 else 1)
     with named(COMPLETIONS):
-        params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=body.logprobs)
+        ranks = 0 if n > (body.n or 1) else None  # which are the best is said by their log-probabilities
+        n_top = body.logprobs if body.logprobs is not None else ranks
+        params = body.params(llama.params, n=n, max_tokens=body.max_tokens or None, logprobs=n_top)
         if body.suffix is not None:
             assert isinstance(body.prompt, str)
             made = llama.infill_request(body.prompt, body.suffix, params)
@@ -118,8 +120,13 @@ def _best(answers: Sequence[Generation], n_written: int, n: int) -> list[Generat
     best: list[Generation] = []
     for start in range(0, len(answers), n_written):
         written = answers[start : start + n_written]
-        best += sorted(written, key=lambda it: it.logprob / it.usage.completion_tokens, reverse=True)[:n]
+        best += sorted(written, key=_mean_logprob, reverse=True)[:n]
     return best
+
+
+def _mean_logprob(answer: Generation) -> float:
+    assert answer.logprob is not None
+    return answer.logprob / answer.usage.completion_tokens
 
 
 def _choices(

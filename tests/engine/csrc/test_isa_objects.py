@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[3] / "camelid" / "engine" / "csrc"
 BASELINE = (
     "isa/scalar", "isa/isa", "forward", "matmul", "attention", "state", "weights", "pack", "pool", "buffer", "measure",
+    "sampling/chain", "sampling/sampler", "sampling/steps",
 )  # fmt: skip
 
 

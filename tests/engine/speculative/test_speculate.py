@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from camelid.engine import sampling
-from camelid.engine.choose import choose_id, residual
+from camelid.engine.choose import Chooser, choose_id, residual
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.load import choose_backend
 from camelid.engine.request import Failed, Request, SamplingParams
@@ -330,18 +330,23 @@ def test_cancelling_gives_all_pages_back():
 @pytest.mark.parametrize("draft", [None, Near()])
 @pytest.mark.parametrize("call", range(2, 20, 3))
 def test_an_interrupt_harms_nobody(monkeypatch, draft, call):
-    """Wherever a distribution is made: while guesses are made, or while they are checked."""
+    """Wherever a distribution is made: while guesses are made, or while they are checked; or an id is chosen in C++."""
     one = request([1, 2, 1, 2, 1], draft_tokens=4, temperature=1.0, seed=5)
-    expected, calls, made = alone(one, draft), itertools.count(), sampling.distribution
+    expected, calls = alone(one, draft), itertools.count()
+    made, asked = sampling.distribution, Chooser._ask
 
-    def interrupted(*arguments):
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return made(*arguments)
+    def interrupted(of):
+        def called(*arguments):
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return of(*arguments)
+
+        return called
 
     engine = Engine(Watched(), EngineOptions(context=48), draft)
     stream = engine.add(one)
-    monkeypatch.setattr("camelid.engine.sampling.distribution", interrupted)
+    monkeypatch.setattr("camelid.engine.sampling.distribution", interrupted(made))
+    monkeypatch.setattr("camelid.engine.choose.Chooser._ask", interrupted(asked))
     tokens = []
     while engine.is_busy:
         try:

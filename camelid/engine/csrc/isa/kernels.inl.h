@@ -13,6 +13,7 @@
 #include "rows.inl.h"
 #include "attention.inl.h"
 #include "logprobs.inl.h"
+#include "sampling.inl.h"
 // clang-format on
 
 namespace camelid::CAMELID_ISA {
@@ -61,7 +62,7 @@ double multiply_loop(int what, long rounds) {
 
 const Kernels TABLE = {
     CAMELID_NAME, HAS_BF16,    norm,       log_sum,   quantize,  matmul, silu,           rope, write_key,
-    write_value,  pack_query,  attention,  merge,     prefetch_range, read, multiply_loop,
+    write_value,  pack_query,  attention,  merge,     prefetch_range, read, multiply_loop, &SAMPLING,
 };
 
 }  // namespace camelid::CAMELID_ISA
