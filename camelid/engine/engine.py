@@ -22,13 +22,13 @@ from camelid.engine.choose import Choice, Chooser, Writer, finish_reason
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
 from camelid.engine.pages import Pages
-from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token
+from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token, check_prompt
 from camelid.engine.scheduler import Chosen, Pace, Scheduler, n_scored
 from camelid.engine.scoring import Collector, collector
 from camelid.engine.sequence import DraftToken, Sequence, root_of
 from camelid.engine.speculative.lookup import LookupProposer
 from camelid.engine.speculative.proposer import Proposer
-from camelid.errors import CamelidError, ContextError, OptionError
+from camelid.errors import CamelidError, OptionError
 
 __all__ = ["Engine", "EngineOptions"]
 
@@ -113,7 +113,7 @@ class Engine:
             ContextError: the prompt leaves no room for an answer.
         """
         params = request.params
-        self._check_prompt(request)
+        check_prompt(request, self.backend.config.vocab_size, self.context)
         sampling.check(params, self.backend.config.vocab_size, self.backend.absent)
         if (has_form or request.constraint is not None) and (params.min_tokens or params.ignore_stop):
             name = "min_tokens" if params.min_tokens else "ignore_stop"
@@ -121,38 +121,6 @@ class Engine:
                 f"{name}: the constrained form alone says where the text may end; leave one of them out", param=name
             )
         object.__setattr__(request, "is_checked", True)
-
-    def _check_prompt(self, request: Request) -> None:
-        vocab_size, ids, rows = self.backend.config.vocab_size, request.ids, request.rows
-        if not ids:
-            raise OptionError("prompt: has no tokens; give at least one", param="prompt")
-        if request.wants == "tokens" and len(ids) >= self.context:
-            raise ContextError(
-                f"prompt: has {len(ids)} tokens, the context is {self.context} with room for one of the answer; "
-                "shorten it or raise --context",
-                len(ids),
-                self.context,
-                param="prompt",
-            )
-        if len(ids) > self.context:
-            raise ContextError(
-                f"prompt: has {len(ids)} tokens, the context is {self.context}; shorten it or raise --context",
-                len(ids),
-                self.context,
-                param="prompt",
-            )
-        if min(ids) < 0 or max(ids) >= vocab_size:
-            wrong = next(id for id in ids if not 0 <= id < vocab_size)
-            raise OptionError(f"prompt: id {wrong} lies outside the vocabulary of {vocab_size} ids", param="prompt")
-        if rows.step != 1 or not 0 <= rows.start <= rows.stop <= len(ids):
-            raise OptionError(f"rows: {rows} is not a range of the prompt's {len(ids)} places", param="rows")
-        for name, asked in (("candidates", request.candidates), ("asked", [id for _, id in request.asked])):
-            for id in asked:
-                if not 0 <= id < vocab_size:
-                    raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids", param=name)
-        for place, _ in request.asked:
-            if place not in rows:
-                raise OptionError(f"asked: place {place} is none of the rows {rows}", param="asked")
 
     def add(self, request: Request) -> int:
         """Queue a request; returns its number.

@@ -11,7 +11,7 @@ from pydantic import AllowInfNan, Field, ValidationError, ValidatorFunctionWrapH
 from pydantic_core import PydanticCustomError
 
 from camelid.engine.batch import Kind
-from camelid.errors import CamelidError
+from camelid.errors import CamelidError, ContextError, OptionError
 from camelid.options import Options
 
 Wants = Literal["tokens", "logprobs", "logits", "hidden"]
@@ -144,6 +144,45 @@ class Request:
     def all_stop_ids(self) -> set[int]:
         """Ids that end the answer, the model's and the caller's."""
         return {*self.stop_ids, *self.params.stop_ids}
+
+
+def check_prompt(request: Request, vocab_size: int, context: int) -> None:
+    """Refuse what cannot be computed, or asks for what is not there.
+
+    Raises:
+        OptionError: the prompt is empty or outside the vocabulary, or what is asked for lies outside of it.
+        ContextError: the prompt leaves no room for an answer.
+    """
+    ids, rows = request.ids, request.rows
+    if not ids:
+        raise OptionError("prompt: has no tokens; give at least one", param="prompt")
+    if request.wants == "tokens" and len(ids) >= context:
+        raise ContextError(
+            f"prompt: has {len(ids)} tokens, the context is {context} with room for one of the answer; "
+            "shorten it or raise --context",
+            len(ids),
+            context,
+            param="prompt",
+        )
+    if len(ids) > context:
+        raise ContextError(
+            f"prompt: has {len(ids)} tokens, the context is {context}; shorten it or raise --context",
+            len(ids),
+            context,
+            param="prompt",
+        )
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        wrong = next(id for id in ids if not 0 <= id < vocab_size)
+        raise OptionError(f"prompt: id {wrong} lies outside the vocabulary of {vocab_size} ids", param="prompt")
+    if rows.step != 1 or not 0 <= rows.start <= rows.stop <= len(ids):
+        raise OptionError(f"rows: {rows} is not a range of the prompt's {len(ids)} places", param="rows")
+    for name, asked in (("candidates", request.candidates), ("asked", [id for _, id in request.asked])):
+        for id in asked:
+            if not 0 <= id < vocab_size:
+                raise OptionError(f"{name}: id {id} lies outside the vocabulary of {vocab_size} ids", param=name)
+    for place, _ in request.asked:
+        if place not in rows:
+            raise OptionError(f"asked: place {place} is none of the rows {rows}", param="asked")
 
 
 @dataclass(frozen=True)
