@@ -1,7 +1,7 @@
 """Print the versions that this environment has of all that `camelid[test]` needs: constraints for pip.
 
-torch is left out, and SymPy, which torch needs too: which of them fit is the machine's affair, and the Makefile asks for
-torch by name.
+torch is left out, and SymPy, which torch needs too: which of them fit is the machine's affair, and the Makefile asks
+for torch by name.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Needs, beside camelid, in an environment of their own: lm-eval==0.4.13 antlr4-python3-runtime==4.11 math-verify
 if-verifiable langdetect immutabledict nltk, and NLTK's `punkt_tab` below NLTK_DATA.
 
-python benchmarks/evals/answers.py DATA prompts       lm-eval's prompts of GSM8K and MATH
-python benchmarks/evals/answers.py DATA math          Minerva's normal form and lm-eval's equality, golds and made-up texts
-python benchmarks/evals/answers.py DATA ifeval        if-verifiable's verdicts on real and made-up texts (minutes)
+python benchmarks/evals/answers.py DATA prompts  lm-eval's prompts of GSM8K and MATH
+python benchmarks/evals/answers.py DATA math     Minerva's normal form and lm-eval's equality, golds and made-up texts
+python benchmarks/evals/answers.py DATA ifeval   if-verifiable's verdicts on real and made-up texts (minutes)
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """camelid eval against lm-eval with transformers: the same prompts and log-likelihoods, and how long each takes.
 
 It needs lm-eval 0.4.13, torch and transformers, and a folder for it (camelid convert MODEL FOLDER --to hf):
-    python benchmarks/evals/lm_eval_agreement.py mmlu --data mmlu.tar.gz --limit 200 --model FOLDER [--fast MODEL] [--dtype bfloat16]
+    python benchmarks/evals/lm_eval_agreement.py mmlu --data mmlu.tar.gz --limit 200 \\
+        --model FOLDER [--fast MODEL] [--dtype bfloat16]
 
 camelid computes FOLDER in float32 with numpy, lm-eval in --dtype; with --fast MODEL, a quantised file, camelid is timed
 on its C++ engine, too. Rounds go in turns. Printed: requests, the largest difference of a log-likelihood, picks that
