@@ -65,7 +65,8 @@ class Selection:
     def query(self) -> list[tuple[str, str]]:
         """What an address says of it."""
         against = "" if self.against is None else self.against.name
-        told = {"against": against, "only": self.only, "metric": self.metric, "group": self.group}
+        metric = self.metric if self.only else ""
+        told = {"against": against, "only": self.only, "metric": metric, "group": self.group}
         return [(name, value) for name, value in told.items() if value]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LONGEST = 20_000  # characters of a text that are shown
 _FIRST = 140  # of an item's first words in a list
+_QUESTIONS = ("question", "problem", "prompt", "text")
 _WORDS = {
     "prompt": "Prompt",
     "split": "Items of",
@@ -230,11 +231,17 @@ def _difference_bar(found: Comparison) -> Bar | None:
 def item_row(at: int, item: Mapping[str, Any]) -> dict[str, Any]:
     """An item in a list."""
     texts = (value for value in item["fields"].values() if isinstance(value, str) and value.strip())
-    named = (item["fields"].get(name) for name in ("question", "problem", "prompt", "text"))
+    named = (item["fields"].get(name) for name in _QUESTIONS)
     text = next((value for value in named if isinstance(value, str) and value.strip()), None) or next(texts, "")
     first = " ".join(text[: 4 * _FIRST].split())
     first = first if len(first) <= _FIRST else f"{first[:_FIRST]} …"
     return {"at": at, "id": item["id"], "group": item["group"] or "", "text": first, "scores": scores(item)}
+
+
+def _place(field: str) -> int:
+    """What is asked stands before what one can choose from, and the answer last."""
+    order = (*_QUESTIONS, "choices")
+    return order.index(field) if field in order else len(order) + (field == "answer")
 
 
 def scores(item: Mapping[str, Any]) -> dict[str, str]:
@@ -248,7 +255,7 @@ def item_view(item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": item["id"],
         "group": item["group"] or "",
-        "fields": [(name, shown(value)) for name, value in fields.items()],
+        "fields": [(name, shown(fields[name])) for name in sorted(fields, key=_place)],
         "turns": [_turn(turn, fields, item["filtered"]) for turn in item["turns"]],
         "judged": [_turn(turn, {}, {}) for turn in item["judged"]],
         "filtered": [(name, shown(value)) for name, value in item["filtered"].items()],
@@ -284,7 +291,7 @@ def _choices(answer: Mapping[str, Any], fields: Mapping[str, Any], filtered: Map
     for at, logprob in enumerate(logprobs):
         rows.append(
             {
-                "text": shown(texts[at]) if has_texts and texts else f"{at}",
+                "text": f"{at}: {shown(texts[at])}" if has_texts and texts else f"{at}",
                 "logprob": f"{logprob:.3f}",
                 "tokens": tokens[at] if at < len(tokens) else "–",
                 "alone": f"{alone[at]:.3f}" if at < len(alone) else "",
@@ -297,5 +304,8 @@ def _choices(answer: Mapping[str, Any], fields: Mapping[str, Any], filtered: Map
 
 def shown(value: Any) -> str:
     """A value of an item, as it is; very long ones are cut, and say so."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        text = "\n".join(f"{number}: {each}" for number, each in enumerate(value))
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters in all)"
