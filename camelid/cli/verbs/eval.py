@@ -13,12 +13,14 @@ from camelid.cli.console import print_json, stderr
 from camelid.cli.flags import takes
 from camelid.cli.options import BackendName, ChatFormatName, Json, open_llama
 from camelid.engine.engine import EngineOptions
-from camelid.errors import OptionError
+from camelid.errors import MissingError, OptionError
 
 if TYPE_CHECKING:
+    from camelid.chat.llama import Llama
     from camelid.evals.ask import Asker
     from camelid.evals.result import Result
 
+LM_EVAL = "lm-eval:"  # begins the names of lm-eval's own tasks
 _SHOWN = 20  # items that are shown if nothing else is asked for
 
 
@@ -63,6 +65,11 @@ def run(
         raise OptionError("--wrong and --diff: are for results; write camelid eval show RESULT --wrong")
     if not tasks:
         list_tasks(json)
+        return
+    if any(name.startswith(LM_EVAL) for name in tasks):
+        measure_with_lm_eval(
+            tasks, [open_named(name, backend, engine, chat_format) for name in model or (None,)], limit, shots, json
+        )
         return
     choices = {
         "data": data,
@@ -117,10 +124,36 @@ def _asker(name: str | None, url: str | None, backend: str, engine: EngineOption
 
         return EndpointAsker(url, name)
     from camelid.evals.ask import LlamaAsker
+
+    return LlamaAsker(*open_named(name, backend, engine, chat_format))
+
+
+def open_named(name: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> tuple[Llama, str]:
+    """A model and what it is called in results."""
     from camelid.hub.catalog import DEFAULT_MODEL
 
     llama = open_llama(name, backend, engine, chat_format)
-    return LlamaAsker(llama, DEFAULT_MODEL if name is None else model_title(name, llama.weights.path))
+    return llama, DEFAULT_MODEL if name is None else model_title(name, llama.weights.path)
+
+
+def measure_with_lm_eval(
+    tasks: list[str], models: Iterable[tuple[Llama, str]], limit: int | None, shots: int | None, json: bool
+) -> None:
+    """Have lm-eval run tasks of its own, and print their figures."""
+    if not all(name.startswith(LM_EVAL) for name in tasks):
+        raise OptionError(f"tasks: those of {LM_EVAL}… run in a command of their own; leave the others out")
+    try:
+        from camelid.evals.lm_eval_model import run_tasks
+    except ImportError:
+        raise MissingError("lm-eval is not installed: pip install 'camelid[lm-eval]'") from None
+    names = [name.removeprefix(LM_EVAL) for name in tasks]
+    rows = [row for llama, title in models for row in run_tasks(llama, title, names, limit, shots)]
+    if json:
+        print_json({"results": rows})
+        return
+    from camelid.evals.report import show_rows
+
+    show_rows(rows)
 
 
 def model_title(name: str, path: Path) -> str:
