@@ -141,7 +141,7 @@ def test_lm_eval_measures_a_model_on_its_own_tasks(cpu_llama, tmp_path, monkeypa
     manager = TaskManager(include_path=str(tmp_path))
     monkeypatch.setattr("camelid.evals.lm_eval_model.TaskManager", lambda: manager)
     (row,) = run_tasks(cpu_llama, "smollm2", ["llamas"], limit=4, shots=0)
-    assert row["task"] == "lm-eval:llamas" and row["n"] == 4 and row["shots"] == 0
+    assert (row["task"], row["n"], row["shots"]) == ("lm-eval:llamas", 4, 0)
     right = [
         cpu_llama.loglikelihood(f"Are {n} llamas more than one?", " yes").logprob
         > cpu_llama.loglikelihood(f"Are {n} llamas more than one?", " no").logprob
