@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,6 +14,7 @@ from camelid.cli.flags import takes
 from camelid.cli.options import BackendName, ChatFormatName, Json, open_llama
 from camelid.engine.engine import EngineOptions
 from camelid.errors import MissingError, OptionError
+from camelid.run_layout import all_checkpoints
 
 if TYPE_CHECKING:
     from camelid.chat.llama import Llama
@@ -31,6 +32,9 @@ def run(
     ] = None,
     *,
     model: Annotated[list[str] | None, typer.Option(help="What to measure; may be given several times.")] = None,
+    every_checkpoint: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Each checkpoint of a run, or of one of its stages.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="A server with OpenAI's API instead, as http://HOST/v1.")] = None,
     data: Annotated[str | None, typer.Option(help="File, folder or archive of items, or hf:owner/name.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
@@ -66,24 +70,31 @@ def run(
     if not tasks:
         list_tasks(json)
         return
+    names = models_of(model, every_checkpoint)
     if any(name.startswith(LM_EVAL) for name in tasks):
         measure_with_lm_eval(
-            tasks, [open_named(name, backend, engine, chat_format) for name in model or (None,)], limit, shots, json
+            tasks, (open_named(name, backend, engine, chat_format) for name in names), limit, shots, json
         )
         return
-    choices = {
-        "data": data,
-        "limit": limit,
-        "shots": shots,
-        "out": out,
-        "truncate": truncate is not None,
-        "again": again,
-        "scorer": {"sandbox": sandbox, "accept_generated_code": accept},
-    }
+    scorer = {"sandbox": sandbox, "accept_generated_code": accept}
+    choices = {"data": data, "limit": limit, "shots": shots, "out": out, "again": again, "scorer": scorer}
+    choices["truncate"] = truncate is not None
     judging = None if judge is None else open_llama(judge, backend, engine)
-    askers = (_asker(name, url, backend, engine, chat_format) for name in model or (None,))
+    askers = (_asker(name, url, backend, engine, chat_format) for name in names)
     results = measure(askers, tasks, {**choices, "judge": judging})
     tell(results, json)
+
+
+def models_of(names: list[str] | None, run: Path | None) -> Sequence[str | None]:
+    """What is measured: the models that were named, or the checkpoints of a run; None stands for the default model."""
+    if run is None:
+        return names or (None,)
+    if names:
+        raise OptionError("--every-checkpoint: takes the place of --model; leave one of them out")
+    checkpoints = all_checkpoints(run)
+    if not checkpoints:
+        raise OptionError(f"--every-checkpoint: {run} has no complete checkpoint; name a run or one of its stages")
+    return [str(path) for path in checkpoints]
 
 
 def tell(results: list[Result], json: bool) -> None:
