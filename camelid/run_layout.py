@@ -64,6 +64,12 @@ def complete_checkpoints(stage: Path) -> list[Path]:
     return [path for path in step_folders(stage) if (path / CHECKPOINT).is_file()]
 
 
+def all_checkpoints(path: Path) -> list[Path]:
+    """Complete checkpoints of a stage, or of all stages of a run, each stage's by step."""
+    own = complete_checkpoints(path)
+    return own or [each for stage in sorted(path.glob("*/")) for each in complete_checkpoints(stage)]
+
+
 def newest_checkpoint(path: Path) -> Path | None:
     """What `latest` means in a stage, or in a run's stage; of several stages, in the one that saved last.
 

@@ -8,13 +8,17 @@ takes what the command `lm_eval` takes, which has no way to bring a model of one
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
+from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
@@ -139,7 +143,7 @@ class CamelidLM(TemplateLM):
         _warn_of_cut(n_cut, len(texts))
         results: dict[int, tuple[float, bool]] = {}
         likelihoods = loglikelihoods(self.llama.engine, texts)
-        for place, likelihood in _progress(likelihoods, len(texts), "loglikelihood", disable_tqdm):
+        for place, likelihood in tqdm(likelihoods, "loglikelihood", len(texts), disable=disable_tqdm):
             results[place] = likelihood.logprob, likelihood.is_greedy
             if requests[place][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[place][0], results[place])
@@ -205,13 +209,54 @@ class CamelidLM(TemplateLM):
         return [ids[-room:] for ids in prompts]
 
 
+def run_tasks(
+    llama: Llama, name: str, tasks: Sequence[str], limit: int | None, shots: int | None
+) -> list[dict[str, Any]]:
+    """Have lm-eval measure a model on its own tasks, which fetches their items by itself.
+
+    Returns:
+        A row for each task and group, in the form that `camelid eval --json` has.
+
+    Raises:
+        OptionError: lm-eval has no such task, or cannot run it.
+    """
+    started = time.perf_counter()
+    manager = TaskManager()
+    wrong = [task for task in tasks if not manager.match_tasks([task])]
+    if wrong:
+        raise OptionError(f"lm-eval:{wrong[0]}: lm-eval {version('lm-eval')} has no such task; see lm_eval ls tasks")
+    try:
+        done = simple_evaluate(
+            model=CamelidLM(llama), tasks=list(tasks), limit=limit, num_fewshot=shots, task_manager=manager
+        )
+    except (OSError, ValueError, ImportError) as error:  # items that cannot be fetched, packages that a task needs
+        raise OptionError(f"lm-eval: {str(error).splitlines()[0]}") from error
+    return [_row(done, task, name, round(time.perf_counter() - started, 3)) for task in done["results"]]
+
+
+def _row(done: dict[str, Any], task: str, model: str, seconds: float) -> dict[str, Any]:
+    figures, n_items = done["results"][task], done["n-samples"].get(task, {})
+    metrics = {
+        key: {"value": value, "stderr": figures.get(f"{name}_stderr,{rest}")}
+        for key, value in figures.items()
+        if isinstance(value, int | float) and "_stderr" not in key
+        for name, _, rest in (key.partition(","),)
+        if rest
+    }
+    return {
+        "task": f"lm-eval:{task}",
+        "model": model,
+        "n": n_items.get("effective"),
+        "shots": done["n-shot"].get(task),
+        "metrics": metrics,
+        "conditions": {"harness": f"lm-eval {version('lm-eval')}", "task_version": done["versions"].get(task)},
+        "seconds": seconds,
+    }
+
+
 def _warn_of_cut(n_cut: int, n_texts: int) -> None:
     if n_cut:
         log.warning("%d of %d texts are too long for the context and lost tokens on the left", n_cut, n_texts)
-
-
-def _progress(items: Iterator[Any], total: int, what: str, disable: bool) -> Iterator[Any]:
-    yield from tqdm(items, total=total, desc=what, disable=disable)
 
 
 if __name__ == "__main__":

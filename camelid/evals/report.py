@@ -48,6 +48,20 @@ def show_results(results: Sequence[Result]) -> None:
             console.print(f"[dim]{literal(line)}[/]", soft_wrap=True)
 
 
+def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Figures of another harness, which has no interval but a standard error."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("task", "model", "metric", "figure", "±", "items"):
+        table.add_column(name, justify="right" if name in ("figure", "±", "items") else "left")
+    for row in rows:
+        for name, figure in row["metrics"].items():
+            error = figure["stderr"]
+            spread = f"{error:.4f}" if isinstance(error, float) else ""
+            about = (literal(row["task"]), literal(row["model"]), literal(name))
+            table.add_row(*about, f"[bold]{figure['value']:.4f}[/]", spread, f"{row['n'] or ''}")
+    Terminal().print(table)
+
+
 def show_groups(results: Sequence[Result]) -> None:
     """The first metric by category and group."""
     console = Terminal()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,7 +77,9 @@ def test_loglikelihood_is_the_sum_over_the_continuation(llama):
     assert len(paris) == 1
     assert found.logprob == pytest.approx(rows[-1][paris[0]] - np.logaddexp.reduce(rows[-1]), abs=1e-3)
     assert found.is_greedy == (int(rows[-1].argmax()) == paris[0])
-    assert llama.loglikelihood("The capital of France is ", "Paris") == found
+    moved = llama.loglikelihood("The capital of France is ", "Paris")  # the space counts to the continuation's tokens
+    assert (found.n_chars, moved.n_chars) == (6, 5)
+    assert replace(moved, n_chars=6, n_bytes=6) == found
 
 
 def test_perplexity_prefers_english_to_noise(llama):

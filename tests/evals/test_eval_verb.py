@@ -46,6 +46,22 @@ def test_a_task_is_measured_and_shown(place, smollm2_path, capsys):
     assert "noise" in run(capsys, "show", str(folder), "--diff", str(folder))
 
 
+def test_every_checkpoint_of_a_run_is_measured(place, smollm2_path, capsys):
+    """What stands in a run's folder is opened as any model is: here the same one twice."""
+    stage = place / "runs" / "small" / "pretrain"
+    for name in ("step2-tokens64", "step10-tokens320"):
+        assert run_verb("convert", [str(smollm2_path), str(stage / name), "--to", "hf"]) == 0
+        (stage / name / "checkpoint.json").write_text("{}")
+    (stage / "step12-tokens384").mkdir()  # a save that was cut short
+    capsys.readouterr()
+    measure = ("mmlu", "--data", "mmlu.tar.gz", "--shots", "0", "--limit", "2", "--json", "--every-checkpoint")
+    results = json.loads(run(capsys, *measure, "runs/small"))["results"]
+    assert [result["model"] for result in results] == [
+        f"small/pretrain/{name}" for name in ("step2-tokens64", "step10-tokens320")
+    ]
+    assert results[0]["metrics"] == results[1]["metrics"]
+
+
 def test_tasks_are_listed(place, capsys):
     assert "arc-challenge:letters" in run(capsys)
     assert {"name": "gpqa", "title": "GPQA", "shots": None} in json.loads(run(capsys, "--json"))["tasks"]
@@ -57,6 +73,9 @@ def test_tasks_are_listed(place, capsys):
         (["mmul"], OptionError, "did you mean 'mmlu'"),
         (["mmlu"], MissingError, "camelid pull eval:core"),
         (["mmlu", "--wrong"], OptionError, "camelid eval show RESULT --wrong"),
+        (["mmlu", "--every-checkpoint", "nowhere"], OptionError, "nowhere has no complete checkpoint"),
+        (["mmlu", "--every-checkpoint", "x", "--model", "y"], OptionError, "leave one of them out"),
+        (["mmlu", "lm-eval:arc_easy"], OptionError, "in a command of their own"),
         (["show"], OptionError, "name the folder of a result"),
         (["show", "nothing"], Exception, "holds no finished result"),
     ],

@@ -10,7 +10,7 @@ lm_eval = pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance  # noqa: E402
 
 from camelid.errors import ContextError, OptionError  # noqa: E402
-from camelid.evals.lm_eval_model import CamelidLM  # noqa: E402
+from camelid.evals.lm_eval_model import CamelidLM, run_tasks  # noqa: E402
 from camelid.tokens.templates.message import Message  # noqa: E402
 
 WORDS = [
@@ -115,3 +115,38 @@ def test_cut_texts_are_said(smollm2_path, caplog):
     ((logprob, _),) = ours.loglikelihood(instances("loglikelihood", (long, " grass")), disable_tqdm=True)
     assert logprob < 0
     assert "1 of 1 texts are too long for the context and lost tokens on the left" in caplog.text
+
+
+TASK = """
+task: llamas
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {path}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: [" yes", " no"]
+doc_to_target: 0
+metric_list: [{{metric: acc}}]
+"""
+
+
+@pytest.mark.slow
+def test_lm_eval_measures_a_model_on_its_own_tasks(cpu_llama, tmp_path, monkeypatch):
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(f'{{"question": "Are {n} llamas more than one?"}}\n' for n in range(2, 8)))
+    (tmp_path / "llamas.yaml").write_text(TASK.format(path=items))
+    manager = TaskManager(include_path=str(tmp_path))
+    monkeypatch.setattr("camelid.evals.lm_eval_model.TaskManager", lambda: manager)
+    (row,) = run_tasks(cpu_llama, "smollm2", ["llamas"], limit=4, shots=0)
+    assert (row["task"], row["n"], row["shots"]) == ("lm-eval:llamas", 4, 0)
+    right = [
+        cpu_llama.loglikelihood(f"Are {n} llamas more than one?", " yes").logprob
+        > cpu_llama.loglikelihood(f"Are {n} llamas more than one?", " no").logprob
+        for n in range(2, 6)
+    ]
+    assert row["metrics"]["acc,none"]["value"] == sum(right) / 4
+    with pytest.raises(OptionError, match="has no such task"):
+        run_tasks(cpu_llama, "smollm2", ["no_such_task_anywhere"], None, None)

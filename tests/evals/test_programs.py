@@ -234,7 +234,7 @@ def test_pass_at_k_by_counting(n, data):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "n"), [("humaneval", 164), ("humaneval-infill", 1033), ("mbpp", 500)])
 def test_published_solutions_pass(name, n):
-    from benchmarks.sandbox import golds as published
+    from benchmarks.evals.sandbox import golds as published
     from camelid.evals.sandbox import Sandbox
     from camelid.evals.tasks.programs import LIMITS
 

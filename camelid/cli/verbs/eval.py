@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,12 +13,15 @@ from camelid.cli.console import print_json, stderr
 from camelid.cli.flags import takes
 from camelid.cli.options import BackendName, ChatFormatName, Json, open_llama
 from camelid.engine.engine import EngineOptions
-from camelid.errors import OptionError
+from camelid.errors import MissingError, OptionError
+from camelid.run_layout import all_checkpoints
 
 if TYPE_CHECKING:
+    from camelid.chat.llama import Llama
     from camelid.evals.ask import Asker
     from camelid.evals.result import Result
 
+LM_EVAL = "lm-eval:"  # begins the names of lm-eval's own tasks
 _SHOWN = 20  # items that are shown if nothing else is asked for
 
 
@@ -29,6 +32,9 @@ def run(
     ] = None,
     *,
     model: Annotated[list[str] | None, typer.Option(help="What to measure; may be given several times.")] = None,
+    every_checkpoint: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Each checkpoint of a run, or of one of its stages.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="A server with OpenAI's API instead, as http://HOST/v1.")] = None,
     data: Annotated[str | None, typer.Option(help="File, folder or archive of items, or hf:owner/name.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
@@ -64,19 +70,31 @@ def run(
     if not tasks:
         list_tasks(json)
         return
-    choices = {
-        "data": data,
-        "limit": limit,
-        "shots": shots,
-        "out": out,
-        "truncate": truncate is not None,
-        "again": again,
-        "scorer": {"sandbox": sandbox, "accept_generated_code": accept},
-    }
+    names = models_of(model, every_checkpoint)
+    if any(name.startswith(LM_EVAL) for name in tasks):
+        measure_with_lm_eval(
+            tasks, (open_named(name, backend, engine, chat_format) for name in names), limit, shots, json
+        )
+        return
+    scorer = {"sandbox": sandbox, "accept_generated_code": accept}
+    choices = {"data": data, "limit": limit, "shots": shots, "out": out, "again": again, "scorer": scorer}
+    choices["truncate"] = truncate is not None
     judging = None if judge is None else open_llama(judge, backend, engine)
-    askers = (_asker(name, url, backend, engine, chat_format) for name in model or (None,))
+    askers = (_asker(name, url, backend, engine, chat_format) for name in names)
     results = measure(askers, tasks, {**choices, "judge": judging})
     tell(results, json)
+
+
+def models_of(names: list[str] | None, run: Path | None) -> Sequence[str | None]:
+    """What is measured: the models that were named, or the checkpoints of a run; None stands for the default model."""
+    if run is None:
+        return names or (None,)
+    if names:
+        raise OptionError("--every-checkpoint: takes the place of --model; leave one of them out")
+    checkpoints = all_checkpoints(run)
+    if not checkpoints:
+        raise OptionError(f"--every-checkpoint: {run} has no complete checkpoint; name a run or one of its stages")
+    return [str(path) for path in checkpoints]
 
 
 def tell(results: list[Result], json: bool) -> None:
@@ -117,10 +135,36 @@ def _asker(name: str | None, url: str | None, backend: str, engine: EngineOption
 
         return EndpointAsker(url, name)
     from camelid.evals.ask import LlamaAsker
+
+    return LlamaAsker(*open_named(name, backend, engine, chat_format))
+
+
+def open_named(name: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> tuple[Llama, str]:
+    """A model and what it is called in results."""
     from camelid.hub.catalog import DEFAULT_MODEL
 
     llama = open_llama(name, backend, engine, chat_format)
-    return LlamaAsker(llama, DEFAULT_MODEL if name is None else model_title(name, llama.weights.path))
+    return llama, DEFAULT_MODEL if name is None else model_title(name, llama.weights.path)
+
+
+def measure_with_lm_eval(
+    tasks: list[str], models: Iterable[tuple[Llama, str]], limit: int | None, shots: int | None, json: bool
+) -> None:
+    """Have lm-eval run tasks of its own, and print their figures."""
+    if not all(name.startswith(LM_EVAL) for name in tasks):
+        raise OptionError(f"tasks: those of {LM_EVAL}… run in a command of their own; leave the others out")
+    try:
+        from camelid.evals.lm_eval_model import run_tasks
+    except ImportError:
+        raise MissingError("lm-eval is not installed: pip install 'camelid[lm-eval]'") from None
+    names = [name.removeprefix(LM_EVAL) for name in tasks]
+    rows = [row for llama, title in models for row in run_tasks(llama, title, names, limit, shots)]
+    if json:
+        print_json({"results": rows})
+        return
+    from camelid.evals.report import show_rows
+
+    show_rows(rows)
 
 
 def model_title(name: str, path: Path) -> str:

@@ -123,8 +123,11 @@ class DraftModel:
         cost = 1 + self._pass_positions() / max(1, len(waiting) + len(chosen))
         wishes = [Wish(trial.chance, most, cost) for trial, most in zip(trials, waiting.values(), strict=True)]
         found = lengths(wishes, n_writing(sizes), self.cost.fixed, room)
+        room -= sum(found)
         for writer, trial, n in zip(waiting, trials, found, strict=True):
-            chosen[writer] = n or int(trial.is_due(len(writer.sequence.ids)) and room > sum(found))
+            is_tried = not n and room > 0 and trial.is_due(len(writer.sequence.ids))
+            chosen[writer] = n + is_tried
+            room -= is_tried
         return chosen
 
     def _pass_positions(self) -> float:

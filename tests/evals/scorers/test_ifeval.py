@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from hypothesis import given
@@ -161,7 +162,11 @@ def test_they_agree_with_if_verifiable(text, random_source: random.Random):
         return  # the original draws a letter
     theirs = registry.INSTRUCTION_DICT[name](name)
     theirs.build_description(**arguments)
-    assert ifeval.check(name, text, arguments) == bool(text.strip() and theirs.check_following(text))
+    try:
+        follows = bool(text.strip() and theirs.check_following(text))
+    except re.error:
+        return  # the original takes keywords and text for regular expressions
+    assert ifeval.check(name, text, arguments) == follows
 
 
 @given(st.text())

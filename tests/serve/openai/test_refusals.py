@@ -188,7 +188,7 @@ def test_an_unknown_model_is_not_found(client, stream):
         with pytest.raises(openai.NotFoundError) as caught:
             ask()
         assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
-        assert "smollm2, tiny" in caught.value.message
+        assert "choose smollm2 or tiny" in caught.value.message
 
 
 HALF_CHARACTER = b'{"type": "json_schema", "json_schema": {"name": "a", "schema": {"enum": ["\\ud800"]}}}'

@@ -143,7 +143,7 @@ def test_mistakes_are_told_by_name(client, path, body, words):
 
 
 def test_an_unknown_model_is_404(client):
-    assert "smollm2, tiny" in ask(client, status=404, text="a", model="gpt")["error"]["message"]
+    assert "choose smollm2 or tiny" in ask(client, status=404, text="a", model="gpt")["error"]["message"]
 
 
 def test_pages_of_other_sites_may_not_ask(client):
