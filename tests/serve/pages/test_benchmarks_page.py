@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from camelid.cli.verbs.serve import guests
 from camelid.evals.comparing import open_result, pair_of
@@ -187,6 +191,60 @@ def test_no_result_yet(tiny_llama, tmp_path):
     app = create_app(Models([Worker(TINY, tiny_llama)]), options, guests(options))
     with TestClient(app, base_url="http://127.0.0.1") as client:
         assert "camelid eval arc-challenge" in client.get("/benchmarks").text
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+RESULT_FIELDS = ("task", "model", "n", "shots", "metrics", "notes", "conditions", "categories", "groups")
+ITEM_FIELDS = ("id", "group", "fields", "shots", "turns", "judged", "filtered", "scores", "notes")
+ANSWER_FIELDS = ("kind", "texts", "finish_reasons", "n_tokens", "logprobs", "nll")
+
+
+def change(value: dict[str, Any], fields: tuple[str, ...], changes: dict[str, Any]) -> dict[str, Any]:
+    return {**value, **{name: each for name, each in changes.items() if name in fields}}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["result", "conditions", "item", "answer"]),
+    st.dictionaries(st.sampled_from(sorted({*RESULT_FIELDS, *ITEM_FIELDS, *ANSWER_FIELDS})), VALUES, min_size=1),
+)
+@example("conditions", {"model": {"files": [1, {"name": []}]}, "first_items": [], "shots": {}, "code": 3})
+@example("answer", {"kind": "likelihoods"})
+@example("answer", {"n_tokens": ["x"]})
+def test_nothing_on_record_takes_a_page_down(odd, where, changes):
+    """Every page answers, whatever a damaged file holds."""
+    client, folder = odd
+    item = an_item(0, 1.0, "g")
+    if where == "answer":
+        item["turns"][0]["answer"] = change(item["turns"][0]["answer"], ANSWER_FIELDS, changes)
+    lines = [change(item, ITEM_FIELDS, changes) if where == "item" else item, an_item(1, 0.0, "h")]
+    result = json.loads((folder / "good" / RESULT).read_text())
+    if where == "conditions":
+        result["conditions"] = changes
+    elif where == "result":
+        result = change(result, RESULT_FIELDS, changes)
+    (folder / "odd" / ITEMS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "odd" / RESULT).write_text(json.dumps(result))
+    compare = "compare?result=good&result=odd&only=both"
+    for path in ("", "/odd", "/odd/items", "/odd/items/0", f"/{compare}", "/good/items/0?only=both&against=odd"):
+        assert client.get(f"/benchmarks{path}").status_code == 200
+    assert client.get("/benchmarks/odd/items/1").status_code in (200, 404)
+
+
+@pytest.fixture(scope="module")
+def odd(tiny_llama, tmp_path_factory):
+    """A client over a sound result and one that is to be damaged."""
+    folder = tmp_path_factory.mktemp("odd")
+    for name in ("good", "odd"):
+        a_result(folder / name, [an_item(0, 1.0, "g"), an_item(1, 0.0, "h")])
+    options = ServeOptions(data=tmp_path_factory.mktemp("data") / "serve.db", results=folder)
+    app = create_app(Models([Worker(TINY, tiny_llama)]), options, guests(options))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client, folder
 
 
 def test_by_keyboard_and_without_scripts(page, browser, server):

@@ -97,7 +97,7 @@ class Pages:
         }
         cut, paging = page_of(found, at)
         query = [(name, value) for name, value in (("task", task), ("model", model)) if value]
-        values |= {"rows": [views.row(each) for each in cut], "paging": paging, "query": query, "missing": missing}
+        values |= {"rows": [_row(each) for each in cut], "paging": paging, "query": query, "missing": missing}
         return render(request, "benchmarks/list.html", status=status, **values)
 
     def result(self, request: Request, name: str) -> HTMLResponse:
@@ -108,7 +108,10 @@ class Pages:
         if listed.result is None:
             return _wrong(request, listed.name, listed.wrong)
         others = [each.name for each in self.store.all() if each.name != name and _is_of(each, listed.result.task, "")]
-        values = views.result_view(listed, listed.result)
+        try:
+            values = views.result_view(listed, listed.result)
+        except _DAMAGE:
+            return _wrong(request, name, _ODD.format(where=listed.folder))
         return render(request, "benchmarks/result.html", result=values, others=others)
 
     def items(
@@ -250,11 +253,21 @@ class Pages:
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
+_ODD = "{where} is not as camelid writes it; evaluate again, with --again"
+
+
+def _row(listed: Listed) -> dict[str, Any]:
+    try:
+        return views.row(listed)
+    except _DAMAGE:
+        return {"name": listed.name, "wrong": _ODD.format(where=listed.folder)}
+
+
 def _line(error: BaseException, name: str) -> str:
     """What is wrong, on a line."""
     if isinstance(error, CamelidError):
         return str(error)
-    return f"{name}: an item is not as camelid writes it; evaluate again, with --again"
+    return _ODD.format(where=f"{name}: an item")
 
 
 def _wrong(request: Request, name: str, wrong: str, status: int = 200) -> HTMLResponse:
