@@ -104,6 +104,7 @@ def test_a_result(client, folder):
         assert words in html
     html = client.get("/benchmarks/perplexity--rule").text
     assert f"{open_result(folder / 'perplexity--rule').metrics['bits_per_byte'].value:.4g}" in html
+    assert "only=wrong" not in html  # perplexity has no wrong items
     html = client.get("/benchmarks/sums--a%20model%20%231%3F").text
     assert "less is better" in html
     assert "/benchmarks/sums--a%20model%20%231%3F/items" in html

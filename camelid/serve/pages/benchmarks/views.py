@@ -170,6 +170,7 @@ def result_view(listed: Listed, result: Result) -> dict[str, Any]:
         "notes": list(result.notes.items()),
         "conditions": conditions(result),
         "conditions_brief": brief(result),
+        "has_wrong": any("score" in shown for shown in result.shown.values()),
         "seconds": duration(result.seconds) if result.seconds >= 1 else f"{result.seconds:.2g} s",
         "folder": str(listed.folder),
     }
