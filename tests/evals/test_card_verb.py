@@ -42,7 +42,8 @@ def test_the_terminal_shows_figures_footnotes_and_commands(place, capsys):
 
 def test_models_side_by_side(place, capsys):
     shown = run(capsys)
-    assert "less <b>*bold*|" in shown  # the first by name
+    assert "difference: less <b>*bold*|" in shown  # the first by name
+    assert re.search(r"^mmlu 5 shots, acc *\n +<b>\*bold\*\| +[\d.]+ .*\n +smollm2:135m-instruct +[\d.]+", shown, re.M)
     assert "noise" in shown
 
 

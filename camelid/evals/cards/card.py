@@ -81,17 +81,46 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A task without a result.
+
+    Attributes:
+        model: what `--model` takes for this model; None for one that camelid has no name for.
+        needs_data: whether the user names the items.
+        folder: of results.
+    """
+
+    task: str
+    model: str | None
+    needs_data: bool
+    folder: Path
+
+    @property
+    def command(self) -> str | None:
+        """What makes the result."""
+        return None if self.model is None else command([self], [self.model])
+
+
+def command(tasks: Sequence[Missing], models: Sequence[str]) -> str:
+    """What makes the results of some tasks with some models."""
+    named = "".join(f" --model {shlex.quote(model)}" for model in models)
+    data = " --data PATH" if tasks[0].needs_data else ""
+    where = "" if tasks[0].folder == Path("results") else f" --out {shlex.quote(str(tasks[0].folder))}"
+    return f"camelid eval {' '.join(each.task for each in tasks)}{named}{data}{where}"
+
+
+@dataclass(frozen=True)
 class Card:
     """What is known of a model.
 
     Attributes:
-        missing: tasks without a result → the command that makes it; None for a model that camelid cannot fetch.
+        missing: tasks without a result in any form, by name.
         notes: results that could not be compared with the first model's, and why.
     """
 
     model: str
     rows: tuple[Row, ...]
-    missing: Mapping[str, str | None]
+    missing: Mapping[str, Missing]
     notes: tuple[str, ...] = ()
 
 
@@ -112,16 +141,24 @@ def make_cards(models: Sequence[str], folder: Path) -> list[Card]:
         raise NotFoundError(f"{folder}: holds no results; make one, as with: camelid eval mmlu --limit 200")
     own = {name: results_of(name, found) for name in names}
     first = {each.key: each for each in own[names[0]]}
+    titles = {name: _title(name, own[name]) for name in names}
     cards = []
     for name in names:
         published = published_of(name)
         if not own[name] and not published:
             raise NotFoundError(_nothing_of(name, found, folder))
         rows = _rows(own[name], published)
-        missing = _missing(name, own[name], published, folder)
-        card = Card(name, tuple(rows), missing)
-        cards.append(_compared(card, names[0], own[name], first) if name != names[0] else card)
+        card = Card(titles[name], tuple(rows), _missing(name, own[name], published, folder))
+        cards.append(_compared(card, titles[names[0]], own[name], first) if name != names[0] else card)
     return cards
+
+
+def _title(name: str, found: Sequence[Found]) -> str:
+    """What a model is called: its name; that of a file or folder as its results have it."""
+    path = Path(name).expanduser()
+    if not path.exists():
+        return name
+    return str(found[-1].record["model"]) if found else path.resolve().name.removesuffix(".gguf")
 
 
 def _nothing_of(name: str, found: Sequence[Found], folder: Path) -> str:
@@ -149,7 +186,7 @@ def _rows(found: Sequence[Found], published: Sequence[Published]) -> list[Row]:
 def order_of(task: str) -> tuple[int, str]:
     """Where a task stands on cards: the usual ones first."""
     usual = [name.partition(":")[0] for name in USUAL]
-    base = task.partition(" ")[0].partition(":")[0]
+    base = task.rpartition(" + ")[2].partition(":")[0]
     return (usual.index(base) if base in usual else len(usual)), task
 
 
@@ -230,19 +267,15 @@ def _with_published(row: Row, figure: Published) -> Row:
     return replace(row, main=True, published=(*row.published, beside))
 
 
-def _missing(name: str, found: Sequence[Found], published: Sequence[Published], folder: Path) -> dict[str, str | None]:
+def _missing(name: str, found: Sequence[Found], published: Sequence[Published], folder: Path) -> dict[str, Missing]:
     """Tasks without a result in any form: the form that is nearest to what is published, else the usual one."""
     have = {each.task.partition(":")[0] for each in found}
     nearest = {task.partition(":")[0]: task for task in USUAL}
     nearest |= {task.partition(":")[0]: task for figure in published for task in figure.tasks}
     model = _openable(name, found)
-    where = "" if folder == Path("results") else f" --out {shlex.quote(str(folder))}"
-    missing: dict[str, str | None] = {}
-    for base, task in nearest.items():
-        if base not in have:
-            data = " --data PATH" if base in _NOT_IN_CORE and task != "gsm8k:cot" and task != "gsm8k:chat" else ""
-            missing[task] = model and f"camelid eval {task} --model {shlex.quote(model)}{data}{where}"
-    return missing
+    return {
+        task: Missing(task, model, task in _NOT_IN_CORE, folder) for base, task in nearest.items() if base not in have
+    }
 
 
 def _openable(name: str, found: Sequence[Found]) -> str | None:

@@ -12,7 +12,7 @@ _STYLE = """
   --bar: #0f5c63; --track: #ece8df; --mark: #a8324e; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15171a; --ink: #e9e7e2; --muted: #a3a6ab; --line: #2e3237;
   --bar: #79c9c6; --track: #24282d; --mark: #ff9d96; } }
-body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 82rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 0.25rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
 p, caption, .muted { color: var(--muted); } caption { text-align: left; padding-bottom: 0.5rem; }
@@ -22,7 +22,8 @@ th, td { padding: 0.35rem 0.9rem 0.35rem 0; text-align: left; vertical-align: mi
 thead th { color: var(--muted); font-size: 0.8125rem; font-weight: 600; border-bottom: 1px solid var(--line); }
 tbody th[scope=rowgroup] { font-weight: 600; vertical-align: top; } tbody { border-bottom: 1px solid var(--line); }
 .number { text-align: right; font-variant-numeric: tabular-nums; } strong { font-weight: 650; }
-svg { display: block; width: 11rem; height: 1.1rem; }
+.model { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; } th[rowspan] { vertical-align: top; }
+svg { display: block; width: 8rem; height: 1.1rem; }
 .track { fill: var(--track); } .bar { fill: var(--bar); opacity: 0.55; }
 .whisker { stroke: var(--ink); stroke-width: 1.5; }
 .mark { stroke: var(--mark); stroke-width: 2; stroke-dasharray: 2 2; }
@@ -83,14 +84,16 @@ def _body(sheet: Sheet, lines: tuple[Line, ...], differences: bool) -> str:
         cells = ""
         if at == 0:
             cells = f'<th scope="rowgroup" rowspan="{len(lines)}">{escape(line.task)}{shots}</th>'
-        cells += f'<th scope="row">{escape(line.metric)}</th>'
+        if at == 0 or line.metric != lines[at - 1].metric:
+            count = sum(each.metric == line.metric for each in lines)
+            cells += f'<th scope="row" rowspan="{count}">{escape(line.metric)}</th>'
         if sheet.several:
-            cells += f'<th scope="row">{escape(line.model)}</th>'
+            cells += f'<th scope="row" class="model">{escape(line.model)}</th>'
         figure = f"<strong>{escape(line.figure)}</strong>" if line.own else '<span class="muted">no result</span>'
         cells += f'<td class="number">{figure}</td><td class="number">{escape(line.interval)}</td>'
         cells += f'<td class="number">{escape(line.items)}</td><td>{_bar(line)}</td>'
         if differences:
-            verdict = f' <span class="muted">{line.verdict}</span>' if line.verdict else ""
+            verdict = f'<br><span class="muted">{line.verdict}</span>' if line.verdict else ""
             cells += f"<td>{escape(line.difference)}{verdict}</td>"
         published = ", ".join(
             f'{text}<sup><a href="#note{number}" aria-label="footnote {number}">{number}</a></sup>'
@@ -136,7 +139,7 @@ def _note(number: int, note: Note) -> str:
 
 def _missing(sheet: Sheet) -> str:
     parts = []
-    for model, texts in missing_lines(sheet):
-        items = "".join(f"<li><code>{escape(text)}</code></li>\n" for text in texts)
-        parts.append(f"<h2>No result yet: {escape(model)}</h2>\n<ul>\n{items}</ul>\n")
-    return "".join(parts)
+    for title, commands in missing_lines(sheet):
+        items = "".join(f"<li><code>{escape(text)}</code></li>\n" for text in commands)
+        parts.append(f"<p>{escape(title)}</p>\n" + (f"<ul>\n{items}</ul>\n" if items else ""))
+    return f"<h2>What is missing</h2>\n{''.join(parts)}" if parts else ""

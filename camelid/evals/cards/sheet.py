@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from camelid.evals.cards.card import Beside, Card, Difference, Row, order_of
+from camelid.evals.cards.card import Beside, Card, Difference, Row, command, order_of
 from camelid.evals.cards.conditions import STATED, in_words
 from camelid.evals.report import figure_text, interval_text
 from camelid.evals.statistics import Figure
@@ -52,14 +52,14 @@ class Sheet:
 
     Attributes:
         sources: title, address and notes of each that has a figure here.
-        missing: model, task, and the command for it.
+        missing: models, and the commands that make what these lack; none where camelid has no name for the model.
     """
 
     models: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[Note, ...]
     sources: tuple[tuple[str, str, str], ...]
-    missing: tuple[tuple[str, str, str | None], ...]
+    missing: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     remarks: tuple[str, ...]
 
     @property
@@ -77,18 +77,42 @@ def lay_out(cards: Sequence[Card]) -> Sheet:
         (order[_key(row)], at, _line(card.model, row, notes))
         for at, card in enumerate(cards)
         for row in card.rows
-        if row.main
+        if row.main and (row.figure is not None or not _stands_before(cards[:at], row))
     ]
     lines.sort(key=lambda each: each[:2])
-    missing = [(card.model, task, command) for card in cards for task, command in card.missing.items()]
     return Sheet(
         tuple(card.model for card in cards),
         tuple(line for _, _, line in lines),
         tuple(notes),
         tuple(dict.fromkeys(_source(each) for card in cards for row in card.rows for each in row.published)),
-        tuple(missing),
+        _missing(cards),
         tuple(note for card in cards for note in card.notes) + _differing(cards),
     )
+
+
+def _stands_before(cards: Sequence[Card], row: Row) -> bool:
+    """Whether an earlier card has the same published figures, as that of another quantisation."""
+    return any(other.published == row.published for card in cards for other in card.rows if _key(other) == _key(row))
+
+
+def _missing(cards: Sequence[Card]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    """Models that lack the same tasks, and their commands: one for all tasks whose items were pulled, then the rest."""
+    alike: dict[tuple[str, ...], list[Card]] = {}
+    unnamed = []
+    for card in cards:
+        if any(each.model is None for each in card.missing.values()):
+            unnamed.append(((card.model,), ()))
+        elif card.missing:
+            alike.setdefault(tuple(card.missing), []).append(card)
+    found = []
+    for same in alike.values():
+        tasks = list(same[0].missing.values())
+        pulled = [each for each in tasks if not each.needs_data]
+        groups = [*([pulled] if pulled else []), *([each] for each in tasks if each.needs_data)]
+        models = [model for card in same if (model := next(iter(card.missing.values())).model) is not None]
+        names = tuple(card.model for card in same)
+        found.append((names, tuple(command(group, models) for group in groups)))
+    return (*found, *unnamed)
 
 
 def _key(row: Row) -> tuple[str, Any, str]:
@@ -176,7 +200,7 @@ def cards_as_json(cards: Sequence[Card]) -> dict[str, Any]:
             {
                 "model": card.model,
                 "rows": [_row_as_json(row) for row in card.rows],
-                "missing": [{"task": task, "command": command} for task, command in card.missing.items()],
+                "missing": [{"task": task, "command": each.command} for task, each in card.missing.items()],
                 "notes": list(card.notes),
             }
             for card in cards

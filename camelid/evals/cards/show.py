@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from rich.table import Table
 
 from camelid.console import Terminal
-from camelid.evals.cards.sheet import Line, Note, Sheet
+from camelid.evals.cards.sheet import NONE, Line, Note, Sheet
 from camelid.streams import literal
 
 _INTERVAL = "95 % interval"
@@ -38,28 +37,14 @@ def note_text(number: int, note: Note) -> str:
     return f"[{number}] {note.title}{''.join(f'; {text}' for text in note.lines)}"
 
 
-def missing_lines(sheet: Sheet) -> list[tuple[str, list[str]]]:
-    """Model → lines about tasks that have no result: commands, or names where there is none."""
-    found: list[tuple[str, list[str]]] = []
-    for model in sheet.models:
-        own = [(task, command) for each, task, command in sheet.missing if each == model]
-        lines = _merged([(task, command) for task, command in own if command is not None])
-        if any(command is None for _, command in own):
-            lines.append("not in the catalog; camelid eval measures files of it with --model FILE")
-        if lines:
-            found.append((model, lines))
+def missing_lines(sheet: Sheet) -> list[tuple[str, tuple[str, ...]]]:
+    """What is said of results that lack, and the commands that make them."""
+    found = []
+    for models, commands in sheet.missing:
+        verb = "has" if len(models) == 1 else "have"
+        says = f"{verb} no results of some tasks" if commands else "is not in the catalog: --model takes its files"
+        found.append((f"{', '.join(models)} {says}", commands))
     return found
-
-
-def _merged(commands: Sequence[tuple[str, str]]) -> list[str]:
-    """One command for all tasks that need no data of the user's; one each for the others."""
-    together = [each for each in commands if " --data " not in each[1]]
-    alone = [command for _, command in commands if " --data " in command]
-    if not together:
-        return alone
-    task, command = together[0]
-    names = " ".join(name for name, _ in together)
-    return [command.replace(f"eval {task} ", f"eval {names} ", 1), *alone]
 
 
 def show_sheet(sheet: Sheet) -> None:
@@ -69,27 +54,53 @@ def show_sheet(sheet: Sheet) -> None:
         console.width = max(console.width, _WIDTH)
     if not sheet.several:
         console.print(f"[bold]{literal(sheet.models[0])}[/]", soft_wrap=True)
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    right = ("shots", "figure", _INTERVAL, "items")
-    for name in columns(sheet):
-        fold = name in ("model", "published")
-        justify: Literal["left", "right"] = "right" if name in right else "left"
-        table.add_column(literal(name), justify=justify, overflow="fold", no_wrap=not fold)
-    above = None
-    for line in sheet.lines:
-        table.add_row(*(literal(cell) for cell in cells(sheet, line, above)))
-        above = line
-    console.print(table)
+    console.print(_below_one_another(sheet) if sheet.several else _table(sheet))
+    if any(line.difference for line in sheet.lines):
+        told = f"difference: less {sheet.models[0]}, on the same items, with its 95 % interval"
+        console.print(f"[dim]{literal(told)}[/]", soft_wrap=True)
     for number, note in enumerate(sheet.notes, 1):
         console.print(f"[dim]{literal(note_text(number, note))}[/]", soft_wrap=True)
     for title, url, text in sheet.sources:
         console.print(f"[dim]{literal(f'{title}, {url}. {text}'.strip())}[/]", soft_wrap=True)
     for remark in sheet.remarks:
         console.print(f"[dim]{literal(remark)}[/]", soft_wrap=True)
-    for model, lines in missing_lines(sheet):
-        console.print(f"\n{literal(model)} has no result of these:", soft_wrap=True)
-        for text in lines:
+    for title, commands in missing_lines(sheet):
+        console.print(f"\n{literal(title)}", soft_wrap=True)
+        for text in commands:
             console.print(f"  {literal(text)}", soft_wrap=True)
+
+
+def _table(sheet: Sheet) -> Table:
+    table = _empty(columns(sheet))
+    above = None
+    for line in sheet.lines:
+        table.add_row(*(literal(cell) for cell in cells(sheet, line, above)))
+        above = line
+    return table
+
+
+def _below_one_another(sheet: Sheet) -> Table:
+    """A heading a metric, and its models below: models' names are long."""
+    heads = columns(sheet)[3:]
+    differences = len(heads) == 7
+    table = _empty(["", *heads[1:4], *(["difference", ""] if differences else []), heads[-1]])
+    above = None
+    for line in sheet.lines:
+        if above is None or (line.task, line.shots, line.metric) != (above.task, above.shots, above.metric):
+            shots = "" if line.shots == NONE else f"{line.shots} shots, "
+            table.add_row(f"[bold]{literal(line.task)}[/] [dim]{shots}{literal(line.metric)}[/]")
+        _, _, _, model, *rest = cells(sheet, line, None)
+        table.add_row(f"  {literal(model)}", *(literal(cell) for cell in rest))
+        above = line
+    return table
+
+
+def _empty(heads: list[str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in heads:
+        justify: Literal["left", "right"] = "right" if name in ("shots", "figure", _INTERVAL, "items") else "left"
+        table.add_column(literal(name), justify=justify, overflow="fold", no_wrap=name != "published")
+    return table
 
 
 def as_markdown(sheet: Sheet) -> str:
@@ -105,8 +116,8 @@ def as_markdown(sheet: Sheet) -> str:
         lines += [_plain(note_text(number, note)), ""]
     lines += [text for title, url, told in sheet.sources for text in (f"{_plain(title)}, <{url}>. {_plain(told)}", "")]
     lines += [text for remark in sheet.remarks for text in (_plain(remark), "")]
-    for model, texts in missing_lines(sheet):
-        lines += [f"{_plain(model)} has no result of these:", "", *(f"    {text}" for text in texts), ""]
+    for title, commands in missing_lines(sheet):
+        lines += [_plain(title), "", *(f"    {text}" for text in commands), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

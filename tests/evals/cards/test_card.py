@@ -11,7 +11,7 @@ import pytest
 from camelid.errors import FormatError, NotFoundError
 from camelid.evals import evaluate
 from camelid.evals.cards.card import make_cards
-from camelid.evals.cards.sheet import cards_as_json
+from camelid.evals.cards.sheet import cards_as_json, lay_out
 from camelid.evals.task import Choices, Likelihoods
 from tests.evals.asking import RuleModel, unit, write_mmlu
 
@@ -101,8 +101,10 @@ def test_what_is_missing_is_missing_and_has_its_command(mmlu, results):
     assert row.figure is None
     assert row.published[0].figure.value == 0.409
     assert "mmlu" not in card.missing
-    assert card.missing["piqa"] == f"camelid eval piqa --model smollm2:135m-instruct --out {results}"
-    assert card.missing["gsm8k"] == f"camelid eval gsm8k --model smollm2:135m-instruct --data PATH --out {results}"
+    assert card.missing["piqa"].command == f"camelid eval piqa --model smollm2:135m-instruct --out {results}"
+    assert (
+        card.missing["gsm8k"].command == f"camelid eval gsm8k --model smollm2:135m-instruct --data PATH --out {results}"
+    )
     (told,) = [each for each in cards_as_json([card])["cards"][0]["rows"] if each["task"] == "hellaswag"]
     assert (told["value"], told["n"], told["interval"]) == (None, 0, None)
 
@@ -169,9 +171,31 @@ def test_a_file_is_known_by_its_hash(tmp_path, mmlu, results):
     told = {"name": "model.gguf", "bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()}
     evaluate(NamedModel("a-name", files=[told]), "mmlu", data=mmlu, out=results)
     (card,) = make_cards([str(file)], results)
+    assert card.model == "a-name"
+    assert card.missing["piqa"].command == f"camelid eval piqa --model {file} --out {results}"
     assert row_of(card, "mmlu", "acc").figure is not None
     with pytest.raises(NotFoundError, match=r"other.gguf: no results in .* has a-name"):
         make_cards([str(other)], results)
+
+
+def test_models_that_lack_the_same_have_one_command(mmlu, results):
+    for name in ("one", "two"):
+        evaluate(NamedModel(name), "mmlu", data=mmlu, out=results)
+    sheet = lay_out(make_cards(["one", "two", "Gemini Pro 1.5"], results))
+    (names, commands), unnamed = sheet.missing
+    assert names == ("one", "two")
+    assert commands[0].startswith("camelid eval arc-easy arc-challenge ")
+    assert commands[0].endswith(f" --model one --model two --out {results}")
+    assert f"camelid eval xstest --model one --model two --data PATH --out {results}" in commands
+    assert unnamed == (("Gemini Pro 1.5",), ())
+
+
+def test_a_published_figure_without_ours_is_shown_once(mmlu, results):
+    for name in ("SmolLM2-135M-Instruct.Q8_0", "SmolLM2-135M-Instruct.Q4_0"):
+        evaluate(NamedModel(name), "mmlu", data=mmlu, out=results)
+    lines = lay_out(make_cards([], results)).lines
+    assert [line.published[0][0] for line in lines if line.task == "piqa"] == ["66.3"]
+    assert [line.published[0][0] for line in lines if line.metric == "acc"] == ["29.3", "29.3"]
 
 
 def test_bad_input_is_told(tmp_path, mmlu, results):
@@ -191,5 +215,5 @@ def test_bad_input_is_told(tmp_path, mmlu, results):
 def test_published_models_need_no_results(results):
     cards = make_cards(["Llama 3 70B Instruct", "Gemini Pro 1.5"], results)
     assert [row_of(card, "math", "acc_fixed").published[0].figure.value for card in cards] == [0.504, 0.585]
-    assert cards[0].missing["math"] == f"camelid eval math --model llama3:70b-instruct --out {results}"
-    assert cards[1].missing["math"] is None
+    assert cards[0].missing["math"].command == f"camelid eval math --model llama3:70b-instruct --out {results}"
+    assert cards[1].missing["math"].command is None
