@@ -37,7 +37,10 @@ def test_the_terminal_shows_figures_footnotes_and_commands(place, capsys):
     assert re.search(r"mmlu +5 +acc +[\d.]+ +[\d.]+ – [\d.]+ +12 +29\.3 \[\d\]", shown)
     assert "theirs: 0-shot, the likeliest text; ours: 5-shot, the likeliest letter" in shown
     assert "not stated: chat or not, micro or macro" in shown
-    assert re.search(r"camelid eval arc-easy .*piqa .*--model smollm2:135m-instruct", shown)
+    assert (
+        "camelid eval mmlu:continuation arc-easy arc-challenge hellaswag piqa --model smollm2:135m-instruct --shots 0"
+        in shown
+    )
 
 
 def test_models_side_by_side(place, capsys):

@@ -20,6 +20,7 @@ from camelid.evals.cards.published import Published, plain_name, published_of
 from camelid.evals.comparing import open_result, pair_of
 from camelid.evals.result import Result, figure_from
 from camelid.evals.statistics import Comparison, Figure
+from camelid.evals.tasks import find_task
 from camelid.hub.catalog import CATALOG
 
 # Tasks that a card asks for: a result of any form of a task will do.
@@ -86,12 +87,14 @@ class Missing:
 
     Attributes:
         model: what `--model` takes for this model; None for one that camelid has no name for.
+        shots: where what is published has another number than the task.
         needs_data: whether the user names the items.
         folder: of results.
     """
 
     task: str
     model: str | None
+    shots: int | None
     needs_data: bool
     folder: Path
 
@@ -102,11 +105,12 @@ class Missing:
 
 
 def command(tasks: Sequence[Missing], models: Sequence[str]) -> str:
-    """What makes the results of some tasks with some models."""
+    """What makes the results of some tasks, of the same shots, with some models."""
     named = "".join(f" --model {shlex.quote(model)}" for model in models)
+    shots = "" if tasks[0].shots is None else f" --shots {tasks[0].shots}"
     data = " --data PATH" if tasks[0].needs_data else ""
     where = "" if tasks[0].folder == Path("results") else f" --out {shlex.quote(str(tasks[0].folder))}"
-    return f"camelid eval {' '.join(each.task for each in tasks)}{named}{data}{where}"
+    return f"camelid eval {' '.join(each.task for each in tasks)}{named}{shots}{data}{where}"
 
 
 @dataclass(frozen=True)
@@ -268,14 +272,19 @@ def _with_published(row: Row, figure: Published) -> Row:
 
 
 def _missing(name: str, found: Sequence[Found], published: Sequence[Published], folder: Path) -> dict[str, Missing]:
-    """Tasks without a result in any form: the form that is nearest to what is published, else the usual one."""
-    have = {each.task.partition(":")[0] for each in found}
-    nearest = {task.partition(":")[0]: task for task in USUAL}
-    nearest |= {task.partition(":")[0]: task for figure in published for task in figure.tasks}
+    """Usual tasks that have no result in any form, and the forms and shots that are nearest to what is published."""
+    have = {each.task for each in found}
+    nearest = {task: figure.conditions.get("shots") for figure in published for task in figure.tasks}
+    known = {task.partition(":")[0] for task in {*have, *nearest}}
+    wanted = {task: shots for task, shots in nearest.items() if task not in have}
+    wanted |= {task: None for task in USUAL if task.partition(":")[0] not in known}
     model = _openable(name, found)
-    return {
-        task: Missing(task, model, task in _NOT_IN_CORE, folder) for base, task in nearest.items() if base not in have
-    }
+    missing = {}
+    for task in sorted(wanted, key=order_of):
+        usual, shots = find_task(task).n_shots, wanted[task]
+        needed = shots if usual is not None and shots != usual else None
+        missing[task] = Missing(task, model, needed, task in _NOT_IN_CORE, folder)
+    return missing
 
 
 def _openable(name: str, found: Sequence[Found]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from camelid.evals.cards.card import Beside, Card, Difference, Row, command, order_of
+from camelid.evals.cards.card import Beside, Card, Difference, Missing, Row, command, order_of
 from camelid.evals.cards.conditions import STATED, in_words
 from camelid.evals.report import figure_text, interval_text
 from camelid.evals.statistics import Figure
@@ -96,7 +96,7 @@ def _stands_before(cards: Sequence[Card], row: Row) -> bool:
 
 
 def _missing(cards: Sequence[Card]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    """Models that lack the same tasks, and their commands: one for all tasks whose items were pulled, then the rest."""
+    """Models that lack the same tasks, and their commands: one for tasks whose items were pulled, then the rest."""
     alike: dict[tuple[str, ...], list[Card]] = {}
     unnamed = []
     for card in cards:
@@ -107,8 +107,11 @@ def _missing(cards: Sequence[Card]) -> tuple[tuple[tuple[str, ...], tuple[str, .
     found = []
     for same in alike.values():
         tasks = list(same[0].missing.values())
-        pulled = [each for each in tasks if not each.needs_data]
-        groups = [*([pulled] if pulled else []), *([each] for each in tasks if each.needs_data)]
+        pulled: dict[int | None, list[Missing]] = {}
+        for each in tasks:
+            if not each.needs_data:
+                pulled.setdefault(each.shots, []).append(each)
+        groups = [*pulled.values(), *([each] for each in tasks if each.needs_data)]
         models = [model for card in same if (model := next(iter(card.missing.values())).model) is not None]
         names = tuple(card.model for card in same)
         found.append((names, tuple(command(group, models) for group in groups)))

@@ -101,7 +101,9 @@ def test_what_is_missing_is_missing_and_has_its_command(mmlu, results):
     assert row.figure is None
     assert row.published[0].figure.value == 0.409
     assert "mmlu" not in card.missing
-    assert card.missing["piqa"].command == f"camelid eval piqa --model smollm2:135m-instruct --out {results}"
+    assert card.missing["mmlu:continuation"].shots == 0  # as published
+    assert card.missing["winogrande"].shots is None
+    assert card.missing["piqa"].command == f"camelid eval piqa --model smollm2:135m-instruct --shots 0 --out {results}"
     assert (
         card.missing["gsm8k"].command == f"camelid eval gsm8k --model smollm2:135m-instruct --data PATH --out {results}"
     )
