@@ -15,7 +15,8 @@ _STYLE = """
 body { margin: 0 auto; max-width: 82rem; padding: 1.5rem 1rem 3rem; background: var(--paper); color: var(--ink);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif; }
 h1 { font-size: 1.5rem; margin: 0 0 0.25rem; overflow-wrap: anywhere; } h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
-p, caption, .muted { color: var(--muted); } caption { text-align: left; padding-bottom: 0.5rem; }
+caption { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; overflow: hidden; }
+p, .muted { color: var(--muted); }
 a { color: inherit; } .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { padding: 0.35rem 0.9rem 0.35rem 0; text-align: left; vertical-align: middle; font-weight: 400;
   white-space: nowrap; }
@@ -33,6 +34,10 @@ code { font: 0.875rem/1.5 ui-monospace, Menlo, Consolas, "Liberation Mono", mono
 :focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
 @media print { body { max-width: none; } }
 """
+_READING = (
+    "Shares are in percent. Bars are ours, with the 95 % interval of the bootstrap; a dashed line is a published "
+    "figure, whose footnote says what differs."
+)
 
 
 def as_html(sheet: Sheet) -> str:
@@ -41,8 +46,8 @@ def as_html(sheet: Sheet) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style>\n</head>\n'
-        f"<body>\n<main>\n<h1>{escape(', '.join(sheet.models))}</h1>\n{_table(sheet)}\n{_notes(sheet)}\n"
-        f"{_missing(sheet)}\n</main>\n</body>\n</html>\n"
+        f"<body>\n<main>\n<h1>{escape(', '.join(sheet.models))}</h1>\n<p>{_READING}</p>\n"
+        f"{_table(sheet)}\n{_notes(sheet)}\n{_missing(sheet)}\n</main>\n</body>\n</html>\n"
     )
 
 
@@ -62,13 +67,10 @@ def _table(sheet: Sheet) -> str:
         if at == len(sheet.lines) or _task(sheet.lines[at]) != _task(sheet.lines[start]):
             bodies.append(_body(sheet, sheet.lines[start:at], differences))
             start = at
-    caption = (
-        "Shares are in percent. Bars are ours, with the 95 % interval of the bootstrap; "
-        "a dashed line is a published figure, whose footnote says what differs."
-    )
     return (
-        f'<div class="wide" role="region" aria-label="Figures" tabindex="0">\n<table>\n<caption>{caption}</caption>\n'
-        f"<thead><tr>{row}</tr></thead>\n{''.join(bodies)}</table>\n</div>"
+        f'<div class="wide" role="region" aria-label="Figures" tabindex="0">\n<table>\n'
+        f"<caption>Figures by task and metric</caption>\n<thead><tr>{row}</tr></thead>\n"
+        f"{''.join(bodies)}</table>\n</div>"
     )
 
 

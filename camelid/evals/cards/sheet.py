@@ -119,7 +119,14 @@ def _missing(cards: Sequence[Card]) -> tuple[tuple[tuple[str, ...], tuple[str, .
 
 
 def _key(row: Row) -> tuple[str, Any, str]:
-    return row.task, row.conditions.get("shots"), row.metric
+    return row.task, _shots(row), row.metric
+
+
+def _shots(row: Row) -> int | None:
+    """Of a figure; where there is only a published one, its own: so it stands beside those of other models."""
+    told = [each.figure.conditions.get("shots") for each in row.published]
+    shots: int | None = row.conditions.get("shots", told[0] if told else None)
+    return shots
 
 
 def _first(cards: Sequence[Card], key: tuple[str, Any, str]) -> tuple[Any, ...]:
@@ -136,7 +143,7 @@ def _line(model: str, row: Row, notes: dict[Note, int]) -> Line:
     published = [
         (f"{100 * each.figure.value:.1f}", notes.setdefault(_note(row, each), len(notes) + 1)) for each in row.published
     ]
-    shots = row.conditions.get("shots")
+    shots = _shots(row)
     difference, verdict = _difference(row.difference, row.percent)
     return Line(
         task=row.task,

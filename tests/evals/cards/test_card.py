@@ -200,6 +200,14 @@ def test_a_published_figure_without_ours_is_shown_once(mmlu, results):
     assert [line.published[0][0] for line in lines if line.metric == "acc"] == ["29.3", "29.3"]
 
 
+def test_a_published_figure_stands_where_others_have_the_same_shots(mmlu, results):
+    evaluate(NamedModel("one"), "mmlu", data=mmlu, out=results)
+    lines = lay_out(make_cards(["one", "llama3:8b"], results)).lines
+    assert [(line.task, line.shots, line.metric, line.model) for line in lines] == [
+        ("mmlu", "5", metric, model) for metric in ("acc", "acc_macro") for model in ("one", "llama3:8b")
+    ]
+
+
 def test_bad_input_is_told(tmp_path, mmlu, results):
     with pytest.raises(NotFoundError, match="no such folder"):
         make_cards([], results)
