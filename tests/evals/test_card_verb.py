@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from camelid.cli.flags import run_verb
-from camelid.errors import OptionError
+from camelid.errors import NotFoundError, OptionError
 from camelid.evals import evaluate
 from tests.evals.asking import RuleModel, write_mmlu
 
@@ -106,3 +106,8 @@ def test_markdown_has_one_table(place, capsys):
 def test_other_kinds_of_files_are_refused(place):
     with pytest.raises(OptionError, match=r"no kind of card '\.pdf'"):
         run_verb("card", ["--out", "card.pdf"])
+
+
+def test_a_folder_that_is_not_there_is_told(place):
+    with pytest.raises(NotFoundError, match="--results: reslts: no such folder"):
+        run_verb("card", ["llama3:8b", "--results", "reslts"])

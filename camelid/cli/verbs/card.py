@@ -11,12 +11,13 @@ import typer
 
 from camelid.cli.console import print_json
 from camelid.cli.options import Json
-from camelid.errors import OptionError, one_of
+from camelid.errors import NotFoundError, OptionError, one_of
 from camelid.streams import write
 
 if TYPE_CHECKING:
     from camelid.evals.cards.card import Card
 
+_RESULTS = Path("results")
 _KINDS = (".md", ".html", ".json")
 
 
@@ -26,7 +27,7 @@ def run(
         typer.Argument(metavar="MODEL…", help="Names or files; with none, all that have results."),
     ] = None,
     *,
-    results: Annotated[Path, typer.Option(help="Folder of results, as camelid eval writes it.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder of results, as camelid eval writes it.")] = _RESULTS,
     out: Annotated[Path | None, typer.Option(help="Write it to a file instead: .md, .html or .json.")] = None,
     json: Json = False,
 ) -> None:
@@ -36,6 +37,8 @@ def run(
     """
     if out is not None and out.suffix not in _KINDS:
         raise OptionError(f"--out: {out}: no kind of card {out.suffix!r}; {one_of(out.suffix, _KINDS)}", param="out")
+    if results != _RESULTS and not results.is_dir():
+        raise NotFoundError(f"--results: {results}: no such folder; camelid eval writes it", param="results")
     from camelid.evals.cards.card import make_cards
     from camelid.evals.cards.sheet import cards_as_json, lay_out
 
