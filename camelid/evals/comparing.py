@@ -67,8 +67,7 @@ def pair_of(first: Result, second: Result) -> Pair:
     changed = [item["id"] for item, other in both if item["fields"] != other["fields"]]
     if changed:
         raise OptionError(f"{first.task}: items have other contents in the two results: {first_few(changed)}")
-    names = sorted({*first.conditions, *second.conditions} - {*_EXPECTED})
-    differing = tuple(name for name in names if first.conditions.get(name) != second.conditions.get(name))
+    differing = differing_conditions(first.conditions, second.conditions)
     comparisons = {}
     for name, shown in first.shown.items():
         if "score" in shown and name in first.metrics and name in second.metrics:
@@ -76,6 +75,12 @@ def pair_of(first: Result, second: Result) -> Pair:
             if values[0]:
                 comparisons[name] = compare(*values)
     return Pair(first, second, differing, comparisons)
+
+
+def differing_conditions(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of conditions, beside model, judge and code, in which two results differ."""
+    names = sorted({*first, *second} - {*_EXPECTED})
+    return tuple(name for name in names if first.get(name) != second.get(name))
 
 
 def _values(both: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], score: str) -> tuple[list[float], list[float]]:

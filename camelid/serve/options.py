@@ -32,6 +32,7 @@ class ServeOptions(Options):
     request_seconds: float = Field(600, gt=0, description="Longest time for a request.")
     shutdown_seconds: float = Field(30, ge=0, description="Time that running requests get to finish when it ends.")
     runs: Path | None = Field(None, description="Folder of training runs that the pages show; else ./runs.")
+    results: Path | None = Field(None, description="Folder of evaluations that the pages show; else ./results.")
     data: Path | None = Field(None, description="Where the pages keep conversations; else serve.db in camelid's home.")
     database: str | None = Field(
         None, description="Keep them in a database instead: postgresql://USER@HOST/NAME, or sqlite:///FILE."

@@ -7,13 +7,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from threadpoolctl import threadpool_limits
 
 from camelid.errors import OptionError, ResourceError
@@ -123,6 +123,7 @@ def serve(
     options: ServeOptions,
     listener: socket.socket | None = None,
     ready: Callable[[], None] | None = None,
+    routers: Sequence[APIRouter] = (),
 ) -> None:
     """Serve until SIGINT or SIGTERM; running requests finish first.
 
@@ -131,13 +132,14 @@ def serve(
         options: where, for whom, and how long things may take.
         listener: from `listen`; else it is called.
         ready: called once requests are served.
+        routers: of guests, as `create_app` takes them.
 
     Raises:
         OptionError, ResourceError: as `listen`, and if conversations cannot be kept where `options` say.
     """
     listener = listener if listener is not None else listen(options)[0]
     _raise_file_limit()
-    app = create_app(models, options)
+    app = create_app(models, options, routers)
     part_of(app, Store).open()  # what is wrong with its database is told at once
     # Beside the C++ engine BLAS computes for the Flow page only; its threads would fight the engine's for the cores.
     alone = all(worker.llama.engine.backend.name == "cpu" for worker in models)

@@ -1,6 +1,7 @@
 """Photograph the README's pages: a real browser on a server that runs already.
 
     camelid train tiny
+    camelid eval arc-challenge
     camelid serve
     camelid plot runs/tiny --out docs/pictures/train.png
     python docs/pictures/photograph.py http://127.0.0.1:8000 [NAME...]
@@ -65,10 +66,18 @@ def runs(page: Page) -> None:
     page.wait_for_load_state("networkidle")
 
 
+def benchmarks(page: Page) -> None:
+    """A result with several metrics."""
+    page.goto("/benchmarks?task=arc-challenge")
+    page.get_by_role("link", name="arc-challenge of").first.click()
+    page.wait_for_load_state("networkidle")
+
+
 PICTURES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
     "direct-chat": (1280, 900, direct_chat),
     "flow": (1440, 1880, flow),
     "runs": (1280, 1120, runs),
+    "benchmarks": (1280, 900, benchmarks),
 }
 
 

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 
 import camelid
@@ -62,9 +62,9 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(models: Models, options: ServeOptions) -> Iterator[Running]:
+def running(models: Models, options: ServeOptions, routers: Sequence[APIRouter] = ()) -> Iterator[Running]:
     """A real server on a free loopback port, in a thread of this process."""
-    app = create_app(models, options)
+    app = create_app(models, options, routers)
     up = threading.Event()
     server = Server(app, options, up.set)
     listener, url = listen(options)

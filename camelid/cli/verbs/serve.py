@@ -17,11 +17,14 @@ from camelid.serve.options import ServeOptions
 from camelid.streams import literal
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
+
     from camelid.chat.llama import Llama
     from camelid.hub.store import Name
     from camelid.serve.models import Models
 
 GB = 10**9
+RESULTS = Path("results")  # where camelid eval puts them
 
 
 @takes("engine", EngineOptions)
@@ -56,7 +59,15 @@ def run(
     listener, url = listen(options)  # before models are loaded: a port in use is told at once
     with listener:
         loaded = _load(named, backend, chat_format, engine, options)
-        serve(loaded, options, listener, lambda: _show(loaded, options, url))
+        serve(loaded, options, listener, lambda: _show(loaded, options, url), guests(options))
+
+
+def guests(options: ServeOptions) -> list[APIRouter]:
+    """Pages over rooms that serve does not know."""
+    from camelid.evals.browsing import ResultStore
+    from camelid.serve.pages.benchmarks.routes import benchmarks_router
+
+    return [benchmarks_router(ResultStore(options.results or RESULTS))]
 
 
 def _keys(given: list[str] | None) -> tuple[str, ...]:

@@ -47,6 +47,7 @@ TABS = (
     Tab("flow", "/flow", "Flow"),
     Tab("models", "/models", "Models"),
     Tab("runs", "/runs", "Runs"),
+    Tab("benchmarks", "/benchmarks", "Benchmarks"),
     Tab("about", "/about", "About"),
 )
 

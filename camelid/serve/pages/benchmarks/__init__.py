@@ -1,0 +1,1 @@
+"""The Benchmarks pages: results of evaluations, and their items one at a time."""
