@@ -31,6 +31,8 @@ VERBS = {
     "inspect",
     "plot",
     "sandbox",
+    "eval",
+    "card",
 }
 
 

@@ -1,0 +1,1 @@
+"""Score cards: our figures beside published ones, and what differs between the two."""
