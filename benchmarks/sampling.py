@@ -45,7 +45,8 @@ def main() -> None:
     )
     ids = tuple(llama.prompt_ids(PROMPT))
     ways = {
-        name: SamplingParams(**way, seed=1, ignore_stop=True, max_tokens=choices.tokens) for name, way in WAYS.items()
+        name: SamplingParams(**way, seed=1, draft_tokens=0, ignore_stop=True, max_tokens=choices.tokens)
+        for name, way in WAYS.items()
     }
     rows = written_rows(llama.engine, ids, choices.tokens)
     for name, params in ways.items():
@@ -80,7 +81,7 @@ def decode_speed(engine: Engine, ids: tuple[int, ...], params: SamplingParams, c
 
 def written_rows(engine: Engine, ids: tuple[int, ...], n: int) -> list[np.ndarray]:
     """Logits of the places of an answer."""
-    params = SamplingParams(temperature=0, ignore_stop=True, max_tokens=n)
+    params = SamplingParams(temperature=0, draft_tokens=0, ignore_stop=True, max_tokens=n)
     text = (*ids, *(token.id for token in engine.stream(Request(ids=ids, params=params))))
     result = engine.result(Request(ids=text, wants="logits", rows=range(len(ids) - 1, len(text) - 1)))
     return [np.array(row) for row in result.rows]  # type: ignore[union-attr]

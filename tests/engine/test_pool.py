@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +94,16 @@ def test_bits_stay_beside_a_busy_process():
             for _ in range(10):
                 for n, rows in zip((1, 2, 90), alone, strict=True):
                     np.testing.assert_array_equal(all_rows(backend, ids[:n]), rows)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone has it")
+def test_the_caller_keeps_its_processors():
+    """It is on one of its own only while a pass lasts."""
+    config = tiny_config()
+    before = os.sched_getaffinity(0)
+    backend = cpu(weights(config, "Q4_1"), len(before))
+    all_rows(backend, ids_of(40, config))
+    assert os.sched_getaffinity(0) == before
+    if len(before) > 1:
+        kept = [os.sched_getaffinity(int(task.name)) for task in Path("/proc/self/task").iterdir()]
+        assert sum(len(processors) == 1 for processors in kept) >= len(before) - 1

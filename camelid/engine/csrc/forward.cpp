@@ -45,6 +45,16 @@ void copy_activations(int forms, const ActivationLayout& from_layout, const uint
             layout.bf16(to, token)[(size_t)i * layout.side] = from_layout.bf16(from, from_token)[i];
 }
 
+// The same for a whole strip, whose tokens lie in both as they do in any.
+void copy_strip(int forms, const ActivationLayout& from_layout, const uint8_t* from, const ActivationLayout& layout, uint8_t* to,
+                int token) {
+    const size_t width = (size_t)layout.width, side = (size_t)layout.side;
+    if (forms & FORM_Q8)
+        std::copy_n(from_layout.blocks(from, 0), width / 32 * side * layout.block_bytes(token), layout.blocks(to, token));
+    if (forms & FORM_F32) std::copy_n(from_layout.f32(from, 0), side * width, layout.f32(to, token));
+    if (forms & FORM_BF16) std::copy_n(from_layout.bf16(from, 0), side * ((width + 1) / 2), layout.bf16(to, token));
+}
+
 }  // namespace
 
 Model::Model(const Config& config, const Kernels& kernels, int threads, bool int16)
@@ -246,13 +256,15 @@ void Model::multiply(const Worker& w, std::initializer_list<Product> products, i
 // The lane's activations, in the forms that the next phase's matrices multiply.
 template <class Row> void Model::quantize(const Worker& w, const Activations& to, int forms, bool int16, Row&& row) {
     each_run(w, to, [&](int first, int n, auto&& commit) {
-        uint8_t strips[STRIP], *own = w.scratch.activations.data();
-        for (int t = 0; t < n; t++) strips[t] = to.layout.is_int16(first - to.first + t);
-        const ActivationLayout layout = layout_of(to.layout.width, forms, strips, true, n, 1);
+        const int token = first - to.first;
+        const bool whole = n == STRIP && to.layout.side == STRIP && token % STRIP == 0;
+        uint8_t strips[STRIP], *own = w.scratch.activations.data(), *base = (uint8_t*)to.base;
+        for (int t = 0; t < n; t++) strips[t] = to.layout.is_int16(token + t);
+        const ActivationLayout layout = layout_of(to.layout.width, forms, strips, true, n, whole ? STRIP : 1);
         for (int t = 0; t < n; t++) k_.quantize(row(first + t), forms, layout, own, t, is_int16(w.pass, first + t, int16));
         if (!commit()) return;
-        for (int t = 0; t < n; t++)
-            copy_activations(forms, layout, own, t, to.layout, (uint8_t*)to.base, first - to.first + t);
+        if (whole) return copy_strip(forms, layout, own, to.layout, base, token);
+        for (int t = 0; t < n; t++) copy_activations(forms, layout, own, t, to.layout, base, token + t);
     });
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <stdexcept>
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -32,10 +35,53 @@ constexpr bool REDOES = false;  // what a late thread reads is a race by the let
 constexpr bool REDOES = true;
 #endif
 
+// Processors that the calling thread may use; none where that cannot be asked.
+std::vector<int> allowed() {
+    std::vector<int> processors;
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return processors;
+    for (int i = 0; i < CPU_SETSIZE; i++)
+        if (CPU_ISSET(i, &set)) processors.push_back(i);
+#endif
+    return processors;
+}
+
+void keep_to(const std::vector<int>& processors) {
+#if defined(__linux__)
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i : processors) CPU_SET(i, &set);
+    sched_setaffinity(0, sizeof set, &set);
+#else
+    (void)processors;
+#endif
+}
+
+// The caller, which is somebody else's thread, is kept to its processor only while a task lasts.
+class Kept {
+public:
+    explicit Kept(const std::vector<int>& processors) : processors_(processors) {
+        is_kept_ = !processors.empty() && allowed() == processors;
+        if (is_kept_) keep_to({processors[0]});
+    }
+    ~Kept() {
+        if (is_kept_) keep_to(processors_);
+    }
+    Kept(const Kept&) = delete;
+    Kept& operator=(const Kept&) = delete;
+
+private:
+    const std::vector<int>& processors_;
+    bool is_kept_;
+};
+
 }  // namespace
 
 Pool::Pool(int threads)
     : size_(threads < 1 ? 1 : threads), lanes_((size_t)size_ + 1), members_((size_t)size_), redoing_(REDOES) {
+    if (size_ > 1) processors_ = allowed();
+    if ((int)processors_.size() != size_) processors_.clear();
     for (Member& member : members_) member.phases.resize(lanes_.size()), member.patience = PATIENCE;
     make_room(PIECES_A_THREAD * size_);
     for (int i = 1; i < size_; i++) threads_.emplace_back([this, i] { work(i); });
@@ -156,6 +202,7 @@ void Pool::begin(std::function<void(int)> work) {
 
 void Pool::run(const std::function<void(int)>& task) {
     settle();
+    const Kept kept(processors_);
     begin(task);
     task(0);
     const unsigned number = task_number_.load();
@@ -166,6 +213,7 @@ void Pool::run(const std::function<void(int)>& task) {
 }
 
 void Pool::walk(const std::function<void(int)>& task) {
+    const Kept kept(processors_);
     begin(task);
     task(0);
     returned_.store(task_number_.load(), std::memory_order_relaxed);
@@ -199,6 +247,7 @@ void Pool::wait_for_task(unsigned seen) {
 }
 
 void Pool::work(int index) {
+    if (!processors_.empty()) keep_to({processors_[(size_t)index]});
     Member& member = members_[(size_t)index];
     for (unsigned seen = 0;;) {
         wait_for_task(seen);

@@ -97,6 +97,9 @@ private:
     void wait_for_task(unsigned seen);
 
     const int size_;
+    // Of each thread, where there are as many as threads: each has its own. Beside another busy program the system would let
+    // two threads share one, and move them about; with fewer threads it is free to find the processor that is idle.
+    std::vector<int> processors_;
     int room_ = 0, share_room_ = 0;
     std::vector<Lane> lanes_;
     std::vector<Member> members_;
