@@ -22,6 +22,7 @@ from camelid.evals.task import Generate, Infill, Request, Written
 from camelid.evals.tasks import find_task
 from camelid.evals.tasks.infill import cut_lines, whole
 from tests.evals.asking import RuleModel
+from tests.evals.sandboxed import skip_without_sandbox
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox runs on Linux")
 
@@ -83,6 +84,7 @@ class Author(RuleModel):
 
 @pytest.fixture
 def humaneval(tmp_path: Path) -> Path:
+    skip_without_sandbox()
     path = tmp_path / "HumanEval.jsonl.gz"
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in PROBLEMS).encode()))
     return path
@@ -90,6 +92,7 @@ def humaneval(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mbpp(tmp_path: Path) -> Path:
+    skip_without_sandbox()
     path = tmp_path / "mbpp.jsonl"
     rows = [{**MBPP[0], "task_id": 2}, *MBPP, {**MBPP[0], "task_id": 600}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
