@@ -1,4 +1,4 @@
-"""Whether programs can be held strictly on this machine: not in every container, as where user namespaces are forbidden."""
+"""Whether programs can be held strictly here: not in every container, as where user namespaces are forbidden."""
 
 from __future__ import annotations
 
