@@ -105,8 +105,10 @@ def test_the_wheel_is_small_and_whole(wheel: Path) -> None:
     files = zipfile.ZipFile(wheel).namelist()
     held = {name for name in files if name.endswith(".py")}
     assert held == {path.relative_to(ROOT).as_posix() for path in ROOT.glob("camelid/**/*.py")}
-    recipes = {name for name in files if name.endswith(".toml")}
+    recipes = {name for name in files if name.startswith("camelid/recipes/")}
     assert recipes == {f"camelid/recipes/{path.name}" for path in ROOT.glob("recipes/*.toml")} != set()
+    data = [path for suffix in ("json", "toml") for path in ROOT.glob(f"camelid/evals/**/*.{suffix}")]
+    assert {path.relative_to(ROOT).as_posix() for path in data} <= set(files)
 
 
 def test_the_wheel_runs_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:

@@ -5,9 +5,22 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+import threading
 
 from camelid.errors import FormatError
 from camelid.evals.sandbox.sandbox import Check
+
+_PARSING = threading.Lock()  # Python 3.11 counts its depth for all threads at once, and takes a change for an error
+
+
+def parsed(source: str) -> ast.Module:
+    """A program as a tree; for several threads.
+
+    Raises:
+        SyntaxError, ValueError: the source is no Python.
+    """
+    with _PARSING:
+        return ast.parse(source)
 
 
 def defined(source: str) -> set[str]:
@@ -17,7 +30,7 @@ def defined(source: str) -> set[str]:
         SyntaxError, ValueError: the source is no Python.
     """
     names: set[str] = set()
-    for node in ast.parse(source).body:
+    for node in parsed(source).body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -34,8 +47,8 @@ def used(source: str) -> set[str]:
     Raises:
         SyntaxError, ValueError: the source is no Python.
     """
-    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
-    arguments = {node.arg for node in ast.walk(ast.parse(source)) if isinstance(node, ast.arg)}
+    nodes = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.Name)]
+    arguments = {node.arg for node in ast.walk(parsed(source)) if isinstance(node, ast.arg)}
     own = (
         defined(source) | _imported(source) | arguments | {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
     )
@@ -43,13 +56,13 @@ def used(source: str) -> set[str]:
 
 
 def _imported(source: str) -> set[str]:
-    nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom))
+    nodes = (node for node in ast.walk(parsed(source)) if isinstance(node, ast.Import | ast.ImportFrom))
     return {(alias.asname or alias.name).partition(".")[0] for node in nodes for alias in node.names}
 
 
 def imports_for(source: str) -> str:
     """Imports of the modules of the standard library that a test uses, as `math.isclose`, and does not import."""
-    tree = ast.parse(source)
+    tree = parsed(source)
     places = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     modules = {node.id for node in places if isinstance(node, ast.Name)} & set(sys.stdlib_module_names)
     return "".join(f"import {name}\n" for name in sorted(modules - _imported(source) - defined(source)))
