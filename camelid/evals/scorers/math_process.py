@@ -59,6 +59,7 @@ class Comparer:
         for attempt in range(_TRIES):
             fresh = self._child is None or self._child.poll() is not None
             if fresh:
+                self.close()  # of one that has died, what it left open
                 self._start()
             assert self._child is not None
             assert self._child.stdin is not None
@@ -66,9 +67,11 @@ class Comparer:
                 self._child.stdin.write(question)
                 self._child.stdin.flush()
                 answer = self._lines.get(timeout=max(seconds, FIRST_SECONDS) if fresh else seconds)
-            except (queue.Empty, OSError):
+            except queue.Empty:
                 self.close()
                 return None
+            except OSError:  # it died before it read this
+                answer = ""
             if answer or attempt:  # "": the child died; of this question, or of what came before
                 return answer or None
             self.close()
