@@ -23,14 +23,10 @@ def parsed(source: str) -> ast.Module:
         return ast.parse(source)
 
 
-def defined(source: str) -> set[str]:
-    """Names that the statements of a program define at its top: functions, classes, variables, imports.
-
-    Raises:
-        SyntaxError, ValueError: the source is no Python.
-    """
+def defined(tree: ast.Module) -> set[str]:
+    """Names that the statements of a program define at its top: functions, classes, variables, imports."""
     names: set[str] = set()
-    for node in parsed(source).body:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -41,31 +37,29 @@ def defined(source: str) -> set[str]:
     return names
 
 
-def used(source: str) -> set[str]:
-    """Names that a test reads and does not define.
-
-    Raises:
-        SyntaxError, ValueError: the source is no Python.
-    """
-    nodes = [node for node in ast.walk(parsed(source)) if isinstance(node, ast.Name)]
-    arguments = {node.arg for node in ast.walk(parsed(source)) if isinstance(node, ast.arg)}
-    own = (
-        defined(source) | _imported(source) | arguments | {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
-    )
+def used(tree: ast.Module) -> set[str]:
+    """Names that a test reads and does not define."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    arguments = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    own = defined(tree) | _imported(tree) | arguments | {node.id for node in nodes if isinstance(node.ctx, ast.Store)}
     return {node.id for node in nodes if isinstance(node.ctx, ast.Load)} - own
 
 
-def _imported(source: str) -> set[str]:
-    nodes = (node for node in ast.walk(parsed(source)) if isinstance(node, ast.Import | ast.ImportFrom))
+def _imported(tree: ast.Module) -> set[str]:
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
     return {(alias.asname or alias.name).partition(".")[0] for node in nodes for alias in node.names}
 
 
-def imports_for(source: str) -> str:
-    """Imports of the modules of the standard library that a test uses, as `math.isclose`, and does not import."""
-    tree = parsed(source)
+def modules_for(tree: ast.Module) -> set[str]:
+    """Modules of the standard library that a test uses, as `math.isclose`, and does not import."""
     places = [node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     modules = {node.id for node in places if isinstance(node, ast.Name)} & set(sys.stdlib_module_names)
-    return "".join(f"import {name}\n" for name in sorted(modules - _imported(source) - defined(source)))
+    return modules - _imported(tree) - defined(tree)
+
+
+def imports_of(modules: set[str]) -> str:
+    """Statements that import modules."""
+    return "".join(f"import {name}\n" for name in sorted(modules))
 
 
 def find_calls(source: str, program: str, entry_point: str | None = None) -> Check:
@@ -76,12 +70,12 @@ def find_calls(source: str, program: str, entry_point: str | None = None) -> Che
         FormatError: the test is no Python.
     """
     try:
-        names, setup = used(source), imports_for(source)
+        test = parsed(source)
     except (SyntaxError, ValueError) as error:
         raise FormatError(f"test: is no Python: {error}") from None
+    names, modules = used(test), modules_for(test)
     try:
-        there = defined(program)
+        there = defined(parsed(program))
     except (SyntaxError, ValueError):
         there = names - set(dir(builtins))  # the program fails by itself
-    modules = {line.split()[1] for line in setup.splitlines()}
-    return Check(source, tuple(sorted((names & there) - modules)), entry_point, setup)
+    return Check(source, tuple(sorted((names & there) - modules)), entry_point, imports_of(modules))

@@ -22,7 +22,7 @@ if not sys.platform.startswith("linux"):
 
 from camelid.errors import MissingError, OptionError, UnsupportedError
 from camelid.evals.sandbox import Check, Limits, Program, Sandbox
-from camelid.evals.sandbox.calls import defined, find_calls, imports_for, used
+from camelid.evals.sandbox.calls import defined, find_calls, imports_of, modules_for, parsed, used
 from camelid.evals.sandbox.inside import plain, seccomp
 from tests.evals.sandbox.test_hostile import processes_below
 
@@ -300,10 +300,10 @@ def test_nothing_is_left_when_camelid_is_killed():
 
 def test_calls_are_what_a_test_uses_and_a_program_defines():
     program = "import math\nx = 1\ndef sum(a, b): return a\nclass P: pass\nfor i in []: pass"
-    assert defined(program) == {"x", "sum", "P", "i"}
+    assert defined(parsed(program)) == {"x", "sum", "P", "i"}
     test = "import re\ny = 2\nassert sum(1, y) == P(math.pi, len('a'), re.X)\n"
-    assert used(test) == {"sum", "P", "math", "len"}  # of which `len` is Python's own
-    assert imports_for(test) == "import math\n"
+    assert used(parsed(test)) == {"sum", "P", "math", "len"}  # of which `len` is Python's own
+    assert imports_of(modules_for(parsed(test))) == "import math\n"
     found = find_calls(test, program)
     assert found.calls == ("P", "sum")
     assert found.setup == "import math\n"
