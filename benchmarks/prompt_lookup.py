@@ -166,8 +166,8 @@ class Bench:
         if any(sums.texts != none[0].texts for sums in turns):
             raise SystemExit(f"{kind}, {answers}: draft_tokens={variant} changed a text")
         rates = [sums.tokens / sums.seconds for sums in turns]
-        ratios = sorted(one.seconds / two.seconds for one, two in zip(none, turns, strict=True))
-        cpu = [one.cpu_seconds / two.cpu_seconds for one, two in zip(none, turns, strict=True)]
+        ratios = sorted(plain.seconds / drafted.seconds for plain, drafted in zip(none, turns, strict=True))
+        cpu = [plain.cpu_seconds / drafted.cpu_seconds for plain, drafted in zip(none, turns, strict=True)]
         last = turns[-1]
         row = {
             "model": Path(self.choices.model).name,

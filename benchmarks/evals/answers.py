@@ -132,7 +132,7 @@ def compare_ifeval(data: Path) -> None:
         for name, arguments in draw.sample(cases, 8):
             theirs = instructions_registry.INSTRUCTION_DICT[name](name)
             theirs.build_description(**arguments)
-            verdicts = [bool(one.strip() and theirs.check_following(one)) for one in ifeval.loose_texts(text)]
+            verdicts = [bool(loose.strip() and theirs.check_following(loose)) for loose in ifeval.loose_texts(text)]
             ours = ifeval.followed(text, [name], [arguments])
             asked += 1
             differ[name] += (ours.strict[0], ours.loose[0]) != (verdicts[0], any(verdicts))

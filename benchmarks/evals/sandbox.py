@@ -90,21 +90,21 @@ def main() -> None:
             with Sandbox(limits=LIMITS, workers=chosen.workers) as sandbox:
                 named = golds(name, path)
                 ran, speed = timed(sandbox, [program for _, program in named])
-            print(f"{name}: {sum(one.passed for one in ran)} of {len(ran)} solutions pass; {speed}")
-            for (item, _), one in zip(named, ran, strict=True):
-                if not one.passed:
-                    print(f"    {item}: {one.reason}")
+            print(f"{name}: {sum(result.passed for result in ran)} of {len(ran)} solutions pass; {speed}")
+            for (item, _), result in zip(named, ran, strict=True):
+                if not result.passed:
+                    print(f"    {item}: {result.reason}")
     if chosen.tora is not None:
         with Sandbox(limits=LIMITS, imports=("sympy",), workers=chosen.workers) as sandbox:
             rows = tora(chosen.tora)
             ran, speed = timed(sandbox, [Program(program) for _, program, _ in rows])
         kinds: Counter[str] = Counter()
-        for (name, program, recorded), one in zip(rows, ran, strict=True):
-            kind = kind_of(program, recorded, one)
+        for (name, program, recorded), result in zip(rows, ran, strict=True):
+            kind = kind_of(program, recorded, result)
             kinds[kind] += 1
             if kind == "another output":
-                shown = f"recorded {recorded.strip()[-100:]!r}, here {one.stdout.strip()[-100:]!r}"
-                print(f"    {name}: {one.reason}; {shown}")
+                shown = f"recorded {recorded.strip()[-100:]!r}, here {result.stdout.strip()[-100:]!r}"
+                print(f"    {name}: {result.reason}; {shown}")
         print(f"ToRA: {dict(kinds)}; {speed}")
     print(f"this process itself: {resource.getrusage(resource.RUSAGE_SELF).ru_utime:.1f} s")
 

@@ -229,7 +229,7 @@ class ResultStore:
             return sorted(found.values(), key=lambda each: (-each.made, each.name))
 
     def get(self, name: str) -> Listed | None:
-        """The result of this name; None if there is none."""
+        """The result of this name; None if it is not found."""
         with self._lock:
             return self._list(name) if name in self._names() else None
 

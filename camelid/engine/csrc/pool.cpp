@@ -116,7 +116,7 @@ Pool::Walk Pool::enter(int thread, int lane, int pieces) {
 }
 
 // A piece that nobody has taken: of the thread's own share from its front, so that it reads on where it was, then from the ends
-// of others' shares. −1: there is none.
+// of others' shares. −1: all are taken.
 int Pool::claim(Walk& walk, bool own_lane) {
     const uint64_t claimed = walk.number << 2 | CLAIMED;
     while (walk.shares_seen < walk.shares) {

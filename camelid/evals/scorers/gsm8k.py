@@ -109,7 +109,7 @@ def gold_value(gold: str) -> Fraction:
     """The number behind `#### ` of the data set's answer, or of what follows it.
 
     Raises:
-        FormatError: it is none.
+        FormatError: it is not a number.
     """
     found = number_at_start(gold.rsplit("####", 1)[-1].strip())
     if found is None or found[1].strip():

@@ -115,7 +115,7 @@ os._exit(0)
     # --- files ---
     "passwd": "open('/etc/passwd').read()",
     "shadow": "open('/etc/shadow').read()",
-    "home": "import os\nassert os.listdir(os.path.expanduser('~root')) and open('/root/.bashrc')",
+    "home": "import os\nassert os.listdir(os.path.expanduser('~root')) and open(os.path.expanduser('~root/.bashrc'))",
     "this_file": "open('/THIS/FILE').read()",
     "proc_self": "open('/proc/self/environ').read()",
     "proc_parent": "open('/proc/1/maps').read()",

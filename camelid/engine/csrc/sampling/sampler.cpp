@@ -57,7 +57,7 @@ Choice Sampler::choose(const float* row, int n, const Chain& chain, size_t n_wri
     return choice;
 }
 
-// Takes a row with what may not come at −∞; false where no number is left or one is none.
+// Takes a row with what may not come at −∞; false where a logit is NaN or +∞, or all are −∞.
 bool Sampler::begin(const float* row, int n, const Chain& chain, size_t n_written, const uint8_t* mask) {
     row_ = row, n_ = n, temperature_ = 1, total_ = 1, is_list_ = false;
     ids_.clear(), changed_.clear();

@@ -12,6 +12,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32,
 MS_REC, MS_PRIVATE = 16384, 1 << 18
 MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_SET_CHILD_SUBREAPER = 1, 22, 38, 36
+SECCOMP_MODE_FILTER = 2
 
 # name → number on x86_64, on aarch64
 _NUMBERS = {
@@ -24,7 +25,7 @@ _NUMBERS = {
 MACHINES = ("x86_64", "aarch64")
 
 
-def library() -> ctypes.CDLL:
+def libc() -> ctypes.CDLL:
     """The C library, with errno kept."""
     return ctypes.CDLL(None, use_errno=True)
 
@@ -48,17 +49,17 @@ def call(name: str, *arguments: object) -> int:
         OSError: it failed.
     """
     number = _NUMBERS[name][MACHINES.index(platform.machine())]
-    return check(library().syscall(ctypes.c_long(number), *arguments), name)
+    return check(libc().syscall(ctypes.c_long(number), *arguments), name)
 
 
 def unshare(flags: int, what: str) -> None:
     """Leave namespaces; `what` names them in the error."""
-    check(library().unshare(ctypes.c_int(flags)), what)
+    check(libc().unshare(ctypes.c_int(flags)), what)
 
 
 def setns(fd: int, kind: int) -> None:
     """Enter a namespace."""
-    check(library().setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+    check(libc().setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:
@@ -69,18 +70,18 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0, dat
     """
     parts = (None if text is None else os.fsencode(text) for text in (source, target, kind))
     words = None if data is None else data.encode()
-    check(library().mount(*parts, ctypes.c_ulong(flags), words), f"mount {kind or 'bind'} at {target}")
+    check(libc().mount(*parts, ctypes.c_ulong(flags), words), f"mount {kind or 'bind'} at {target}")
 
 
 def unmount(target: str) -> None:
     """umount2(2), at once, whoever still has it open."""
-    check(library().umount2(os.fsencode(target), MNT_DETACH), f"umount {target}")
+    check(libc().umount2(os.fsencode(target), MNT_DETACH), f"umount {target}")
 
 
 def control(option: int, value: int, what: str) -> None:
     """prctl(2) with one value."""
     word = ctypes.c_ulong
-    check(library().prctl(ctypes.c_int(option), word(value), word(0), word(0), word(0)), what)
+    check(libc().prctl(ctypes.c_int(option), word(value), word(0), word(0), word(0)), what)
 
 
 def drop_capabilities() -> None:

@@ -47,15 +47,15 @@ def _encoded(value: Any, keep: Keep) -> Any:
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, list):
-        return [_encoded(one, keep) for one in list.__iter__(value)]
+        return [_encoded(item, keep) for item in list.__iter__(value)]
     if isinstance(value, dict):
-        return {"d": [[_encoded(key, keep), _encoded(one, keep)] for key, one in dict.items(value)]}
+        return {"d": [[_encoded(key, keep), _encoded(item, keep)] for key, item in dict.items(value)]}
     if isinstance(value, tuple):
-        return {"t": [_encoded(one, keep) for one in tuple.__iter__(value)]}
+        return {"t": [_encoded(item, keep) for item in tuple.__iter__(value)]}
     if isinstance(value, set):
-        return {"s": [_encoded(one, keep) for one in set.__iter__(value)]}
+        return {"s": [_encoded(item, keep) for item in set.__iter__(value)]}
     if isinstance(value, frozenset):
-        return {"z": [_encoded(one, keep) for one in frozenset.__iter__(value)]}
+        return {"z": [_encoded(item, keep) for item in frozenset.__iter__(value)]}
     if isinstance(value, bytes):
         return {"b": bytes.hex(value)}
     if isinstance(value, complex):
@@ -69,14 +69,14 @@ def _encoded(value: Any, keep: Keep) -> Any:
 
 def _decoded(value: Any, find: Callable[[Any], object]) -> Any:
     if isinstance(value, list):
-        return [_decoded(one, find) for one in value]
+        return [_decoded(item, find) for item in value]
     if not isinstance(value, dict):
         return value
     ((tag, inside),) = value.items()
     if tag == "d":
-        return {_decoded(key, find): _decoded(one, find) for key, one in inside}
+        return {_decoded(key, find): _decoded(item, find) for key, item in inside}
     if tag in "tsz":
-        return {"t": tuple, "s": set, "z": frozenset}[tag](_decoded(one, find) for one in inside)
+        return {"t": tuple, "s": set, "z": frozenset}[tag](_decoded(item, find) for item in inside)
     if tag == "i":
         return int(inside, 16)
     if tag == "b":

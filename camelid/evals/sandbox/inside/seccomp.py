@@ -114,7 +114,7 @@ def available() -> bool:
     if platform.machine() not in kernel.MACHINES:
         return False
     null = ctypes.c_void_p(None)  # no filter at all: EFAULT says that there would be one
-    result = kernel.library().prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(2), null)
+    result = kernel.libc().prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(kernel.SECCOMP_MODE_FILTER), null)
     return bool(result == -1 and ctypes.get_errno() == errno.EFAULT)
 
 
@@ -132,5 +132,5 @@ def restrict(*, alone: bool, signals: bool) -> None:
     rows = _filter(alone=alone, signals=signals)
     code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *row) for row in rows))
     program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(rows), ctypes.addressof(code)))
-    result = kernel.library().prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(2), program)
+    result = kernel.libc().prctl(kernel.PR_SET_SECCOMP, ctypes.c_ulong(kernel.SECCOMP_MODE_FILTER), program)
     kernel.check(result, "seccomp")
