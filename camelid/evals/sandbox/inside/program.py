@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import functools
 import gc
@@ -13,7 +14,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from camelid.evals.sandbox.inside import channel, kernel, landlock, namespaces, plain, seccomp
 
@@ -149,20 +150,29 @@ def _tell(error: BaseException, leave: Callable[[int], NoReturn]) -> NoReturn:
 
 def serve_calls(source: str) -> NoReturn:
     """Run a program, say which names it has, then do what its test asks until that is over."""
-    leave, namespace, kept = os._exit, _as_main(), list[object]()
+    leave, namespace, kept, out = os._exit, _as_main(), list[object](), sys.stdout
     try:
         _execute(source, namespace)
+        _flush(out)
         channel.send(_CHANNEL, plain.dumps([name for name in namespace if isinstance(name, str)], str))
         while True:
             try:
                 request = channel.receive(_CHANNEL, plain.MOST_BYTES)
             except channel.EndedError:
                 break
-            channel.send(_CHANNEL, _answer(request, namespace, kept))
+            answer = _answer(request, namespace, kept)
+            _flush(out)
+            channel.send(_CHANNEL, answer)
         sys.stdout.flush()
     except BaseException as error:
         _tell(error, leave)
     leave(0)
+
+
+def _flush(out: TextIO) -> None:
+    """Before each answer: with its test's end the program is ended too, and what it has not written would be lost."""
+    with contextlib.suppress(OSError, ValueError):  # it has closed its output
+        out.flush()
 
 
 def _answer(request: bytes, namespace: dict[str, Any], kept: list[object]) -> bytes:
