@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from camelid.engine import sampling
 from camelid.engine.load import has_cpu
 from camelid.engine.request import Alternative, Constraint, SamplingParams, Token
-from camelid.engine.sequence import DraftToken, Sequence
+from camelid.engine.sequence import Sequence
 
 if TYPE_CHECKING:
     from camelid.engine import _cpu
@@ -106,7 +106,7 @@ class Chooser:
             return [None] * len(writers)
         return self._ask([writer.chain for writer in writers], rows, writers, [None] * len(writers))
 
-    def token(self, writer: Writer, logits: Row, draft: DraftToken | None, choice: Choice | None = None) -> Token:
+    def token(self, writer: Writer, logits: Row, choice: Choice | None = None) -> Token:
         """Choose the next id of an answer, if that was not done by `choose`, and append it.
 
         Whether the text ends with it is asked afterwards.
@@ -116,10 +116,10 @@ class Chooser:
             OptionError: the form cannot be gone on with.
         """
         sequence = writer.sequence
-        if choice is None and self._sampler is not None and (draft is None or draft.q is None):
+        if choice is None and self._sampler is not None:
             mask = writer.constraint.mask() if writer.constraint is not None else None
             (choice,) = self._ask([writer.chain], [logits], [writer], [mask])
-        id, sampled_logprob, logprob, place, top = choice or slow_choice(writer, logits, draft)
+        id, sampled_logprob, logprob, place, top = choice or slow_choice(writer, logits)
         if writer.constraint is not None:
             writer.constraint.push(id)
         sequence.ids.append(id)
@@ -149,7 +149,7 @@ class Chooser:
         return [None if each is None else Choice(*each) for each in found]
 
 
-def slow_choice(writer: Writer, logits: Row, draft: DraftToken | None = None) -> Choice:
+def slow_choice(writer: Writer, logits: Row) -> Choice:
     """What `sampling.py` chooses.
 
     Raises:
@@ -163,7 +163,7 @@ def slow_choice(writer: Writer, logits: Row, draft: DraftToken | None = None) ->
     if sampling.is_greedy(params):
         id = int(probabilities.argmax())
     else:
-        id = choose_id(probabilities, draft, writer.seed, sequence.sample, len(output))
+        id = sampling.draw(probabilities, writer.seed, sequence.sample, len(output))
     sampled_logprob = math.log(probabilities[id])
     if params.logprobs is None:
         return Choice(id, sampled_logprob, None, None, ())
@@ -173,26 +173,6 @@ def slow_choice(writer: Writer, logits: Row, draft: DraftToken | None = None) ->
         for each in likeliest(logits, log_sum, probabilities, params.logprobs)
     )
     return Choice(id, sampled_logprob, float(logits[id]) - log_sum, rank(logits, id), top)
-
-
-def choose_id(p: NDArray[np.float64], draft: DraftToken | None, seed: int, sample: int, index: int) -> int:
-    """An id with probabilities p, (V,), that is the draft's as often as can be.
-
-    A drawn draft token x is accepted with probability min(1, p(x) / q(x)), else an id is drawn from what p has more
-    than q: over all x that is p. Which id it is depends on the arguments only, not on how many draft tokens a pass
-    verified. The rule is that of Leviathan et al. 2023 (arXiv:2211.17192) and Chen et al. 2023 (arXiv:2302.01318).
-    """
-    if draft is None or draft.q is None:
-        return sampling.draw(p, seed, sample, index)
-    if sampling.chance(seed, sample, index, sampling.ACCEPT) * draft.q[draft.id] < p[draft.id]:
-        return draft.id
-    return sampling.draw(residual(p, draft.q), seed, sample, index, sampling.REDRAW)
-
-
-def residual(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What p has more than q, (V,), to be drawn from when a draft token was rejected; sums to the rejected share."""
-    more = np.maximum(p - q, 0)
-    return more if more.any() else p  # equal but for rounding
 
 
 def finish_reason(writer: Writer) -> Literal["stop", "length"] | None:

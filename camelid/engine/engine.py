@@ -25,7 +25,7 @@ from camelid.engine.pages import Pages
 from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token, check_prompt
 from camelid.engine.scheduler import Chosen, Pace, Scheduler, n_scored
 from camelid.engine.scoring import Collector, collector
-from camelid.engine.sequence import DraftToken, Sequence, root_of
+from camelid.engine.sequence import Sequence, root_of
 from camelid.engine.speculative.lookup import LookupProposer
 from camelid.engine.speculative.proposer import Proposer
 from camelid.errors import CamelidError, OptionError
@@ -313,12 +313,11 @@ class Engine:
         sequence.draft_tokens, sequence.n_draft = [], 0
         self.n_drafted += n_draft
         for place, row in enumerate(rows):
-            token = draft[place] if place < len(draft) else None
             n_before = len(sequence.ids)
-            self._write(sequence, row, token)
+            self._write(sequence, row)
             if sequence.held or place == n_draft or len(sequence.ids) == n_before:
                 break
-            if token is None or sequence.ids[-1] != token.id:
+            if place >= len(draft) or sequence.ids[-1] != draft[place]:
                 break
             self.n_accepted += 1
             if sequence.done:
@@ -327,12 +326,10 @@ class Engine:
         if n_draft and not sequence.done:
             self._scheduler.trim(sequence)
 
-    def _write(
-        self, sequence: Sequence, logits: Logits, draft: DraftToken | None = None, choice: Choice | None = None
-    ) -> None:
+    def _write(self, sequence: Sequence, logits: Logits, choice: Choice | None = None) -> None:
         """Choose the next id, and hand it out as soon as it is known what its form says to it."""
         writer = self._writers[sequence]
-        token = self._chooser.token(writer, logits, draft, choice)
+        token = self._chooser.token(writer, logits, choice)
         if writer.constraint is None or writer.constraint.ready(SOON_SECONDS):
             self._deliver(writer, token)
         else:

@@ -17,7 +17,6 @@ from camelid.engine.request import Constraint, Request, SamplingParams
 from camelid.errors import NumericsError, OptionError
 
 Logits = NDArray[np.float64]
-PLAIN, DRAFT, ACCEPT, REDRAW = range(4)  # what a random number is for; those of one index are independent
 GREEDY = 1e-5  # temperatures below are greedy: dividing by them would leave the numbers
 LARGEST_BIAS = 1e100  # squared, over the smallest temperature and times the largest penalty it is still a number
 
@@ -305,17 +304,17 @@ def allowed(
     return logits
 
 
-def chance(seed: int, sample: int, index: int, purpose: int = PLAIN) -> float:
+def chance(seed: int, sample: int, index: int, purpose: int = 0) -> float:
     """A random number below 1: the same for the same arguments, whatever runs beside."""
     generator = np.random.Generator(np.random.Philox(key=[seed, sample], counter=[index, purpose, 0, 0]))
     return generator.random()
 
 
-def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int, purpose: int = PLAIN) -> int:
+def draw(probabilities: NDArray[np.float64], seed: int, sample: int, index: int) -> int:
     """An id drawn with these probabilities, (V,), by `chance`."""
     possible = np.flatnonzero(probabilities)
     cumulative = np.cumsum(probabilities[possible])
-    place = np.searchsorted(cumulative, chance(seed, sample, index, purpose) * cumulative[-1], side="right")
+    place = np.searchsorted(cumulative, chance(seed, sample, index) * cumulative[-1], side="right")
     return int(possible[min(place, len(possible) - 1)])  # rounding may carry past the last possible id
 
 

@@ -307,7 +307,7 @@ def span_of(sequence: Sequence, size: int) -> Span:
     ids = tuple(sequence.ids[sequence.computed : sequence.computed + size])
     wanted = range(size - n_rows(sequence, size), size)
     if sequence.n_draft:
-        ids += tuple(token.id for token in sequence.draft_tokens[: sequence.n_draft])
+        ids += tuple(sequence.draft_tokens[: sequence.n_draft])
         wanted = range(len(ids))
     return Span(ids, sequence.computed, tuple(sequence.pages), wanted, sequence.request.kind, sequence.n_prompt)
 

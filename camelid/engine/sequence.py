@@ -5,21 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from camelid.engine.pages import ROOT, Pages
 from camelid.engine.request import Request
 from camelid.model.config import ModelConfig
 from camelid.model.rope import scaled_length
-
-
-@dataclass(frozen=True)
-class DraftToken:
-    """An id that may come next, and the distribution (V,) it was drawn from; None where nothing was drawn."""
-
-    id: int
-    q: NDArray[np.float64] | None = None
 
 
 @dataclass(eq=False)
@@ -56,7 +45,7 @@ class Sequence:
     followers: list[Sequence] = field(default_factory=list)
     branches: set[int] = field(default_factory=set)
     n_rows: int = 0
-    draft_tokens: list[DraftToken] = field(default_factory=list)
+    draft_tokens: list[int] = field(default_factory=list)
     n_draft: int = 0
     held: bool = False
     done: bool = False

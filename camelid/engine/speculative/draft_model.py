@@ -25,7 +25,7 @@ from camelid.engine.memory import cache_tokens
 from camelid.engine.options import EngineOptions
 from camelid.engine.pages import Pages
 from camelid.engine.request import Constraint
-from camelid.engine.sequence import DraftToken, Sequence, root_of
+from camelid.engine.sequence import Sequence, root_of
 from camelid.engine.speculative.length import PassCost, Wish, lengths
 from camelid.engine.speculative.proposer import most_drafts, n_writing
 from camelid.engine.speculative.record import Trial
@@ -102,7 +102,7 @@ class DraftModel:
             self._write(self._read(allocated))
         for request in asked:
             sequence = request.writer.sequence
-            self._trial(sequence).begin(request.end, [token.id for token in sequence.draft_tokens[: sequence.n_draft]])
+            self._trial(sequence).begin(request.end, sequence.draft_tokens[: sequence.n_draft])
 
     def _lengths(self, sizes: Mapping[Writer, int], room: int) -> dict[Writer, int]:
         """How many ids are to be proposed to each answer, as many as `room` in all."""
@@ -160,8 +160,8 @@ class DraftModel:
             sequence.number, sequence.request, sequence.sample, sequence.ids, root
         )
         self._sequences[sequence] = own
-        for token in own.draft_tokens:
-            if sequence.ids[own.computed : own.computed + 1] != [token.id]:
+        for id in own.draft_tokens:
+            if sequence.ids[own.computed : own.computed + 1] != [id]:
                 break
             own.commit(self.pages, 1)
         own.draft_tokens = []
@@ -225,36 +225,36 @@ class DraftModel:
             for request in going:
                 sequence = request.writer.sequence
                 start, last = request.end + len(sequence.draft_tokens) - 1, sequence.draft_tokens[-1]
-                spans.append(Span((last.id,), start, tuple(request.own.pages), range(1), n_prompt=sequence.n_prompt))
+                spans.append(Span((last,), start, tuple(request.own.pages), range(1), n_prompt=sequence.n_prompt))
             started = time.perf_counter()
             logits = self.backend.forward(Batch(tuple(spans)))
             seconds = time.perf_counter() - started
             self._seconds += (seconds - self._seconds) * (0.1 if self._seconds else 1.0)
             for request in going:
-                request.own.draft_tokens.append(DraftToken(request.writer.sequence.draft_tokens[-1].id))
+                request.own.draft_tokens.append(request.writer.sequence.draft_tokens[-1])
             rows = {request: own_rows[0] for request, own_rows in zip(going, logits, strict=True)}
 
     def _propose_id(self, draft: _DraftRequest, row: Row) -> bool:
         """Propose the next id as the engine would choose it; whether more are to come."""
         sequence, form = draft.writer.sequence, draft.form
         request = sequence.request
-        output = [*sequence.output, *(token.id for token in sequence.draft_tokens)]
+        output = [*sequence.output, *sequence.draft_tokens]
         try:
             logits = sampling.allowed(row, request, len(output), form)
             q = sampling.distribution(logits, request.params, request.ids, output)
             if sampling.is_greedy(request.params):
-                token = DraftToken(int(q.argmax()))
+                id = int(q.argmax())
             else:  # with the random number that the answer's own id is going to be drawn with
-                token = DraftToken(sampling.draw(q, draft.writer.seed, sequence.sample, len(output)))
+                id = sampling.draw(q, draft.writer.seed, sequence.sample, len(output))
             if form is not None:
-                form.push(token.id)
+                form.push(id)
         except CamelidError as error:  # nothing can be proposed here; what is wrong with the text is raised later
             if isinstance(error, NumericsError) and form is None:
                 log.warning("the draft model cannot propose tokens: %s", error)
             sequence.n_draft = min(sequence.n_draft, len(sequence.draft_tokens))
             return False
-        sequence.draft_tokens.append(token)
-        if token.id in request.all_stop_ids or (form is not None and form.finished):
+        sequence.draft_tokens.append(id)
+        if id in request.all_stop_ids or (form is not None and form.finished):
             sequence.n_draft = min(sequence.n_draft, len(sequence.draft_tokens) - 1)
             return False
         return len(sequence.draft_tokens) < draft.n

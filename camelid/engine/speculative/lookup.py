@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.engine.choose import Writer
-from camelid.engine.sequence import DraftToken
 from camelid.engine.sequence import Sequence as Running
 from camelid.engine.speculative.length import PassCost, Wish, lengths
 from camelid.engine.speculative.proposer import most_drafts, n_writing
@@ -201,5 +200,5 @@ def _set(writer: Writer, ids: list[int]) -> int:
     """
     sequence, ends = writer.sequence, writer.sequence.request.all_stop_ids
     n = next((place for place, id in enumerate(ids) if id in ends), len(ids))
-    sequence.draft_tokens, sequence.n_draft = [DraftToken(id) for id in ids[:n]], n
+    sequence.draft_tokens, sequence.n_draft = ids[:n], n
     return n

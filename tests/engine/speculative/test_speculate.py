@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.engine import sampling
-from camelid.engine.choose import Chooser, choose_id, residual
+from camelid.engine.choose import Chooser
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.load import choose_backend
 from camelid.engine.request import Failed, Request, SamplingParams
-from camelid.engine.sequence import DraftToken
 from camelid.engine.speculative.draft_model import DraftModel
 from camelid.errors import OptionError
 from camelid.weights.tensor import Tensor
@@ -188,34 +187,6 @@ def test_a_draft_model_that_is_the_model_is_always_right(temperature):
     assert engine.n_accepted == engine.n_drafted == 24
     assert backend.n_passes == 7
     assert draft.forwarded <= backend.forwarded == 33  # neither reads an id twice
-
-
-distributions = st.lists(st.sampled_from([0.0, 0.1, 1.0, 3.0]), min_size=3, max_size=3).filter(any)
-
-
-@given(distributions, distributions)
-@example([1.0, 3.0, 0.1], [1.0, 3.0, 0.1])
-def test_keeping_and_redrawing_gives_the_models_own_distribution(p, q):
-    p, q = np.array(p) / sum(p), np.array(q) / sum(q)
-    kept = q * np.divide(p, q, out=np.ones(3), where=q > 0).clip(max=1)
-    left = residual(p, q)
-    refused = 1 - kept.sum()
-    np.testing.assert_allclose(kept + refused * left / left.sum(), p, atol=1e-12)
-    if refused > 1e-9:
-        assert left.sum() == pytest.approx(refused)
-
-
-def test_chosen_ids_have_the_models_own_distribution():
-    p, q, n = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.1, 0.3, 0.2, 0.4]), 20_000
-    counts, kept = np.zeros(4), 0
-    for index in range(n):
-        token = DraftToken(sampling.draw(q, 7, 0, index, sampling.DRAFT), q)
-        id = choose_id(p, token, 7, 0, index)
-        kept += id == token.id
-        counts[id] += 1
-    np.testing.assert_allclose(counts / n, p, atol=4 * 0.5 / n**0.5)
-    assert kept / n == pytest.approx(np.minimum(p, q).sum(), abs=4 * 0.5 / n**0.5)
-    assert counts[3] == 0
 
 
 @pytest.mark.slow
