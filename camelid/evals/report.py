@@ -18,11 +18,18 @@ from camelid.streams import literal
 _LONGEST = 600  # characters of a field or answer that are shown
 
 
+def _table(left: Iterable[str], right: Iterable[str] = (), last: Iterable[str] = (), no_wrap: bool = False) -> Table:
+    """An empty table: columns of words, of numbers, and of words again."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for names, are_numbers in ((left, False), (right, True), (last, False)):
+        for name in names:
+            table.add_column(literal(name), justify="right" if are_numbers else "left", no_wrap=no_wrap)
+    return table
+
+
 def show_tasks(tasks: Sequence[Task]) -> None:
     """All tasks, with their shots and what they measure."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("task", "shots", "metrics", ""):
-        table.add_column(name)
+    table = _table(("task", "shots", "metrics", ""))
     for task in tasks:
         metrics = ", ".join(metric.name for metric in task.metrics)
         shots = "–" if task.n_shots is None else str(task.n_shots)
@@ -36,9 +43,7 @@ def show_results(results: Sequence[Result]) -> None:
     for result in results:
         title = f"[bold]{literal(result.task)}[/]  {literal(result.model)}"
         console.print(f"\n{title}  [dim]{result.shots} shots, {result.n:,} items[/]", soft_wrap=True)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("metric", "figure", "95 % interval", "items"):
-            table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
+        table = _table(("metric",), ("figure", "95 % interval", "items"), no_wrap=True)
         for at, (name, figure) in enumerate(result.metrics.items()):
             percent = bool(result.shown[name]["percent"])
             value = f"[bold]{figure_text(figure, percent)}[/]" if at == 0 else figure_text(figure, percent)
@@ -50,9 +55,7 @@ def show_results(results: Sequence[Result]) -> None:
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Figures of another harness, which has no interval but a standard error."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("task", "model", "metric", "figure", "±", "items"):
-        table.add_column(name, justify="right" if name in ("figure", "±", "items") else "left")
+    table = _table(("task", "model", "metric"), ("figure", "±", "items"))
     for row in rows:
         for name, figure in row["metrics"].items():
             error = figure["stderr"]
@@ -66,9 +69,7 @@ def show_groups(results: Sequence[Result]) -> None:
     """The first metric by category and group."""
     console = Terminal()
     for result in results:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in (result.task, "n", next(iter(result.metrics), "")):
-            table.add_column(literal(name), justify="left" if name == result.task else "right")
+        table = _table((result.task,), ("n", next(iter(result.metrics), "")))
         for groups, style in ((result.categories, "bold"), (result.groups, "")):
             for group, own in groups.items():
                 name, found = next(iter(own.items()))
@@ -106,9 +107,8 @@ def show_pairs(pairs: Sequence[Pair]) -> None:
     for pair in pairs:
         title = f"{pair.first.task}: {pair.second.model} (second) less {pair.first.model} (first)"
         console.print(f"\n[bold]{literal(title)}[/]", soft_wrap=True)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("metric", "difference", "95 % interval", "first only", "second only", "p", ""):
-            table.add_column(name, justify="left" if name in ("metric", "") else "right", no_wrap=True)
+        numbers = ("difference", "95 % interval", "first only", "second only", "p")
+        table = _table(("metric",), numbers, ("",), no_wrap=True)
         for name, found in pair.comparisons.items():
             table.add_row(name, *_compared(found, bool(pair.first.shown[name]["percent"])))
         console.print(table)
