@@ -209,7 +209,7 @@ def test_deleting_stops_the_answer(http, server):
         assert httpx.delete(f"{http.base_url}conversations/{id}").status_code == 204
         assert list(told)[-1]["message"]["state"] == "stopped"
     assert http.get(f"/conversations/{id}").status_code == 404
-    assert server.models.get(MODEL).stats().running == 0
+    wait_until(lambda: server.models.get(MODEL).stats().running == 0)
 
 
 def test_several_at_once(http):
