@@ -40,13 +40,13 @@ from camelid.data.batches import TrainingBatch
 from camelid.machine import keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.devices import flops_per_token
-from camelid.train.flops import matrix_peak, peak_memory
 from camelid.train.init import initialise
 from camelid.train.loop import State, optimise
 from camelid.train.mixed_precision import Learner
 from camelid.train.optim import make_optimizer
 from camelid.train.parallel import Parallel
+from camelid.train.planning.devices import flops_per_token
+from camelid.train.planning.flops import matrix_peak, peak_memory
 from camelid.train.stages.pretrain import Pretrain, PretrainOptions
 
 RESULTS = Path(__file__).parent / "results" / "train.jsonl"

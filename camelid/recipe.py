@@ -28,12 +28,16 @@ class Recipe:
         name: names the run: `runs/NAME`.
         seed: of everything random.
         tables: table → its keys as TOML gave them.
+        base: the model that its first stage begins from: a name, a folder or a file; None for a new one.
+        stages: of the training, in order, as ("pretrain", "sft", "reward-safety", "ppo", "ppo-2").
     """
 
     path: Path
     name: str
     seed: int
     tables: Mapping[str, Mapping[str, Any]]
+    base: str | None = None
+    stages: tuple[str, ...] = ("pretrain",)
 
     def table(self, name: str, kind: type[Kind]) -> Kind:
         """The options of one table; defaults if the recipe has no such table.
@@ -46,9 +50,24 @@ class Recipe:
         except OptionError as error:
             raise OptionError(f"{self.path}: {name}.{error}") from None
 
+    def stage_table(self, name: str, kind: type[Kind]) -> Kind:
+        """The options of one stage: its own table over that of its kind, so that [ppo-2] says only what differs
+        from [ppo].
+
+        Raises:
+            OptionError: an unknown key or a value that its field refuses.
+        """
+        try:
+            return kind(**{**self.tables.get(stage_kind(name), {}), **self.tables.get(name, {})})
+        except OptionError as error:
+            raise OptionError(f"{self.path}: {name}.{error}") from None
+
     def as_json(self) -> dict[str, Any]:
-        """Everything but the path."""
-        return {"name": self.name, "seed": self.seed, **{name: dict(table) for name, table in self.tables.items()}}
+        """Everything but the path; what an older recipe could not say is left out where it says nothing."""
+        own: dict[str, Any] = {"name": self.name, "seed": self.seed}
+        own |= {} if self.base is None else {"base": self.base}
+        own |= {} if self.stages == ("pretrain",) else {"stages": list(self.stages)}
+        return {**own, **{name: dict(table) for name, table in self.tables.items()}}
 
 
 def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
@@ -97,9 +116,13 @@ def find_recipe(path: Path | str) -> Path:
     raise MissingError(f"{path}: no such recipe; give the path of a .toml file, or a name: {hint}")
 
 
-def stages() -> tuple[str, ...]:
-    """Names of the stages of training that there are: each is a file of its name in `train/stages`, a recipe's table,
-    and a folder in a run's."""
+def stage_kind(name: str) -> str:
+    """What a stage does: `reward` of reward-safety, `ppo` of ppo-2. The rest tells stages of one kind apart."""
+    return name.partition("-")[0]
+
+
+def stage_kinds() -> tuple[str, ...]:
+    """The kinds of stages that there are: each is a file of its name in `train/stages`."""
     folder = Path(__file__).resolve().parent / "train" / "stages"
     return tuple(sorted(path.stem for path in folder.glob("[a-z]*.py")))
 
@@ -118,12 +141,38 @@ def _check(path: Path, values: dict[str, Any]) -> Recipe:
         raise OptionError(f"{path}: name: must be letters, digits, '.', '_' and '-', got {name!r}")
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
         raise OptionError(f"{path}: seed: must be a whole number from 0 to 2^63 - 1, got {seed!r}")
+    base, named = values.pop("base", None), values.pop("stages", None)
+    if base is not None and (not isinstance(base, str) or not base):
+        raise OptionError(f"{path}: base: must be a model's name, folder or file, got {base!r}")
     for table, content in values.items():
-        if table not in (known := (*TABLES, *stages())):
-            raise OptionError(f"{path}: {table}: no such table; {one_of(table, [*known, 'name', 'seed'])}")
+        if table not in TABLES and stage_kind(table) not in stage_kinds():
+            known = [*TABLES, *stage_kinds(), "name", "seed", "base", "stages"]
+            raise OptionError(f"{path}: {table}: no such table; {one_of(table, known)}")
         if not isinstance(content, dict):
             raise OptionError(f"{path}: {table}: must be a table, [{table}], got {str(content)[:60]}")
-    return Recipe(path, name, seed, values)
+    return Recipe(path, name, seed, values, base, _stages(path, values, named))
+
+
+def _stages(path: Path, tables: Mapping[str, Any], named: Any) -> tuple[str, ...]:
+    """The stages in order: as `stages` names them, else every stage that has a table, else pretraining. A kind whose
+    tables all have a further name (reward: [reward-helpfulness], [reward-safety]) means all of these."""
+    own = [table for table in tables if table not in TABLES]
+    further = [table for table in own if table != stage_kind(table)]
+    if named is None:
+        bases = {stage_kind(table) for table in further}
+        return tuple(table for table in own if table not in bases) or ("pretrain",)
+    if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
+        raise OptionError(f'{path}: stages: must be a list of names, as ["pretrain", "sft"], got {named!r}')
+    found: list[str] = []
+    for name in named:
+        if stage_kind(name) not in stage_kinds() or not _NAME.fullmatch(name):
+            raise OptionError(f"{path}: stages: no stage {name!r}; {one_of(name, stage_kinds())}")
+        parts = [table for table in further if stage_kind(table) == name and table not in named]
+        found += parts or [name]
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{path}: stages: {twice} stands twice; call the second one {twice}-2")
+    return tuple(found)
 
 
 def _apply(values: dict[str, Any], change: str) -> None:

@@ -95,3 +95,48 @@ def test_recipes_that_come_with_camelid_are_found_by_name(tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_recipe_that_comes_with_camelid_is_named_after_its_file(name):
     assert read_recipe(name).name == name
+
+
+def written(tmp_path, text):
+    path = tmp_path / "life.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "stages"),
+    [
+        ("", ("pretrain",)),
+        ("[model]\ndim = 8", ("pretrain",)),
+        ("[pretrain]", ("pretrain",)),
+        ('stages = ["pretrain"]', ("pretrain",)),
+        ('stages = ["pretrain"]\n[pretrain-more]', ("pretrain-more",)),
+        ('stages = ["pretrain", "pretrain-2"]\n[pretrain-2]\n[pretrain-more]', ("pretrain-more", "pretrain-2")),
+        ("[pretrain]\n[pretrain-a]\n[pretrain-b]", ("pretrain-a", "pretrain-b")),
+    ],
+)
+def test_stages_in_order(tmp_path, text, stages):
+    assert read_recipe(written(tmp_path, text)).stages == stages
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stages = 3", "must be a list of names"),
+        ("stages = []", "must be a list of names"),
+        ('stages = ["pretrian"]', "no stage 'pretrian'; "),
+        ('stages = ["pretrain", "pretrain"]', "pretrain stands twice; call the second one pretrain-2"),
+        ("base = 1", "base: must be a model's name"),
+        ('base = ""', "base: must be a model's name"),
+    ],
+)
+def test_stages_that_are_none(tmp_path, text, message):
+    with pytest.raises(OptionError, match=message):
+        read_recipe(written(tmp_path, text))
+
+
+def test_a_further_stage_says_only_what_differs(tmp_path):
+    recipe = read_recipe(written(tmp_path, "[pretrain]\nlr = 0.5\nsteps = 9000\n[pretrain-2]\nlr = 0.25"))
+    assert recipe.stage_table("pretrain-2", Pretrain).lr == 0.25
+    assert recipe.stage_table("pretrain-2", Pretrain).steps == 9000
+    assert recipe.stage_table("pretrain", Pretrain).lr == 0.5

@@ -14,9 +14,9 @@ from camelid.model.options import ModelOptions
 from camelid.recipe import Recipe
 from camelid.streams import literal
 from camelid.tokens.training import TokenizerOptions
-from camelid.train.devices import DEVICES, device_named
 from camelid.train.options import RunOptions
-from camelid.train.plan import MFU, Plan, check_fits, plan
+from camelid.train.planning.devices import DEVICES, device_named
+from camelid.train.planning.plan import MFU, Plan, check_fits, plan
 from camelid.train.report.units import count, duration, memory
 from camelid.train.stages import load_stage
 
@@ -37,15 +37,15 @@ def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | No
         OptionError: what the recipe or the flags say wrongly.
         ResourceError: it does not fit on the GPUs that were asked for; says which settings would.
     """
-    stage = load_stage()
-    options = recipe.table(stage.name(), stage.Options)
+    stage = recipe.stages[0]
+    options = recipe.stage_table(stage, load_stage(stage).Options)
     config = shape_of(recipe, options)
     kinds = [device_named(gpu)] if gpu is not None else list(DEVICES.values())
     plans, refusals = [], []
     for kind in kinds:
         try:
-            estimate = plan(config, options, kind, gpus, mfu or MFU, stage.name())
-            check_fits(config, options, estimate, stage.name())
+            estimate = plan(config, options, kind, gpus, mfu or MFU, stage)
+            check_fits(config, options, estimate, stage)
             plans.append(estimate)
         except ResourceError as error:
             refusals.append(str(error))
@@ -55,7 +55,7 @@ def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | No
         print_json({"name": recipe.name, "plans": [estimate.as_json() for estimate in plans], "does_not_fit": refusals})
         return
     console = Terminal()
-    title = f"\n[bold]{literal(recipe.name)}[/] [dim]{stage.name()}, dry run[/]\n"
+    title = f"\n[bold]{literal(recipe.name)}[/] [dim]{stage}, dry run[/]\n"
     console.print(Group(title, _what(config, options, plans[0])))
     console.print(_on_gpu(plans[0], options) if len(kinds) == 1 else _on_each_gpu(plans, options))
     for refusal in refusals:

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from camelid.errors import OptionError
 from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.parallel import held
+from camelid.weights.weights import Weights
 
 STANDARD_DEVIATION = 0.02
 _BLOCK = 256  # rows that share a generator; another number gives other values
@@ -32,6 +34,23 @@ def initialise(model: LlamaTorch, seed: int) -> None:
         if local.numel():
             values = initial_values(model.config, ours, shapes[ours], seed, places[0])
             local.copy_(torch.from_numpy(values[(slice(None), *places[1:])]))
+
+
+@torch.no_grad()
+def take_weights(model: LlamaTorch, weights: Weights) -> None:
+    """Fill every parameter, or what this rank holds of it, with an opened model's numbers, in place.
+
+    Raises:
+        OptionError: the opened model has another shape.
+    """
+    for name, parameter in model.named_parameters():
+        local, places = held(parameter)
+        tensor = weights.tensors.get(name.removesuffix(".weight"))
+        if tensor is None or tuple(tensor.shape) != tuple(parameter.shape):
+            found = "it is not there" if tensor is None else f"it is {tuple(tensor.shape)}"
+            raise OptionError(f"{weights.path}: {name}: {tuple(parameter.shape)} is asked for, {found}")
+        if local.numel():
+            local.copy_(torch.from_numpy(tensor.array()[places]))
 
 
 def initial_values(

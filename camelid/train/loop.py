@@ -16,11 +16,11 @@ from torch.optim import Optimizer
 from camelid.errors import NumericsError
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.events import Step
-from camelid.train.flops import peak_memory
 from camelid.train.mixed_precision import Learner
 from camelid.train.objective import Objective, Size
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
+from camelid.train.planning.flops import peak_memory
 from camelid.train.schedule import learning_rate
 
 

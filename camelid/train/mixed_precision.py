@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.attention import attention_on
-from camelid.train.loss import Loss, token_loss
+from camelid.train.losses.token_loss import Loss, token_loss
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
 
@@ -56,7 +56,7 @@ class Learner:
         return hidden.flatten(0, -2) if self._learns else hidden.flatten(0, -2).detach()
 
     def token_loss(self, hidden: Tensor, targets: Tensor, divisor: int, z_weight: float = 0.0) -> Loss:
-        """The loss of the next token, of targets (R, T): see `loss.token_loss`."""
+        """The loss of the next token, of targets (R, T): see `losses.token_loss`."""
         into = self._output_gradient() if self._learns else None
         return token_loss(hidden, self.model.output, targets.flatten(), divisor, z_weight, into, self._fuse)
 

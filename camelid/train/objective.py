@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, Type
 
 from camelid.data.verifying import Verifier
 from camelid.model.config import ModelConfig
-from camelid.recipe import Recipe
 from camelid.train.options import RunOptions
 
 if TYPE_CHECKING:
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
 
     from camelid.model.llama_torch import LlamaTorch
     from camelid.tokens.tokenizer import Tokenizer
-    from camelid.train.loss import Loss
+    from camelid.train.losses.token_loss import Loss
     from camelid.train.mixed_precision import Learner
-    from camelid.train.parallel import Parallel
+    from camelid.train.run_stage import RunStage
 
 Share = TypeVar("Share")
 """What one rank reads in one step, in the stage's own words; on the host, cut into micro-batches later."""
@@ -76,6 +75,7 @@ class Objective(ABC, Generic[Share]):
         tokenizer: goes into each checkpoint.
         fingerprint: of all that decides what is learned from; a run goes on only where it is the same.
         inputs: files that run.json names by hash: the data's manifest, the checkpoint that a stage begins from.
+        start: the model whose numbers are the first ones, for `open_weights`; None: random ones.
     """
 
     Options: ClassVar[type[RunOptions]]
@@ -88,21 +88,16 @@ class Objective(ABC, Generic[Share]):
     tokenizer: Tokenizer
     fingerprint: str
     inputs: tuple[Path, ...]
-
-    @classmethod
-    def name(cls) -> str:
-        """Of the stage: its file, the recipe's table, and the folder in the run's."""
-        return cls.__module__.rpartition(".")[2]
+    start: Path | None = None
 
     @classmethod
     @abstractmethod
-    def open(cls, recipe: Recipe, options: Any, run: Path, parallel: Parallel) -> Self:
+    def open(cls, stage: RunStage, options: Any) -> Self:
         """The stage of a run, its data opened.
 
         Args:
-            recipe: for what other tables say, as `model`.
+            stage: where it lies, the recipe, the ranks, and the model it begins from.
             options: the stage's table, read.
-            run: the run's folder, as runs/tiny.
 
         Raises:
             OptionError: the recipe is wrong. MissingError, FormatError, VerifyError: the data is.
@@ -159,7 +154,12 @@ class Objective(ABC, Generic[Share]):
             return LlamaTorch(self.config, self.options.context)
 
     def initialise(self, model: LlamaTorch) -> None:
-        """Give a spread model its first numbers, where there is no checkpoint to go on from."""
-        from camelid.train.init import initialise
+        """Give a spread model its first numbers, where there is no checkpoint to go on from: those of `start`, or
+        random ones."""
+        from camelid.train.init import initialise, take_weights
+        from camelid.weights.open import open_weights
 
-        initialise(model, self.seed)
+        if self.start is None:
+            initialise(model, self.seed)
+        else:
+            take_weights(model, open_weights(self.start))

@@ -11,14 +11,14 @@ from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
 from camelid.model.config import ModelConfig
-from camelid.train.devices import batch_flops
 from camelid.train.objective import Objective, Size
 from camelid.train.options import RunOptions, TokenLossOptions
+from camelid.train.planning.devices import batch_flops
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from camelid.train.loss import Loss
+    from camelid.train.losses.token_loss import Loss
     from camelid.train.mixed_precision import Learner
     from camelid.train.parallel import Parallel
 

@@ -23,41 +23,30 @@ from camelid.run_layout import RECIPE
 from camelid.train.checkpoints import store
 from camelid.train.checkpoints.checkpoint import About, Checkpoints
 from camelid.train.cluster.preemption import Stopper, end_of_job
-from camelid.train.devices import flops_per_token
 from camelid.train.events import Event, Saved, Started, Step, Stopped
-from camelid.train.flops import fusing_pays, matrix_peak
 from camelid.train.loop import State, optimise
 from camelid.train.mixed_precision import Learner
 from camelid.train.objective import Objective
 from camelid.train.optim import make_optimizer
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
-from camelid.train.plan import RUNTIME_BYTES, memory_of
+from camelid.train.planning.devices import flops_per_token
+from camelid.train.planning.flops import fusing_pays, matrix_peak
+from camelid.train.planning.plan import RUNTIME_BYTES, memory_of
 from camelid.train.report.metrics import MetricsWriter
 from camelid.train.report.trackers import open_trackers
+from camelid.train.run_stage import RunStage
+from camelid.train.stages import load_stage
 
 
-def train(
-    stage: type[Objective[Any]],
-    recipe: Recipe,
-    options: RunOptions,
-    run: Path,
-    parallel: Parallel,
-    *,
-    stop_after: int | None = None,
-    fresh: bool = False,
-) -> Iterator[Event]:
+def train(stage: RunStage, *, stop_after: int | None = None, fresh: bool = False) -> Iterator[Event]:
     """Train until the recipe's last step, from the newest checkpoint if there is one.
 
     Every rank calls this. Checkpoints are saved as the options say, and at the end of every session: of the recipe, of
     `stop_after`, or when a signal or the job's time limit asks for it.
 
     Args:
-        stage: what is learned.
-        recipe: its other tables, and what is kept beside the model.
-        options: of the stage: the recipe's table of its name, read.
-        run: the run's folder, as runs/tiny, with its data in `data`; the stage's is in it.
-        parallel: the ranks, entered.
+        stage: of the run, its data prepared; its ranks are entered.
         stop_after: steps after which this session saves and ends.
         fresh: put the checkpoints aside and begin at step 0.
 
@@ -72,37 +61,31 @@ def train(
         NumericsError: the loss, a gradient or a weight is lost; the last checkpoint is as it was.
     """
     with ExitStack() as stack:
-        parallel.from_first(lambda: stack.enter_context(store.holding(run / stage.name())))
-        session = _Session(stage, recipe, options, run, parallel, fresh)
+        stage.parallel.from_first(lambda: stack.enter_context(store.holding(stage.folder)))
+        session = _Session(stage, fresh)
         yield from session.events(stack, stop_after)
 
 
 class _Session:
     """What one process does from its start to its end."""
 
-    def __init__(
-        self,
-        stage: type[Objective[Any]],
-        recipe: Recipe,
-        options: RunOptions,
-        run: Path,
-        parallel: Parallel,
-        fresh: bool,
-    ) -> None:
-        self.parallel, self.folder, self.recipe = parallel, run / stage.name(), recipe.as_json()
+    def __init__(self, stage: RunStage, fresh: bool) -> None:
+        self.parallel, self.folder, self.recipe = stage.parallel, stage.folder, stage.recipe.as_json()
+        parallel = self.parallel
         _set_up(parallel)
 
         def open_stage() -> str:
-            self.objective = stage.open(recipe, options, run, parallel)
-            _check_memory(stage.name(), self.objective.config, self.objective.options, parallel)
+            kind = load_stage(stage.name)
+            self.objective: Objective[Any] = kind.open(stage, stage.options(kind.Options))
+            _check_memory(stage.name, self.objective.config, self.objective.options, parallel)
             return self.objective.fingerprint
 
         check_alike(parallel.each(lambda: [self.recipe, open_stage()]))
         self.options = self.objective.options
-        self.checkpoints = Checkpoints(self.folder, parallel, About.of(self.objective, self.recipe))
+        self.checkpoints = Checkpoints(self.folder, parallel, About.of(stage.name, self.objective, self.recipe))
         self.record: MetricsWriter | None = None
         self.state = self._begin(fresh)
-        parallel.from_first(lambda: _write_recipe(run / RECIPE, recipe, stage.name(), self.options))
+        parallel.from_first(lambda: _write_recipe(stage.run / RECIPE, stage.recipe, stage.name, self.options))
 
     def events(self, stack: ExitStack, stop_after: int | None) -> Iterator[Event]:
         """Steps, saved where they must be."""

@@ -73,8 +73,8 @@ def open_tokenizer(folder: Path) -> None:
 def open_recipe(folder: Path) -> None:
     """Read a recipe with all its tables, and what it would make."""
     from camelid.data.options import DataOptions
-    from camelid.train.devices import DEVICES
-    from camelid.train.plan import plan
+    from camelid.train.planning.devices import DEVICES
+    from camelid.train.planning.plan import plan
 
     recipe = read_recipe(folder / "recipe.toml")
     recipe.table("data", DataOptions)

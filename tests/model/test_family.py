@@ -10,7 +10,7 @@ import pytest
 from camelid.errors import FormatError
 from camelid.model.config import tensor_shapes
 from camelid.model.family import FAMILY, recognise
-from camelid.train.devices import matrix_parameters
+from camelid.train.planning.devices import matrix_parameters
 from tests.tiny import tiny_config
 
 PARAMETERS = {

@@ -17,15 +17,14 @@ from camelid.recipe import Recipe, read_recipe
 from camelid.train.events import Event, Step
 from camelid.train.parallel import Parallel
 from camelid.train.run import train
-from camelid.train.stages import load_stage
+from camelid.train.run_stage import RunStage
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def pretrain(recipe: Recipe, run: Path, parallel: Parallel, **more: Any) -> Iterator[Event]:
     """A session of pretraining, as `camelid train` begins it."""
-    stage = load_stage()
-    return train(stage, recipe, recipe.table(stage.name(), stage.Options), run, parallel, **more)
+    return train(RunStage(recipe, "pretrain", run, parallel), **more)
 
 
 def steps_of(recipe: Recipe, run: Path, parallel: Parallel, **more: Any) -> Iterator[Step]:

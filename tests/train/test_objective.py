@@ -12,11 +12,12 @@ from camelid.data.batches import Batches, TrainingBatch
 from camelid.errors import OptionError
 from camelid.recipe import Recipe
 from camelid.train.events import Saved, Step
-from camelid.train.loss import Loss
+from camelid.train.losses.token_loss import Loss
 from camelid.train.objective import Objective, Size
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
 from camelid.train.run import train
+from camelid.train.run_stage import RunStage
 from camelid.weights.open import open_weights
 from tests.data.made import make_data, some_documents
 from tests.tiny import tiny_config
@@ -42,8 +43,8 @@ class Pairs(Objective[TrainingBatch]):
         self.tokenizer, self.fingerprint, self.inputs = self.batches.tokenizer, self.batches.fingerprint(), ()
 
     @classmethod
-    def open(cls, recipe, options, run, parallel):
-        return cls(options, run / "data", recipe.seed)
+    def open(cls, stage, options):
+        return cls(options, stage.run / "data", stage.recipe.seed)
 
     def batch(self, step, learner):
         assert next(learner.model.parameters()).dtype == torch.bfloat16
@@ -81,7 +82,8 @@ class Pairs(Objective[TrainingBatch]):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(monkeypatch):
+    monkeypatch.setattr("camelid.train.run.load_stage", lambda name: Pairs)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -91,9 +93,9 @@ def one_thread():
 def session(run, stop_after=None, **changes):
     """Its events."""
     given = {"steps": STEPS, "batch_tokens": 256, "context": 32, "warmup_steps": 1, "lr": 1e-2, "compile": False}
-    options = PairOptions(**{**given, "validation_every": 3, "save_every": 3, "keep_last": 9, **changes})
-    recipe = Recipe(run.parent / "pairs.toml", "pairs", 3, {})
-    return list(train(Pairs, recipe, options, run, Parallel(), stop_after=stop_after))
+    options = {**given, "validation_every": 3, "save_every": 3, "keep_last": 9, **changes}
+    recipe = Recipe(run.parent / "pairs.toml", "pairs", 3, {"pairs": options})
+    return list(train(RunStage(recipe, "pairs", run, Parallel()), stop_after=stop_after))
 
 
 def steps(events):
@@ -101,7 +103,7 @@ def steps(events):
 
 
 def weights(run):
-    return {name: tensor.array() for name, tensor in open_weights(run / "test_objective" / "latest").tensors.items()}
+    return {name: tensor.array() for name, tensor in open_weights(run / "pairs" / "latest").tensors.items()}
 
 
 def test_a_run_trains_any_objective(tmp_path):
@@ -121,7 +123,7 @@ def test_a_run_trains_any_objective(tmp_path):
     assert [(step.step, step.loss, step.grad_norm) for step in rest] == [
         (step.step, step.loss, step.grad_norm) for step in told[4:]
     ]
-    last = json.loads((whole / "test_objective" / "metrics.jsonl").read_text().splitlines()[-3])
+    last = json.loads((whole / "pairs" / "metrics.jsonl").read_text().splitlines()[-3])
     assert (last["step"], last["pairs"], last["accuracy"]) == (6, 4, told[-1].metrics["accuracy"])
     small = steps(session(cut, micro_rows=2))
     assert [step.loss for step in small[:2]] == pytest.approx([step.loss for step in told[:2]], rel=1e-3)
@@ -134,13 +136,13 @@ def test_what_needs_no_gradient_stays(tmp_path):
     session(run)
     after = weights(run)
     assert {name for name in before if (before[name] == after[name]).all()} == {"embed_tokens", "lm_head"}
-    record = json.loads((run / "test_objective" / "latest" / "checkpoint.json").read_text())
+    record = json.loads((run / "pairs" / "latest" / "checkpoint.json").read_text())
     assert record["options"]["margin"] == 0.0
 
 
 def test_what_a_stage_adds_to_the_options_must_stay(tmp_path):
     run = make_data(tmp_path / "run", some_documents(60)).parent
     session(run, stop_after=2)
-    with pytest.raises(OptionError, match=r"test_objective\.margin was 0\.0, is 0\.5"):
+    with pytest.raises(OptionError, match=r"pairs\.margin was 0\.0, is 0\.5"):
         session(run, margin=0.5)
     assert steps(session(run, stop_after=2, save_every=1, recompute=True))

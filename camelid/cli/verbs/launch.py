@@ -103,7 +103,7 @@ def _check_shares(recipe: Recipe, job: Job) -> None:
     """Refuse now what every process would refuse after hours in the queue."""
     from camelid.train.stages import load_stage
 
-    options = recipe.table(job.stage, load_stage(job.stage).Options)
+    options = recipe.stage_table(job.stage, load_stage(job.stage).Options)
     ranks = job.nodes * job.processes
     if ranks % options.tensor_parallel:
         raise OptionError(f"{ranks} processes cannot be shared by tensor_parallel = {options.tensor_parallel}")

@@ -22,10 +22,9 @@ from camelid.streams import literal
 if TYPE_CHECKING:
     from camelid.recipe import Recipe
     from camelid.train.events import Started
-    from camelid.train.objective import Objective
     from camelid.train.options import RunOptions
-    from camelid.train.parallel import Parallel
     from camelid.train.report.display import Display
+    from camelid.train.run_stage import RunStage
 
 SHOWN = ("step", "tokens", "loss", "grad_norm", "lr", "tokens_per_second", "mfu", "memory_bytes", "validation_loss")
 
@@ -66,14 +65,13 @@ def run(
     sleep_while_waiting()
     from camelid.train.cluster.preemption import STATUS, wait_for_stopper
     from camelid.train.parallel import Parallel
+    from camelid.train.run_stage import RunStage
     from camelid.train.stages import load_stage
 
     wait_for_stopper()
-    stage = load_stage()
-    options = read.table(stage.name(), stage.Options)
-    with Parallel(options.tensor_parallel) as parallel:
+    with Parallel(read.stage_table(read.stages[0], load_stage(read.stages[0]).Options).tensor_parallel) as parallel:
         parallel.from_first(lambda: _prepare(read, out / read.name, parallel.n_ranks))
-        result = _train(stage, read, options, out / read.name, parallel, stop_after, fresh)
+        result = _train(RunStage(read, read.stages[0], out / read.name, parallel), stop_after, fresh)
         if parallel.is_main and json:
             print_json(result)
         elif parallel.is_main:
@@ -118,24 +116,18 @@ def _prepare(recipe: Recipe, run: Path, n_ranks: int) -> None:
             prepare(recipe, run / DATA, threads()[0], free=available_bytes(), planned=show_estimate, progress=show)
 
 
-def _train(
-    stage: type[Objective[Any]],
-    recipe: Recipe,
-    options: RunOptions,
-    run: Path,
-    parallel: Parallel,
-    stop_after: int | None,
-    fresh: bool,
-) -> dict[str, Any]:
+def _train(stage: RunStage, stop_after: int | None, fresh: bool) -> dict[str, Any]:
     """Train, showing it; returns what a person wants to know at the end."""
     from camelid.train.events import Saved, Started, Step
     from camelid.train.run import train
+    from camelid.train.stages import load_stage
 
-    title = f"{recipe.name}, {stage.name()}"
-    result: dict[str, Any] = {"folder": str(run / stage.name()), "step": 0, "steps": options.steps, "ended": "done"}
+    parallel, title = stage.parallel, f"{stage.recipe.name}, {stage.name}"
+    options: RunOptions = stage.options(load_stage(stage.name).Options)
+    result: dict[str, Any] = {"folder": str(stage.folder), "step": 0, "steps": options.steps, "ended": "done"}
     with ExitStack() as stack:
         display: Display | None = None
-        for event in train(stage, recipe, options, run, parallel, stop_after=stop_after, fresh=fresh):
+        for event in train(stage, stop_after=stop_after, fresh=fresh):
             if isinstance(event, Started):
                 if parallel.is_main:
                     display = stack.enter_context(_display(title, options, event))

@@ -75,10 +75,10 @@ class About:
     inputs: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, objective: Objective[Any], recipe: Mapping[str, Any]) -> Self:
-        """What a stage says of itself."""
+    def of(cls, stage: str, objective: Objective[Any], recipe: Mapping[str, Any]) -> Self:
+        """What a stage of this name says of itself."""
         made_from = (objective.fingerprint, objective.seed, objective.tokenizer, recipe)
-        return cls(objective.name(), objective.options, *made_from, objective.inputs)
+        return cls(stage, objective.options, *made_from, objective.inputs)
 
 
 class Checkpoints:

@@ -70,7 +70,7 @@ def open_batches(run: Run) -> tuple[Batches, RunOptions]:
     if not path.is_file():
         raise MissingError(f"{path}: not there; it says how the run is trained, and comes with its first step")
     recipe = read_recipe(path)
-    options = recipe.table(run.folder.name, load_stage(run.folder.name).Options)
+    options = recipe.stage_table(run.folder.name, load_stage(run.folder.name).Options)
     batches = Batches(run.data, options.context, options.rows, recipe.seed)
     for checkpoint in run.checkpoints()[-1:]:
         record = json.loads((checkpoint.path / CHECKPOINT).read_text(encoding="utf-8"))

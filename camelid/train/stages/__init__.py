@@ -1,4 +1,5 @@
-"""Stages of a model's training, one file each; its name is the recipe's table and the folder in a run's.
+"""Kinds of stages of a model's training, one file each: a stage's name is its kind (`ppo`) or begins with it (`ppo-2`).
+It is the recipe's table, and the folder in a run's.
 
 A file has options, an `Objective`, and says `STAGE = ` which class that is. No torch at import.
 """
@@ -9,19 +10,20 @@ import importlib
 from typing import Any
 
 from camelid.errors import OptionError, one_of
-from camelid.recipe import stages
+from camelid.recipe import stage_kind, stage_kinds
 from camelid.train.objective import Objective
 
 FIRST = "pretrain"
 
 
 def load_stage(name: str = FIRST) -> type[Objective[Any]]:
-    """The stage of a name.
+    """What a stage of this name learns: that of ppo-2 is in `ppo.py`.
 
     Raises:
         OptionError: the stage is unknown.
     """
-    if name not in stages():
-        raise OptionError(f"{name}: no such stage of training; {one_of(name, stages())}")
-    stage: type[Objective[Any]] = importlib.import_module(f"{__name__}.{name}").STAGE
+    kind = stage_kind(name)
+    if kind not in stage_kinds():
+        raise OptionError(f"{name}: no such stage of training; {one_of(name, stage_kinds())}")
+    stage: type[Objective[Any]] = importlib.import_module(f"{__name__}.{kind}").STAGE
     return stage

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from camelid.data.batches import Batches
 from camelid.model.options import ModelOptions
-from camelid.recipe import Recipe
-from camelid.run_layout import DATA
 from camelid.train.report.entropy import unigram_entropy
 from camelid.train.rows import RowObjective, RowOptions
 
 if TYPE_CHECKING:
-    from camelid.train.parallel import Parallel
+    from camelid.train.run_stage import RunStage
 
 
 class PretrainOptions(RowOptions):
@@ -33,10 +30,10 @@ class Pretrain(RowObjective):
     Options = PretrainOptions
 
     @classmethod
-    def open(cls, recipe: Recipe, options: PretrainOptions, run: Path, parallel: Parallel) -> Self:
-        batches = Batches(run / DATA, options.context, options.rows, recipe.seed)
-        config = recipe.table("model", ModelOptions).config(batches.tokenizer.vocab_size, options.context)
-        return cls(options, config, batches, parallel)
+    def open(cls, stage: RunStage, options: PretrainOptions) -> Self:
+        batches = Batches(stage.data, options.context, options.rows, stage.recipe.seed)
+        config = stage.recipe.table("model", ModelOptions).config(batches.tokenizer.vocab_size, options.context)
+        return cls(options, config, batches, stage.parallel)
 
     def about(self) -> dict[str, Any]:
         return {"unigram_entropy": unigram_entropy(self.batches)}

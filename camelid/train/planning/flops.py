@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from camelid.train.devices import device_reported
+from camelid.train.planning.devices import device_reported
 
 _SECONDS = 0.6
 _WORTH_COMPILING = 100.0  # seconds of matrix products; compiling takes 5 to 13 and saves a tenth of all

@@ -6,7 +6,7 @@ import pytest
 
 from camelid.errors import OptionError
 from camelid.model.family import FAMILY
-from camelid.train.devices import device_named, device_reported, flops_per_token, matrix_parameters
+from camelid.train.planning.devices import device_named, device_reported, flops_per_token, matrix_parameters
 from tests.tiny import tiny_config
 
 

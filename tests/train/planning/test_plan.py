@@ -14,9 +14,9 @@ from camelid.data.batches import Batches
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
 from camelid.recipe import read_recipe
-from camelid.train.devices import DEVICES
 from camelid.train.options import LOGIT_TOKENS
-from camelid.train.plan import _kept_per_token, check_fits, kept_checkpoints, memory_of, plan
+from camelid.train.planning.devices import DEVICES
+from camelid.train.planning.plan import _kept_per_token, check_fits, kept_checkpoints, memory_of, plan
 from camelid.train.stages.pretrain import Pretrain, PretrainOptions
 
 A100 = DEVICES["A100 80GB"]
@@ -114,7 +114,7 @@ def test_what_is_planned_is_what_is_trained(tmp_path):
     pytest.importorskip("torch")
     import numpy as np
 
-    from camelid.train import loss
+    from camelid.train.losses import token_loss as loss
     from tests.data.made import make_data, some_documents
 
     assert loss.LOGIT_TOKENS == LOGIT_TOKENS

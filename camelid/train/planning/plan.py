@@ -10,8 +10,8 @@ from typing import Any
 from camelid.errors import OptionError, ResourceError
 from camelid.files import size_text
 from camelid.model.config import ModelConfig, layer_shapes
-from camelid.train.devices import DEVICES, Device, flops_per_token
 from camelid.train.options import LOGIT_TOKENS, RunOptions
+from camelid.train.planning.devices import DEVICES, Device, flops_per_token
 from camelid.train.stages import FIRST
 
 MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100

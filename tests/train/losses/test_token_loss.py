@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.data.batches import IGNORED
-from camelid.train import loss
-from camelid.train.loss import token_loss
+from camelid.train.losses import token_loss as loss_module
+from camelid.train.losses.token_loss import token_logprobs, token_loss
 
 
 def made(count, width=16, vocab=50, seed=0, ignored=0.3):
@@ -43,7 +43,7 @@ def test_the_definition(count, z_weight, seed, piece, outside):
     wanted = torch.autograd.grad(expected, (hidden, output))
     into = torch.zeros(output.shape) if outside else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "LOGIT_TOKENS", piece)
+        patch.setattr(loss_module, "LOGIT_TOKENS", piece)
         total, parts = token_loss(hidden, output, targets, 17, z_weight, into)
     total.backward()
     assert parts.sum().item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-9)
@@ -83,3 +83,23 @@ def test_bf16_gradients_are_near():
     token_loss(*rounded, targets, 70).total.backward()
     for part, exact in zip(rounded, expected, strict=True):
         assert (part.grad.float() - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_token_logprobs_are_those_of_the_whole_softmax_with_their_gradient(seed, monkeypatch):
+    monkeypatch.setattr("camelid.train.losses.token_loss.LOGIT_TOKENS", 5)
+    draw = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(13, 6, generator=draw, requires_grad=True)
+    output = torch.randn(11, 6, generator=draw, requires_grad=True)
+    targets = torch.randint(0, 11, (13,), generator=draw)
+    targets[torch.rand(13, generator=draw) < 0.3] = IGNORED
+    weight = torch.randn(13, generator=draw)
+    logprobs, entropies = token_logprobs(hidden, output, targets)
+    found = torch.autograd.grad((logprobs * weight).sum(), (hidden, output))
+    whole = (hidden @ output.t()).log_softmax(-1)
+    learned = targets != IGNORED
+    expected = torch.where(learned, whole.gather(1, targets.clamp_min(0)[:, None]).squeeze(1), 0)
+    assert torch.allclose(logprobs, expected, atol=1e-6)
+    assert torch.allclose(entropies, torch.where(learned, -(whole.exp() * whole).sum(1), 0), atol=1e-6)
+    for one, other in zip(found, torch.autograd.grad((expected * weight).sum(), (hidden, output)), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)

@@ -114,3 +114,48 @@ class _TokenLoss(torch.autograd.Function):
 def _scores(output: Tensor, hidden: Tensor) -> Tensor:
     """(V, n), laid out as the products that come after it are fastest."""
     return torch.mm(output, hidden.t()) if hidden.device.type == "cpu" else torch.mm(hidden, output.t()).t()
+
+
+def token_logprobs(hidden: Tensor, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of the targets with their gradient, for losses that weigh each token or each answer.
+
+    Scores are computed for `LOGIT_TOKENS` at once and again in the backward pass: they are never whole in memory.
+
+    Args:
+        hidden: (N, D) after the last norm.
+        output: (V, D).
+        targets: (N,) int64; where IGNORED, both results are 0.
+
+    Returns:
+        log-probabilities (N,) float32 in nats, and the entropies of the distributions (N,) without gradient.
+    """
+    logprobs, entropies = _TokenLogprobs.apply(hidden, output, targets)
+    return logprobs, entropies
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs = hidden.new_zeros(len(hidden), dtype=torch.float32)
+        entropies = torch.zeros_like(logprobs)
+        places = (targets != IGNORED).nonzero().flatten()
+        for some in places.split(LOGIT_TOKENS):
+            scores = torch.mm(hidden[some], output.t()).float().log_softmax(-1)  # (n, V)
+            logprobs[some] = scores.gather(1, targets[some, None]).squeeze(1)
+            entropies[some] = -(scores.exp() * scores).sum(1)
+        ctx.save_for_backward(hidden, output, targets, places)
+        ctx.mark_non_differentiable(entropies)
+        return logprobs, entropies
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, output, targets, places = ctx.saved_tensors
+        grad_hidden = torch.zeros_like(hidden)
+        grad_output = torch.zeros(output.shape, dtype=torch.float32, device=output.device)
+        for some in places.split(LOGIT_TOKENS):
+            slope = torch.mm(hidden[some], output.t()).float().softmax(-1).neg_()
+            slope[torch.arange(len(some), device=slope.device), targets[some]] += 1
+            slope = slope.mul_(grads[0][some, None]).to(hidden.dtype)
+            grad_hidden[some] = torch.mm(slope, output)
+            grad_output += torch.mm(slope.t(), hidden[some])
+        return grad_hidden, grad_output.to(output.dtype), None

@@ -1,0 +1,1 @@
+"""What training takes: arithmetic, memory and time, on which devices."""
