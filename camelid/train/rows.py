@@ -60,6 +60,10 @@ class RowObjective(Objective[TrainingBatch]):
         self._validation = self.reader(batches.data, options.context, each, batches.seed, validation=True)
 
     @classmethod
+    def reading(cls, data: Path, options: Any, seed: int) -> Rows:
+        return cls.reader(data, options.context, options.rows, seed)
+
+    @classmethod
     def going_on(cls, start: Path, stage: RunStage, options: Any, batches: Rows) -> Self:
         """One that begins from a model.
 
