@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -139,7 +140,7 @@ class ChatPreparation(Preparation):
         self.recipe = Recipe(base / "-", "chats", seed, tables)  # the pedigree says where it came from
         self.tokenizer_options = TokenizerOptions(open="-")
         evaluation_text(options.decontaminate, base)
-        self.context = ChatContext(options, base, folder.path, seed, form, context)
+        self.context = ChatContext(options, base, folder.path, seed, form, context, json.dumps(model.about()))
         self._progress = progress or (lambda name, done, total: None)
 
     def look(self) -> None:
