@@ -14,27 +14,29 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
-from camelid.errors import NumericsError, VerifyError
+from camelid.errors import MissingError, NumericsError, VerifyError
 from camelid.files import cannot_write, check_space
-from camelid.model.config import tensor_shapes
+from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
+from camelid.train.adapters.adapter import write_adapters
 from camelid.train.checkpoints import store
 from camelid.train.checkpoints.resume import as_json, check_same
 from camelid.train.objective import Objective
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel, held
 from camelid.train.runs import Checkpoint
-from camelid.weights.formats.hf_write import write_hf
+from camelid.weights.formats.hf_write import write_beside, write_hf
 from camelid.weights.quants import QUANTS, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
@@ -64,6 +66,8 @@ class About:
         tokenizer: goes into each checkpoint.
         recipe: as JSON, for run.json.
         inputs: files that run.json names with their hashes, as the data's manifest.
+        start: fingerprint of the model that it began from; None: from random numbers.
+        written_as: the model whose files a checkpoint resembles; None: it has a tokenizer alone.
     """
 
     stage: str
@@ -73,12 +77,14 @@ class About:
     tokenizer: Tokenizer
     recipe: Mapping[str, Any]
     inputs: tuple[Path, ...] = ()
+    start: str | None = None
+    written_as: Weights | None = None
 
     @classmethod
-    def of(cls, stage: str, objective: Objective[Any], recipe: Mapping[str, Any]) -> Self:
-        """What a stage of this name says of itself."""
+    def of(cls, stage: str, objective: Objective[Any], recipe: Mapping[str, Any], start: str | None = None) -> Self:
+        """What a stage of this name says of itself; `start` is the fingerprint of the model that it began from."""
         made_from = (objective.fingerprint, objective.seed, objective.tokenizer, recipe)
-        return cls(stage, objective.options, *made_from, objective.inputs)
+        return cls(stage, objective.options, *made_from, objective.inputs, start, objective.written_as())
 
 
 class Checkpoints:
@@ -141,12 +147,14 @@ class Checkpoints:
             OptionError: it was made from other data, with another model or with other options.
         """
         record, about = store.read_record(checkpoint.path), self._about
-        check_same(checkpoint.path, record, about.stage, about.options, model.config, about.data, about.seed)
+        check_same(
+            checkpoint.path, record, about.stage, about.options, model.config, about.data, about.seed, about.start
+        )
         self.seconds, self.notes = float(record["seconds"]), dict(record["notes"])
         place = checkpoint.path / store.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
         state: dict[str, Any] = {}
-        for name, parameter in model.named_parameters():
+        for name, parameter in learned_by(model):
             state[f"model.{name}"] = parameter.detach()
             own = f"optimizer.{name}."
             for key in (key for key in kinds if key.startswith(own)):
@@ -227,7 +235,8 @@ class Checkpoints:
         parallel, partial = self._parallel, store.saving(self.folder, name)
         parallel.from_first(lambda: self._begin(partial, model))
         parallel.rest(model)
-        parallel.each(lambda: self._write_model(partial, model))
+        write = self._write_model if model.adapters is None else self._write_adapter
+        parallel.each(lambda: write(partial, model))
         self._phase("state")
         parallel.each(lambda: self._write_state(partial, model, optimizer))
         parallel.from_first(lambda: self._write_pedigree(partial, step, tokens))
@@ -244,6 +253,8 @@ class Checkpoints:
 
     def _bytes(self, model: LlamaTorch) -> int:
         stored = QUANTS[_KINDS[self._about.options.precision]].bytes_per_block
+        if model.adapters is not None:
+            return sum(parameter.numel() for _, parameter in learned_by(model)) * (4 + _STATE_BYTES) + _FOR_FILES_BESIDE
         return model.config.n_parameters * (stored + _STATE_BYTES) + _FOR_FILES_BESIDE
 
     def _write_model(self, partial: Path, model: LlamaTorch) -> None:
@@ -264,12 +275,31 @@ class Checkpoints:
         try:
             if self._parallel.is_main:
                 tensors = {name: tensor(name) for name in left}
-                tokenizer = self._about.tokenizer
-                weights = Weights(partial, "hf", model.config, tensors, load_tokenizer=lambda: tokenizer)
-                write_hf(partial, weights, kind, 1, None)
+                write_hf(partial, self._as_model(partial, model.config, tensors), kind, 1, None)
         finally:  # all of them on the other ranks; after an error the rest, for which the others wait
             for name in left:
                 self._parallel.whole(parameters[name])
+
+    def _write_adapter(self, partial: Path, model: LlamaTorch) -> None:
+        """What was learned beside the base, as PEFT and camelid open it, with the files beside a model's weights."""
+        whole = {name: self._parallel.whole(parameter) for name, parameter in learned_by(model)}
+        if self._parallel.is_main:
+            self._phase("model adapter")
+            write_beside(partial, self._as_model(partial, model.config, {}))
+            write_adapters(partial, model, whole)
+
+    def _as_model(self, partial: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Weights:
+        """These numbers with all that is written beside them: files as they are where the model began from a Hugging
+        Face folder."""
+        tokenizer, old = self._about.tokenizer, self._about.written_as
+        if old is None:
+            return Weights(partial, "hf", config, tensors, load_tokenizer=lambda: tokenizer)
+        if old.format == "hf" and old.files and old.config == config:
+            if not old.path.is_dir():
+                raise MissingError(f"{old.path}: gone, and this stage began from it; put it back")
+            return replace(old, config=config, tensors=tensors)
+        new = replace(old, path=partial, format="hf", metadata={}, files=())
+        return replace(new, config=config, tensors=tensors, load_tokenizer=lambda: tokenizer)
 
     def _write_state(self, partial: Path, model: LlamaTorch, optimizer: Optimizer) -> None:
         """What training goes on from, each rank its shards.
@@ -286,7 +316,7 @@ class Checkpoints:
 
     def _state(self, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
         state: dict[str, Any] = self._random()
-        for name, parameter in model.named_parameters():
+        for name, parameter in learned_by(model):
             state[f"model.{name}"] = parameter.detach()
             for key, value in optimizer.state[parameter].items():
                 state[f"optimizer.{name}.{key}"] = value
@@ -311,6 +341,7 @@ class Checkpoints:
             "options": self._about.options.model_dump(mode="json"),
             "model": as_json(model.config),
             "data": self._about.data,
+            "start": self._about.start,
             "seed": self._about.seed,
             "notes": self.notes,
             "ranks": self._parallel.n_ranks,
@@ -334,6 +365,11 @@ class Checkpoints:
             return self._parallel.from_first(work)
         except OSError as error:
             raise cannot_write(self.folder, error) from None
+
+
+def learned_by(model: LlamaTorch) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that training changes, by name: what a checkpoint's state holds."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _write_error(error: BaseException) -> OSError:
