@@ -224,9 +224,7 @@ def test_frozen_models_are_counted_by_stage():
 
 def test_a_dry_run_of_several_stages(tmp_path, capsys):
     path = tmp_path / "two.toml"
-    text = (
-        'name = "two"\nbase = "llama2:7b"\nstages = ["sft", "sft-2"]\n[sft]\n[sft-2]\npreset = "modern"\nsteps = 50\n'
-    )
+    text = 'name = "two"\nbase = "llama2:7b"\nstages = ["sft", "sft-2"]\n[sft]\nrecompute = true\n[sft-2]\npreset = "modern"\nsteps = 50\n'
     path.write_text(text, encoding="utf-8")
     recipe = read_recipe(path)
     show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=True)
