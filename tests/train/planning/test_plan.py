@@ -222,10 +222,21 @@ def test_frozen_models_are_counted_by_stage():
     assert ppo.total == alone.total + 2 * frozen
 
 
+TWO = """
+name = "two"
+base = "llama2:7b"
+stages = ["sft", "sft-2"]
+[sft]
+recompute = true
+[sft-2]
+preset = "modern"
+steps = 50
+"""
+
+
 def test_a_dry_run_of_several_stages(tmp_path, capsys):
     path = tmp_path / "two.toml"
-    text = 'name = "two"\nbase = "llama2:7b"\nstages = ["sft", "sft-2"]\n[sft]\nrecompute = true\n[sft-2]\npreset = "modern"\nsteps = 50\n'
-    path.write_text(text, encoding="utf-8")
+    path.write_text(TWO, encoding="utf-8")
     recipe = read_recipe(path)
     show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=True)
     stages = json.loads(capsys.readouterr().out)["stages"]
