@@ -1,6 +1,6 @@
 """Who writes the answers: camelid's engine in this process, or a server that speaks OpenAI's API.
 
-An answer depends on the seed, its prompt's key and its number alone: never on what is written beside it.
+An answer depends on the seed, its prompt, its number and the temperature: never on what is written beside it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from camelid.engine.options import EngineOptions
 from camelid.engine.request import Request, SamplingParams, Token
 from camelid.pedigree import describe_file
 from camelid.tokens.templates.chat_format import Message, choose_format
+from camelid.train.makers.lines import fingerprint
 from camelid.weights.open import open_weights
 from camelid.weights.weights import Weights
 
@@ -26,16 +28,19 @@ class Asked:
     """A conversation that waits for answers.
 
     Attributes:
-        key: tells it from all others; the random numbers of its answers are drawn by it.
         messages: the last one is not the assistant's.
         n: answers.
         temperature: 0 is greedy, and all answers are the same then.
     """
 
-    key: str
     messages: tuple[Message, ...]
     n: int
     temperature: float
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits of what is said in it: by them the random numbers of its answers are drawn."""
+        return fingerprint([[message.role, message.text] for message in self.messages])
 
 
 @dataclass(frozen=True)

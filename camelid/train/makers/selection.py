@@ -46,7 +46,7 @@ def select(stage: str, questions: Sequence[Question], found: Callable[[str], Map
     rewards: list[list[float]] = []
     counts = {"prompts": len(questions), "answers": 0, "unfinished": 0, "duplicates": 0, "without_answer": 0}
     for question in questions:
-        answers = found(question.asked.key)["answers"]
+        answers = found(question.key)["answers"]
         ended = [answer for answer in answers if answer["finished"] and answer["text"].strip()]
         rewards.append([float(answer["reward"]) for answer in answers])
         counts["answers"] += len(answers)

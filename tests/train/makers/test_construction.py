@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -86,7 +87,11 @@ def test_a_pre_prompt_goes_into_the_one_system_message():
 
 def question(key: str, text: str) -> Question:
     messages = (Message("user", text),)
-    return Question(Asked(key, messages, 3, 1.0), messages, {"id": key})
+    return Question(Asked(messages, 3, 1.0), messages, {"id": key})
+
+
+def lines(asked: list[Question], found: dict) -> Callable[[str], dict]:
+    return {each.key: found[each.about["id"]] for each in asked}.__getitem__
 
 
 def answer(text: str, reward: float, finished: bool = True) -> dict:
@@ -99,7 +104,8 @@ def test_the_best_finished_answer_is_taken_and_everything_is_counted():
         "b": {"answers": [answer("same", 0.5), answer("same", 0.5), answer(" ", 9.0)]},
         "c": {"answers": [answer("cut", 1.0, finished=False)] * 3},
     }
-    chosen = select("rejection", [question("a", "A?"), question("b", "B?"), question("c", "C?")], found.__getitem__)
+    asked = [question(key, f"{key}?") for key in "abc"]
+    chosen = select("rejection", asked, lines(asked, found))
     assert [row["messages"][-1]["content"] for row in chosen.rows] == ["z", "same"]
     assert [row["id"] for row in chosen.rows] == ["a", "b"]
     assert chosen.counts == {"prompts": 3, "answers": 9, "unfinished": 4, "duplicates": 3, "without_answer": 1}
@@ -111,13 +117,14 @@ def test_the_best_finished_answer_is_taken_and_everything_is_counted():
 
 def test_of_all_iterations_the_better_one_stays():
     found = {key: {"answers": [answer(f"new {key}", 1.0)]} for key in "ab"}
-    now = select("rejection-2", [question("a", "A?"), question("b", "B?")], found.__getitem__)
+    asked = [question(key, f"{key}?") for key in "ab"]
+    now = select("rejection-2", asked, lines(asked, found))
 
     def earlier(text: str, reward: float) -> dict:
         said = [{"role": "user", "content": text}, {"role": "assistant", "content": f"old {text}"}]
         return {"id": "other", "messages": said, "stage": "rejection", "reward": reward}
 
-    both = with_earlier(now, [earlier("A?", 2.0), earlier("B?", 0.5), earlier("C?", -1.0), earlier("C?", -2.0)])
+    both = with_earlier(now, [earlier("a?", 2.0), earlier("b?", 0.5), earlier("c?", -1.0), earlier("c?", -2.0)])
     answers = {row["messages"][0]["content"]: row["messages"][-1]["content"] for row in both.rows}
-    assert answers == {"A?": "old A?", "B?": "new b", "C?": "old C?"}
+    assert answers == {"a?": "old a?", "b?": "new b", "c?": "old c?"}
     assert both.counts["earlier"] == 2
