@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from camelid.data.batches import Batches, TrainingBatch
 from camelid.data.manifest import NAME as MANIFEST
@@ -43,6 +43,8 @@ class RowObjective(Objective[TrainingBatch]):
     """
 
     options: RowOptions
+    reader: ClassVar[type[Any]] = Batches
+    """What makes rows of a data folder: (folder, context, rows of a step, seed, whether those for validation)."""
 
     def __init__(self, options: RowOptions, config: ModelConfig, batches: Batches, parallel: Parallel) -> None:
         self.options, self.config, self.batches, self.seed = options, config, batches, batches.seed
@@ -51,7 +53,7 @@ class RowObjective(Objective[TrainingBatch]):
         self._rank, self._ranks = parallel.data_rank, parallel.data_ranks
         self._rows = options.rows_at_once(self._ranks, parallel.device.type == "cuda")
         each = self._rows * self._ranks
-        self._validation = Batches(batches.data, options.context, each, batches.seed, validation=True)
+        self._validation = self.reader(batches.data, options.context, each, batches.seed, validation=True)
 
     @classmethod
     def going_on(cls, start: Path, stage: RunStage, options: Any, batches: Batches) -> Self:
