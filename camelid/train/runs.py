@@ -57,8 +57,9 @@ class Run:
 
     @property
     def data(self) -> Path:
-        """The folder of the documents and tokens that it reads."""
-        return self.folder.parent / DATA
+        """The folder of the documents and tokens that it reads: its own, else the run's."""
+        own = self.folder / DATA
+        return own if own.is_dir() else self.folder.parent / DATA
 
     def recipe(self) -> str:
         """The recipe as it was resolved, in TOML; empty if there is none."""
