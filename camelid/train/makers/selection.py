@@ -15,7 +15,7 @@ class Selected:
     """What is learned from, and how it came to be.
 
     Attributes:
-        rows: conversations as JSON, with `id`, `stage` and `reward`.
+        rows: conversations as JSON, with `id`, `stage`, `reward` and what is known of the prompt.
         counts: prompts, answers, unfinished ones, duplicates of another answer to their prompt, prompts without any
             finished answer, and how many rows are an earlier iteration's.
         rewards: of all answers, by prompt.
@@ -63,6 +63,7 @@ def select(stage: str, questions: Sequence[Question], found: Callable[[str], Map
                 "messages": [*said, {"role": "assistant", "content": best["text"]}],
                 "stage": stage,
                 "reward": best["reward"],
+                "about": {name: value for name, value in question.about.items() if name != "id"},
             }
         )
     return Selected(rows, counts, rewards)
