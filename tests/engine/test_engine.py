@@ -71,6 +71,7 @@ def test_greedy_is_transformers_greedy(kind, shape):
     assert [t.id for t in engine.stream(request(ids))] == expected[5:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
 def test_real_backends_in_a_crowd(kind):
     """Different lengths, shared beginnings, chunks: the greedy text of each stays what it is alone."""

@@ -91,6 +91,7 @@ def test_mistakes_are_named(runs, tmp_path, monkeypatch):
         plot(runs, tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_the_verb(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (
