@@ -97,4 +97,15 @@ class Stopped:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A stage has all its steps already; `life.live` says so, in place of all that `Event` is.
+
+    Attributes:
+        step: its last one.
+    """
+
+    step: int
+
+
 Event = Started | Step | Saved | Stopped

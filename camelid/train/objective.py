@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from camelid.train.losses.token_loss import Loss
     from camelid.train.mixed_precision import Learner
     from camelid.train.run_stage import RunStage
+    from camelid.weights.weights import Weights
 
 Share = TypeVar("Share")
 """What one rank reads in one step, in the stage's own words; on the host, cut into micro-batches later."""
@@ -91,6 +92,23 @@ class Objective(ABC, Generic[Share]):
     start: Path | None = None
 
     @classmethod
+    def prepare(cls, stage: RunStage, options: Any) -> None:
+        """Make what the stage learns from, in `stage.data`, where it is missing; nothing by default.
+
+        Every rank calls it, before `open`, in a folder that no other process trains in. What one rank does for all is
+        done within `stage.parallel.from_first`. It may be killed at any moment, and goes on when it is called again;
+        where everything is there already it sees quickly that it is what the recipe asks for.
+
+        Args:
+            stage: as for `open`; `stage.show` is how a person sees what goes on.
+            options: the stage's table, read.
+
+        Raises:
+            OptionError: the recipe is wrong, or what is there was made from something else.
+            MissingError, FormatError, ResourceError: as preparing says.
+        """
+
+    @classmethod
     @abstractmethod
     def open(cls, stage: RunStage, options: Any) -> Self:
         """The stage of a run, its data opened.
@@ -152,6 +170,13 @@ class Objective(ABC, Generic[Share]):
 
         with torch.device("meta"):
             return LlamaTorch(self.config, self.options.context)
+
+    def written_as(self) -> Weights | None:
+        """The model whose files its checkpoints resemble: tokenizer, chat templates, stop ids, sampling defaults. It is
+        the one that it began from; None: there is a tokenizer, and nothing else."""
+        from camelid.weights.open import open_weights
+
+        return None if self.start is None else open_weights(self.start)
 
     def initialise(self, model: LlamaTorch) -> None:
         """Give a spread model its first numbers, where there is no checkpoint to go on from: those of `start`, or

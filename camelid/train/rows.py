@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from camelid.data.batches import Batches, TrainingBatch
 from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
+from camelid.errors import OptionError
 from camelid.model.config import ModelConfig
+from camelid.run_layout import CHECKPOINT
 from camelid.train.objective import Objective, Size
 from camelid.train.options import RunOptions, TokenLossOptions
 from camelid.train.planning.devices import batch_flops
+from camelid.weights.open import open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from camelid.train.losses.token_loss import Loss
     from camelid.train.mixed_precision import Learner
     from camelid.train.parallel import Parallel
+    from camelid.train.run_stage import RunStage
 
 
 class RowOptions(RunOptions, TokenLossOptions):
@@ -38,6 +43,8 @@ class RowObjective(Objective[TrainingBatch]):
     """
 
     options: RowOptions
+    reader: ClassVar[type[Any]] = Batches
+    """What makes rows of a data folder: (folder, context, rows of a step, seed, whether those for validation)."""
 
     def __init__(self, options: RowOptions, config: ModelConfig, batches: Batches, parallel: Parallel) -> None:
         self.options, self.config, self.batches, self.seed = options, config, batches, batches.seed
@@ -46,7 +53,32 @@ class RowObjective(Objective[TrainingBatch]):
         self._rank, self._ranks = parallel.data_rank, parallel.data_ranks
         self._rows = options.rows_at_once(self._ranks, parallel.device.type == "cuda")
         each = self._rows * self._ranks
-        self._validation = Batches(batches.data, options.context, each, batches.seed, validation=True)
+        self._validation = self.reader(batches.data, options.context, each, batches.seed, validation=True)
+
+    @classmethod
+    def going_on(cls, start: Path, stage: RunStage, options: Any, batches: Batches) -> Self:
+        """One that begins from a model.
+
+        Raises:
+            OptionError: the data is another tokenizer's, the model was made for shorter rows, or the recipe describes
+                a model.
+        """
+        opened = open_weights(start)
+        if batches.tokenizer.fingerprint() != opened.tokenizer.fingerprint():
+            raise OptionError(
+                f"{batches.data}: made with another tokenizer than that of {start}, which {stage.name} begins from; "
+                f"prepare it again, with [tokenizer] open = {str(start)!r}"
+            )
+        if options.context > opened.config.context:
+            raise OptionError(
+                f"{stage.name}.context: rows of {options.context} tokens, and {start} was made for "
+                f"{opened.config.context}; lower it"
+            )
+        objective = cls(options, opened.config, batches, stage.parallel)
+        objective.start = start
+        begun = start / CHECKPOINT
+        objective.inputs += (begun,) if begun.is_file() else opened.files
+        return objective
 
     def batch(self, step: int, learner: Learner) -> TrainingBatch:
         return self.batches.step(step, self._rank, self._ranks)

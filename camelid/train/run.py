@@ -6,6 +6,7 @@ What is learned, a stage's `Objective` says; this is what `camelid train` does f
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,7 @@ from camelid.recipe import Recipe
 from camelid.run_layout import RECIPE
 from camelid.train.checkpoints import store
 from camelid.train.checkpoints.checkpoint import About, Checkpoints
+from camelid.train.checkpoints.start import start_fingerprint
 from camelid.train.cluster.preemption import Stopper, end_of_job
 from camelid.train.events import Event, Saved, Started, Step, Stopped
 from camelid.train.loop import State, optimise
@@ -39,16 +41,19 @@ from camelid.train.run_stage import RunStage
 from camelid.train.stages import load_stage
 
 
-def train(stage: RunStage, *, stop_after: int | None = None, fresh: bool = False) -> Iterator[Event]:
+def train(
+    stage: RunStage, *, stop_after: int | None = None, fresh: bool = False, prepares: bool = True
+) -> Iterator[Event]:
     """Train until the recipe's last step, from the newest checkpoint if there is one.
 
     Every rank calls this. Checkpoints are saved as the options say, and at the end of every session: of the recipe, of
     `stop_after`, or when a signal or the job's time limit asks for it.
 
     Args:
-        stage: of the run, its data prepared; its ranks are entered.
+        stage: of the run; its data is prepared where it is missing, and its ranks are entered.
         stop_after: steps after which this session saves and ends.
         fresh: put the checkpoints aside and begin at step 0.
+        prepares: make the data where it is missing, and see that it is the recipe's; else it is taken as it is.
 
     Returns:
         a `Started`, then a `Step` for each change and a `Saved` for each checkpoint, then a `Stopped`; nothing, if no
@@ -62,6 +67,9 @@ def train(stage: RunStage, *, stop_after: int | None = None, fresh: bool = False
     """
     with ExitStack() as stack:
         stage.parallel.from_first(lambda: stack.enter_context(store.holding(stage.folder)))
+        kind = load_stage(stage.name)
+        if prepares:
+            kind.prepare(stage, stage.options(kind.Options))
         session = _Session(stage, fresh)
         yield from session.events(stack, stop_after)
 
@@ -82,7 +90,10 @@ class _Session:
 
         check_alike(parallel.each(lambda: [self.recipe, open_stage()]))
         self.options = self.objective.options
-        self.checkpoints = Checkpoints(self.folder, parallel, About.of(stage.name, self.objective, self.recipe))
+        begins = self.objective.start
+        start = None if begins is None else parallel.from_first(lambda: start_fingerprint(begins))
+        about = About.of(stage.name, self.objective, self.recipe, start)
+        self.checkpoints = Checkpoints(self.folder, parallel, about)
         self.record: MetricsWriter | None = None
         self.state = self._begin(fresh)
         parallel.from_first(lambda: _write_recipe(stage.run / RECIPE, stage.recipe, stage.name, self.options))
@@ -139,6 +150,7 @@ class _Session:
         state = State(model, make_optimizer(model, self.options))
         checkpoint = self.checkpoints.latest(fresh)
         if checkpoint is None:
+            torch.manual_seed(_own_seed(self.objective.seed, self.folder.name, self.parallel.rank))
             self.objective.initialise(model)
         else:
             self.checkpoints.restore(checkpoint, model, state.optimizer)
@@ -190,6 +202,11 @@ class _Session:
         return Stopped(step, done, reason)
 
 
+def _own_seed(seed: int, stage: str, rank: int) -> int:
+    """Of torch's generators where a stage begins, so that it draws the same after another stage as alone."""
+    return zlib.crc32(f"{seed} {stage} {rank}".encode())
+
+
 def check_alike(starts: list[Any]) -> None:
     """Refuse ranks that would train together on different recipes or data.
 
@@ -214,7 +231,7 @@ def _check_memory(stage: str, config: ModelConfig, options: RunOptions, parallel
     if parallel.device.type != "cpu":
         return
     rows = options.rows_at_once(parallel.data_ranks, gpu=False)
-    need = memory_of(config, options.with_(micro_rows=rows), parallel.n_ranks).total - RUNTIME_BYTES
+    need = memory_of(config, options.with_(micro_rows=rows), parallel.n_ranks, stage).total - RUNTIME_BYTES
     free = available_bytes()
     if need > free:
         raise ResourceError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,36 @@ from camelid.run_layout import DATA, newest_checkpoint
 from camelid.train.options import RunOptions
 
 if TYPE_CHECKING:
+    from camelid.data.estimate import Estimate
+    from camelid.data.prepare import Progress
     from camelid.train.parallel import Parallel
+
+log = logging.getLogger(__name__)
 
 CodeReward = Callable[[str, Mapping[str, Any]], float]
 """(answer, what the data says of its prompt) → reward: a check by code, as whether a sum is right."""
 
 WITHOUT_POLICY = ("reward",)  # kinds whose model does not write
+
+
+@contextmanager
+def _no_bars() -> Iterator[Progress]:
+    yield lambda what, done, of: None
+
+
+@dataclass(frozen=True)
+class Show:
+    """How a person sees what a stage prepares; who calls brings it. Nothing is shown by default.
+
+    Attributes:
+        bars: a context that gives what is called with what is done: its name, how much of it, and of how much.
+        planned: called with what preparing will take, before it begins.
+        note: called with a line that a person should read.
+    """
+
+    bars: Callable[[], AbstractContextManager[Progress]] = _no_bars
+    planned: Callable[[Estimate], None] | None = None
+    note: Callable[[str], None] = log.warning
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,7 @@ class RunStage:
         run: the run's folder, as runs/tiny.
         parallel: the ranks.
         rewards: rewards by code that the caller knows, by name.
+        show: how a person sees what it prepares.
     """
 
     recipe: Recipe
@@ -39,6 +66,7 @@ class RunStage:
     run: Path
     parallel: Parallel
     rewards: Mapping[str, CodeReward] = field(default_factory=dict)
+    show: Show = field(default_factory=Show)
 
     @property
     def kind(self) -> str:

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def pretrain(recipe: Recipe, run: Path, parallel: Parallel, **more: Any) -> Iterator[Event]:
-    """A session of pretraining, as `camelid train` begins it."""
-    return train(RunStage(recipe, "pretrain", run, parallel), **more)
+    """A session of pretraining, as `camelid train` begins it, on data that is there."""
+    return train(RunStage(recipe, "pretrain", run, parallel), prepares=False, **more)
 
 
 def steps_of(recipe: Recipe, run: Path, parallel: Parallel, **more: Any) -> Iterator[Step]:

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -23,9 +23,9 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
-from camelid.errors import NumericsError, VerifyError
+from camelid.errors import MissingError, NumericsError, VerifyError
 from camelid.files import cannot_write, check_space
-from camelid.model.config import tensor_shapes
+from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
 from camelid.train.checkpoints import store
@@ -64,6 +64,8 @@ class About:
         tokenizer: goes into each checkpoint.
         recipe: as JSON, for run.json.
         inputs: files that run.json names with their hashes, as the data's manifest.
+        start: fingerprint of the model that it began from; None: from random numbers.
+        written_as: the model whose files a checkpoint resembles; None: it has a tokenizer alone.
     """
 
     stage: str
@@ -73,12 +75,14 @@ class About:
     tokenizer: Tokenizer
     recipe: Mapping[str, Any]
     inputs: tuple[Path, ...] = ()
+    start: str | None = None
+    written_as: Weights | None = None
 
     @classmethod
-    def of(cls, stage: str, objective: Objective[Any], recipe: Mapping[str, Any]) -> Self:
-        """What a stage of this name says of itself."""
+    def of(cls, stage: str, objective: Objective[Any], recipe: Mapping[str, Any], start: str | None = None) -> Self:
+        """What a stage of this name says of itself; `start` is the fingerprint of the model that it began from."""
         made_from = (objective.fingerprint, objective.seed, objective.tokenizer, recipe)
-        return cls(stage, objective.options, *made_from, objective.inputs)
+        return cls(stage, objective.options, *made_from, objective.inputs, start, objective.written_as())
 
 
 class Checkpoints:
@@ -141,7 +145,9 @@ class Checkpoints:
             OptionError: it was made from other data, with another model or with other options.
         """
         record, about = store.read_record(checkpoint.path), self._about
-        check_same(checkpoint.path, record, about.stage, about.options, model.config, about.data, about.seed)
+        check_same(
+            checkpoint.path, record, about.stage, about.options, model.config, about.data, about.seed, about.start
+        )
         self.seconds, self.notes = float(record["seconds"]), dict(record["notes"])
         place = checkpoint.path / store.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
@@ -264,12 +270,23 @@ class Checkpoints:
         try:
             if self._parallel.is_main:
                 tensors = {name: tensor(name) for name in left}
-                tokenizer = self._about.tokenizer
-                weights = Weights(partial, "hf", model.config, tensors, load_tokenizer=lambda: tokenizer)
-                write_hf(partial, weights, kind, 1, None)
+                write_hf(partial, self._as_model(partial, model.config, tensors), kind, 1, None)
         finally:  # all of them on the other ranks; after an error the rest, for which the others wait
             for name in left:
                 self._parallel.whole(parameters[name])
+
+    def _as_model(self, partial: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Weights:
+        """These numbers with all that is written beside them: files as they are where the model began from a Hugging
+        Face folder."""
+        tokenizer, old = self._about.tokenizer, self._about.written_as
+        if old is None:
+            return Weights(partial, "hf", config, tensors, load_tokenizer=lambda: tokenizer)
+        if old.format == "hf" and old.files and old.config == config:
+            if not old.path.is_dir():
+                raise MissingError(f"{old.path}: gone, and this stage began from it; put it back")
+            return replace(old, config=config, tensors=tensors)
+        new = replace(old, path=partial, format="hf", metadata={}, files=())
+        return replace(new, config=config, tensors=tensors, load_tokenizer=lambda: tokenizer)
 
     def _write_state(self, partial: Path, model: LlamaTorch, optimizer: Optimizer) -> None:
         """What training goes on from, each rank its shards.
@@ -311,6 +328,7 @@ class Checkpoints:
             "options": self._about.options.model_dump(mode="json"),
             "model": as_json(model.config),
             "data": self._about.data,
+            "start": self._about.start,
             "seed": self._about.seed,
             "notes": self.notes,
             "ranks": self._parallel.n_ranks,

@@ -31,6 +31,7 @@ def check_same(
     config: ModelConfig,
     data: str,
     seed: int,
+    start: str | None = None,
 ) -> None:
     """Refuse to go on with something else than what made a checkpoint.
 
@@ -38,7 +39,7 @@ def check_same(
         checkpoint: for the message.
         record: its checkpoint.json.
         stage: its name, for the message too.
-        options, config, data (fingerprint of the batches), seed: of now.
+        options, config, data (fingerprint of the batches), seed, start (of the model it begins from): of now.
 
     Raises:
         OptionError: names every option that differs, with both values.
@@ -53,6 +54,8 @@ def check_same(
         _words(f"model.{name}", before.get(name), shape[name]) for name in shape if before.get(name) != shape[name]
     ]
     changed += _rates(then, stage, options, record["step"])
+    if record.get("start") != start:
+        changed.append("the model that it began from is not the one it would begin from now")
     if not changed and record["data"] != data:
         changed.append("the prepared data is not the same")
     if changed:
