@@ -162,13 +162,13 @@ def test_what_fits_nowhere():
 @pytest.mark.parametrize("name", ["tiny", "stories", "llama2-7b", "llama3-8b"])
 def test_dry_runs_print(name, capsys):
     recipe = read_recipe(name)
-    show_plan(recipe, None, None, None, json=False)
+    show_plan(recipe, recipe.stages, None, None, None, json=False)
     table = capsys.readouterr().out
     assert all(title in table for title in DEVICES)
-    show_plan(recipe, "H100 80GB", 8, 0.4, json=False)
+    show_plan(recipe, recipe.stages, "H100 80GB", 8, 0.4, json=False)
     assert "8 × H100 80GB" in (one := capsys.readouterr().out)
     assert "40% of 989 TFLOPS" in one
-    show_plan(recipe, None, None, None, json=True)
+    show_plan(recipe, recipe.stages, None, None, None, json=True)
     told = json.loads(capsys.readouterr().out)
     assert len(told["plans"]) == len(DEVICES)
     assert f"{told['plans'][0]['parameters']:,}" in table
@@ -176,7 +176,7 @@ def test_dry_runs_print(name, capsys):
 
 def test_a_dry_run_that_does_not_fit_is_refused():
     with pytest.raises(ResourceError, match=r"llama2-7b.toml: needs .* 2 of them would fit"):
-        show_plan(read_recipe("llama2-7b"), "A100 80GB", 1, None, json=False)
+        show_plan(read_recipe("llama2-7b"), ("pretrain",), "A100 80GB", 1, None, json=False)
 
 
 def test_the_vocabulary_of_a_tokenizer_that_is_not_opened():
