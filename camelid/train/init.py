@@ -38,12 +38,14 @@ def initialise(model: LlamaTorch, seed: int) -> None:
 
 @torch.no_grad()
 def take_weights(model: LlamaTorch, weights: Weights) -> None:
-    """Fill every parameter, or what this rank holds of it, with an opened model's numbers, in place.
+    """Fill every parameter but adapters, or what this rank holds of it, with an opened model's numbers, in place.
 
     Raises:
         OptionError: the opened model has another shape.
     """
     for name, parameter in model.named_parameters():
+        if name.endswith((".lora_A", ".lora_B")):
+            continue
         local, places = held(parameter)
         tensor = weights.tensors.get(name.removesuffix(".weight"))
         if tensor is None or tuple(tensor.shape) != tuple(parameter.shape):

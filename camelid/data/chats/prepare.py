@@ -26,7 +26,7 @@ from camelid.data.reading.work_units import work_units
 from camelid.data.shards import FOLDER
 from camelid.data.sources import source_kind
 from camelid.data.stage_stats import StageStats
-from camelid.errors import OptionError, one_of
+from camelid.errors import FormatError, OptionError, one_of
 from camelid.files import check_space, writing
 from camelid.machine import processors
 from camelid.recipe import Recipe
@@ -96,7 +96,11 @@ def prepare_chats(
             check_space(data.path, need.disk)
             if planned is not None:
                 planned(need)
-            return work.run()
+            try:
+                return work.run()
+            except (OptionError, FormatError):
+                data.discard()  # the options will change
+                raise
 
 
 def _named(sources: Sequence[Mapping[str, Any] | SourceOptions]) -> list[Any]:
@@ -151,6 +155,7 @@ class ChatPreparation(Preparation):
     def chosen(self) -> dict[str, Any]:
         """What the data is made from but for its files, as JSON."""
         data = {**self.options.model_dump(mode="json"), "form": self.form, "context": self.context.context}
+        del data["most_refused"]  # it decides whether there is data, not what is in it
         return {"seed": self.recipe.seed, "data": data, "tokenizer": self.model.about()}
 
     def plan(self) -> dict[str, Any]:
