@@ -15,7 +15,7 @@ from camelid.data.options import DataOptions
 from camelid.errors import FormatError, OptionError
 from camelid.files import lock, whole_file
 from camelid.recipe import Recipe
-from camelid.run_layout import DOCUMENTS, TOKENIZER
+from camelid.run_layout import DOCUMENTS, TOKENIZER, TOKENS
 
 PLAN = "plan.json"
 
@@ -72,6 +72,12 @@ class DataFolder:
         if others := self._foreign():
             raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove what was made so far, after a mistake that other options avoid; the folder stays locked."""
+        (self.path / PLAN).unlink(missing_ok=True)
+        for folder in (self.work, self.documents, self.tokenizer, self.path / TOKENS):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def is_finished(self) -> bool:
         """Whether the data is complete."""

@@ -143,7 +143,7 @@ def _changed_files(
 
 def _is_local(source: SourceOptions) -> bool:
     """Whether looking for its files asks no network."""
-    return isinstance(source, FileOptions) or source.kind == "corpus"
+    return isinstance(source, FileOptions) or source.kind in ("corpus", "docstrings")
 
 
 def _completed(then: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from camelid.model.config import ModelConfig, biased, layer_shapes
 from camelid.model.rope import rope_table
@@ -36,11 +36,15 @@ class LlamaTorch(nn.Module):
     Attributes:
         recompute: layers keep their input only, and are computed again for the backward pass (Chen et al. 2016,
             arXiv:1604.06174).
+        again: contexts of a layer's pass and of the same pass computed again, as `checkpoint` takes them.
+        adapters: how it is adapted, where adapters learn instead of its own weights (`train/adapters/`).
     """
 
     cos: Tensor
     sin: Tensor
     recompute = False
+    again: Callable[[], Any] = staticmethod(noop_context_fn)
+    adapters: Any = None
 
     def __init__(self, config: ModelConfig, context: int | None = None, score: bool = False) -> None:
         super().__init__()
@@ -70,7 +74,8 @@ class LlamaTorch(nn.Module):
         x = self.embed_tokens(ids)  # (…, N, D)
         for index, layer in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, attend(index), use_reentrant=False, preserve_rng_state=False)
+                kept: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": self.again}
+                x = checkpoint(layer, x, cos, sin, attend(index), **kept)
             else:
                 x = layer(x, cos, sin, attend(index))
         hidden: Tensor = self.norm(x)

@@ -39,13 +39,15 @@ def initialise(model: LlamaTorch, seed: int) -> None:
 
 @torch.no_grad()
 def take_weights(model: LlamaTorch, weights: Weights) -> None:
-    """Fill every parameter, or what this rank holds of it, with an opened model's numbers, in place. A scalar head that
-    the opened model lacks is left as it is.
+    """Fill every parameter but adapters, or what this rank holds of it, with an opened model's numbers, in place. A
+    scalar head that the opened model lacks is left as it is.
 
     Raises:
         OptionError: the opened model has another shape.
     """
     for name, parameter in model.named_parameters():
+        if name.endswith((".lora_A", ".lora_B")):
+            continue
         local, places = held(parameter)
         if name == SCORE and "score" not in weights.tensors:
             continue

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from camelid.model.llama_torch import LlamaTorch
+from camelid.train.adapters.linear import share_blocks
 from camelid.train.attention import attention_on
 from camelid.train.losses.token_loss import Loss, token_loss
 from camelid.train.options import RunOptions
@@ -50,6 +51,8 @@ class Learner:
 
         The forward pass is the same while nothing is learned, so that compiled code serves both.
         """
+        if self.model.adapters is not None:
+            self.model.adapters.drops.begin(self._learns)
         self._attention.prepare(positions)
         with torch.enable_grad():
             hidden: Tensor = self.model(ids, positions, self._attention)
@@ -81,7 +84,9 @@ class Learner:
     def take_masters(self) -> None:
         """Copy the changed weights."""
         if self._copies:
-            torch._foreach_copy_(list(self.model.parameters()), list(self._masters.parameters()))
+            pairs = zip(self.model.parameters(), self._masters.parameters(), strict=True)
+            copies, masters = zip(*((copy, master) for copy, master in pairs if copy is not master), strict=True)
+            torch._foreach_copy_(copies, masters)
 
     def _output_gradient(self) -> Tensor | None:
         """Where the output matrix's gradient is added up, in float32; None where FSDP must see it, or nothing must."""
@@ -94,12 +99,19 @@ class Learner:
 
 
 def _copy(masters: LlamaTorch) -> LlamaTorch:
-    """A bf16 copy whose gradients, as soon as each is there, are added to those of the float32 weights."""
+    """A bf16 copy whose gradients, as soon as each is there, are added to those of the float32 weights; what is frozen
+    in bf16 already is not copied."""
     with torch.device("meta"):
         copy = LlamaTorch(masters.config, len(masters.cos))
     copy.cos, copy.sin = masters.cos, masters.sin
+    if masters.adapters is not None:
+        masters.adapters.put_into(copy)
+        share_blocks(masters, copy)
     for name, master in masters.named_parameters():
         owner, _, own = name.rpartition(".")
+        if not master.requires_grad and master.dtype == torch.bfloat16:  # a frozen base is there once
+            copy.get_submodule(owner).register_parameter(own, master)
+            continue
         parameter = nn.Parameter(master.detach().to(torch.bfloat16), requires_grad=master.requires_grad)
         copy.get_submodule(owner).register_parameter(own, parameter)
         if master.requires_grad:

@@ -8,12 +8,53 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from camelid.errors import OptionError, one_of
+from camelid.model.config import ATTENTION, FEED_FORWARD
 from camelid.options import Options
 
 LOGIT_TOKENS = 2048  # scores over the vocabulary are computed for so many tokens at once
 GPU_TOKENS, CPU_TOKENS = 16384, 8192  # of a micro-batch, where the recipe does not say
 
 Beta = Annotated[float, Field(ge=0, le=0.999999)]  # 1 would divide by nothing, in float32 nearer numbers too
+
+
+class LoraOptions(Options):
+    """Low-rank adapters beside a frozen base: W x + s·B(A x), of which A and B alone learn (Hu et al. 2021,
+    arXiv:2106.09685). Of the words of peft, with its defaults but for the targets.
+
+    Raises:
+        OptionError: a target that is no matrix of a layer.
+    """
+
+    rank: int = Field(16, gt=0, le=4096, description="Rows of A, columns of B.")
+    alpha: float = Field(32.0, gt=0, le=1e6, description="s is alpha / rank.")
+    rslora: bool = Field(False, description="s is alpha / sqrt(rank) (Kalajdzievski 2023, arXiv:2312.03732).")
+    targets: tuple[str, ...] | Literal["all-linear"] = Field("all-linear", description="Matrices that get adapters.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of what A reads that is dropped while learning.")
+    quantised: bool = Field(
+        False,
+        description="Keep the base in the blocks of its GGUF, and widen a matrix where it is multiplied "
+        "(QLoRA, Dettmers et al. 2023, arXiv:2305.14314); else in the precision of the arithmetic.",
+    )
+
+    def __init__(self, **values: Any) -> None:
+        if isinstance(values.get("targets"), str) and values["targets"] != "all-linear":
+            values["targets"] = (values["targets"],)
+        super().__init__(**values)
+        unknown = [name for name in self.matrices if name not in (*ATTENTION, *FEED_FORWARD)]
+        if unknown or not self.matrices or len(set(self.matrices)) < len(self.matrices):
+            named = f"{unknown[0]!r} is none that can have one" if unknown else "none, or one of them twice"
+            known = one_of(unknown[0] if unknown else "", (*ATTENTION, *FEED_FORWARD, "all-linear"))
+            raise OptionError(f"targets: {named}; {known}", param="targets")
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """Names of the matrices of a layer that get adapters."""
+        return (*ATTENTION, *FEED_FORWARD) if isinstance(self.targets, str) else self.targets
+
+    @property
+    def scale(self) -> float:
+        """What B(A x) is multiplied by."""
+        return float(self.alpha / (self.rank**0.5 if self.rslora else self.rank))
 
 
 class OptimOptions(Options):
@@ -34,6 +75,7 @@ class OptimOptions(Options):
     context: int = Field(4096, gt=1, description="Tokens of a row.")
     micro_rows: int | None = Field(None, gt=0, description="Rows a device works on at once; chosen if not given.")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="Of the arithmetic; weights are kept in float32.")
+    lora: LoraOptions | None = Field(None, description="Adapters learn instead of the model's own weights.")
 
     lr: float = Field(3e-4, gt=0, le=10, description="Highest learning rate.")
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="How it moves.")

@@ -19,8 +19,10 @@ from camelid.errors import OptionError, ResourceError
 from camelid.files import size_text, whole_file, writing
 from camelid.machine import available_bytes, keep_freed_memory, threads
 from camelid.model.config import ModelConfig
+from camelid.model.llama_torch import LlamaTorch
 from camelid.recipe import Recipe
 from camelid.run_layout import RECIPE
+from camelid.train.adapters.adapter import adapt, base_of, begin_adapters
 from camelid.train.checkpoints import store
 from camelid.train.checkpoints.checkpoint import About, Checkpoints
 from camelid.train.checkpoints.start import start_fingerprint
@@ -146,16 +148,28 @@ class _Session:
 
     def _begin(self, fresh: bool) -> State:
         """The newest checkpoint's state, or a new model's."""
-        model = self.parallel.shard(self.objective.model(), self.options.precision)
+        model = self.objective.model()
+        adapt(model, self.options, self.parallel)
+        model = self.parallel.shard(model, self.options.precision)
         state = State(model, make_optimizer(model, self.options))
         checkpoint = self.checkpoints.latest(fresh)
         if checkpoint is None:
             torch.manual_seed(_own_seed(self.objective.seed, self.folder.name, self.parallel.rank))
-            self.objective.initialise(model)
-        else:
+        if checkpoint is None or model.adapters is not None:  # of these a checkpoint has what learns alone
+            self._first_numbers(model)
+        if checkpoint is not None:
             self.checkpoints.restore(checkpoint, model, state.optimizer)
             state.step, state.tokens = checkpoint.step, checkpoint.tokens
         return state
+
+    def _first_numbers(self, model: LlamaTorch) -> None:
+        if model.adapters is None:
+            self.objective.initialise(model)
+            return
+        start = self.objective.start
+        self.objective.start = base_of(start)
+        self.objective.initialise(model)
+        begin_adapters(model, start or self.objective.start, self.objective.seed, self.recipe.get("base"))
 
     def _fuses(self, peak: float | None) -> bool:
         """As the recipe says; else as the run began, so that a pause changes no bit; else if it pays."""

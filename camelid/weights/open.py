@@ -11,6 +11,8 @@ from camelid.errors import CamelidError, FormatError, MissingError, UnsupportedE
 from camelid.model.config import shape_in
 from camelid.model.rope import inverse_frequencies
 from camelid.open_file import OpenFile, cannot_read
+from camelid.weights.adapted import adapted
+from camelid.weights.lora import FILES, base_path, is_adapter, open_adapter
 from camelid.weights.weights import Weights
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ _HF_FILES = (
     "pytorch_model.bin.index.json",
 )
 _CONFIGS = ("config.json", "params.json")
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _FIRST_BYTES = {
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
@@ -56,8 +57,8 @@ def open_weights(path: Path | str) -> Weights:
     """Open a model; what it is follows from its content, not from its name.
 
     Args:
-        path: a GGUF file (any part of a split one), a folder with one, a Hugging Face folder, a Meta folder, or a
-            file of weights or config.json in such a folder.
+        path: a GGUF file (any part of a split one), a folder with one, a Hugging Face folder, a Meta folder, a
+            file of weights or config.json in such a folder, or a LoRA adapter's folder: its base with it added.
 
     Raises:
         MissingError: nothing is there, or a part of it is not.
@@ -129,7 +130,10 @@ def _one_line(message: str) -> str:
 
 
 def _open_folder(folder: Path) -> Weights:
-    _refuse_adapter(folder)
+    _refuse_adapter_beside_model(folder)
+    if is_adapter(folder):
+        adapter = open_adapter(folder)
+        return adapted(open_weights(base_path(adapter)), adapter)
     if (folder / "config.json").exists() and any((folder / name).exists() for name in _HF_FILES):
         return _open_hf(folder)
     if (folder / "params.json").exists():
@@ -148,17 +152,14 @@ def _open_folder(folder: Path) -> Weights:
     raise FormatError(f"{folder}: no model in this folder; {_READS}")
 
 
-def _refuse_adapter(folder: Path) -> None:
-    """An adapter changes the model that it lies beside, or it was merged and left there: only its owner knows."""
-    adapters = [name for name in _ADAPTER_FILES if (folder / name).exists()]
-    if not adapters:
-        return
-    if any((folder / name).exists() for name in (*_HF_FILES, "params.json")):
+def _refuse_adapter_beside_model(folder: Path) -> None:
+    """Such an adapter changes the model that it lies beside, or it was merged and left there: only its owner knows."""
+    beside = [name for name in FILES if (folder / name).exists()]
+    if beside and any((folder / name).exists() for name in (*_HF_FILES, "params.json")):
         raise UnsupportedError(
-            f"{folder}: holds a whole model and an adapter ({adapters[0]}), which is not applied; "
-            f"if it is merged into the model, move {' and '.join(adapters)} elsewhere, else merge it first"
+            f"{folder}: holds a whole model and an adapter ({beside[0]}), which is not applied; "
+            f"if it is merged into the model, move {' and '.join(beside)} elsewhere, else merge it: camelid merge"
         )
-    raise UnsupportedError(f"{folder}: a LoRA adapter, not a model; merge it into its base model first")
 
 
 def _open_file(path: Path) -> Weights:
@@ -169,11 +170,12 @@ def _open_file(path: Path) -> Weights:
     start = OpenFile(path).up_to(0, 64).tobytes()
     if start.startswith(b"GGUF"):
         return _open_gguf(path)
+    if path.name in FILES:
+        return _open_folder(path.parent)
     is_weights = start.startswith(b"PK\x03\x04") or start[8:9] == b"{"  # torch.save's zip, or safetensors
     if is_weights or path.name in _HF_FILES or path.name in _CONFIGS:
         if any((path.parent / name).exists() for name in _CONFIGS):
             return _open_folder(path.parent)
-        _refuse_adapter(path.parent)
         raise FormatError(f"{path}: weights alone; the model's config.json or params.json must lie beside them")
     raise FormatError(f"{path}: {_looks_like(start)}; {_READS}")
 

@@ -36,14 +36,15 @@ def test_an_adapter_beside_a_whole_model_is_not_passed_over(tmp_path, beside, fo
         open_weights(folder / ("config.json" if format == "hf" else "params.json"))
 
 
-def test_an_adapter_alone_is_called_one(tmp_path):
+def test_an_adapter_without_its_other_half(tmp_path):
     save_file({"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": np.zeros((2, 4), np.float32)},
               tmp_path / "adapter_model.safetensors")  # fmt: skip
     for path in (tmp_path, tmp_path / "adapter_model.safetensors"):
-        with pytest.raises(UnsupportedError, match="a LoRA adapter, not a model; merge it"):
+        with pytest.raises(MissingError, match=r"no adapter_config.json is there"):
             open_weights(path)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UnsupportedError, match="a LoRA adapter, not a model; merge it"):
+    (tmp_path / "adapter_config.json").write_text('{"r": 2}')
+    with pytest.raises(FormatError, match="has lora_A alone"):
         open_weights(tmp_path)
 
 

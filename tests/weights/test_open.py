@@ -72,7 +72,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="git lfs pull"):
         open_weights(tmp_path / "lfs")
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(UnsupportedError, match="LoRA adapter"):
+    with pytest.raises(MissingError, match=r"adapter_config.json but no adapter_model.safetensors"):
         open_weights(tmp_path)
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
@@ -28,13 +29,14 @@ from camelid.files import cannot_write, check_space
 from camelid.model.config import ModelConfig, tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.pedigree import write_pedigree
+from camelid.train.adapters.adapter import write_adapters
 from camelid.train.checkpoints import store
 from camelid.train.checkpoints.resume import as_json, check_same
 from camelid.train.objective import Objective
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel, held
 from camelid.train.runs import Checkpoint
-from camelid.weights.formats.hf_write import write_hf
+from camelid.weights.formats.hf_write import write_beside, write_hf
 from camelid.weights.quants import QUANTS, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
@@ -152,7 +154,7 @@ class Checkpoints:
         place = checkpoint.path / store.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
         state: dict[str, Any] = {}
-        for name, parameter in model.named_parameters():
+        for name, parameter in learned_by(model):
             state[f"model.{name}"] = parameter.detach()
             own = f"optimizer.{name}."
             for key in (key for key in kinds if key.startswith(own)):
@@ -233,7 +235,8 @@ class Checkpoints:
         parallel, partial = self._parallel, store.saving(self.folder, name)
         parallel.from_first(lambda: self._begin(partial, model))
         parallel.rest(model)
-        parallel.each(lambda: self._write_model(partial, model))
+        write = self._write_model if model.adapters is None else self._write_adapter
+        parallel.each(lambda: write(partial, model))
         self._phase("state")
         parallel.each(lambda: self._write_state(partial, model, optimizer))
         parallel.from_first(lambda: self._write_pedigree(partial, step, tokens))
@@ -250,6 +253,8 @@ class Checkpoints:
 
     def _bytes(self, model: LlamaTorch) -> int:
         stored = QUANTS[_KINDS[self._about.options.precision]].bytes_per_block
+        if model.adapters is not None:
+            return sum(parameter.numel() for _, parameter in learned_by(model)) * (4 + _STATE_BYTES) + _FOR_FILES_BESIDE
         return model.config.n_parameters * (stored + _STATE_BYTES) + _FOR_FILES_BESIDE
 
     def _write_model(self, partial: Path, model: LlamaTorch) -> None:
@@ -274,6 +279,14 @@ class Checkpoints:
         finally:  # all of them on the other ranks; after an error the rest, for which the others wait
             for name in left:
                 self._parallel.whole(parameters[name])
+
+    def _write_adapter(self, partial: Path, model: LlamaTorch) -> None:
+        """What was learned beside the base, as PEFT and camelid open it, with the files beside a model's weights."""
+        whole = {name: self._parallel.whole(parameter) for name, parameter in learned_by(model)}
+        if self._parallel.is_main:
+            self._phase("model adapter")
+            write_beside(partial, self._as_model(partial, model.config, {}))
+            write_adapters(partial, model, whole)
 
     def _as_model(self, partial: Path, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Weights:
         """These numbers with all that is written beside them: files as they are where the model began from a Hugging
@@ -303,7 +316,7 @@ class Checkpoints:
 
     def _state(self, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
         state: dict[str, Any] = self._random()
-        for name, parameter in model.named_parameters():
+        for name, parameter in learned_by(model):
             state[f"model.{name}"] = parameter.detach()
             for key, value in optimizer.state[parameter].items():
                 state[f"optimizer.{name}.{key}"] = value
@@ -352,6 +365,11 @@ class Checkpoints:
             return self._parallel.from_first(work)
         except OSError as error:
             raise cannot_write(self.folder, error) from None
+
+
+def learned_by(model: LlamaTorch) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that training changes, by name: what a checkpoint's state holds."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def _write_error(error: BaseException) -> OSError:

@@ -46,8 +46,14 @@ def write_hf(folder: Path, weights: Weights, dtype: str, shards: int, progress: 
         UnsupportedError: transformers has no words for this model.
     """
     config_json = _config_json(folder, weights, dtype)
-    folder.mkdir()
+    write_beside(folder, weights)
     _write_json(folder / "config.json", config_json)
+    _write_tensors(folder, weights, shards, progress)
+
+
+def write_beside(folder: Path, weights: Weights) -> None:
+    """Make a folder with all but the shape and the numbers: tokenizer, chat templates, stop ids, sampling defaults."""
+    folder.mkdir()
     if weights.format == "hf" and weights.files:  # not one that is only in memory
         for name in _COPIED:
             if (weights.path / name).exists():
@@ -59,7 +65,6 @@ def write_hf(folder: Path, weights: Weights, dtype: str, shards: int, progress: 
             context = weights.config.context
             template = config_value(weights.chat_template, weights.named_templates)
             save_tokenizer(weights.tokenizer, folder, context=context, chat_template=template, native=False)
-    _write_tensors(folder, weights, shards, progress)
 
 
 def _copy_templates(source: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""Adapters that learn beside a frozen base."""
