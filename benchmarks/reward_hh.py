@@ -1,7 +1,7 @@
 """A reward model from real preferences: how often it agrees with people before and after, and how well it knows it.
 
-It takes Anthropic's HH pairs (a .jsonl.gz with `chosen` and `rejected`), trains on all but the last 312, and measures on
-those: before (a head of random numbers) and after.
+It takes Anthropic's HH pairs (a .jsonl.gz with `chosen` and `rejected`), trains on all but the last 312, and measures
+on those: before (a head of random numbers) and after.
 
     python benchmarks/reward_hh.py harmless-base-test.jsonl.gz --out runs-hh [--model NAME] [--set reward.lr=…]
 """
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HELD_OUT = 312
 RECIPE = """
@@ -42,7 +43,7 @@ def camelid(*arguments: str) -> str:
     return found.stdout
 
 
-def agrees(model: str, file: Path) -> dict:
+def agrees(model: str, file: Path) -> dict[str, Any]:
     found = json.loads(camelid("reward", model, "--file", str(file), "--json"))
     return {name: found[name] for name in ("n", "accuracy", "low", "high", "calibration_error", "bins", "left_out")}
 
@@ -63,11 +64,14 @@ def main() -> None:
     recipe = given.out / "hh.toml"
     recipe.write_text(RECIPE.format(model=json.dumps(given.model)))
     changes = [part for change in given.set for part in ("--set", change)]
-    train = ("train", str(recipe), "--out", str(given.out), *changes)
+    as_it_begins = ("--set", "reward.steps=1", "--set", "reward.warmup_steps=0", "--set", "reward.lr=1e-30")
+    camelid("train", str(recipe), "--out", str(given.out / "before"), *changes, *as_it_begins, "--json")
+    found = {"before": agrees(str(given.out / "before" / "hh" / "reward"), held)}
     started = time.perf_counter()
-    camelid(*train, "--json")
-    seconds = time.perf_counter() - started
-    print(json.dumps({"after": agrees(str(given.out / "hh" / "reward"), held), "seconds": seconds}, indent=2))
+    camelid("train", str(recipe), "--out", str(given.out), *changes, "--json")
+    found["seconds"] = time.perf_counter() - started
+    found["after"] = agrees(str(given.out / "hh" / "reward"), held)
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

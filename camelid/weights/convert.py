@@ -67,6 +67,8 @@ def save_weights(
     target = Path(target)
     _check_arguments(format, quant, shards)
     _check_kind(target, format)
+    if weights.config.scalar_head and format != "hf":
+        raise UnsupportedError(f"{target}: a reward model is a Hugging Face folder; write it with --to hf")
     kinds = gguf_kinds(weights, quant) if format == "gguf" else plain_kinds(weights, quant)
     tensors = {name: stored_as(tensor, kinds[name]) for name, tensor in weights.tensors.items()}
     planned = replace(weights, tensors=tensors)

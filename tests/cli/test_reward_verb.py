@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from camelid.cli.flags import run_verb
-from camelid.errors import FormatError, MissingError, OptionError
+from camelid.errors import FormatError, MissingError, OptionError, UnsupportedError
 from camelid.weights.convert import save_weights
 from camelid.weights.open import open_weights
 from camelid.weights.tensor import Tensor
@@ -71,3 +71,9 @@ def test_mistakes_are_one_line(model, tmp_path):
     (tmp_path / "bad.jsonl").write_text("[1]\n")
     with pytest.raises(FormatError, match="line 1 is no JSON object"):
         run_verb("reward", [model, "--file", str(tmp_path / "bad.jsonl")])
+
+
+def test_it_is_a_hugging_face_folder_only(model, tmp_path):
+    with pytest.raises(UnsupportedError, match="write it with --to hf"):
+        save_weights(model, tmp_path / "judge.gguf", format="gguf")
+    assert open_weights(save_weights(model, tmp_path / "copy", format="hf", quant="F32")).config.scalar_head
