@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from camelid.errors import NumericsError, OptionError, first_few, one_of
+from camelid.errors import NumericsError, OptionError, UnsupportedError, first_few, one_of
 from camelid.weights.formats.gguf_write import write_gguf
 from camelid.weights.formats.hf_write import write_hf
 from camelid.weights.formats.meta_write import output_bytes, write_meta
