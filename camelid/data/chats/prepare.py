@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -88,19 +89,7 @@ def prepare_chats(
         if data.is_finished():
             return work.already()
         with data.locked():
-            work.look()
-            data.record_plan(work.plan())
-            need = work.estimate()
-            if free is not None:
-                check_memory(options, work.tokenizer_options, min(work.workers, max(1, len(work.units))), free)
-            check_space(data.path, need.disk)
-            if planned is not None:
-                planned(need)
-            try:
-                return work.run()
-            except (OptionError, FormatError):
-                data.discard()  # the options will change
-                raise
+            return work.make(free, planned)
 
 
 def _named(sources: Sequence[Mapping[str, Any] | SourceOptions]) -> list[Any]:
@@ -139,7 +128,7 @@ class ChatPreparation(Preparation):
         self.recipe = Recipe(base / "-", "chats", seed, tables)  # the pedigree says where it came from
         self.tokenizer_options = TokenizerOptions(open="-")
         evaluation_text(options.decontaminate, base)
-        self.context = ChatContext(options, base, folder.path, seed, form, context)
+        self.context = ChatContext(options, base, folder.path, seed, form, context, json.dumps(model.about()))
         self._progress = progress or (lambda name, done, total: None)
 
     def look(self) -> None:
@@ -151,6 +140,22 @@ class ChatPreparation(Preparation):
         self.units = work_units(self.options, self.context.base)
         layouts = {source.name: self._layout(source) for source in self.options.sources}
         self.context = replace(self.context, layouts=layouts)
+
+    def make(self, free: int | None, planned: Callable[[Estimate], None] | None) -> Prepared:
+        """Everything; see `prepare_chats`."""
+        self.look()
+        self.folder.record_plan(self.plan())
+        need = self.estimate()
+        if free is not None:
+            check_memory(self.options, self.tokenizer_options, min(self.workers, max(1, len(self.units))), free)
+        check_space(self.folder.path, need.disk)
+        if planned is not None:
+            planned(need)
+        try:
+            return self.run()
+        except (OptionError, FormatError):
+            self.folder.discard()  # the options will change
+            raise
 
     def chosen(self) -> dict[str, Any]:
         """What the data is made from but for its files, as JSON."""

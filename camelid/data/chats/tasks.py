@@ -39,12 +39,14 @@ class ChatContext(PrepareContext):
     Attributes:
         form: of the records.
         context: most tokens of one.
+        model: what `ChatModel.about` says, as text.
         layouts: source → name of its records' layout.
     """
 
     options: ChatDataOptions
     form: Form = "conversations"
     context: int = 0
+    model: str = ""
     layouts: Mapping[str, str] = field(default_factory=dict)
 
     def layout(self, source: str) -> Layout:
@@ -153,11 +155,11 @@ def _about(document: Document, encoded: Encoded, form: Form) -> Document:
 
 
 @functools.lru_cache(maxsize=1)
-def _model(folder: Path) -> tuple[Tokenizer, ChatFormat]:
+def _model(folder: Path, about: str) -> tuple[Tokenizer, ChatFormat]:
     model = read_chat_model(folder)
     return model.tokenizer, model.chat_format
 
 
 def _encoder(context: ChatContext) -> Encoder:
-    tokenizer, chat_format = _model(context.data_folder.tokenizer)
+    tokenizer, chat_format = _model(context.data_folder.tokenizer, context.model)
     return Encoder(tokenizer, chat_format, context.form, context.context, context.options.too_long)
