@@ -297,10 +297,11 @@ def open_judge(making: Making, options: JudgeOptions) -> Judge:
     first, *others = options.judges()
     if first.startswith(CODE):
         name = first.removeprefix(CODE)
-        if name not in stage.rewards:
+        try:
+            return CodeJudge(name, stage.rewards[name])
+        except KeyError:
             known = one_of(name, stage.rewards) if stage.rewards else "there are none here"
-            raise OptionError(f"{stage.name}.reward: no check by code {name!r}; {known}", param="reward")
-        return CodeJudge(name, stage.rewards[name])
+        raise OptionError(f"{stage.name}.reward: no check by code {name!r}; {known}", param="reward")
     models = [RewardModel.open(making.reward_path(name)) for name in (first, *others)]
     return ModelJudge(models[0], models[1] if others else None, options.safety_threshold)
 

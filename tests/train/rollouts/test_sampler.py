@@ -41,6 +41,19 @@ def test_after_a_pause_they_go_on(tmp_path):
     assert [line["step"] for line in lines] == [0, 0, 2, 2, 4, 4]
 
 
+def test_adapters_are_in_what_is_sampled(tmp_path):
+    """The answers of a model with adapters are those of its checkpoint, opened."""
+    run = make(tmp_path / "a")
+    told = list(train(stage_of(run, *SAMPLES, *SHORT, "sft.samples.every=1", "sft.lora.rank=4", "sft.lr=5e-2")))
+    llama = load(newest_checkpoint(run / "sft"), backend="cpu")
+    last = [sample for sample in read_samples(run / "sft") if sample.step == told[-1].step]
+    assert len(last) == 2
+    for sample in last:
+        assert sample.text == llama.chat(sample.prompt, temperature=0, top_p=1.0, max_tokens=12).text
+    first = {sample.prompt: sample.text for sample in read_samples(run / "sft") if sample.step == 0}
+    assert first != {sample.prompt: sample.text for sample in last}
+
+
 def test_mistakes_are_one_line(tmp_path):
     run = make(tmp_path / "a")
     for changes, said in (
