@@ -1,4 +1,4 @@
-"""Which models a stage holds in memory beside the one that learns, and how often it runs them. No torch here."""
+"""What of a model learns, which models a stage holds in memory beside it, and how often it runs them. No torch here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from camelid.model.config import ModelConfig, layer_shapes
 from camelid.recipe import stage_kind
 from camelid.train.options import RunOptions
 
@@ -60,6 +61,15 @@ TABLE: dict[str, tuple[tuple[Beside, Callable[[Any], bool]], ...]] = {
     "gatt": ((Beside("rollouts", held=False), _always),),
     "distill": ((Beside("rollouts", held=False), _always), (Beside("reward", held=False), _says("safety_reward"))),
 }
+
+
+def learned_parameters(config: ModelConfig, options: RunOptions) -> int:
+    """Numbers that an optimiser changes: all of a model, or its adapters."""
+    if options.lora is None:
+        return config.n_parameters
+    shapes = {name: shape for name, shape in layer_shapes(config).items() if len(shape) == 2}
+    sizes = [sum(shape) for name, shape in shapes.items() if name.rpartition(".")[2] in options.lora.matrices]
+    return config.n_layers * options.lora.rank * sum(sizes)
 
 
 def beside(stage: str, options: RunOptions) -> tuple[Beside, ...]:
