@@ -62,6 +62,16 @@ class Recipe:
         except OptionError as error:
             raise OptionError(f"{self.path}: {name}.{error}") from None
 
+    def chosen(self, stage: str | None) -> tuple[str, ...]:
+        """All stages, or the one named.
+
+        Raises:
+            OptionError: there is no such stage.
+        """
+        if stage is not None and stage not in self.stages:
+            raise OptionError(f"--stage: {self.path} has no {stage!r}; {one_of(stage, self.stages)}")
+        return self.stages if stage is None else (stage,)
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the path; what an older recipe could not say is left out where it says nothing."""
         own: dict[str, Any] = {"name": self.name, "seed": self.seed}

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from camelid.cli.console import print_json
 from camelid.console import Terminal
 from camelid.errors import OptionError, ResourceError
+from camelid.hub.catalog import CATALOG
+from camelid.hub.store import resolve
 from camelid.model.config import ModelConfig
 from camelid.model.family import FAMILY
 from camelid.model.options import ModelOptions
@@ -16,18 +22,24 @@ from camelid.streams import literal
 from camelid.tokens.training import TokenizerOptions
 from camelid.train.options import RunOptions
 from camelid.train.planning.devices import DEVICES, device_named
+from camelid.train.planning.models import beside, learned_parameters
 from camelid.train.planning.plan import MFU, Plan, check_fits, plan
 from camelid.train.report.units import count, duration, memory
 from camelid.train.stages import load_stage
+from camelid.weights.open import open_weights
 
+_SOME = 100  # steps that are planned for where they follow from data that is not there
 _MANY = (64, 1024)  # GPUs for which the table says how long it takes
 
 
-def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | None, json: bool) -> None:
-    """Print what a recipe's pretraining would take, on one kind of GPU or on each that is known.
+def show_plan(
+    recipe: Recipe, stages: Sequence[str], gpu: str | None, gpus: int | None, mfu: float | None, json: bool
+) -> None:
+    """Print what stages of a recipe would take, on one kind of GPU or on each that is known.
 
     Args:
         recipe: what would be trained; its data need not be there.
+        stages: which of its stages.
         gpu: a title of `DEVICES`; with None all of them are compared.
         gpus: how many; with None the fewest that hold it.
         mfu: share of the peak that is assumed; with None the usual one.
@@ -35,35 +47,68 @@ def show_plan(recipe: Recipe, gpu: str | None, gpus: int | None, mfu: float | No
 
     Raises:
         OptionError: what the recipe or the flags say wrongly.
-        ResourceError: it does not fit on the GPUs that were asked for; says which settings would.
+        ResourceError: a stage does not fit on the GPUs that were asked for; says which settings would.
     """
-    stage = recipe.stages[0]
+    planned = [_planned(recipe, stage, gpu, gpus, mfu or MFU) for stage in stages]
+    if json:
+        rows = [{"stage": each.stage, **each.as_json()} for each in planned]
+        print_json({"name": recipe.name, **(planned[0].as_json() if len(rows) == 1 else {"stages": rows})})
+        return
+    console = Terminal()
+    for each in planned:
+        title = f"\n[bold]{literal(recipe.name)}[/] [dim]{literal(each.stage)}, dry run[/]\n"
+        console.print(Group(title, _what(each)))
+        only = len(each.plans) + len(each.refusals) == 1
+        console.print(_on_gpu(each) if only else _on_each_gpu(each.plans, each.options))
+        for refusal in each.refusals:
+            console.print(f"  [dim]{literal(refusal)}[/]", soft_wrap=True)
+    if len(planned) > 1 and gpu is not None:
+        days = sum(each.plans[0].days for each in planned)
+        disk = sum(each.plans[0].kept * each.plans[0].checkpoint_bytes for each in planned)
+        console.print(f"  all stages: [bold]{duration(days * 86400)}[/], {memory(disk)} of disk\n")
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A stage, and what it takes on each kind of GPU that holds it; of the others, why they do not."""
+
+    stage: str
+    config: ModelConfig
+    options: RunOptions
+    epochs: float | None
+    plans: list[Plan]
+    refusals: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"plans": [estimate.as_json() for estimate in self.plans], "does_not_fit": self.refusals}
+
+
+def _planned(recipe: Recipe, stage: str, gpu: str | None, gpus: int | None, mfu: float) -> _Planned:
     options = recipe.stage_table(stage, load_stage(stage).Options)
     config = shape_of(recipe, options)
-    kinds = [device_named(gpu)] if gpu is not None else list(DEVICES.values())
+    epochs = getattr(options, "epochs", None)
+    if epochs is not None:
+        options = options.with_(steps=_SOME, epochs=None)
     plans, refusals = [], []
-    for kind in kinds:
+    for kind in [device_named(gpu)] if gpu is not None else DEVICES.values():
         try:
-            estimate = plan(config, options, kind, gpus, mfu or MFU, stage)
+            estimate = plan(config, options, kind, gpus, mfu, stage)
             check_fits(config, options, estimate, stage)
             plans.append(estimate)
         except ResourceError as error:
             refusals.append(str(error))
     if not plans:
-        raise ResourceError(f"{recipe.path}: {refusals[-1]}")
-    if json:
-        print_json({"name": recipe.name, "plans": [estimate.as_json() for estimate in plans], "does_not_fit": refusals})
-        return
-    console = Terminal()
-    title = f"\n[bold]{literal(recipe.name)}[/] [dim]{stage}, dry run[/]\n"
-    console.print(Group(title, _what(config, options, plans[0])))
-    console.print(_on_gpu(plans[0], options) if len(kinds) == 1 else _on_each_gpu(plans, options))
-    for refusal in refusals:
-        console.print(f"  [dim]{literal(refusal)}[/]", soft_wrap=True)
+        where = f"{recipe.path}: {stage}" if len(recipe.stages) > 1 else recipe.path
+        raise ResourceError(f"{where}: {refusals[-1]}")
+    return _Planned(stage, config, options, epochs, plans, refusals)
 
 
 def shape_of(recipe: Recipe, options: RunOptions) -> ModelConfig:
-    """The model that a recipe trains, before there is a tokenizer: its size is what the recipe asks for."""
+    """The model that a recipe trains, before there is a tokenizer: its size is what the recipe asks for. One that it
+    begins from need not be here, if it has a name in the catalog."""
+    if recipe.base is not None:
+        title = CATALOG[recipe.base].title if recipe.base in CATALOG else None
+        return FAMILY[title].config if title in FAMILY else open_weights(resolve(recipe.base)).config
     model, tokenizer = recipe.table("model", ModelOptions), recipe.table("tokenizer", TokenizerOptions)
     if tokenizer.open is None:
         return model.config(tokenizer.vocab_size, options.context)
@@ -74,39 +119,55 @@ def shape_of(recipe: Recipe, options: RunOptions) -> ModelConfig:
     raise OptionError(f"{recipe.path}: model.vocab_size: give it for a dry run, which does not open the tokenizer")
 
 
-def _what(config: ModelConfig, options: RunOptions, estimate: Plan) -> RenderableType:
-    table = _rows()
+def _what(planned: _Planned) -> RenderableType:
+    config, options, estimate, table = planned.config, planned.options, planned.plans[0], _rows()
     table.add_row("parameters", f"[bold]{estimate.parameters:,}[/]")
     shape = (
         f"{config.n_layers} layers, {config.dim} wide, feed-forward {config.ffn_dim}, {config.n_heads} heads sharing "
     )
     table.add_row("shape", f"{shape}{config.n_kv_heads} keys/values, {config.vocab_size:,} tokens")
     batch = f"{options.steps:,} steps of {count(options.batch_tokens)}: {options.rows:,} rows of {options.context:,}"
+    if planned.epochs is not None:
+        batch += f", for example: it will be {planned.epochs:g} epochs of the data"
     table.add_row("tokens", f"[bold]{count(estimate.tokens)}[/]  [dim]{batch}[/]")
+    models = ", ".join(model.name.replace("_", " ") for model in beside(planned.stage, options))
+    if models:
+        table.add_row("beside it", f"{models}  [dim]frozen models of its size[/]")
     per_token = f"{count(estimate.flops_per_token)} a token, forward and backward"
     table.add_row("arithmetic", f"[bold]{estimate.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
-    table.add_row("a checkpoint", f"{memory(estimate.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
+    if options.lora is not None:
+        learned = learned_parameters(config, options)
+        table.add_row("learned", f"{learned:,}  [dim]adapters of rank {options.lora.rank}; the rest is frozen[/]")
+    what = "model in bf16" if options.lora is None else "adapters"
+    table.add_row("a checkpoint", f"{memory(estimate.checkpoint_bytes)}  [dim]{what}, and the training state[/]")
     kept = f"{estimate.kept} kept at the end: the newest, and milestones"
     table.add_row("disk", f"{memory(estimate.kept * estimate.checkpoint_bytes)}  [dim]{kept}[/]")
     return table
 
 
-def _on_gpu(estimate: Plan, options: RunOptions) -> RenderableType:
+def _on_gpu(planned: _Planned) -> RenderableType:
+    estimate, options = planned.plans[0], planned.options
     needed = estimate.memory
     table = _rows()
     rows = f"{estimate.micro_rows} row{'s' if estimate.micro_rows > 1 else ''} at a time"
     again = ", layers computed again" if options.recompute else ""
     notes = {
-        "weights": "float32",
+        "weights": "float32" if options.lora is None else f"frozen in {options.precision}, and float32 adapters",
         "gradients": "float32",
         "optimizer": "AdamW's two averages",
         "working": "copies that compute, gradients on their way",
         "activations": rows + again,
         "logits": "of a piece of the rows",
         "runtime": "driver, communication, fragments",
+        "reference": "what the policy is held near, frozen",
+        "reward": "frozen",
+        "safety_reward": "frozen",
+        "rollouts": "the copy that writes answers",
     }
     for name, note in notes.items():
-        table.add_row(name, f"{memory(getattr(needed, name))}  [dim]{note}[/]")
+        if not getattr(needed, name):
+            continue
+        table.add_row(name.replace("_", " "), f"{memory(getattr(needed, name))}  [dim]{note}[/]")
     table.add_row("in all", f"[bold]{memory(needed.total)}[/]  [dim]of {memory(estimate.device.memory)} on each[/]")
     took = duration(estimate.days * 86400)
     speed = f"{estimate.mfu:.0%} of {estimate.device.flops / 1e12:.0f} TFLOPS"

@@ -73,6 +73,8 @@ class Batches:
             if value < 1:
                 raise OptionError(f"{name}: must be 1 or more, got {value}")
         self.data, self.manifest = Path(data), read_manifest(Path(data))
+        if self.manifest.chats is not None:
+            raise OptionError(f"{data}: holds {self.manifest.chats['form']}, of which not all is learned, no documents")
         self.context, self.rows_per_step, self.seed, self.validation = context, rows_per_step, seed, validation
         names = [source.name for source in self.manifest.sources]
         self._sources = [self.manifest.tokens(self.data, name, validation) for name in names]

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from camelid.data.made_from import check_finished, differences
+from camelid.data.made_from import check_finished, chosen, differences
 from camelid.data.manifest import NAME, read_manifest
+from camelid.data.options import DataOptions
 from camelid.errors import FormatError, OptionError
 from camelid.files import lock, whole_file
 from camelid.recipe import Recipe
-from camelid.run_layout import DOCUMENTS, TOKENIZER
+from camelid.run_layout import DOCUMENTS, TOKENIZER, TOKENS
 
 PLAN = "plan.json"
 
@@ -23,15 +24,15 @@ class DataFolder:
     """Paths in a data folder. What lies in `work` is removed at the end.
 
     Attributes:
-        path: of the folder.
+        path: of the folder. `again` says how to make it once more, in messages.
         documents: files of documents that stay.
         tokenizer: the tokenizer's folder.
         read, kept, encoded: statistics and files between the stages.
         decisions: about duplicates.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, again: str = "make the data again with: camelid prepare RECIPE --overwrite") -> None:
+        self.path, self._again = path, again
         self.documents = path / DOCUMENTS
         self.tokenizer = path / TOKENIZER
         self.work = path / "work"
@@ -72,6 +73,12 @@ class DataFolder:
             raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def discard(self) -> None:
+        """Remove what was made so far, after a mistake that other options avoid; the folder stays locked."""
+        (self.path / PLAN).unlink(missing_ok=True)
+        for folder in (self.work, self.documents, self.tokenizer, self.path / TOKENS):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def is_finished(self) -> bool:
         """Whether the data is complete."""
         return (self.path / NAME).exists()
@@ -80,13 +87,22 @@ class DataFolder:
         """See that complete data is what a recipe asks for; returns notes. See `made_from.check_finished`.
 
         Raises:
+            OptionError, FormatError: as `check`.
+        """
+        return self.check(chosen(recipe), recipe.table("data", DataOptions), recipe.path.parent, quick)
+
+    def check(self, now: Mapping[str, Any], data: DataOptions, base: Path, quick: bool = False) -> list[str]:
+        """See that complete data is what these options ask for; returns notes. See `made_from.check_finished`.
+
+        Raises:
             OptionError: it was made from something else; tells the differences.
             FormatError: plan.json or the manifest cannot be read.
         """
         if others := self._foreign():
             raise OptionError(f"{self.path}: holds {others[0]} but no prepared data; choose another name")
         try:
-            return check_finished(recipe, read_json(self.path / PLAN), read_manifest(self.path), quick)
+            then, manifest = read_json(self.path / PLAN), read_manifest(self.path)
+            return check_finished(now, data, base, then, manifest, quick)
         except OptionError as error:
             raise OptionError(self._another(str(error))) from None
         except FormatError as error:
@@ -119,8 +135,7 @@ class DataFolder:
 
     def _another(self, differences: str) -> str:
         return (
-            f"{self.path}: was made from something else: {differences}; give the recipe another name, "
-            "or make the data again with: camelid prepare RECIPE --overwrite"
+            f"{self.path}: was made from something else: {differences}; give the recipe another name, or {self._again}"
         )
 
     def _begun(self) -> bool:

@@ -56,11 +56,20 @@ def inputs(units: Sequence[WorkUnit]) -> dict[str, dict[str, Any]]:
     return states
 
 
-def check_finished(recipe: Recipe, then: Mapping[str, Any], manifest: Manifest, quick: bool = False) -> list[str]:
+def check_finished(
+    now: Mapping[str, Any],
+    data: DataOptions,
+    base: Path,
+    then: Mapping[str, Any],
+    manifest: Manifest,
+    quick: bool = False,
+) -> list[str]:
     """Refuse finished data that a recipe would have made in another way.
 
     Args:
-        recipe: of now.
+        now: what it would be made from, as `chosen` says it.
+        data: the options of now.
+        base: the recipe's folder.
         then: what plan.json says.
         manifest: of the data.
         quick: read no file of documents; those that changed are noted, not refused, unless the recipe names others.
@@ -72,18 +81,16 @@ def check_finished(recipe: Recipe, then: Mapping[str, Any], manifest: Manifest, 
         OptionError: tells every difference.
         FormatError: plan.json does not say what it should.
     """
-    now = chosen(recipe)
     try:
         changed, before = differences(then, now), _paths(then)
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"not as expected ({error!r})") from None
-    data = recipe.table("data", DataOptions)
-    notes = _changed_lists(then, data, recipe.path.parent)
+    notes = _changed_lists(then, data, base)
     for source, record in zip(data.sources, manifest.sources, strict=False):
         moved = before.get(source.name) != _paths(now).get(source.name)
         if changed and not moved:
             continue
-        note = _changed_files(source, record.files, then, recipe.path.parent, quick and not moved)
+        note = _changed_files(source, record.files, then, base, quick and not moved)
         if note is not None:
             (changed if moved else notes).append(note)
     refused = changed or [note for note in notes if not quick and "have changed" in note]
@@ -136,7 +143,7 @@ def _changed_files(
 
 def _is_local(source: SourceOptions) -> bool:
     """Whether looking for its files asks no network."""
-    return isinstance(source, FileOptions) or source.kind == "corpus"
+    return isinstance(source, FileOptions) or source.kind in ("corpus", "docstrings")
 
 
 def _completed(then: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class Manifest:
         sources: in the recipe's order; the order of training depends on it.
         shards: by source, then number.
         stages: their statistics, as JSON, in the order in which stages ran.
+        chats: of conversations, preferences or prompts: which of these (`form`), the chat format, the context; None for
+            documents.
     """
 
     seed: int
@@ -66,6 +68,7 @@ class Manifest:
     sources: Sequence[SourceStats]
     shards: Sequence[Shard]
     stages: Sequence[Mapping[str, Any]] = field(default=())
+    chats: Mapping[str, Any] | None = None
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all that decides which tokens training sees: vocabulary, sources, weights, shards."""
@@ -73,12 +76,13 @@ class Manifest:
 
     @cached_property
     def _fingerprint(self) -> str:
-        about = {
+        about: dict[str, Any] = {
             "version": VERSION,
             "tokenizer": [self.tokenizer, self.vocab_size, self.bos_id, self.eos_id],
             "sources": [[source.name, float(source.weight)] for source in self.sources],
             "shards": [shard.as_json() for shard in self.shards],
         }
+        about |= {} if self.chats is None else {"chats": dict(self.chats)}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     def write(self, folder: Path) -> Path:
@@ -95,6 +99,7 @@ class Manifest:
             "stages": [dict(stage) for stage in self.stages],
             "shards": [shard.as_json() for shard in self.shards],
         }
+        record |= {} if self.chats is None else {"chats": dict(self.chats)}
         with whole_file(folder / NAME) as file:
             file.write((json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
         return folder / NAME
@@ -154,6 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
             **{name: record[name] for name in ("seed", "tokenizer", "vocab_size", "bos_id", "eos_id", "stages")},
             sources=tuple(SourceStats(**source) for source in record["sources"]),
             shards=tuple(shard_from_json(shard, path) for shard in record["shards"]),
+            chats=record.get("chats"),
         )
         changed = manifest.fingerprint() != record["fingerprint"]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -145,6 +145,9 @@ class Preparation:
     Where a step takes a part, other processes may do other parts at the same time.
     """
 
+    read_unit: Callable[[Any, WorkUnit], None] = staticmethod(read_unit)
+    encode_group: Callable[[Any, Group], None] = staticmethod(encode_group)
+
     def __init__(
         self,
         recipe: Recipe,
@@ -198,7 +201,7 @@ class Preparation:
     def read(self, pool: Workers, part: slice = ALL) -> None:
         """Read and filter the units of a part."""
         todo = [unit for unit in self.units[part] if not self._is_done(self.folder.read, unit)]
-        self._each(pool, "reading", functools.partial(read_unit, self.context), todo, lambda unit: unit.n_bytes)
+        self._each(pool, "reading", functools.partial(self.read_unit, self.context), todo, lambda unit: unit.n_bytes)
 
     def compare(self) -> None:
         """Cluster documents that are the same, when all units are read."""
@@ -272,7 +275,8 @@ class Preparation:
         todo = [group for group in groups if not (self.folder.encoded / f"{group.name}.json").exists()]
         for group in todo:  # what a kill left
             shutil.rmtree(self.folder.encoded / group.name, ignore_errors=True)
-        self._each(pool, "tokenising", functools.partial(encode_group, self.context), todo, lambda group: group.n_bytes)
+        task = functools.partial(self.encode_group, self.context)
+        self._each(pool, "tokenising", task, todo, lambda group: group.n_bytes)
 
     def finish(self, pool: Workers) -> Prepared:
         """Give shards their names, write the manifest, and remove what was between."""
@@ -298,11 +302,14 @@ class Preparation:
             shards=shards,
             stages=[stats.as_json() for stats in stage_stats],
         )
-        counts = {"tokens": sum(shard.tokens for shard in shards)}
-        counts |= {"documents": sum(shard.documents for shard in shards)}
+        return self._finish(manifest, stage_stats)
+
+    def _finish(self, manifest: Manifest, stage_stats: list[StageStats]) -> Prepared:
+        counts = {name: sum(getattr(each, name) for each in manifest.shards) for name in ("tokens", "documents")}
         seconds = {stats.name: round(stats.seconds, 3) for stats in stage_stats}
         chosen = self.recipe.as_json()
-        write_pedigree(self.folder.path, "prepare", [self.recipe.path], chosen, {**counts, "seconds": seconds})
+        inputs = [self.recipe.path] if self.recipe.path.is_file() else []
+        write_pedigree(self.folder.path, "prepare", inputs, chosen, {**counts, "seconds": seconds})
         manifest.write(self.folder.path)
         self.folder.remove_work()
         return Prepared(
@@ -328,7 +335,7 @@ class Preparation:
 
     def _move(self, old: Path, new: Path) -> None:
         new.parent.mkdir(exist_ok=True)
-        for suffix in (".docs.jsonl.gz", ".docs.npy", ".npy"):
+        for suffix in (".docs.jsonl.gz", ".docs.npy", ".mask.npy", ".npy"):
             if old.with_name(old.name + suffix).exists():
                 old.with_name(old.name + suffix).replace(new.with_name(new.name + suffix))
 

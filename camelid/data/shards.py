@@ -34,14 +34,15 @@ _STARTS = np.dtype("<u8")
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard on record: three files, `NAME.npy`, `NAME.docs.npy` and `NAME.docs.jsonl.gz`.
+    """One shard on record: `NAME.npy`, `NAME.docs.npy`, `NAME.docs.jsonl.gz`, and of conversations `NAME.mask.npy`.
 
     Attributes:
         name: `SOURCE-00000`, or `SOURCE.validation-00000`.
         source: whose tokens.
         validation: held out from training.
         tokens, documents: how many.
-        sha256: of the tokens' file, starts_sha256 of the starts', lines_sha256 of the documents' uncompressed lines.
+        sha256: of the tokens' file, starts_sha256 of the starts', lines_sha256 of the documents' uncompressed lines,
+            mask_sha256 of the mask's; empty where there is none.
     """
 
     name: str
@@ -52,10 +53,11 @@ class Shard:
     sha256: str
     starts_sha256: str
     lines_sha256: str
+    mask_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As the manifest has it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "mask_sha256" or value}
 
     def verify(self, folder: Path) -> None:
         """Hash the files again.
@@ -73,9 +75,10 @@ class Shard:
 
     def verify_tokens(self, folder: Path) -> None:
         """Hash what training reads again: tokens, and where documents begin; raises as `verify`."""
-        hashes = {f"{self.name}.npy": self.sha256, f"{self.name}.docs.npy": self.starts_sha256}
-        for name, expected in hashes.items():
-            _check_hash(folder / name, _hash(folder / name), expected)
+        hashes = {".npy": self.sha256, ".docs.npy": self.starts_sha256, ".mask.npy": self.mask_sha256}
+        for suffix, expected in hashes.items():
+            if expected:
+                _check_hash(folder / f"{self.name}{suffix}", _hash(folder / f"{self.name}{suffix}"), expected)
 
     def n_bytes(self, folder: Path) -> int:
         """Length of the tokens' file; 0 if it is not there."""
@@ -329,8 +332,8 @@ def shard_from_json(record: Mapping[str, Any], where: Path) -> Shard:
         FormatError: fields are missing, unknown or of another kind.
     """
     kinds: dict[str, type] = {"tokens": int, "documents": int, "validation": bool}
-    fields = Shard.__dataclass_fields__
-    if set(record) != set(fields) or not all(isinstance(record[name], kinds.get(name, str)) for name in fields):
+    fields = {*Shard.__dataclass_fields__} - {"mask_sha256"} | {*record} & {"mask_sha256"}
+    if set(record) != fields or not all(isinstance(record[name], kinds.get(name, str)) for name in fields):
         raise FormatError(f"{where}: a shard is not described as expected; prepare the data again")
     return Shard(**record)
 

@@ -24,7 +24,7 @@ SMALLEST_SHARE = Fraction(1, 2**20)
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _ROUNDS = 8
-_SHUFFLE = 2**32  # stands for the source's number where a block is shuffled
+SHUFFLE = 2**32  # stands for the source's number where a block is shuffled
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Shuffle:
         )
         size = self._n_rows[source]
         epoch = turn // size
-        return Rows(source, epoch, permute(turn % size, size, _keys(self._seed, source, epoch)))
+        return Rows(source, epoch, permute(turn % size, size, keys(self._seed, source, epoch)))
 
     def counts(self, block: int) -> tuple[int, ...]:
         """Samples of each source in the blocks before `block`: exact shares, rounded by largest remainder."""
@@ -107,7 +107,7 @@ class Shuffle:
         if len(before) == 1:
             return np.zeros_like(places), places + before[0]
         zeros = np.zeros_like(places)
-        places = permute(places, zeros + self.block, _keys(self._seed, zeros + _SHUFFLE, zeros + block))
+        places = permute(places, zeros + self.block, keys(self._seed, zeros + SHUFFLE, zeros + block))
         ends = np.cumsum(np.array(after) - np.array(before))
         source = np.searchsorted(ends, places, side="right").astype(np.int64)
         by_source = np.argsort(source, kind="stable")
@@ -137,7 +137,8 @@ def permute(index: NDArray[np.int64], size: NDArray[np.int64], keys: NDArray[np.
     return value.astype(np.int64)
 
 
-def _keys(seed: int, source: NDArray[np.int64], epoch: NDArray[np.int64]) -> NDArray[np.uint64]:
+def keys(seed: int, source: NDArray[np.int64], epoch: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The key of each source (N,) in each epoch (N,), for `permute`."""
     key = mix(np.full(len(source), (seed + _GOLDEN) & _MASK, np.uint64))
     key = mix(key + source.astype(np.uint64) + np.uint64(_GOLDEN))
     return mix(key + epoch.astype(np.uint64) + np.uint64(_GOLDEN))

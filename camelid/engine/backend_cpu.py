@@ -83,10 +83,9 @@ class CpuBackend:
             threads=options.threads or threads()[0],
             int16=options.activation_bits == 15,
         )
-        self._embedding = weights.tensors["embed_tokens"]
-        self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
         self._rope_tables: dict[int, tuple[Array, Array]] = {}  # by the prompts' `scaled_length`
-        self._load(weights)
+        self._plan(weights)
+        self._fill(weights)
 
     @classmethod
     def load(cls, weights: Weights, options: EngineOptions) -> CpuBackend:
@@ -184,11 +183,20 @@ class CpuBackend:
             self._rope_tables.pop(next(iter(self._rope_tables)))
         return tables
 
-    def _load(self, weights: Weights) -> None:
-        """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""
-        tensors, model = weights.tensors, self._model
+    def refill(self, weights: Weights) -> None:
+        """Take other numbers of the same model, stored as those before: training has changed them. What lies in pages
+        is of the old ones; see `Engine.clear`."""
+        self._fill(weights)
+
+    def _matrices(self, weights: Weights) -> tuple[list[list[Tensor]], Tensor]:
+        """Those of each layer by slot, and the output matrix."""
+        tensors = weights.tensors
         layers = [[tensors[f"layers.{n}.{name}"] for name in _cpu.MATRICES] for n in range(self.config.n_layers)]
-        head = tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
+        return layers, tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
+
+    def _plan(self, weights: Weights) -> None:
+        """Make room for every matrix; what the packed layouts have no kind for is requantised, which is said once."""
+        (layers, head), model = self._matrices(weights), self._model
         for layer, matrices in enumerate(layers):
             for slot, tensor in enumerate(matrices):
                 model.plan(layer, slot, packed_kind(tensor), self._exact, *tensor.shape)
@@ -197,13 +205,19 @@ class CpuBackend:
         requantised = {tensor.quant for tensor in [head, *itertools.chain(*layers)]} - set(_cpu.KINDS)
         if requantised:
             log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(sorted(requantised)))
+
+    def _fill(self, weights: Weights) -> None:
+        """Pack every matrix into its place."""
+        (layers, head), model = self._matrices(weights), self._model
+        self._embedding = weights.tensors["embed_tokens"]
+        self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
         rounded = sum(model.fill(n, [self._packable(tensor) for tensor in layer]) for n, layer in enumerate(layers))
         rounded += model.fill_head(self._packable(head))
         if rounded:
             log.warning(
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
             )
-        self._set_biases_and_norms(tensors)
+        self._set_biases_and_norms(weights.tensors)
 
     def _set_biases_and_norms(self, tensors: Mapping[str, Tensor]) -> None:
         """Those that the model has."""

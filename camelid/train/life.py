@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from camelid.errors import CamelidError, OptionError, one_of
+from camelid.errors import CamelidError, OptionError
 from camelid.pedigree import read_pedigree
 from camelid.recipe import TABLES, Recipe, stage_kind
 from camelid.run_layout import newest_checkpoint
@@ -27,9 +27,7 @@ def chosen_stages(recipe: Recipe, name: str | None) -> tuple[str, ...]:
     Raises:
         OptionError: the recipe has no such stage, or ranks are shared out in another way in one of them.
     """
-    if name is not None and name not in recipe.stages:
-        raise OptionError(f"--stage: {recipe.path} has no {name!r}; {one_of(name, recipe.stages)}")
-    names = recipe.stages if name is None else (name,)
+    names = recipe.chosen(name)
     shared = {each: recipe.stage_table(each, load_stage(each).Options).tensor_parallel for each in names}
     if len(set(shared.values())) > 1:
         said = ", ".join(f"{each} {ranks}" for each, ranks in shared.items())

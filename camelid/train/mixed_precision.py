@@ -58,10 +58,17 @@ class Learner:
             hidden: Tensor = self.model(ids, positions, self._attention)
         return hidden.flatten(0, -2) if self._learns else hidden.flatten(0, -2).detach()
 
-    def token_loss(self, hidden: Tensor, targets: Tensor, divisor: int, z_weight: float = 0.0) -> Loss:
-        """The loss of the next token, of targets (R, T): see `losses.token_loss`."""
+    def token_loss(
+        self, hidden: Tensor, targets: Tensor, divisor: int, z_weight: float = 0.0, weights: Tensor | None = None
+    ) -> Loss:
+        """The loss of the next token, of targets (R, T) and their weights: see `losses.token_loss`."""
         into = self._output_gradient() if self._learns else None
-        return token_loss(hidden, self.model.output, targets.flatten(), divisor, z_weight, into, self._fuse)
+        return token_loss(hidden, self.model.output, targets.flatten(), divisor, z_weight, into, self._fuse, weights)
+
+    @property
+    def learns(self) -> bool:
+        """Whether losses have a gradient just now."""
+        return self._learns
 
     @contextmanager
     def looking(self) -> Iterator[None]:

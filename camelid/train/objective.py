@@ -121,6 +121,12 @@ class Objective(ABC, Generic[Share]):
             OptionError: the recipe is wrong. MissingError, FormatError, VerifyError: the data is.
         """
 
+    @classmethod
+    def reading(cls, data: Path, options: Any, seed: int) -> Any:
+        """What its steps read, told by their numbers alone: with `rows_of(step)` and `fingerprint()`, as `Batches` has
+        them, for `camelid inspect`. None, where what is learned from is written while it is learned."""
+        return None
+
     @abstractmethod
     def batch(self, step: int, learner: Learner) -> Share:
         """This rank's share of the change after `step` (from 0); the learner has the weights of now."""

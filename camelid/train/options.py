@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import math
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -107,6 +108,39 @@ class OptimOptions(Options):
         change from start to start, so that a run can go on with the same bits."""
         share = max(1, self.rows // data_ranks)
         return min(share, self.micro_rows or max(1, (GPU_TOKENS if gpu else CPU_TOKENS) // self.context))
+
+
+class EpochOptions(OptimOptions):
+    """Of stages whose data is small and read a few times: steps and warm-up follow from how much there is.
+
+    Raises:
+        OptionError: both steps and epochs are given.
+    """
+
+    epochs: float | None = Field(None, gt=0, le=1000, description="How often all of the data is read, for steps.")
+    warmup_share: float = Field(0.0, ge=0, lt=1, description="Of the steps; warmup_steps are the fewest then.")
+
+    def __init__(self, **values: Any) -> None:
+        given = values.get("steps", EpochOptions.model_fields["steps"].default)
+        if given != EpochOptions.model_fields["steps"].default:
+            if values.get("epochs") is not None:
+                raise OptionError(
+                    f"epochs: {values['epochs']} and steps {given} are given; leave one out", param="epochs"
+                )
+            values["epochs"] = None
+        super().__init__(**values)
+
+    def resolved(self, steps_per_epoch: int) -> Self:
+        """The same with steps and warm-up as numbers, where everything is read once in so many steps.
+
+        Raises:
+            OptionError: the warm-up does not end before the run does.
+        """
+        steps = self.steps if self.epochs is None else max(1, math.ceil(self.epochs * steps_per_epoch))
+        warmup = (
+            max(self.warmup_steps, math.ceil(self.warmup_share * steps)) if self.warmup_share else self.warmup_steps
+        )
+        return self.with_(steps=steps, epochs=None, warmup_steps=warmup)
 
 
 class TokenLossOptions(OptimOptions):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from camelid.data.batches import Batches, TrainingBatch
+from camelid.data.chats.rows import ConversationRows
 from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from camelid.train.run_stage import RunStage
 
 
+Rows = Batches | ConversationRows
+
+
 class RowOptions(RunOptions, TokenLossOptions):
     """What every stage says that learns from packed rows."""
 
@@ -43,18 +47,24 @@ class RowObjective(Objective[TrainingBatch]):
     """
 
     options: RowOptions
+    reader: ClassVar[type[Batches] | type[ConversationRows]] = Batches
+    """What makes rows of a data folder: (folder, context, rows of a step, seed, whether those for validation)."""
 
-    def __init__(self, options: RowOptions, config: ModelConfig, batches: Batches, parallel: Parallel) -> None:
+    def __init__(self, options: RowOptions, config: ModelConfig, batches: Rows, parallel: Parallel) -> None:
         self.options, self.config, self.batches, self.seed = options, config, batches, batches.seed
         self.tokenizer, self.fingerprint = batches.tokenizer, batches.fingerprint()
         self.inputs = (batches.data / MANIFEST,)
         self._rank, self._ranks = parallel.data_rank, parallel.data_ranks
         self._rows = options.rows_at_once(self._ranks, parallel.device.type == "cuda")
         each = self._rows * self._ranks
-        self._validation = Batches(batches.data, options.context, each, batches.seed, validation=True)
+        self._validation = self.reader(batches.data, options.context, each, batches.seed, validation=True)
 
     @classmethod
-    def going_on(cls, start: Path, stage: RunStage, options: Any, batches: Batches) -> Self:
+    def reading(cls, data: Path, options: Any, seed: int) -> Rows:
+        return cls.reader(data, options.context, options.rows, seed)
+
+    @classmethod
+    def going_on(cls, start: Path, stage: RunStage, options: Any, batches: Rows) -> Self:
         """One that begins from a model.
 
         Raises:
@@ -75,7 +85,7 @@ class RowObjective(Objective[TrainingBatch]):
         objective = cls(options, opened.config, batches, stage.parallel)
         objective.start = start
         begun = start / CHECKPOINT
-        objective.inputs += (begun,) if begun.is_file() else opened.files
+        objective.inputs += (begun,) if begun.is_file() else ()
         return objective
 
     def batch(self, step: int, learner: Learner) -> TrainingBatch:

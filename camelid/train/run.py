@@ -245,7 +245,7 @@ def _check_memory(stage: str, config: ModelConfig, options: RunOptions, parallel
     if parallel.device.type != "cpu":
         return
     rows = options.rows_at_once(parallel.data_ranks, gpu=False)
-    need = memory_of(config, options.with_(micro_rows=rows), parallel.n_ranks).total - RUNTIME_BYTES
+    need = memory_of(config, options.with_(micro_rows=rows), parallel.n_ranks, stage).total - RUNTIME_BYTES
     free = available_bytes()
     if need > free:
         raise ResourceError(

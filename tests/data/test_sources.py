@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import random
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from camelid.data.chats.labels import grade_of
+from camelid.data.chats.layouts import layout_of
+from camelid.data.chats.options import FORMS
 from camelid.data.options import DataOptions
 from camelid.data.reading.documents import read_documents, read_parts, write_documents
 from camelid.data.reading.work_units import work_units
-from camelid.data.sources import kinds, source_options
+from camelid.data.sources import docstrings, kinds, source_options
 from camelid.data.stage_stats import StageStats
 from camelid.errors import FormatError, MissingError, OptionError
 
@@ -295,6 +299,56 @@ def test_python_is_a_corpus():
     assert few == found[:5]
 
 
+MODULE = '''
+def first(x):
+    """Give the first of them. It may be nothing.
+
+    More about it.
+    """
+
+def second(x):
+    """Give the second
+    of them"""
+
+class _Hidden:
+    """What nobody should ask about."""
+
+    def shown(self):
+        """See http://example.org for what it does."""
+
+def __dir__():
+    """What Python asks for itself."""
+'''
+
+
+def test_questions_about_docstrings():
+    made = {record["id"]: record for record in docstrings.records(ast.parse(MODULE), "m")}
+    assert sorted(made) == ["docstrings/m._Hidden", "docstrings/m.first", "docstrings/m.second"]
+    first, second, hidden = (made[f"docstrings/m.{name}"] for name in ("first", "second", "_Hidden"))
+    assert first["chosen"] == "Give the first of them. It may be nothing."
+    assert second["chosen"] == "Give the second of them."
+    assert hidden["chosen"] == "m._Hidden is private. Look at what m documents instead."
+    assert hidden["rejected"] == "What nobody should ask about."
+    assert (hidden["safety"], hidden["chosen_safe"], hidden["rejected_safe"]) == (True, True, False)
+    assert (first["safety"], first["rejected_safe"]) == (False, True)
+    for record in made.values():
+        said = [{"role": "user", "content": record["prompt"]}, {"role": "assistant", "content": record["chosen"]}]
+        assert record["messages"] == said
+        assert record["chosen"] != record["rejected"]
+        for form in FORMS:
+            assert layout_of(record, form) is not None
+        assert grade_of(record) == record["grade"]
+
+
+def test_the_standard_library_is_asked_about():
+    found, stats = read(Path(), kind="docstrings", max_documents=400)
+    assert stats.dropped == {}
+    assert len({document.id for document in found}) == len(found) == 400
+    for names, private in (("public", False), ("private", True)):
+        some, _ = read(Path(), kind="docstrings", names=names, max_documents=50)
+        assert {"private. Look at" in document.text for document in some} == {private}
+
+
 def test_source_code_is_a_part_of_the_corpus(monkeypatch):
     found, _ = read(Path(), kind="corpus", parts=["source"], max_documents=20)
     assert all(document.id.startswith("source/") for document in found)
@@ -310,7 +364,7 @@ def test_at_most_so_many_documents(tmp_path):
 
 
 def test_kinds_are_files_and_options_are_strict():
-    assert kinds() == ["corpus", "dataset", "jsonl", "parquet", "text"]
+    assert kinds() == ["corpus", "dataset", "docstrings", "jsonl", "parquet", "text"]
     with pytest.raises(OptionError, match="did you mean 'jsonl'"):
         source_options({"name": "s", "kind": "json"})
     with pytest.raises(OptionError, match="splitt: no such option; did you mean 'split'"):

@@ -23,22 +23,31 @@ WHAT = ("report", "show", "verify")
 
 def run(
     what: Annotated[str, typer.Argument(metavar="report|show|verify", help="What to do.", show_default=False)],
-    folder: Annotated[Path, typer.Argument(help="A run, as runs/tiny, or its data.", show_default=False)],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A run, as runs/tiny, one of its stages, or the data; or a recipe.", show_default=False),
+    ],
     *,
+    stage: Annotated[str | None, typer.Option(help="Data of this stage of the run, as sft.")] = None,
     html: Annotated[Path | None, typer.Option(help="report: write a page too.")] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE[:FIELDS]", help="report: test items to look for; fields with commas."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="report: processes.")] = 1,
-    sample: Annotated[int, typer.Option(min=0, help="show: number of the sample, in the order of training.")] = 0,
-    context: Annotated[int, typer.Option(min=1, help="show: tokens of a row.")] = 256,
+    sample: Annotated[
+        int, typer.Option("--sample", "--row", min=0, help="show: number of the row, in the order of training.")
+    ] = 0,
+    context: Annotated[
+        int | None, typer.Option(min=1, help="show: tokens of a row; 256, or as conversations were prepared.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="show: seed of the order; the recipe's if left out.")] = None,
     json: Json = False,
 ) -> None:
     """`report`: counts, lengths, words in a row, domains, languages, personal details, what was dropped and why.
 
     `show`: one row as training sees it. A document begins where the colour changes; what is struck out is not learned.
+    Of conversations, preferences and prompts, what is learned has a colour, and what is only read has none.
 
     `verify`: are all tokens, documents' records and the tokenizer what they were when they were made?
     """
@@ -46,9 +55,15 @@ def run(
 
     if what not in WHAT:
         raise OptionError(f"data: no {what!r}; {one_of(what, WHAT)}")
-    data = find_data(folder)
+    data = find_data(_run_of(folder), stage)
     if what == "show":
-        _show(data, sample, context, seed, json)
+        from camelid.cli.chat_rows import show_chats
+        from camelid.data.manifest import read_manifest
+
+        if read_manifest(data).chats is None:
+            _show(data, sample, context or 256, seed, json)
+        else:
+            show_chats(data, sample, context, seed, json)
         return
     if what == "verify":
         _verify(data, json)
@@ -66,6 +81,16 @@ def run(
         print_json(result)
     else:
         _print(result)
+
+
+def _run_of(folder: Path) -> Path:
+    """The run of a recipe, where it is one."""
+    if folder.exists() and not folder.is_file():
+        return folder
+    from camelid.recipe import read_recipe
+    from camelid.run_layout import RUNS
+
+    return Path(RUNS) / read_recipe(folder).name if folder.is_file() else folder
 
 
 def _verify(data: Path, json: bool) -> None:

@@ -43,6 +43,9 @@ def run(
         Literal["left"] | None, typer.Option(help="Drop the first shots of a prompt that is too long.")
     ] = None,
     judge: Annotated[str | None, typer.Option(help="The model that judges, for tasks that need one.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Look for the items in this training data; a checkpoint's own.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results; each gets a folder in it.")] = Path("results"),
     again: Annotated[bool, typer.Option(help="Forget what an earlier run left.")] = False,
     wrong: Annotated[bool, typer.Option(help="With show: the items that were not right.")] = False,
@@ -84,7 +87,7 @@ def run(
     choices["truncate"] = truncate is not None
     judging = None if judge is None else open_llama(judge, backend, engine)
     askers = (_asker(name, url, backend, engine, chat_format, adapter) for name in names)
-    results = measure(askers, tasks, {**choices, "judge": judging})
+    results = measure(askers, tasks, {**choices, "judge": judging, "training": training})
     tell(results, json)
 
 
@@ -128,8 +131,17 @@ def measure(askers: Iterable[Asker], tasks: Iterable[str], choices: Mapping[str,
     for asker in askers:
         for task in found:
             with Watch(task.name, asker.name, stderr) as watch:
-                results.append(evaluate(asker, task, progress=watch, **choices))
+                own = {**choices, "training": choices["training"] or _training(asker)}
+                results.append(evaluate(asker, task, progress=watch, **own))
     return results
+
+
+def _training(asker: Asker) -> Path | None:
+    """The data that a model of a run was trained on, if it is here."""
+    from camelid.evals.ask import LlamaAsker
+    from camelid.evals.contamination import training_of
+
+    return training_of(asker.llama.weights.path) if isinstance(asker, LlamaAsker) else None
 
 
 def _asker(

@@ -59,7 +59,7 @@ def run(
     if dry_run:
         from camelid.cli.plan import show_plan
 
-        show_plan(read, gpu, gpus, mfu, json)
+        show_plan(read, read.chosen(stage), gpu, gpus, mfu, json)
         return
     if gpu is not None or gpus is not None or mfu is not None:
         raise OptionError("--gpu, --gpus, --mfu: belong to --dry-run; what trains here is what is found here")

@@ -23,7 +23,7 @@ class FieldOptions(SourceOptions):
     A field named here must be there; `id` and `url` are taken where there are such.
     """
 
-    text_field: str = Field("text", min_length=1)
+    text_field: str | None = Field("text", min_length=1)
     id_field: str | None = Field(None, description="`id` if there is one, else the place in the file.")
     url_field: str | None = Field(None, description="`url` if there is one.")
     licence_field: str | None = Field(None, description="Of one document; the source's `licence` where it is empty.")
@@ -66,6 +66,8 @@ def check_fields(options: FieldOptions, known: Iterable[str], where: str) -> Non
 
 def fields(options: FieldOptions, known: Iterable[str]) -> list[str]:
     """The fields that `to_document` looks at, of those there are."""
+    if options.text_field is None:
+        return list(known)
     wanted = [options.text_field, options.id_field or "id", options.url_field or "url", options.licence_field or ""]
     has = set(known)
     tops = (name if name in has else name.partition(".")[0] for name in [*wanted, *options.keep_fields])
@@ -85,16 +87,18 @@ def value_of(record: Mapping[str, Any], field: str, default: Any = None) -> Any:
 
 
 def to_document(record: Mapping[str, Any], options: FieldOptions, place: str) -> Document | Malformed:
-    """A record as a document; `place` names it where it has no id."""
+    """A record as a document; `place` names it where it has no id. Without a field for the text the document has none,
+    and the whole record as its metadata."""
     id = value_of(record, options.id_field or "id")
     id = place if id is None or id == "" else str(id)
-    text = value_of(record, options.text_field, _MISSING)
+    text = "" if options.text_field is None else value_of(record, options.text_field, _MISSING)
     if not isinstance(text, str):
         missing = text is _MISSING
         return Malformed("no text field" if missing else "text is no string", id, repr(record)[:300])
     url = value_of(record, options.url_field or "url")
     licence = value_of(record, options.licence_field) if options.licence_field else None
-    others = {name: value_of(record, name) for name in options.keep_fields}
+    kept = list(record) if options.text_field is None else options.keep_fields
+    others = {name: value_of(record, name) for name in kept}
     return Document(
         text=text,
         id=id,

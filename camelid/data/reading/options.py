@@ -13,7 +13,7 @@ class SourceOptions(Options):
     """One source of documents: what all kinds have. Each kind adds its own in `data/sources/KIND.py`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", description="Names files and rows of tables.")
-    kind: str = Field(description="A file of data/sources: corpus, text, jsonl, parquet, dataset.")
+    kind: str = Field(description="A file of data/sources: corpus, docstrings, text, jsonl, parquet, dataset.")
     weight: float = Field(
         1.0, ge=1e-9, le=1e9, description="Share of the tokens that training sees, relative to the others'."
     )

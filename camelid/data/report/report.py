@@ -22,7 +22,7 @@ from camelid.data.report.sketches import Histogram
 from camelid.data.report.summary import CAPACITIES, ReportContext, Summary, summarise, text_at
 from camelid.data.shards import FOLDER, Shard
 from camelid.data.workers import Workers
-from camelid.errors import FormatError, MissingError
+from camelid.errors import FormatError, MissingError, OptionError
 from camelid.run_layout import DATA, DOCUMENTS
 
 TOP = 20  # rows of each table
@@ -31,16 +31,24 @@ _MEMORY = 256 * 2**20  # for sorting keys of documents
 Progress = Callable[[str, int, int | None], None]
 
 
-def find_data(folder: Path) -> Path:
-    """The data folder of a run, or the folder itself.
+def find_data(folder: Path, stage: str | None = None) -> Path:
+    """The data folder of a run, of a stage or of a run's stage, or the folder itself.
 
     Raises:
-        MissingError: neither has a manifest.
+        MissingError: none has a manifest.
+        OptionError: several stages of the run have data of their own.
     """
-    for place in (folder, folder / DATA):
+    for place in (folder, folder / DATA) if stage is None else (folder / stage / DATA,):
         if (place / NAME).is_file():
             return place
-    raise MissingError(f"{folder}: no prepared data; make it with: camelid prepare RECIPE")
+    stages = sorted(place.parent.parent for place in folder.glob(f"*/{DATA}/{NAME}")) if stage is None else []
+    if len(stages) > 1:
+        names = [place.name for place in stages]
+        raise OptionError(f"{folder}: several stages have data; give one's folder, or --stage: {', '.join(names)}")
+    if stages:
+        return stages[0] / DATA
+    where = folder if stage is None else folder / stage
+    raise MissingError(f"{where}: no prepared data; make it with: camelid prepare RECIPE, or camelid train RECIPE")
 
 
 def report(

@@ -38,6 +38,7 @@ def token_loss(
     z_weight: float = 0.0,
     into: Tensor | None = None,
     fuse: bool = False,
+    weights: Tensor | None = None,
 ) -> Loss:
     """Sum of the losses of all tokens, divided by `divisor`.
 
@@ -53,11 +54,12 @@ def token_loss(
         z_weight: of the z-loss.
         into: (V, D) float32, to which the gradient of `output` is added at once; None: it goes through autograd.
         fuse: let torch.compile fuse what is not a matrix product.
+        weights: (N,) float32, of each token; None: 1.
 
     Returns:
-        its parts are (2,): the loss in nats, and the z-loss.
+        its parts are (3,): the loss in nats, the z-loss, and how many targets have the highest score.
     """
-    total, parts = _TokenLoss.apply(hidden, output, targets, divisor, z_weight, into, fuse)
+    total, parts = _TokenLoss.apply(hidden, output, targets, divisor, z_weight, into, fuse, weights)
     return Loss(total, parts)
 
 
@@ -72,23 +74,27 @@ class _TokenLoss(torch.autograd.Function):
         z_weight: float,
         into: Tensor | None,
         fuse: bool,
+        weights: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         learns = ctx.needs_input_grad[0]
         grad_hidden = torch.empty_like(hidden) if learns else None
         grad_output = into
         if learns and into is None and ctx.needs_input_grad[1]:
             grad_output = torch.zeros(output.shape, dtype=torch.float32, device=output.device)
-        parts = torch.zeros(2, dtype=torch.float64, device=hidden.device)
+        parts = torch.zeros(3, dtype=torch.float64, device=hidden.device)
         for start in range(0, len(hidden), LOGIT_TOKENS):
             some = slice(start, start + LOGIT_TOKENS)
             scores = _scores(output, hidden[some])  # (V, n)
             scale = (targets[some] != IGNORED).float().div_(divisor)  # (n,)
+            if weights is not None:
+                scale = scale * weights[some]
             chosen = targets[some].clamp_min(0), torch.arange(scores.shape[1], device=scores.device)
             own = scores[chosen].float()
             tops, powers, totals = powers_over(scores, fuse)
             log_z = tops + totals.log()
             parts[0] += ((log_z - own) * scale).sum(dtype=torch.float64)
             parts[1] += (z_weight * log_z.square() * scale).sum(dtype=torch.float64)
+            parts[2] += ((own >= tops) * scale).sum(dtype=torch.float64)
             if grad_hidden is None:
                 continue
             # The gradient of the scores is (powers - hit) · share, where hit is 0 but for the chosen.
@@ -100,7 +106,7 @@ class _TokenLoss(torch.autograd.Function):
                 grad_output.add_(torch.mm(powers, (hidden[some] * share).to(hidden.dtype)))
         ctx.grads = grad_hidden, None if into is not None or grad_output is None else grad_output.to(output.dtype)
         ctx.mark_non_differentiable(parts)
-        return parts.sum().float(), parts
+        return parts[:2].sum().float(), parts
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -108,7 +114,7 @@ class _TokenLoss(torch.autograd.Function):
         del ctx.grads  # so that a second call fails, and memory is free
         scale = grads[0]
         scaled = (None if grad is None else grad.mul_(scale.to(grad.dtype)) for grad in (hidden, output))
-        return (*scaled, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None)
 
 
 def _scores(output: Tensor, hidden: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from camelid.files import size_text
 from camelid.model.config import ModelConfig, layer_shapes
 from camelid.train.options import LOGIT_TOKENS, RunOptions
 from camelid.train.planning.devices import DEVICES, Device, flops_per_token
+from camelid.train.planning.models import beside, learned_parameters
 from camelid.train.stages import FIRST
 
 MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100
@@ -32,6 +33,7 @@ class Memory:
         activations: what the backward pass needs of the forward pass, for one micro-batch.
         logits: scores of a piece of the micro-batch, and their gradient.
         runtime: driver, communication, fragments.
+        reference, reward, safety_reward, rollouts: frozen models beside the one that learns, its share; 0: none.
     """
 
     weights: int
@@ -41,6 +43,10 @@ class Memory:
     activations: int
     logits: int
     runtime: int
+    reference: int = 0
+    reward: int = 0
+    safety_reward: int = 0
+    rollouts: int = 0
 
     @property
     def total(self) -> int:
@@ -55,10 +61,10 @@ class Plan:
     Attributes:
         parameters: of the model, a tied output counted once.
         tokens: that all steps read.
-        flops_per_token: forward and backward.
+        flops_per_token: forward and backward, and forward of the models beside the one that learns.
         memory: of one rank.
         micro_rows: rows of a micro-batch.
-        checkpoint_bytes: a model folder with its training state; kept: how many are there at the end.
+        checkpoint_bytes: a model's or an adapter's folder with its training state; kept: how many are there at the end.
         mfu: share of the matrix units' peak that is assumed.
     """
 
@@ -119,9 +125,9 @@ def plan(
         ResourceError: no number of such GPUs holds it.
     """
     if ranks is not None:
-        return _plan(config, options, device, ranks, mfu)
-    first = _plan(config, options, device, options.tensor_parallel, mfu)
-    more = (_plan(config, options, device, ranks, mfu) for ranks in _more_ranks(options, first.ranks))
+        return _plan(config, options, device, ranks, mfu, stage)
+    first = _plan(config, options, device, options.tensor_parallel, mfu, stage)
+    more = (_plan(config, options, device, ranks, mfu, stage) for ranks in _more_ranks(options, first.ranks))
     for estimate in (first, *more):
         if estimate.fits:
             return estimate
@@ -138,18 +144,23 @@ def check_fits(config: ModelConfig, options: RunOptions, estimate: Plan, stage: 
         raise ResourceError(_refusal(config, options, estimate, stage))
 
 
-def memory_of(config: ModelConfig, options: RunOptions, ranks: int) -> Memory:
-    """Bytes of one of `ranks` ranks that share weights, gradients and optimiser evenly (ZeRO-3, FSDP).
+def memory_of(config: ModelConfig, options: RunOptions, ranks: int, stage: str = FIRST) -> Memory:
+    """Bytes of one of `ranks` ranks that share weights, gradients and optimiser evenly (ZeRO-3, FSDP), in a stage of
+    this name. Frozen models (`models.py`) are shared too, and lie in the precision that computes.
 
     Activations are counted for compiled code as Korthikanti et al. 2022 (arXiv:2205.05198) do, for a Llama: what a
     layer must keep for its backward pass. With `recompute` only each layer's input is kept, and one layer's whole.
     """
-    share = math.ceil(config.n_parameters / ranks)
+    learned = learned_parameters(config, options)
+    share, learned_share = math.ceil(config.n_parameters / ranks), math.ceil(learned / ranks)
     bytes_each = 2 if options.precision == "bf16" else 4
     layer = sum(math.prod(shape) for shape in layer_shapes(config).values())
     ends = config.n_parameters - config.n_layers * layer
+    frozen = 0 if options.lora is None else bytes_each * share  # a base that is kept in blocks is less
     if ranks == 1:
-        working = bytes_each * config.n_parameters if bytes_each == 2 else 0
+        working = bytes_each * learned if bytes_each == 2 else 0
+    elif options.lora is not None:
+        working = 2 * bytes_each * layer // options.tensor_parallel + bytes_each * ends
     else:  # two layers, the next one being fetched, and the ends, which stay; gradients of a layer and the ends
         working = (2 * bytes_each + 4) * layer // options.tensor_parallel + (bytes_each + 4) * ends
     n_tokens = options.rows_at_once(ranks // options.tensor_parallel) * options.context
@@ -159,19 +170,20 @@ def memory_of(config: ModelConfig, options: RunOptions, ranks: int) -> Memory:
     else:
         activations = kept * config.n_layers
     return Memory(
-        weights=4 * share,
-        gradients=4 * share,
-        optimizer=8 * share,
+        weights=4 * learned_share + frozen,
+        gradients=4 * learned_share,
+        optimizer=8 * learned_share,
         working=working,
         activations=activations + 3 * bytes_each * n_tokens * config.dim,
         logits=(4 + 4 + bytes_each) * min(n_tokens, LOGIT_TOKENS) * config.vocab_size,
         runtime=RUNTIME_BYTES,
+        **{model.name: bytes_each * share for model in beside(stage, options) if model.held},
     )
 
 
-def checkpoint_bytes(config: ModelConfig) -> int:
-    """A model folder in bf16, and the state: float32 weights and two averages."""
-    return (2 + 12) * config.n_parameters
+def checkpoint_bytes(config: ModelConfig, options: RunOptions) -> int:
+    """A model folder in bf16, or an adapter's in float32, and the state: float32 weights and two averages."""
+    return (12 + (2 if options.lora is None else 4)) * learned_parameters(config, options)
 
 
 def kept_checkpoints(options: RunOptions) -> int:
@@ -194,7 +206,7 @@ def _kept_per_token(config: ModelConfig, tensor_parallel: int) -> int:
     return 4 * config.dim + (heads + 3 * config.ffn_dim) // tensor_parallel
 
 
-def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, mfu: float) -> Plan:
+def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, mfu: float, stage: str) -> Plan:
     groups = ranks // options.tensor_parallel
     if ranks < 1 or ranks % options.tensor_parallel or options.rows % groups:
         raise OptionError(
@@ -207,14 +219,21 @@ def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, 
         ranks=ranks,
         parameters=config.n_parameters,
         tokens=options.steps * options.batch_tokens,
-        flops_per_token=flops_per_token(config, options.context),
-        memory=memory_of(config, options, ranks),
+        flops_per_token=flops_per_token(config, options.context) * _work(stage, options),
+        memory=memory_of(config, options, ranks, stage),
         micro_rows=options.rows_at_once(groups),
         recompute=options.recompute,
-        checkpoint_bytes=checkpoint_bytes(config),
+        checkpoint_bytes=checkpoint_bytes(config, options),
         kept=kept_checkpoints(options),
         mfu=mfu,
     )
+
+
+def _work(stage: str, options: RunOptions) -> float:
+    """All arithmetic of a token as a multiple of training on it, which is three passes: forward, to the inputs and to
+    the weights; the last is left out where they are frozen."""
+    own = 3 if options.lora is None else 2
+    return (own + sum(model.passes for model in beside(stage, options))) / 3
 
 
 def _refusal(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str) -> str:
@@ -230,16 +249,16 @@ def _advice(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str
     """Settings that would fit, the ones that cost least first."""
     changes: list[dict[str, Any]] = [{"micro_rows": 1}, {"recompute": True}, {"micro_rows": 1, "recompute": True}]
     for change in changes:
-        if _plan(config, options.with_(**change), estimate.device, estimate.ranks, estimate.mfu).fits:
+        if _plan(config, options.with_(**change), estimate.device, estimate.ranks, estimate.mfu, stage).fits:
             words = " ".join(f"--set {stage}.{name}={str(value).lower()}" for name, value in change.items())
             return f"{words} would fit"
     most = options.with_(**changes[-1])
     would_fit = "{} would fit" if options.recompute else f"--set {stage}.recompute=true and {{}} would fit"
     for ranks in _more_ranks(options, estimate.ranks):
-        if _plan(config, most, estimate.device, ranks, estimate.mfu).fits:
+        if _plan(config, most, estimate.device, ranks, estimate.mfu, stage).fits:
             return would_fit.format(f"{ranks} of them")
     for row in sorted(DEVICES.values(), key=lambda row: row.memory):
-        if row.memory > estimate.device.memory and _plan(config, most, row, estimate.ranks, estimate.mfu).fits:
+        if row.memory > estimate.device.memory and _plan(config, most, row, estimate.ranks, estimate.mfu, stage).fits:
             return would_fit.format(f"{estimate.ranks} {row.title}")
     return "take a smaller model, a shorter context, or more of tensor_parallel"
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from camelid.data.batches import Batches
 from camelid.data.manifest import read_manifest
 from camelid.errors import CamelidError, MissingError, OptionError, VerifyError
 from camelid.recipe import read_recipe
@@ -50,28 +49,34 @@ def documents_of(run: Run, step: int, row: int | None = None) -> StepDocuments:
         VerifyError: the data is not what the run was trained on.
     """
     batches, options = open_batches(run)
-    if not 1 <= step <= options.steps:
-        raise OptionError(f"--step: {run.name} has steps 1 to {options.steps:,}, not {step}")
-    if row is not None and not 0 <= row < options.rows:
-        raise OptionError(f"--row: a step of {run.name} has rows 0 to {options.rows - 1:,}, not {row}")
-    done = read_metrics(run.folder).last("step") or 0
+    metrics = read_metrics(run.folder)
+    steps = metrics.steps or options.steps
+    if not 1 <= step <= steps:
+        raise OptionError(f"--step: {run.name} has steps 1 to {steps:,}, not {step}")
     rows = list(enumerate(batches.rows_of(step - 1)))  # the first step takes what the order has at 0
+    if row is not None and not 0 <= row < len(rows):
+        raise OptionError(f"--row: a step of {run.name} has rows 0 to {len(rows) - 1:,}, not {row}")
+    done = metrics.last("step") or 0
     return StepDocuments(step, step <= done, options.context, rows if row is None else [rows[row]])
 
 
-def open_batches(run: Run) -> tuple[Batches, RunOptions]:
-    """The batches that a run is trained on, as its folder says.
+def open_batches(run: Run) -> tuple[Any, RunOptions]:
+    """What a run is trained on, as its folder says: `Batches`, or rows of conversations.
 
     Raises:
         MissingError: it has no recipe or no data.
+        OptionError: its steps read what was written while it learned.
         VerifyError: a checkpoint was made from other data or in another order.
     """
     path = run.folder.parent / RECIPE
     if not path.is_file():
         raise MissingError(f"{path}: not there; it says how the run is trained, and comes with its first step")
     recipe = read_recipe(path)
-    options = recipe.stage_table(run.folder.name, load_stage(run.folder.name).Options)
-    batches = Batches(run.data, options.context, options.rows, recipe.seed)
+    stage = load_stage(run.folder.name)
+    options = recipe.stage_table(run.folder.name, stage.Options)
+    batches = stage.reading(run.data, options, recipe.seed)
+    if batches is None:
+        raise OptionError(f"--step: {run.name} learns from what it wrote itself; no step's number tells what that was")
     for checkpoint in run.checkpoints()[-1:]:
         record = json.loads((checkpoint.path / CHECKPOINT).read_text(encoding="utf-8"))
         if record.get("data", batches.fingerprint()) != batches.fingerprint():

@@ -33,6 +33,7 @@ class Pretrain(RowObjective):
     """Learns every token but a document's first."""
 
     Options = PretrainOptions
+    batches: Batches
 
     @classmethod
     def prepare(cls, stage: RunStage, options: PretrainOptions) -> None:

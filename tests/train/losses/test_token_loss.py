@@ -46,7 +46,7 @@ def test_the_definition(count, z_weight, seed, piece, outside):
         patch.setattr(loss_module, "LOGIT_TOKENS", piece)
         total, parts = token_loss(hidden, output, targets, 17, z_weight, into)
     total.backward()
-    assert parts.sum().item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-9)
+    assert parts[:2].sum().item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-9)
     assert total.item() == pytest.approx(expected.item(), rel=1e-6, abs=1e-9)
     torch.testing.assert_close(hidden.grad, wanted[0], rtol=1e-4, atol=1e-6, check_dtype=False)
     torch.testing.assert_close(
@@ -103,3 +103,21 @@ def test_token_logprobs_are_those_of_the_whole_softmax_with_their_gradient(seed,
     assert torch.allclose(entropies, torch.where(learned, -(whole.exp() * whole).sum(1), 0), atol=1e-6)
     for one, other in zip(found, torch.autograd.grad((expected * weight).sum(), (hidden, output)), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 2**31), st.booleans())
+def test_weights_of_tokens_and_how_many_are_right(count, seed, outside):
+    hidden, output, targets = made(count, seed=seed)
+    weights = torch.rand(count)
+    scores = hidden.double() @ output.double().t()
+    each = F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="none")
+    wanted = torch.autograd.grad((each * weights).sum() / 5, (hidden, output))
+    into = torch.zeros(output.shape) if outside else None
+    total, parts = token_loss(hidden, output, targets, 5, into=into, weights=weights)
+    total.backward()
+    assert parts[0].item() == pytest.approx((each * weights).sum().item() / 5, rel=1e-5, abs=1e-9)
+    assert parts[2].item() == pytest.approx(((scores.argmax(1) == targets) * weights).sum().item() / 5, abs=1e-6)
+    torch.testing.assert_close(hidden.grad, wanted[0], rtol=1e-4, atol=1e-6, check_dtype=False)
+    found = output.grad if into is None else into
+    torch.testing.assert_close(found, wanted[1], rtol=1e-4, atol=1e-6, check_dtype=False)
