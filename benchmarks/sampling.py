@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 import camelid
-from camelid.engine.choose import Chooser, Writer, slow_choice
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Request, SamplingParams
+from camelid.engine.sampling.choose import Chooser, Writer, slow_choice
 from camelid.engine.sequence import Sequence
 
 PROMPT = "Tell me a long story about a llama that carries salt over the Andes."

@@ -21,10 +21,10 @@ from camelid.chat.sampling_choices import (
     SamplingKeywords,
     recommended,
 )
-from camelid.engine.beam import Beam, beam_search
 from camelid.engine.engine import Engine
 from camelid.engine.request import Request, Rows, SamplingParams
-from camelid.engine.sampling import distribution
+from camelid.engine.sampling.beam import Beam, beam_search
+from camelid.engine.sampling.steps import distribution
 from camelid.errors import OptionError
 from camelid.tokens.infill import encode_infill, infill_stop_ids
 from camelid.tokens.templates.chat_format import ChatFormat, Message, choose_format

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.activations import likeliest
-from camelid.engine import sampling
 from camelid.engine.request import SamplingParams
-from camelid.engine.sampling import ORDERS, STEPS, Seen, softmax
+from camelid.engine.sampling import steps as sampling
+from camelid.engine.sampling.steps import ORDERS, STEPS, Seen, softmax
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Chain:
     ) -> None: ...
 
 class Sampler:
-    """Chooses ids as `sampling.py` does, on an instruction set."""
+    """Chooses ids as `steps.py` does, on an instruction set."""
 
     def __init__(self, isa: str) -> None: ...
     def choose(
@@ -81,7 +81,7 @@ class Sampler:
 
         Returns:
             Of each the id, its log-probability as it was drawn, that of the raw distribution, its rank there, and the
-            likeliest ids with both log-probabilities; None where only `sampling.py` can say.
+            likeliest ids with both log-probabilities; None where only `steps.py` can say.
         """
 
 KINDS: dict[str, tuple[int, int]]

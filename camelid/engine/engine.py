@@ -15,14 +15,14 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine import sampling
 from camelid.engine.backend import Backend
 from camelid.engine.batch import Batch
-from camelid.engine.choose import Choice, Chooser, Writer, finish_reason
 from camelid.engine.memory import cache_tokens, fitting_context
 from camelid.engine.options import EngineOptions
 from camelid.engine.pages import Pages
 from camelid.engine.request import Failed, Outcome, Request, Rows, Scored, Token, check_prompt
+from camelid.engine.sampling import steps as sampling
+from camelid.engine.sampling.choose import Choice, Chooser, Writer, finish_reason
 from camelid.engine.scheduler import Chosen, Pace, Scheduler, n_scored
 from camelid.engine.scoring import Collector, collector
 from camelid.engine.sequence import Sequence, root_of

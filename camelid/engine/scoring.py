@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine import sampling
-from camelid.engine.choose import likeliest
 from camelid.engine.request import PromptToken, Request, Rows, Scored
+from camelid.engine.sampling import steps as sampling
+from camelid.engine.sampling.choose import likeliest
 from camelid.errors import NumericsError
 
 Array = NDArray[np.float32]

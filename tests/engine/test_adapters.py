@@ -9,10 +9,10 @@ from camelid.chat.adapters.engine import AdaptedEngine
 from camelid.engine.backend_cpu import CpuBackend, instruction_sets
 from camelid.engine.backend_numpy import NumpyBackend
 from camelid.engine.backend_torch import TorchBackend
-from camelid.engine.beam import beam_search
 from camelid.engine.engine import Engine
 from camelid.engine.options import EngineOptions
 from camelid.engine.request import Request, SamplingParams
+from camelid.engine.sampling.beam import beam_search
 from camelid.weights.adapted import adapted
 from camelid.weights.lora import open_adapter
 from camelid.weights.open import open_weights

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Failed, Request, SamplingParams
-from camelid.engine.sampling import distribution
+from camelid.engine.sampling.steps import distribution
 from camelid.errors import NumericsError, OptionError
 from tests.engine.backends import OracleBackend, logits, score, tiny_backend
 from tests.model.hf import hf_logits, hf_model

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from camelid.engine.backend import Backend
-from camelid.engine.beam import beam_search
 from camelid.engine.engine import Engine
 from camelid.engine.options import EngineOptions
 from camelid.engine.request import Request, SamplingParams
+from camelid.engine.sampling.beam import beam_search
 from camelid.model.config import ModelConfig, RopeScaling
 from camelid.weights import Tensor, Weights
 from tests.engine.backends import logits

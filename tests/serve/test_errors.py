@@ -9,7 +9,7 @@ import pytest
 
 import camelid
 from camelid.engine.request import SamplingParams
-from camelid.engine.sampling import check
+from camelid.engine.sampling.steps import check
 from camelid.errors import CamelidError, OptionError
 from camelid.serve.errors import error_body, named
 from camelid.serve.openai.completions import COMPLETIONS

@@ -25,6 +25,12 @@ LM_EVAL = "lm-eval:"  # begins the names of lm-eval's own tasks
 _SHOWN = 20  # items that are shown if nothing else is asked for
 
 
+Training = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Look for the items in this training data; a checkpoint's own.")
+]
+Accept = Annotated[bool, typer.Option("--i-accept-running-generated-code", help="Needed for --sandbox basic.")]
+
+
 @takes("engine", EngineOptions)
 def run(
     tasks: Annotated[
@@ -43,9 +49,7 @@ def run(
         Literal["left"] | None, typer.Option(help="Drop the first shots of a prompt that is too long.")
     ] = None,
     judge: Annotated[str | None, typer.Option(help="The model that judges, for tasks that need one.")] = None,
-    training: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Look for the items in this training data; a checkpoint's own.")
-    ] = None,
+    training: Training = None,
     out: Annotated[Path, typer.Option(help="Folder for results; each gets a folder in it.")] = Path("results"),
     again: Annotated[bool, typer.Option(help="Forget what an earlier run left.")] = False,
     wrong: Annotated[bool, typer.Option(help="With show: the items that were not right.")] = False,
@@ -53,9 +57,7 @@ def run(
     sandbox: Annotated[
         Literal["strict", "basic"], typer.Option(help="For tasks that run programs: see camelid sandbox.")
     ] = "strict",
-    accept: Annotated[
-        bool, typer.Option("--i-accept-running-generated-code", help="Needed for --sandbox basic.")
-    ] = False,
+    accept: Accept = False,
     backend: BackendName = "auto",
     chat_format: ChatFormatName = None,
     adapter: AdapterName = None,

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine import sampling
 from camelid.engine.backend import Backend
 from camelid.engine.batch import Batch, Span
-from camelid.engine.choose import Writer
 from camelid.engine.memory import cache_tokens
 from camelid.engine.options import EngineOptions
 from camelid.engine.pages import Pages
 from camelid.engine.request import Constraint
+from camelid.engine.sampling import steps as sampling
+from camelid.engine.sampling.choose import Writer
 from camelid.engine.sequence import Sequence, root_of
 from camelid.engine.speculative.length import PassCost, Wish, lengths
 from camelid.engine.speculative.proposer import most_drafts, n_writing

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine.choose import Writer
+from camelid.engine.sampling.choose import Writer
 from camelid.engine.sequence import Sequence as Running
 from camelid.engine.speculative.length import PassCost, Wish, lengths
 from camelid.engine.speculative.proposer import most_drafts, n_writing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from camelid.engine.choose import Writer
+from camelid.engine.sampling.choose import Writer
 from camelid.engine.sequence import Sequence
 from camelid.engine.speculative.length import MOST, PassCost
 

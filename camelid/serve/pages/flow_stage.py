@@ -12,7 +12,7 @@ from camelid.chat.activations import Flow, Pass
 from camelid.chat.llama import Llama
 from camelid.chat.sampling_trace import Chosen, Outcome
 from camelid.engine.request import SamplingParams
-from camelid.engine.sampling import STEPS
+from camelid.engine.sampling.steps import STEPS
 from camelid.model.rope import inverse_frequencies
 
 STRIP = 64  # numbers of an embedding that are drawn

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.optim import Optimizer
 
@@ -154,7 +153,7 @@ class Checkpoints:
         place = checkpoint.path / store.STATE
         kinds = dcp.FileSystemReader(place).read_metadata().state_dict_metadata
         state: dict[str, Any] = {}
-        for name, parameter in learned_by(model):
+        for name, parameter in kept_of(model):
             state[f"model.{name}"] = parameter.detach()
             own = f"optimizer.{name}."
             for key in (key for key in kinds if key.startswith(own)):
@@ -254,7 +253,7 @@ class Checkpoints:
     def _bytes(self, model: LlamaTorch) -> int:
         stored = QUANTS[_KINDS[self._about.options.precision]].bytes_per_block
         if model.adapters is not None:
-            return sum(parameter.numel() for _, parameter in learned_by(model)) * (4 + _STATE_BYTES) + _FOR_FILES_BESIDE
+            return sum(parameter.numel() for _, parameter in kept_of(model)) * (4 + _STATE_BYTES) + _FOR_FILES_BESIDE
         return model.config.n_parameters * (stored + _STATE_BYTES) + _FOR_FILES_BESIDE
 
     def _write_model(self, partial: Path, model: LlamaTorch) -> None:
@@ -282,7 +281,7 @@ class Checkpoints:
 
     def _write_adapter(self, partial: Path, model: LlamaTorch) -> None:
         """What was learned beside the base, as PEFT and camelid open it, with the files beside a model's weights."""
-        whole = {name: self._parallel.whole(parameter) for name, parameter in learned_by(model)}
+        whole = {name: self._parallel.whole(parameter) for name, parameter in kept_of(model)}
         if self._parallel.is_main:
             self._phase("model adapter")
             write_beside(partial, self._as_model(partial, model.config, {}))
@@ -316,7 +315,7 @@ class Checkpoints:
 
     def _state(self, model: LlamaTorch, optimizer: Optimizer) -> dict[str, Any]:
         state: dict[str, Any] = self._random()
-        for name, parameter in learned_by(model):
+        for name, parameter in kept_of(model):
             state[f"model.{name}"] = parameter.detach()
             for key, value in optimizer.state[parameter].items():
                 state[f"optimizer.{name}.{key}"] = value
@@ -367,9 +366,10 @@ class Checkpoints:
             raise cannot_write(self.folder, error) from None
 
 
-def learned_by(model: LlamaTorch) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that training changes, by name: what a checkpoint's state holds."""
-    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+def kept_of(model: LlamaTorch) -> Iterator[tuple[str, torch.nn.Parameter]]:
+    """The parameters that a state holds: all of them; of a model with adapters those that learn."""
+    named = model.named_parameters()
+    return ((name, each) for name, each in named if model.adapters is None or each.requires_grad)
 
 
 def _write_error(error: BaseException) -> OSError:

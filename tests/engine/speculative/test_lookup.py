@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.engine.choose import Writer
 from camelid.engine.request import Request, SamplingParams
+from camelid.engine.sampling.choose import Writer
 from camelid.engine.sequence import Sequence
 from camelid.engine.speculative.lookup import LONGEST, Lookup, LookupProposer, Prompt
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from camelid.engine import sampling
-from camelid.engine.choose import Chooser
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.load import choose_backend
 from camelid.engine.request import Failed, Request, SamplingParams
+from camelid.engine.sampling import steps as sampling
+from camelid.engine.sampling.choose import Chooser
 from camelid.engine.speculative.draft_model import DraftModel
 from camelid.errors import OptionError
 from camelid.weights.tensor import Tensor
@@ -316,8 +316,8 @@ def test_an_interrupt_harms_nobody(monkeypatch, draft, call):
 
     engine = Engine(Watched(), EngineOptions(context=48), draft)
     stream = engine.add(one)
-    monkeypatch.setattr("camelid.engine.sampling.distribution", interrupted(made))
-    monkeypatch.setattr("camelid.engine.choose.Chooser._ask", interrupted(asked))
+    monkeypatch.setattr("camelid.engine.sampling.steps.distribution", interrupted(made))
+    monkeypatch.setattr("camelid.engine.sampling.choose.Chooser._ask", interrupted(asked))
     tokens = []
     while engine.is_busy:
         try:

@@ -16,7 +16,7 @@ import transformers
 import camelid
 from camelid.chat.sampling_choices import recommended
 from camelid.engine.backend import ALL_ARE_TOKENS
-from camelid.engine.sampling import distribution
+from camelid.engine.sampling.steps import distribution
 from camelid.weights import open_weights, save_weights
 from camelid.weights.formats.sampling_files import from_generation_config, from_gguf, to_generation_config, to_gguf
 from tests.model.hf import hf_model

@@ -144,7 +144,7 @@ double Sampler::highest() const {
     return most;
 }
 
-// How far probabilities of here and of `sampling.py` may differ, as a share: far more than sums and powers lose. Differences of
+// How far probabilities of here and of `steps.py` may differ, as a share: far more than sums and powers lose. Differences of
 // large logits lose more. Ids 750 below the likeliest have no probability.
 double Sampler::doubt() const { return 1e-11 + 4e-16 * n_ + 1e-15 * (std::abs(highest()) + 750); }
 

@@ -1,8 +1,8 @@
-// The next id of an answer: the steps of `sampling.py`, without sorting a vocabulary.
+// The next id of an answer: the steps of `steps.py`, without sorting a vocabulary.
 //
-// `sampling.py` is the definition, with NumPy's sums and powers. Ours differ from them in the last bits, so every decision
+// `steps.py` is the definition, with NumPy's sums and powers. Ours differ from them in the last bits, so every decision
 // in which a sum takes part has a doubt, far larger than those bits: where it lies within, nothing is decided, and the
-// caller asks `sampling.py`. What is decided is therefore what it would have decided.
+// caller asks `steps.py`. What is decided is therefore what it would have decided.
 #pragma once
 #include <cmath>
 #include <vector>
@@ -20,7 +20,7 @@ struct Likely {
 };
 
 struct Choice {
-    bool is_sure = false;  // false: `sampling.py` is to be asked, which may find an error
+    bool is_sure = false;  // false: `steps.py` is to be asked, which may find an error
     int id = 0;
     double sampled_logprob = 0;
     double logprob = 0;  // this and the rest only where log-probabilities are asked for

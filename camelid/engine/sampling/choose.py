@@ -1,6 +1,6 @@
 """The next id of an answer: chosen from logits, with what is wanted of it.
 
-C++ chooses, for a whole step at once. `sampling.py` is the definition: it is asked where C++ is not sure to choose as
+C++ chooses, for a whole step at once. `steps.py` is the definition: it is asked where C++ is not sure to choose as
 it would, finds an error, or is not built; and for what a draft model proposes.
 """
 
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.engine import sampling
 from camelid.engine.load import has_cpu
 from camelid.engine.request import Alternative, Constraint, SamplingParams, Token
+from camelid.engine.sampling import steps as sampling
 from camelid.engine.sequence import Sequence
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Chooser:
             self._sampler = _cpu.Sampler(isa)
 
     def choose(self, writers: Many[Writer], rows: Many[Row]) -> list[Choice | None]:
-        """The next ids of answers without a form; None where `sampling.py` is to be asked. Changes nothing."""
+        """The next ids of answers without a form; None where `steps.py` is to be asked. Changes nothing."""
         if self._sampler is None or not writers:
             return [None] * len(writers)
         return self._ask([writer.chain for writer in writers], rows, writers, [None] * len(writers))
@@ -150,7 +150,7 @@ class Chooser:
 
 
 def slow_choice(writer: Writer, logits: Row) -> Choice:
-    """What `sampling.py` chooses.
+    """What `steps.py` chooses.
 
     Raises:
         NumericsError: the logits are not numbers, or no id may come.

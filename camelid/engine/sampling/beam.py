@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from camelid.engine.batch import Batch, Span
 from camelid.engine.engine import Engine
-from camelid.engine.sampling import checked, raw_logprobs
+from camelid.engine.sampling.steps import checked, raw_logprobs
 from camelid.errors import OptionError, ResourceError
 
 

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from camelid.engine import _cpu, sampling
-from camelid.engine.choose import Chooser, Writer, slow_choice
+from camelid.engine import _cpu
 from camelid.engine.engine import Engine, EngineOptions
 from camelid.engine.request import Request, SamplingParams
+from camelid.engine.sampling import steps as sampling
+from camelid.engine.sampling.choose import Chooser, Writer, slow_choice
 from camelid.engine.sequence import Sequence
 from camelid.errors import NumericsError
 from tests.engine.backends import OracleBackend
@@ -233,7 +234,7 @@ def test_texts_are_the_same_without_cpp(monkeypatch):
         )
 
     fast = texts()
-    monkeypatch.setattr("camelid.engine.choose.has_cpu", lambda: False)
+    monkeypatch.setattr("camelid.engine.sampling.choose.has_cpu", lambda: False)
     assert fast == texts()
 
 

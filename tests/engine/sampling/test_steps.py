@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers.generation import logits_process as oracle
 
 from camelid.engine.request import SamplingParams
-from camelid.engine.sampling import (
+from camelid.engine.sampling.steps import (
     ORDERS,
     STEPS,
     Seen,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from camelid.engine.beam import beam_search
 from camelid.engine.engine import Engine, EngineOptions
+from camelid.engine.sampling.beam import beam_search
 from tests.engine.backends import OracleBackend, score, tiny_backend
 from tests.model.hf import hf_model
 from tests.tiny import tiny_config, tiny_tensors
