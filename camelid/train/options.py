@@ -113,22 +113,15 @@ class OptimOptions(Options):
 class EpochOptions(OptimOptions):
     """Of stages whose data is small and read a few times: steps and warm-up follow from how much there is.
 
-    Raises:
-        OptionError: both steps and epochs are given.
+    Steps that are given go before epochs, as in transformers, so that a recipe's epochs can be cut short.
     """
 
-    epochs: float | None = Field(None, gt=0, le=1000, description="How often all of the data is read, for steps.")
+    epochs: float | None = Field(None, gt=0, le=1000, description="How often all data is read; steps go before it.")
     warmup_share: float = Field(0.0, ge=0, lt=1, description="Of the steps; warmup_steps are the fewest then.")
 
     def __init__(self, **values: Any) -> None:
-        given = values.get("steps", EpochOptions.model_fields["steps"].default)
-        if given != EpochOptions.model_fields["steps"].default:
-            if values.get("epochs") is not None:
-                raise OptionError(
-                    f"epochs: {values['epochs']} and steps {given} are given; leave one out", param="epochs"
-                )
-            values["epochs"] = None
-        super().__init__(**values)
+        default = EpochOptions.model_fields["steps"].default
+        super().__init__(**values if values.get("steps", default) == default else {**values, "epochs": None})
 
     def resolved(self, steps_per_epoch: int) -> Self:
         """The same with steps and warm-up as numbers, where everything is read once in so many steps.
