@@ -267,8 +267,8 @@ class Grpo(Objective[Learned]):
         if self.options.beta and not kl / tokens <= self.options.kl_limit:
             raise NumericsError(
                 f"grpo: the policy is {kl / tokens:.3g} nats a token from its reference, beyond kl_limit, "
-                f"{self.options.kl_limit:g}; let a further stage begin from the last checkpoint, with a lower learning rate "
-                "or a larger beta"
+                f"{self.options.kl_limit:g}; let a further stage begin from the last checkpoint, with a lower learning "
+                "rate or a larger beta"
             )
         return {
             **{"loss": loss, **self.writer.seen},
