@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from camelid.data.chats.options import ChatDataOptions
 from camelid.data.manifest import Manifest
 from camelid.data.options import DataOptions
 from camelid.data.reading.files import FileOptions
@@ -23,6 +24,8 @@ from camelid.errors import CamelidError, FormatError, MissingError, OptionError
 from camelid.pedigree import describe_file
 from camelid.recipe import Recipe
 from camelid.tokens.training import TokenizerOptions
+
+_COMPARED = ("seed", "data", "tokenizer", "chats")
 
 
 def chosen(recipe: Recipe, data: DataOptions | None = None) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def check_finished(
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`data.validation 0.01 → 0.02` for each value that differs; where files lie is no difference."""
-    wanted = json.loads(json.dumps({name: now[name] for name in ("seed", "data", "tokenizer")}))
+    wanted = json.loads(json.dumps({name: now[name] for name in _COMPARED if name in now}))
     return _differences(_without_paths(_completed(then)), _without_paths(wanted))
 
 
@@ -148,8 +151,8 @@ def _is_local(source: SourceOptions) -> bool:
 
 def _completed(then: Mapping[str, Any]) -> dict[str, Any]:
     """A plan with the defaults of options that came later."""
-    kinds = {"data": DataOptions, "tokenizer": TokenizerOptions}
-    plan = {name: value for name, value in then.items() if name in ("seed", *kinds)}
+    kinds = {"data": ChatDataOptions if "chats" in then else DataOptions, "tokenizer": TokenizerOptions}
+    plan = {name: value for name, value in then.items() if name in _COMPARED}
     for name, kind in kinds.items():
         try:
             plan[name] = kind(**plan[name]).model_dump(mode="json")

@@ -18,6 +18,7 @@ from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
 from camelid.machine import available_bytes, threads
 from camelid.model.rope import rope_table, scaled_length
+from camelid.weights.lora import Adapter
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
@@ -118,6 +119,16 @@ class CpuBackend:
         """Copy a page onto another."""
         self._model.copy_page(source, target)
 
+    def add_adapter(self, adapter: Adapter) -> int:
+        """Its A and B, in float32, packed as matrices are."""
+        number = self._model.add_adapter()
+        for name, pair in adapter.pairs.items():
+            _, layer, own = name.split(".")
+            parts = (pair.down, pair.up * np.float32(pair.scale))
+            down, up = (np.ascontiguousarray(part, np.float32) for part in parts)
+            self._model.set_low_rank(number, int(layer), _cpu.MATRICES.index(own), down, up)
+        return number
+
     def forward(self, batch: Batch) -> list[Array]:
         """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D).
 
@@ -147,6 +158,7 @@ class CpuBackend:
             _ints([span.start for span in spans]),
             _ints([len(span_pages) for span_pages in pages]),
             _ints([page for span_pages in pages for page in span_pages]),
+            _ints([span.adapter for span in spans]),
             cos,
             sin,
             _ints(wanted["logits"]),

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from camelid.run_layout import SAMPLES
 from camelid.train.report.metrics import MetricsWriter
-from camelid.train.report.samples import NAME as SAMPLES
 from tests.train.report.test_metrics import step
 
 RECIPE = """name = "life"

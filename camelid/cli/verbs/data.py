@@ -84,13 +84,12 @@ def run(
 
 
 def _run_of(folder: Path) -> Path:
-    """The run of a recipe, where it is one."""
-    if folder.exists() and not folder.is_file():
-        return folder
-    from camelid.recipe import read_recipe
+    """The run of a recipe, where it is one: a file, or the name of one that comes with camelid."""
+    from camelid.recipe import read_recipe, shipped_recipes
     from camelid.run_layout import RUNS
 
-    return Path(RUNS) / read_recipe(folder).name if folder.is_file() else folder
+    is_recipe = folder.is_file() or (not folder.exists() and str(folder) in shipped_recipes())
+    return Path(RUNS) / read_recipe(folder).name if is_recipe else folder
 
 
 def _verify(data: Path, json: bool) -> None:

@@ -92,7 +92,7 @@ def _sharegpt(record: Fields) -> ChatRecord:
 
 def _alpaca_turns(record: Fields, input: Any) -> list[Turn]:
     history = record.get("history") or []
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise MisfitError("history is no list of pairs")
     before = [turn for pair in history for turn in zip(("user", "assistant"), pair, strict=True)]
     if not isinstance(record["instruction"], str) or not isinstance(input or "", str):

@@ -125,9 +125,9 @@ class ChatPreparation(Preparation):
             raise OptionError(f"workers: must be at least 1, got {workers}")
         self.options, self.folder, self.form, self.model = options, folder, form, model
         tables = {"data": options.model_dump(mode="json", exclude_unset=True)}
+        tables["chats"] = {"form": form, "context": context, **model.about()}
         self.recipe = Recipe(base / "-", "chats", seed, tables)  # the pedigree says where it came from
         self.tokenizer_options = TokenizerOptions(open="-")
-        evaluation_text(options.decontaminate, base)
         self.context = ChatContext(options, base, folder.path, seed, form, context, json.dumps(model.about()))
         self._progress = progress or (lambda name, done, total: None)
 
@@ -137,6 +137,7 @@ class ChatPreparation(Preparation):
         Raises:
             OptionError, MissingError, FormatError: as `prepare_chats`.
         """
+        evaluation_text(self.options.decontaminate, self.context.base)
         self.units = work_units(self.options, self.context.base)
         layouts = {source.name: self._layout(source) for source in self.options.sources}
         self.context = replace(self.context, layouts=layouts)
@@ -159,9 +160,9 @@ class ChatPreparation(Preparation):
 
     def chosen(self) -> dict[str, Any]:
         """What the data is made from but for its files, as JSON."""
-        data = {**self.options.model_dump(mode="json"), "form": self.form, "context": self.context.context}
-        del data["most_refused"]  # it decides whether there is data, not what is in it
-        return {"seed": self.recipe.seed, "data": data, "tokenizer": self.model.about()}
+        usual = ChatDataOptions.model_fields["most_refused"].default  # decides whether there is data, not what is in it
+        data = self.options.with_(most_refused=usual).model_dump(mode="json")
+        return {"seed": self.recipe.seed, "data": data, "chats": dict(self.recipe.tables["chats"])}
 
     def plan(self) -> dict[str, Any]:
         return {**self.chosen(), **lists(self.options, self.context.base), "inputs": inputs(self.units)}
@@ -173,7 +174,7 @@ class ChatPreparation(Preparation):
             read_manifest(self.folder.path),
         )
         stage_stats = [StageStats.from_json(stage) for stage in manifest.stages]
-        return Prepared(self.folder.path, manifest, stage_stats, True, [*notes, *_notes(manifest, stage_stats)])
+        return Prepared(self.folder.path, manifest, stage_stats, True, [*notes, *self._told(manifest, stage_stats)])
 
     def _layout(self, source: SourceOptions) -> str:
         """The layout that the first records of a source have.
@@ -262,7 +263,12 @@ class ChatPreparation(Preparation):
                     "data: no token at all is learned; look at the chat template and the messages' weights"
                 )
         prepared = super()._finish(manifest, stage_stats)
-        return replace(prepared, notes=[*prepared.notes, *_notes(manifest, stage_stats)])
+        return replace(prepared, notes=[*prepared.notes, *self._told(manifest, stage_stats)])
+
+    def _told(self, manifest: Manifest, stage_stats: Sequence[StageStats]) -> list[str]:
+        dated = self.model.name is None and "strftime_now" in (self.model.template or "")
+        today = ["the chat template writes the date of its day into each conversation"] if dated else []
+        return [*_notes(manifest, stage_stats), *today]
 
 
 def _notes(manifest: Manifest, stage_stats: Sequence[StageStats]) -> list[str]:

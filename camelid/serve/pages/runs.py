@@ -110,6 +110,7 @@ def facts(shown: Shown) -> dict[str, str]:
         "Loss": _number(last("loss"), ".4f"),
         "Validation loss": _number(last("validation_loss"), ".4f"),
         **{words(name): _number(last(name), ".4g") for name in own(metrics.columns)},
+        **_answers(metrics.about("answers")),
         "Unigram entropy": _number(metrics.about("unigram_entropy"), ".3f"),
         "Step": f"{last('step') or 0:,.0f}" + (f" of {steps:,}" if steps else ""),
         "Time left": duration(last("seconds_left") or 0) if shown.state == "training" and len(metrics) else None,
@@ -122,6 +123,14 @@ def facts(shown: Shown) -> dict[str, str]:
         "Time spent": duration(sum(value for value in metrics.columns.get("seconds", ()) if value == value)),
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _answers(made: Any) -> dict[str, str]:
+    """What is to be known of the answers that a stage wrote before it learned them."""
+    if not isinstance(made, dict):
+        return {}
+    numbers = {name: value for name, value in made.items() if isinstance(value, int | float) and value == value}
+    return {words(name): f"{value:,}" if isinstance(value, int) else f"{value:.4g}" for name, value in numbers.items()}
 
 
 def words(name: str) -> str:

@@ -102,11 +102,12 @@ class EndpointWriter:
                     found: dict[str, Any] = json.loads(answer.read())
                     return found
             except urllib.error.HTTPError as error:
-                reason = f"{error.code} {error.reason}"
+                with error:
+                    reason, said = f"{error.code} {error.reason}", error.read().decode("utf-8", "replace")
                 if error.code in (401, 403):
                     raise MissingError(f"url: {self._url} needs a key ({error.code}); set {KEY}") from None
                 if error.code not in _TRANSIENT:
-                    said = " ".join(error.read().decode("utf-8", "replace").split())[:300]
+                    said = " ".join(said.split())[:300]
                     raise OptionError(f"url: {self._url} refuses ({reason}: {said})", param="url") from None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = str(getattr(error, "reason", error)) or type(error).__name__

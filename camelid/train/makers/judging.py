@@ -11,8 +11,7 @@ from camelid.errors import NumericsError
 from camelid.tokens.templates.message import Message
 
 if TYPE_CHECKING:
-    from camelid.tokens.templates.chat_format import ChatFormat
-    from camelid.tokens.tokenizer import Tokenizer
+    from camelid.engine.reward import RewardModel
     from camelid.train.run_stage import CodeReward
 
 
@@ -49,19 +48,6 @@ class Score:
         return {name: value for name, value in values.items() if value is not None}
 
 
-class Scorer(Protocol):
-    """A reward model: `camelid.engine.reward.RewardModel`."""
-
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-
-    @property
-    def chat_format(self) -> ChatFormat: ...
-
-    def scores(self, texts: Sequence[Sequence[int]]) -> list[float]:
-        """A logit for each whole conversation."""
-
-
 class Judge(Protocol):
     """Scores answers."""
 
@@ -82,7 +68,7 @@ class ModelJudge:
         threshold: the probability below which it is low.
     """
 
-    def __init__(self, helpfulness: Scorer, safety: Scorer | None = None, threshold: float = 0.15) -> None:
+    def __init__(self, helpfulness: RewardModel, safety: RewardModel | None = None, threshold: float = 0.15) -> None:
         self._helpfulness, self._safety = helpfulness, safety
         self._threshold = threshold
 
@@ -115,12 +101,8 @@ def gate(helpfulness: float, safety: float, marked: bool, threshold: float = 0.1
     return safety if marked or safety < math.log(threshold / (1 - threshold)) else helpfulness
 
 
-def _scores(model: Scorer, answered: Sequence[Answered]) -> list[float]:
-    texts = []
-    for each in answered:
-        whole = [*each.messages, Message("assistant", each.answer)]
-        texts.append(model.chat_format.render(model.tokenizer, whole, add_generation_prompt=False).ids)
-    return [float(value) for value in model.scores(texts)]
+def _scores(model: RewardModel, answered: Sequence[Answered]) -> list[float]:
+    return model.scores(model.ids([*each.messages, Message("assistant", each.answer)]) for each in answered)
 
 
 def _number(value: float, who: str) -> float:

@@ -9,7 +9,6 @@ rejection/data/            the same as ids and masks
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import shutil
 from abc import abstractmethod
@@ -28,6 +27,7 @@ from camelid.data.chats.records import ChatRecord, to_messages
 from camelid.data.chats.tasks import CHAT
 from camelid.data.manifest import read_manifest
 from camelid.data.reading.documents import read_documents
+from camelid.engine.reward import RewardModel
 from camelid.errors import OptionError, one_of
 from camelid.files import writing
 from camelid.machine import available_bytes, threads
@@ -83,7 +83,7 @@ class MakerOptions(SftOptions):
         return self.model_dump(mode="json", include=own)
 
 
-class RewardOptions(Options):
+class JudgeOptions(Options):
     """Who says what an answer is worth."""
 
     reward: str | None = Field(
@@ -222,7 +222,7 @@ class Making:
             max_running=options.max_running,
         )
 
-    def judge(self, options: RewardOptions) -> Judge:
+    def judge(self, options: JudgeOptions) -> Judge:
         """Who says what answers are worth."""
         return open_judge(self, options)
 
@@ -287,7 +287,7 @@ class MakerStage(Sft):
         return {**super().about(), "answers": self._made}
 
 
-def open_judge(making: Making, options: RewardOptions) -> Judge:
+def open_judge(making: Making, options: JudgeOptions) -> Judge:
     """What a stage's table names: a reward model, a second one, or `code:NAME`.
 
     Raises:
@@ -297,12 +297,12 @@ def open_judge(making: Making, options: RewardOptions) -> Judge:
     first, *others = options.judges()
     if first.startswith(CODE):
         name = first.removeprefix(CODE)
-        if name not in stage.rewards:
+        try:
+            return CodeJudge(name, stage.rewards[name])
+        except KeyError:
             known = one_of(name, stage.rewards) if stage.rewards else "there are none here"
-            raise OptionError(f"{stage.name}.reward: no check by code {name!r}; {known}", param="reward")
-        return CodeJudge(name, stage.rewards[name])
-    model = importlib.import_module("camelid.engine.reward").RewardModel
-    models = [model.open(making.reward_path(name)) for name in (first, *others)]
+        raise OptionError(f"{stage.name}.reward: no check by code {name!r}; {known}", param="reward")
+    models = [RewardModel.open(making.reward_path(name)) for name in (first, *others)]
     return ModelJudge(models[0], models[1] if others else None, options.safety_threshold)
 
 

@@ -91,7 +91,7 @@ def overview(run: Run) -> dict[str, Any]:
     about: dict[str, Any] = {"run": run.name, "folder": str(run.folder), "state": state(metrics)}
     about["steps"] = metrics.steps
     about |= {name: metrics.last(name) for name in names}
-    about |= {name: metrics.about(name) for name in ("unigram_entropy", "parameters", "device", "ranks")}
+    about |= {name: metrics.about(name) for name in ("unigram_entropy", "parameters", "device", "ranks", "answers")}
     about["checkpoints"] = [
         {"name": checkpoint.name, "step": checkpoint.step, "tokens": checkpoint.tokens}
         for checkpoint in run.checkpoints()

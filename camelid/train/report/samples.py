@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-NAME = "samples.jsonl"
+from camelid.run_layout import SAMPLES
+
 _MOST = 4_000_000  # bytes of a file's end that are read: pages ask every two seconds
 
 
@@ -32,7 +33,7 @@ class Sample:
 def read_samples(folder: Path) -> list[Sample]:
     """All samples of a stage in order of steps; what cannot be read is left out."""
     try:
-        with (folder / NAME).open("rb") as file:
+        with (folder / SAMPLES).open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _MOST))
             lines = file.read().splitlines()

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from camelid.model.config import tensor_shapes
 from camelid.model.llama_torch import LlamaTorch
 from camelid.tokens.tokenizer import Tokenizer
+from camelid.train.adapters.linear import LoraLinear
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
 
@@ -43,13 +44,29 @@ def live_weights(model: LlamaTorch, tokenizer: Tokenizer, precision: Precision =
 @torch.no_grad()
 def whole_parameters(model: LlamaTorch, precision: Precision) -> Mapping[str, torch.Tensor]:
     """Each parameter of a Llama by its name in the module, whole on every rank: the parameter's own memory where it is
-    whole already, else gathered, and converted before it travels."""
+    whole already, else gathered, and converted before it travels. An adapter is in the matrix that it stands beside,
+    added in float32."""
     wanted, whole = tensor_shapes(model.config), {}
+    adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
     for name, parameter in model.named_parameters():
-        if name.removesuffix(".weight") in wanted:
+        if name.removesuffix(".weight") in wanted and name.removesuffix(".weight") not in adapted:
             own = parameter.detach()
             whole[name] = own.to(DTYPES[precision]).full_tensor() if isinstance(own, DTensor) else own
+    for name, module in adapted.items():
+        whole[f"{name}.weight"] = _with_adapter(module).to(DTYPES[precision])
     return whole
+
+
+def _with_adapter(module: LoraLinear) -> torch.Tensor:
+    if not isinstance(module.weight, DTensor):
+        return module.whole()
+    wide = module.weight.full_tensor().float()
+    if module.rank:
+        up, down = (
+            part.full_tensor() if isinstance(part, DTensor) else part for part in (module.lora_B, module.lora_A)
+        )
+        wide = wide + (up.float() @ down.float()) * module.scale
+    return wide
 
 
 def _blocks(values: torch.Tensor, precision: Precision) -> NDArray[np.uint8]:

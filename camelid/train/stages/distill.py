@@ -13,10 +13,10 @@ from camelid.errors import OptionError
 from camelid.train.makers.asking import Asked
 from camelid.train.makers.making import Question
 from camelid.train.makers.preprompts import ADJECTIVES, ANSWERS, TEMPLATES, pre_prompt, with_pre_prompt
-from camelid.train.makers.stage import Asking, MakerOptions, MakerStage, Making, RewardOptions
+from camelid.train.makers.stage import Asking, JudgeOptions, MakerOptions, MakerStage, Making
 
 
-class DistillOptions(MakerOptions, RewardOptions):
+class DistillOptions(MakerOptions, JudgeOptions):
     """How safe answers come to be, and how they are learned. `reward` is the safety model."""
 
     temperature: float = Field(0.7, ge=0, le=100, description="Of both answers.")

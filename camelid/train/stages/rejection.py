@@ -17,12 +17,12 @@ from camelid.train.makers.judging import Answered, Judge
 from camelid.train.makers.lines import read_lines
 from camelid.train.makers.making import Question
 from camelid.train.makers.selection import select, with_earlier
-from camelid.train.makers.stage import ANSWERS, Asking, MakerOptions, MakerStage, Making, RewardOptions
+from camelid.train.makers.stage import ANSWERS, Asking, JudgeOptions, MakerOptions, MakerStage, Making
 
 JUDGED = 256  # earlier answers that are judged together
 
 
-class RejectionOptions(MakerOptions, RewardOptions):
+class RejectionOptions(MakerOptions, JudgeOptions):
     """How answers are chosen, and how they are learned.
 
     The paper's best temperature for 10 to 100 answers was 1.2 to 1.3, and was sought anew in each iteration; a small

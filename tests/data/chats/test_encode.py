@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from camelid.data.chats.best_fit import best_fit
 from camelid.data.chats.encode import LEARNED, SECOND, Encoder, without_first_turn
 from camelid.data.chats.model import ChatModel, read_chat_model
 from camelid.data.chats.records import ChatRecord, MisfitError
@@ -165,3 +166,19 @@ def test_masks_are_those_of_trl(tmp_path):
             rejected = [*messages[:-1], {"role": "assistant", "content": "No."}]
             shared = extract_prompt({"chosen": messages, "rejected": rejected})
             assert shared["prompt"] == messages[:-1]
+
+
+@pytest.mark.slow
+def test_rows_are_as_full_as_those_of_trl():
+    pytest.importorskip("trl")
+    from datasets import Dataset
+    from trl.data_utils import pack_dataset
+
+    draw = random.Random(6)
+    for _ in range(5):
+        context = draw.randint(40, 120)
+        lengths = [draw.randint(1, context) for _ in range(draw.randint(1, 400))]
+        packed = pack_dataset(Dataset.from_dict({"input_ids": [[0] * n for n in lengths]}), context, "bfd")
+        ours = best_fit(np.array(lengths), context)
+        filled = sorted(sum(lengths[number] for number in row) for row in ours)
+        assert filled == sorted(len(row) for row in packed["input_ids"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from camelid.data.chats.examples import GRADES
 from camelid.data.chats.labels import grade_of, safety_of
 from camelid.data.chats.layouts import LAYOUTS, layout_of
-from camelid.data.chats.records import ChatRecord, MisfitError
+from camelid.data.chats.records import ROLES, ChatRecord, MisfitError, to_messages
 
 USER, BOT = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
 ASKED = [USER, BOT]
@@ -164,3 +168,47 @@ def test_the_papers_words():
     for record in ({"safety": "chosen unsafe, other safe"}, {"chosen_safe": False, "rejected_safe": True}):
         with pytest.raises(MisfitError, match="unsafe and the other safe"):
             safety_of(record)
+
+
+TEXT = st.sampled_from(
+    ["", "a", "\n\nHuman: a\n\nAssistant: b", "\n\nHuman:", "both safe", "better", "user", "assistant"]
+)
+SCALAR = TEXT | st.none() | st.booleans() | st.integers(-1, 2) | st.floats(allow_nan=False)
+KEYS = st.sampled_from(
+    ["role", "content", "from", "value", "text", "weight", "tool_calls", "function", "name", "output"]
+)
+VALUE = st.recursive(
+    SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+TURN = st.fixed_dictionaries({"role": st.sampled_from(ROLES), "content": TEXT | VALUE}) | VALUE
+FIELD = VALUE | st.lists(TURN, max_size=4)
+NAMES = sorted({name for layouts in LAYOUTS.values() for layout in layouts for name in layout.fields})
+NAMES += ["input", "history", "system", "tools", "grade", "safety", "chosen_safe", "rejected_safe"]
+
+
+ROWS = [(form, layout) for form, layouts in LAYOUTS.items() for layout in layouts]
+
+
+@given(st.sampled_from(ROWS), st.data())
+@settings(max_examples=300)
+def test_whatever_a_record_holds_it_is_read_or_refused(row, data):
+    form, layout = row
+    record = {name: data.draw(FIELD, name) for name in layout.fields}
+    record |= data.draw(st.dictionaries(st.sampled_from(NAMES), FIELD, max_size=3))
+    layout = layout_of(record, form)
+    if layout is None:
+        return
+    try:
+        made = layout.read(record)
+    except MisfitError:
+        return
+    assert ChatRecord.from_json(json.loads(json.dumps(made.as_json()))).as_json() == json.loads(
+        json.dumps(made.as_json())
+    )
+    assert isinstance(made.text(), str)
+    assert all(turn["role"] in ROLES for turn in made.messages)
+    to_messages(made.messages)
+    if form == "conversations":
+        assert made.messages[-1]["role"] == "assistant"
+    elif form == "preferences":
+        assert made.chosen != made.rejected

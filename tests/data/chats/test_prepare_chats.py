@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from camelid.data.chats import tasks
-from camelid.data.chats.model import ChatModel
+from camelid.data.chats.model import ChatModel, open_chat_model
 from camelid.data.chats.options import ChatDataOptions
 from camelid.data.chats.prepare import prepare_chats
 from camelid.data.chats.rows import ConversationRows
@@ -23,6 +23,7 @@ from camelid.data.manifest import read_manifest
 from camelid.data.report.report import find_data
 from camelid.data.verifying import Verifier
 from camelid.errors import FormatError, OptionError, VerifyError
+from camelid.pedigree import read_pedigree
 from tests.data.chats.chat_models import CHATML, chat_tokenizer, chatml, conversations, write_lines
 
 ASKED = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
@@ -241,3 +242,43 @@ def test_a_row_is_shown(tmp_path):
     assert [piece["answer"] for piece in shown["pieces"]] == ["chosen", "rejected"]
     with pytest.raises(OptionError, match=r"several stages have data; .*dpo, sft"):
         find_data(tmp_path)
+
+
+def test_finished_data_needs_its_files_no_more(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", [{"messages": each} for each in conversations(6, 10)])
+    made = prepare(tmp_path)
+    assert read_pedigree(made.folder)["options"]["chats"]["form"] == "conversations"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(OptionError, match="the files of source a have changed"):
+        prepare(tmp_path)
+    path.unlink()
+    again = prepare(tmp_path)
+    assert again.already
+    assert "source a: its files are not there any more; the data made from them is" in again.notes
+    with pytest.raises(OptionError, match=r"chats\.context 500 → 400"):
+        prepare(tmp_path, context=400)
+    other = ChatModel(chat_tokenizer(), name="chatml")
+    with pytest.raises(OptionError, match=r"chats\.chat_format .* → \"chatml\""):
+        prepare(tmp_path, model=other)
+
+
+@pytest.mark.slow
+def test_real_records(tmp_path, smollm2_path):
+    """Pairs of HH-RLHF, GSM8K's questions and self-instruct's tasks, with the default model."""
+    data = Path(os.environ.get("CAMELID_TEST_DATA", "nowhere"))
+    if not (data / "hh-rlhf").is_dir():
+        pytest.skip("no hh-rlhf in the folder that CAMELID_TEST_DATA names")
+    model = open_chat_model(smollm2_path)
+    expected = {
+        "preferences": ("hh-rlhf/harmless-base-test.jsonl.gz", "Anthropic's text", 2302, 902_373, 210_521),
+        "prompts": ("gsm8k/train.jsonl.gz", "question", 7473, None, 0),
+        "conversations": ("sft/seed_tasks.jsonl", "self-instruct", 174, 24_427, 10_912),
+    }
+    for form, (path, layout, count, tokens, learned) in expected.items():
+        source = [{"name": "real", "kind": "jsonl", "path": str(data / path)}]
+        made = prepare(tmp_path, source, form=form, context=1024, model=model, name=form)
+        assert made.manifest.chats["layouts"] == {"real": layout}
+        assert made.manifest.sources[0].documents == count
+        changed = made.stage_stats[-1].changed
+        assert tokens in (None, changed["tokens"])
+        assert changed.get("learned tokens", 0) == learned

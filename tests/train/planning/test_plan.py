@@ -222,10 +222,21 @@ def test_frozen_models_are_counted_by_stage():
     assert ppo.total == alone.total + 2 * frozen
 
 
+TWO = """
+name = "two"
+base = "llama2:7b"
+stages = ["sft", "sft-2"]
+[sft]
+recompute = true
+[sft-2]
+preset = "modern"
+steps = 50
+"""
+
+
 def test_a_dry_run_of_several_stages(tmp_path, capsys):
     path = tmp_path / "two.toml"
-    text = 'name = "two"\nbase = "llama2:7b"\nstages = ["sft", "sft-2"]\n[sft]\nrecompute = true\n[sft-2]\npreset = "modern"\nsteps = 50\n'
-    path.write_text(text, encoding="utf-8")
+    path.write_text(TWO, encoding="utf-8")
     recipe = read_recipe(path)
     show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=True)
     stages = json.loads(capsys.readouterr().out)["stages"]
@@ -236,3 +247,21 @@ def test_a_dry_run_of_several_stages(tmp_path, capsys):
     assert "it will be 2 epochs of the data" in " ".join(capsys.readouterr().out.split())
     show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=False)
     assert "all stages:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "gpus", "stages"),
+    [
+        ("llama2-7b-chat", "A100 80GB", 64, 9),
+        ("llama2-70b-chat", "A100 80GB", 256, 9),
+        ("llama3-8b-instruct", "H100 80GB", 64, 7),
+        ("llama3-8b-lora", "RTX 4090 24GB", 1, 2),
+        ("chat-tiny", "RTX 4090 24GB", 1, 5),
+    ],
+)
+def test_recipes_of_post_training_fit(name, gpu, gpus, stages, capsys):
+    recipe = read_recipe(name)
+    show_plan(recipe, recipe.stages, gpu, gpus, None, json=True)
+    told = json.loads(capsys.readouterr().out)["stages"]
+    assert len(told) >= stages
+    assert all(stage["plans"][0]["fits"] for stage in told)

@@ -118,6 +118,7 @@ def test_a_life_is_drawn_stage_by_stage(tmp_path, monkeypatch, capsys):
         assert f">{word}<" in text
 
 
+@pytest.mark.slow
 def test_the_verb(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from camelid.data.chats.rows import ConversationRows
+from camelid.engine.reward import RewardModel
 from camelid.errors import CamelidError, NumericsError, OptionError
 from camelid.recipe import read_recipe
+from camelid.run_layout import newest_checkpoint
+from camelid.tokens.templates.message import Message
 from camelid.train.events import Step
 from camelid.train.makers import making
 from camelid.train.makers.best_of import expected_max
@@ -21,6 +25,7 @@ from camelid.train.run_stage import RunStage, Show
 from camelid.train.stages.gatt import recalled
 from tests.train.chatty import WORDS, make_chat_model
 from tests.train.killed import dies, kill_me
+from tests.train.ranks import ROOT, begin_together
 
 RECIPE = """
 name = "life"
@@ -282,3 +287,69 @@ def test_no_adversarial_prompt_is_a_mistake(tmp_path):
         life.train("distill")
     with pytest.raises(OptionError, match="a brace that is no"):
         life.train("distill", "distill.templates=['Be {good}.']")
+
+
+PREFERENCES = """
+[reward]
+steps = 2
+pairs = 4
+context = 128
+lr = 1e-3
+warmup_steps = 0
+precision = "fp32"
+compile = false
+
+[[reward.data.sources]]
+name = "judged"
+kind = "jsonl"
+path = "judged.jsonl"
+
+[reward-helpfulness]
+
+[reward-safety]
+lr = 2e-3
+"""
+
+
+@pytest.mark.slow
+def test_two_reward_models_of_the_same_life_choose(tmp_path):
+    more = 'reward = "reward-helpfulness"\nsafety_reward = "reward-safety"\nanswers = 3\ntemperatures = [1.0]\n'
+    stages = '"reward-helpfulness", "reward-safety", "rejection"'
+    life = Life(tmp_path / "two", "rejection", [*prompts(5), *prompts(8, safety=True)[5:]], more, stages)
+    pairs = [{"prompt": "Say hill.", "chosen": f"{number} hill please", "rejected": "hill"} for number in range(12)]
+    (life.folder / "judged.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    life.recipe.write_text(life.recipe.read_text() + PREFERENCES)
+    for stage in ("reward-helpfulness", "reward-safety", "rejection"):
+        life.train(stage)
+    answers = [answer for line in written(life, "rejection").values() for answer in line["answers"]]
+    assert len(answers) == 24
+    assert all({"helpfulness", "safety"} <= answer.keys() for answer in answers)
+    marked = {row["messages"][0]["content"] for row in life.rows("rejection") if row["about"].get("safety")}
+    assert marked <= {f"{number} {WORDS[number]}?" for number in range(5, 8)}
+    one = (answers[0]["text"], answers[0]["helpfulness"])
+    model = RewardModel.open(newest_checkpoint(life.folder / "run" / "reward-helpfulness"))
+    questions = [Message("user", record["prompt"]) for record in prompts(8)]
+    assert one[1] in [model.score_answers([question], [one[0]])[0] for question in questions]  # to the bit
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_answers_of_one(tmp_path):
+    alone, both = rejecting(tmp_path / "alone"), rejecting(tmp_path / "both")
+    alone.train("rejection")
+    code = (
+        "import sys; from pathlib import Path; from camelid.recipe import read_recipe\n"
+        "from camelid.train.run import train\n"
+        "from camelid.train.run_stage import RunStage; from camelid.train.parallel import Parallel\n"
+        "from tests.train.stages.test_makers import length\n"
+        "with Parallel() as parallel:\n"
+        "    recipe = read_recipe(sys.argv[1])\n"
+        "    stage = RunStage(recipe, 'rejection', Path(sys.argv[2]), parallel, {'length': length})\n"
+        "    list(train(stage))\n"
+    )
+    command = [sys.executable, "-c", code, str(both.recipe), str(both.folder / "run")]
+    for process in begin_together(2, command, cwd=ROOT):
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said
+    assert len(list((both.folder / "run" / "rejection" / "answers").glob("*/*.jsonl"))) == 2
+    assert written(both, "rejection") == written(alone, "rejection")
+    assert both.rows("rejection") == alone.rows("rejection")

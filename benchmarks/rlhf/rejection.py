@@ -1,6 +1,6 @@
 """Many answers to many prompts: camelid's engine beside transformers' `generate` in its best batch, and the best of K.
 
-    python benchmarks/rejection.py [--prompts FILE.jsonl[.gz]] [--reward REWARD-MODEL] [--quick]
+    python benchmarks/rlhf/rejection.py [--prompts FILE.jsonl[.gz]] [--reward REWARD-MODEL] [--quick]
 
 500 prompts, 8 answers each, of at most 128 tokens, at temperature 1, from the default model: camelid writes them all,
 as the stage `rejection` does, into lines that outlive a kill. transformers gets the same model in an HF folder, the
@@ -41,7 +41,7 @@ from camelid.train.makers.lines import Lines
 from camelid.train.makers.making import Question, answer_all
 from camelid.weights import save_weights
 
-RESULTS = Path(__file__).parent / "results" / "rejection.jsonl"
+RESULTS = Path(__file__).parent.parent / "results" / "rejection.jsonl"
 BATCHES = (8, 32, 64, 128, 256)  # answers that transformers writes together
 HH = "hh-rlhf/harmless-base-test.jsonl.gz"
 
