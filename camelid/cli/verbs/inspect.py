@@ -1,4 +1,4 @@
-"""Show what a training run has read, or written: the very documents, conversations, pairs or answers of any step."""
+"""Show what a training run has read or written: the very documents, or answers, of any step."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def _tell_life(run: Path, stages: Sequence[LifeStage], json: bool) -> None:
         found: dict[str, Any] = {"stage": stage.name, "state": stage.standing}
         if metrics is not None:
             names = ["loss", "validation_loss", *own(metrics.columns)]
-            numbers = {name: metrics.last(name) for name in names}
-            told = {name: value for name, value in numbers.items() if value is not None}
-            found |= {"step": int(metrics.last("step") or 0), "steps": metrics.steps, "metrics": told}
+            last = {name: metrics.last(name) for name in names}
+            known = {name: value for name, value in last.items() if value is not None}
+            found |= {"step": int(metrics.last("step") or 0), "steps": metrics.steps, "metrics": known}
         rows.append(found)
     if json:
         print_json({"run": run.resolve().name, "stages": rows})
