@@ -5,6 +5,7 @@ Training lies below the benchmarks, so that their scorers are handed in from her
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,9 @@ def math(answer: str, about: Mapping[str, Any]) -> float:
 def _comparer() -> Comparer:
     from camelid.evals.scorers.math_process import Comparer
 
-    return Comparer(latex=False)
+    comparer = Comparer(latex=False)
+    atexit.register(comparer.close)
+    return comparer
 
 
 def _gold(about: Mapping[str, Any]) -> str:

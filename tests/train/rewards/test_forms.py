@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from camelid.cli.rewards import code_rewards
+from camelid.cli.rewards import _comparer, code_rewards
 from camelid.errors import FormatError, OptionError
 from camelid.train.rewards.forms import FORMS, CodeRewards, form_reward
 
@@ -81,6 +81,8 @@ def test_math():
     assert reward(r"It is $\boxed{2}$.", about) == 0
     assert reward("I do not know.", about) == 0
     assert reward(r"\boxed{7}", {"answer": "7"}) == 1
+    _comparer().close()
+    _comparer.cache_clear()
 
 
 def test_no_right_answer():
