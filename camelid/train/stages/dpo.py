@@ -114,6 +114,7 @@ class Dpo(Objective[PairShare]):
     """
 
     Options = DpoOptions
+    reads_more = True
     unit = "pairs"
     validated = ("loss", "accuracy", "margin")
     options: DpoOptions
@@ -144,6 +145,10 @@ class Dpo(Objective[PairShare]):
 
         prepare_records(stage, options.data, "preferences", options.context, beginning(stage, options.start))
         ask_reference(cls.open(stage, options), beginning(stage, options.reference or options.start))
+
+    @classmethod
+    def reading(cls, data: Path, options: DpoOptions, seed: int) -> Pairs:
+        return Pairs(data, options.pairs_per_step, seed)
 
     @classmethod
     def open(cls, stage: RunStage, options: DpoOptions) -> Self:
