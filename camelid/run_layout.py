@@ -8,6 +8,7 @@
     │   └── tokens/                      shards
     └── pretrain/                        a stage of training
         ├── metrics.jsonl                its curves and events
+        ├── samples.jsonl                answers to the same prompts, over time
         ├── latest -> step2000-tokens8M  the newest checkpoint
         ├── step1000-tokens4M/           a checkpoint: a model folder, and
         │   ├── checkpoint.json          SHA-256 of every other file; written last
@@ -30,6 +31,7 @@ RUNS = "runs"
 RECIPE = "recipe.toml"
 DATA, DOCUMENTS, TOKENIZER, TOKENS = "data", "documents", "tokenizer", "tokens"
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.jsonl"
 LATEST = "latest"
 CHECKPOINT = "checkpoint.json"
 STATE = "state"

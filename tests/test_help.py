@@ -21,6 +21,7 @@ VERBS = {
     "models",
     "pull",
     "convert",
+    "merge",
     "bench",
     "doctor",
     "serve",

@@ -152,7 +152,9 @@ class Flow:
         if scaling is not None and depends_on_length(llama.config):  # beyond, a pass depends on where the prompt ended
             self.longest = min(self.longest, scaling.original_context)
         backend = llama.engine.backend
-        held = dict(backend.tensors) if isinstance(backend, NumpyBackend) else {}  # float32 already, and never written
+        held = (
+            dict(backend.tensors) if isinstance(backend, NumpyBackend) and not llama.engine.adapter else {}
+        )  # float32 already, and never written
         self._arrays = Arrays(llama.weights, min(kept_weights, available_bytes() // 4), held)
         self._room = kept_passes
         self._passes: OrderedDict[tuple[int, ...], Pass] = OrderedDict()  # the latest used last

@@ -24,6 +24,9 @@ BackendName = Annotated[str, typer.Option(help="numpy, torch, cpu (C++), or auto
 DraftName = Annotated[
     str | None, typer.Option(help="A smaller model of the same family that guesses the --draft-tokens.")
 ]
+AdapterName = Annotated[
+    str | None, typer.Option(help="A LoRA adapter's folder; the model is its base, found by itself if left out.")
+]
 ChatFormatName = Annotated[
     str | None, typer.Option(help="Chat format, for models that bring no template of their own.")
 ]
@@ -42,14 +45,15 @@ def open_llama(
     options: EngineOptions,
     chat_format: str | None = None,
     draft: str | None = None,
+    adapter: str | None = None,
 ) -> Llama:
-    """Load a model; with none named, the default one, which is fetched once, saying so."""
+    """Load a model; with none named, the adapter's base, or the default one, which is fetched once, saying so."""
     from camelid.chat.load import load
 
-    if model is None:
+    if model is None and adapter is None:
         model = str(fetch_default())
-    with saying(f"loading {model}"):
-        return load(model, backend=backend, options=options, chat_format=chat_format, draft=draft)
+    with saying(f"loading {' with '.join(name for name in (model, adapter) if name is not None)}"):
+        return load(model, adapter=adapter, backend=backend, options=options, chat_format=chat_format, draft=draft)
 
 
 def check_draft(draft: str | None, params: SamplingParams) -> None:

@@ -22,7 +22,7 @@ from camelid.streams import literal
 from camelid.tokens.training import TokenizerOptions
 from camelid.train.options import RunOptions
 from camelid.train.planning.devices import DEVICES, device_named
-from camelid.train.planning.models import beside
+from camelid.train.planning.models import beside, learned_parameters
 from camelid.train.planning.plan import MFU, Plan, check_fits, plan
 from camelid.train.report.units import count, duration, memory
 from camelid.train.stages import load_stage
@@ -130,12 +130,17 @@ def _what(planned: _Planned) -> RenderableType:
     if planned.epochs is not None:
         batch += f", for example: it will be {planned.epochs:g} epochs of the data"
     table.add_row("tokens", f"[bold]{count(estimate.tokens)}[/]  [dim]{batch}[/]")
-    models = ", ".join(model.name.replace("_", " ") for model in beside(planned.stage, options))
-    if models:
-        table.add_row("beside it", f"{models}  [dim]frozen models of its size[/]")
+    for title, held in (("beside it", True), ("before it", False)):
+        models = [model.name.replace("_", " ") for model in beside(planned.stage, options) if model.held == held]
+        if models:
+            table.add_row(title, f"{', '.join(models)}  [dim]frozen, of its size[/]")
     per_token = f"{count(estimate.flops_per_token)} a token, forward and backward"
     table.add_row("arithmetic", f"[bold]{estimate.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
-    table.add_row("a checkpoint", f"{memory(estimate.checkpoint_bytes)}  [dim]model in bf16, and the training state[/]")
+    if options.lora is not None:
+        learned = learned_parameters(config, options)
+        table.add_row("learned", f"{learned:,}  [dim]adapters of rank {options.lora.rank}; the rest is frozen[/]")
+    what = "model in bf16" if options.lora is None else "adapters"
+    table.add_row("a checkpoint", f"{memory(estimate.checkpoint_bytes)}  [dim]{what}, and the training state[/]")
     kept = f"{estimate.kept} kept at the end: the newest, and milestones"
     table.add_row("disk", f"{memory(estimate.kept * estimate.checkpoint_bytes)}  [dim]{kept}[/]")
     return table
@@ -148,7 +153,7 @@ def _on_gpu(planned: _Planned) -> RenderableType:
     rows = f"{estimate.micro_rows} row{'s' if estimate.micro_rows > 1 else ''} at a time"
     again = ", layers computed again" if options.recompute else ""
     notes = {
-        "weights": "float32",
+        "weights": "float32" if options.lora is None else f"frozen in {options.precision}, and float32 adapters",
         "gradients": "float32",
         "optimizer": "AdamW's two averages",
         "working": "copies that compute, gradients on their way",

@@ -135,6 +135,14 @@ class Model:
 
     def set_norm(self, layer: int, slot: int, weight: NDArray[np.float32]) -> None: ...
     def set_final_norm(self, weight: NDArray[np.float32]) -> None: ...
+    def add_adapter(self) -> int:
+        """A new adapter, which adds nothing yet; returns its number, from 1 on."""
+
+    def set_low_rank(
+        self, adapter: int, layer: int, slot: int, down: NDArray[np.float32], up: NDArray[np.float32]
+    ) -> None:
+        """What an adapter adds to a matrix (out, in): up (out, rank) · down (rank, in)."""
+
     def allocate(self, pages: int) -> None: ...
     def copy_page(self, source: int, target: int) -> None: ...
     def read_weights(self) -> int:
@@ -147,6 +155,7 @@ class Model:
         starts: NDArray[np.int32],
         n_pages: NDArray[np.int32],
         pages: NDArray[np.int32],
+        adapters: NDArray[np.int32],
         cos: NDArray[np.float32],
         sin: NDArray[np.float32],
         logits_rows: NDArray[np.int32],

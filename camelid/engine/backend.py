@@ -11,6 +11,7 @@ from camelid.engine.batch import Batch
 from camelid.model.config import ModelConfig
 
 if TYPE_CHECKING:
+    from camelid.weights.lora import Adapter
     from camelid.weights.weights import Weights
 
 
@@ -43,6 +44,9 @@ class Backend(Protocol):
         Returns:
             For each span its wanted rows in order: logits, (rows, V), or hidden states after the final norm, (rows, D).
         """
+
+    def add_adapter(self, adapter: Adapter) -> int:
+        """Take in what spans with the number that is returned are computed with, beside the base."""
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy the keys and values of one page onto another."""

@@ -18,6 +18,7 @@ from camelid.engine.options import EngineOptions
 from camelid.errors import OptionError, one_of
 from camelid.machine import available_bytes, threads
 from camelid.model.rope import rope_table, scaled_length
+from camelid.weights.lora import Adapter
 from camelid.weights.quants import QUANTS, dequantise_rows, quantise_rows
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
@@ -82,10 +83,9 @@ class CpuBackend:
             threads=options.threads or threads()[0],
             int16=options.activation_bits == 15,
         )
-        self._embedding = weights.tensors["embed_tokens"]
-        self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
         self._rope_tables: dict[int, tuple[Array, Array]] = {}  # by the prompts' `scaled_length`
-        self._load(weights)
+        self._plan(weights)
+        self._fill(weights)
 
     @classmethod
     def load(cls, weights: Weights, options: EngineOptions) -> CpuBackend:
@@ -119,6 +119,16 @@ class CpuBackend:
         """Copy a page onto another."""
         self._model.copy_page(source, target)
 
+    def add_adapter(self, adapter: Adapter) -> int:
+        """Its A and B, in float32, packed as matrices are."""
+        number = self._model.add_adapter()
+        for name, pair in adapter.pairs.items():
+            _, layer, own = name.split(".")
+            parts = (pair.down, pair.up * np.float32(pair.scale))
+            down, up = (np.ascontiguousarray(part, np.float32) for part in parts)
+            self._model.set_low_rank(number, int(layer), _cpu.MATRICES.index(own), down, up)
+        return number
+
     def forward(self, batch: Batch) -> list[Array]:
         """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D).
 
@@ -148,6 +158,7 @@ class CpuBackend:
             _ints([span.start for span in spans]),
             _ints([len(span_pages) for span_pages in pages]),
             _ints([page for span_pages in pages for page in span_pages]),
+            _ints([span.adapter for span in spans]),
             cos,
             sin,
             _ints(wanted["logits"]),
@@ -172,11 +183,20 @@ class CpuBackend:
             self._rope_tables.pop(next(iter(self._rope_tables)))
         return tables
 
-    def _load(self, weights: Weights) -> None:
-        """Pack every matrix; what the packed layouts have no kind for is requantised, which is said once."""
-        tensors, model = weights.tensors, self._model
+    def refill(self, weights: Weights) -> None:
+        """Take other numbers of the same model, stored as those before: training has changed them. What lies in pages
+        is of the old ones; see `Engine.clear`."""
+        self._fill(weights)
+
+    def _matrices(self, weights: Weights) -> tuple[list[list[Tensor]], Tensor]:
+        """Those of each layer by slot, and the output matrix."""
+        tensors = weights.tensors
         layers = [[tensors[f"layers.{n}.{name}"] for name in _cpu.MATRICES] for n in range(self.config.n_layers)]
-        head = tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
+        return layers, tensors["embed_tokens" if self.config.ties_embeddings else "lm_head"]
+
+    def _plan(self, weights: Weights) -> None:
+        """Make room for every matrix; what the packed layouts have no kind for is requantised, which is said once."""
+        (layers, head), model = self._matrices(weights), self._model
         for layer, matrices in enumerate(layers):
             for slot, tensor in enumerate(matrices):
                 model.plan(layer, slot, packed_kind(tensor), self._exact, *tensor.shape)
@@ -185,13 +205,19 @@ class CpuBackend:
         requantised = {tensor.quant for tensor in [head, *itertools.chain(*layers)]} - set(_cpu.KINDS)
         if requantised:
             log.warning("%s: the cpu backend turns %s into Q8_0", weights.path, ", ".join(sorted(requantised)))
+
+    def _fill(self, weights: Weights) -> None:
+        """Pack every matrix into its place."""
+        (layers, head), model = self._matrices(weights), self._model
+        self._embedding = weights.tensors["embed_tokens"]
+        self._embedding_rows = np.ascontiguousarray(self._embedding.blocks())
         rounded = sum(model.fill(n, [self._packable(tensor) for tensor in layer]) for n, layer in enumerate(layers))
         rounded += model.fill_head(self._packable(head))
         if rounded:
             log.warning(
                 "%s: F16 became BF16, %d weights were rounded; --dtype float32 keeps them", weights.path, rounded
             )
-        self._set_biases_and_norms(tensors)
+        self._set_biases_and_norms(weights.tensors)
 
     def _set_biases_and_norms(self, tensors: Mapping[str, Tensor]) -> None:
         """Those that the model has."""

@@ -21,6 +21,7 @@ from camelid.machine import available_bytes
 from camelid.model import reference
 from camelid.model.config import ModelConfig
 from camelid.model.rope import rope_table
+from camelid.weights.lora import Adapter
 from camelid.weights.weights import Weights
 
 Array = NDArray[np.float32]
@@ -43,6 +44,7 @@ class NumpyBackend:
 
     def __init__(self, config: ModelConfig, tensors: Mapping[str, Array], page_size: int = 16) -> None:
         self.config, self.tensors, self.page_size = config, tensors, page_size
+        self._adapted: list[Mapping[str, Array]] = [tensors]  # by the adapter's number
         self._pool: list[tuple[Array, Array]] = []  # for each layer keys and values, (pages · page size, K, E)
 
     @classmethod
@@ -83,6 +85,14 @@ class NumpyBackend:
             return hidden
         return without_absent(reference.logits(self.config, self.tensors, hidden), self.absent)
 
+    def add_adapter(self, adapter: Adapter) -> int:
+        """Its A and B, in float32."""
+        own: dict[str, Array] = {}
+        for name, pair in adapter.pairs.items():
+            own |= {f"{name}.lora_A": pair.down, f"{name}.lora_B": pair.up * np.float32(pair.scale)}
+        self._adapted.append({**self.tensors, **own})
+        return len(self._adapted) - 1
+
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page onto another."""
         width = self.page_size
@@ -95,7 +105,7 @@ class NumpyBackend:
         end = span.start + len(span.ids)
         cos, sin = rope_table(self.config, np.arange(span.start, end), span.n_prompt)
         cache = _Layers(self._pool, self.page_size, span, end)
-        hidden = reference.forward(self.config, self.tensors, np.asarray(span.ids), cos, sin, cache)
+        hidden = reference.forward(self.config, self._adapted[span.adapter], np.asarray(span.ids), cos, sin, cache)
         return hidden[span.wanted.start : span.wanted.stop]
 
 

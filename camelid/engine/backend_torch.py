@@ -19,6 +19,7 @@ from camelid.errors import ResourceError
 from camelid.machine import available_bytes, gpus, threads
 from camelid.model.llama_torch import LlamaTorch
 from camelid.model.rope import depends_on_length, rope_table
+from camelid.weights.lora import Adapter
 from camelid.weights.weights import Weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -42,6 +43,8 @@ class TorchBackend:
         self.model, self.config, self.page_size = model.eval(), model.config, page_size
         self.device, self.dtype = model.embed_tokens.weight.device, model.embed_tokens.weight.dtype
         self.bytes_per_number = self.dtype.itemsize
+        self._adapters: list[dict[str, tuple[Tensor, Tensor]]] = [{}]  # matrix → A and s·B, by the adapter's number
+        self._adapted: list[tuple[slice, int]] = []  # rows of the pass, and the adapter that they are computed with
         self._pool = torch.empty(0)  # (layers, 2, pages · page size, K, E)
 
     @classmethod
@@ -76,6 +79,8 @@ class TorchBackend:
         """Each span's wanted rows: logits, (rows, V), or hidden states after the final norm, (rows, D)."""
         ids = torch.tensor([id for span in batch.spans for id in span.ids], device=self.device)
         ends = np.cumsum([len(span.ids) for span in batch.spans])
+        rows = [slice(end - len(span.ids), end) for span, end in zip(batch.spans, ends.tolist(), strict=True)]
+        self._adapted = [(own, span.adapter) for own, span in zip(rows, batch.spans, strict=True) if span.adapter]
         positions = torch.cat([torch.arange(span.start, span.start + len(span.ids)) for span in batch.spans])
         places = [self._places(span) for span in batch.spans]
 
@@ -118,6 +123,27 @@ class TorchBackend:
         rows = [rope_table(self.config, np.arange(s.start, s.start + len(s.ids)), s.n_prompt) for s in spans]
         cos, sin = (torch.from_numpy(np.concatenate(part)).to(self.device) for part in zip(*rows, strict=True))
         return cos, sin
+
+    def add_adapter(self, adapter: Adapter) -> int:
+        """Its A and B, in the numbers that the model computes in."""
+        if len(self._adapters) == 1:
+            for name, module in self.model.named_modules():
+                if isinstance(module, torch.nn.Linear) and name.startswith("layers."):
+                    module.register_forward_hook(partial(self._add_adapters, name))
+        own = {}
+        for name, pair in adapter.pairs.items():
+            parts = (pair.down, pair.up * np.float32(pair.scale))
+            down, up = (torch.from_numpy(part).to(device=self.device, dtype=self.dtype) for part in parts)
+            own[name] = down, up
+        self._adapters.append(own)
+        return len(self._adapters) - 1
+
+    def _add_adapters(self, name: str, module: torch.nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        """What the adapters add to a matrix's products, to each span's rows its own."""
+        for rows, number in self._adapted:
+            if name in self._adapters[number]:
+                down, up = self._adapters[number][name]
+                out[rows] += F.linear(F.linear(given[0][rows], down), up)
 
     def copy_page(self, source: int, target: int) -> None:
         """Copy a page onto another."""

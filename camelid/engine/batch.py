@@ -19,6 +19,7 @@ class Span:
         wanted: indexes into `ids` whose rows are wanted, in steps of one; `range(0)`: none.
         kind: what a row is: logits, (V,), or the hidden state after the final norm, (D,).
         n_prompt: ids of the prompt that the sequence began with; see `model.rope.rope_table`.
+        adapter: the number of the backend's adapter that the pass is computed with; 0: none.
     """
 
     ids: tuple[int, ...]
@@ -27,6 +28,7 @@ class Span:
     wanted: range
     kind: Kind = "logits"
     n_prompt: int = 0
+    adapter: int = 0
 
 
 @dataclass(frozen=True)

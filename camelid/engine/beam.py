@@ -7,7 +7,7 @@ the power of `length_penalty`. Ties and endings follow Hugging Face's generate, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +136,8 @@ class _Search:
 
     def _forward(self, spans: list[Span]) -> NDArray[np.float32]:
         """Logits of one row of each span, (spans, V)."""
-        return np.concatenate(self.engine.backend.forward(Batch(tuple(spans))))
+        own = tuple(replace(span, adapter=self.engine.adapter) for span in spans)
+        return np.concatenate(self.engine.backend.forward(Batch(own)))
 
     def _end(self, ids: list[int], logprob: float, extra: int, reason: str) -> None:
         length = len(ids) - self.n_prompt + extra

@@ -49,11 +49,14 @@ class Engine:
             one, they are looked up in the request's own text.
 
     Attributes:
+        adapter: the number of the adapter that its requests are answered with; see `chat/adapters/engine.py`.
         n_drafted, n_accepted: draft tokens that were verified so far, and those of them that were written.
 
     Raises:
         OptionError: the vocabularies differ in size, or the options contradict each other.
     """
+
+    adapter = 0
 
     def __init__(self, backend: Backend, options: EngineOptions | None = None, draft: Backend | None = None) -> None:
         self.backend, self.options = backend, options or EngineOptions()
@@ -146,7 +149,7 @@ class Engine:
         first: Sequence | None = None
         for sample in range(params.n):
             form = request.constraint.fork() if request.constraint is not None else None
-            root = root_of(self.backend.config, n_prompt)
+            root = root_of(self.backend.config, n_prompt, request.adapter)
             sequence = Sequence(number, request, sample, list(request.ids), root, waits_for=first, n_awaited=n_prompt)
             first = first or sequence
             self._writers[sequence] = Writer(sequence, seed, limit, form)
@@ -154,7 +157,7 @@ class Engine:
             self._scheduler.add(sequence)
 
     def _add_scored(self, number: int, request: Request) -> None:
-        root = root_of(self.backend.config, len(request.ids))
+        root = root_of(self.backend.config, len(request.ids), request.adapter)
         ids = list(request.ids[: max(1, request.rows.stop)])  # nothing after the last row is computed
         sequence = Sequence(number, request, 0, ids, root)
         self._collectors[sequence] = collector(request)

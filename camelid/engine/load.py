@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from camelid.engine.backend import Backend, absent_ids
-from camelid.errors import MissingError, OptionError, one_of
+from camelid.errors import MissingError, OptionError, UnsupportedError, one_of
 from camelid.machine import gpus
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def choose_backend(weights: Weights, name: str, options: EngineOptions) -> Backe
         MissingError: the backend is not installed.
         ResourceError: the model does not fit into memory.
     """
+    if weights.config.scalar_head:
+        raise UnsupportedError(f"{weights.path}: rates answers and writes none; use it with: camelid reward")
     backend = _load(weights, automatic() if name == "auto" else name, options)
     backend.absent = absent_ids(weights)
     return backend

@@ -113,6 +113,7 @@ class Request:
         candidates: with log-probabilities: tell those of these ids at each place.
         asked: with log-probabilities: tell those of single ids after single places among `rows`, as (place, id).
         pooled: with hidden states: their mean only.
+        adapter: the number of the backend's adapter that the model is asked with; 0: none.
         is_checked: `Engine.check` has found nothing wrong with it.
     """
 
@@ -126,6 +127,7 @@ class Request:
     candidates: tuple[int, ...] = ()
     asked: tuple[tuple[int, int], ...] = ()
     pooled: bool = False
+    adapter: int = 0
     is_checked: bool = field(default=False, init=False, compare=False, repr=False)  # a changed copy is not
 
     def __post_init__(self) -> None:

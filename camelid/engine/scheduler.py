@@ -309,7 +309,9 @@ def span_of(sequence: Sequence, size: int) -> Span:
     if sequence.n_draft:
         ids += tuple(sequence.draft_tokens[: sequence.n_draft])
         wanted = range(len(ids))
-    return Span(ids, sequence.computed, tuple(sequence.pages), wanted, sequence.request.kind, sequence.n_prompt)
+    request = sequence.request
+    pages = tuple(sequence.pages)
+    return Span(ids, sequence.computed, pages, wanted, request.kind, sequence.n_prompt, request.adapter)
 
 
 class Pace:

@@ -10,6 +10,8 @@ from camelid.engine.request import Request
 from camelid.model.config import ModelConfig
 from camelid.model.rope import scaled_length
 
+_LONGEST = 2**40  # ids of any prompt
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -114,9 +116,10 @@ class Sequence:
         self.pages, self.computed, self.content, self.n_prefix_pages = [], 0, self.root, 0
 
 
-def root_of(config: ModelConfig, n_prompt: int) -> int:
-    """The root of texts that begin with a prompt of so many ids; see `model.rope.rope_table`."""
-    return ROOT - scaled_length(config, n_prompt)
+def root_of(config: ModelConfig, n_prompt: int, adapter: int = 0) -> int:
+    """The root of texts that begin with a prompt of so many ids (see `model.rope.rope_table`), read with an adapter:
+    keys and values of the same ids differ by both."""
+    return ROOT - scaled_length(config, n_prompt) - adapter * _LONGEST
 
 
 def common_prefix(first: Ids[int], second: Ids[int]) -> int:

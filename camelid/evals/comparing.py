@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from camelid.errors import NotFoundError, OptionError, first_few
+from camelid.evals.contamination import read_contamination
 from camelid.evals.records import read_items, read_result, read_timing
 from camelid.evals.result import Result, from_record
 from camelid.evals.statistics import Comparison, compare
@@ -49,7 +50,8 @@ def open_result(folder: Path) -> Result:
     record = read_result(folder)
     if record is None:
         raise NotFoundError(f"{folder}: holds no finished result; name a folder that camelid eval has made")
-    return from_record(record, read_items(folder), read_timing(folder), folder)
+    result = from_record(record, read_items(folder), read_timing(folder), folder)
+    return replace(result, contamination=read_contamination(folder))
 
 
 def pair_of(first: Result, second: Result) -> Pair:

@@ -5,6 +5,7 @@
     ├── result.json    the figures, and the conditions under which they arose
     ├── run.json       pedigree: command, files and their hashes, machine, date
     ├── timing.json    what differs from run to run: seconds
+    ├── contamination.json  what of the items stands in the training data, where somebody looked
     └── .log.jsonl     while it goes on: every answer and verdict, as it came; then it is removed
 
 The log is only appended to. Its first line holds the conditions: a run under others does not go on from it. A line that
@@ -27,6 +28,7 @@ from camelid.evals.task import Answer, Likelihoods, TextLoss, Verdict, Written
 from camelid.files import lock, whole_file, writing
 
 ITEMS, RESULT, TIMING, LOG = "items.jsonl", "result.json", "timing.json", ".log.jsonl"
+CONTAMINATION = "contamination.json"
 _KINDS: dict[str, Any] = {
     "likelihoods": Likelihoods,
     "written": Written,
@@ -185,7 +187,7 @@ def write_result(
 
 def forget(folder: Path) -> None:
     """Remove what a run left, so that it begins anew; no other file of the folder is touched."""
-    for name in (RESULT, ITEMS, TIMING, LOG):
+    for name in (RESULT, ITEMS, TIMING, LOG, CONTAMINATION):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from camelid.console import Terminal
 from camelid.evals.comparing import Pair
+from camelid.evals.contamination import SUBSETS, Contamination, Subset
 from camelid.evals.result import Result
 from camelid.evals.statistics import Comparison, Figure
 from camelid.evals.task import Task
@@ -49,8 +50,32 @@ def show_results(results: Sequence[Result]) -> None:
             value = f"[bold]{figure_text(figure, percent)}[/]" if at == 0 else figure_text(figure, percent)
             table.add_row(name, value, interval_text(figure, percent), f"{figure.n:,}")
         console.print(table)
+        if result.contamination is not None:
+            console.print(_contaminated(result, result.contamination))
         for line in remarks(result):
             console.print(f"[dim]{literal(line)}[/]", soft_wrap=True)
+
+
+def _contaminated(result: Result, found: Contamination) -> Table:
+    """Each score's mean over the items that the training data holds, and over the others."""
+    names: dict[str, str] = {}
+    for name, own in result.shown.items():
+        names.setdefault(own.get("score", ""), name)
+    scores = [score for score in found.subsets if score in names]
+    table = _table(("in the training data",), ("items", *(names[score] for score in scores)), no_wrap=True)
+    for subset, about in SUBSETS.items():
+        parts = [(found.subsets[score][subset], bool(result.shown[names[score]]["percent"])) for score in scores]
+        n = sum(about(share) for share in found.shares.values())
+        table.add_row(subset, f"{n:,}", *(_subset_text(part, percent) for part, percent in parts))
+    return table
+
+
+def _subset_text(part: Subset, percent: bool) -> str:
+    """`31.2, z −0.4`."""
+    if part.value is None:
+        return "–"
+    value = f"{100 * part.value:.1f}" if percent else f"{part.value:.4f}"
+    return value if part.z is None else f"{value}, z {part.z:+.1f}"
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from camelid.evals.statistics import Figure, Row, as_json, figure, figures
 from camelid.evals.task import Metric
+
+if TYPE_CHECKING:
+    from camelid.evals.contamination import Contamination
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Result:
         seconds: that it took, all runs together.
         folder: where it lies; None if it was not written.
         shown: how to print each metric: `percent`, `higher_is_better`, and its `score` in the items if it is a mean.
+        contamination: what of the items stands in the training data; None if nobody looked.
     """
 
     task: str
@@ -41,6 +45,7 @@ class Result:
     seconds: float
     folder: Path | None
     shown: Mapping[str, Mapping[str, Any]]
+    contamination: Contamination | None = None
 
     @property
     def n(self) -> int:
@@ -64,7 +69,8 @@ class Result:
     def as_json(self) -> dict[str, Any]:
         """The contract for programs."""
         folder = None if self.folder is None else str(self.folder)
-        return {**self.as_record(), "seconds": round(self.seconds, 3), "folder": folder}
+        own: dict[str, Any] = {**self.as_record(), "seconds": round(self.seconds, 3), "folder": folder}
+        return own if self.contamination is None else {**own, "contamination": self.contamination.as_json()}
 
 
 def _nested(groups: Mapping[str, Mapping[str, Figure]]) -> dict[str, Any]:

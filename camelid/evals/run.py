@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from camelid.chat.llama import Llama
 from camelid.errors import OptionError
 from camelid.evals.ask import Asker, LlamaAsker
+from camelid.evals.contamination import contamination_of, read_contamination, training_fingerprint
 from camelid.evals.identity import describe_code
 from camelid.evals.loop import Run, Tell
 from camelid.evals.plan import Plan, canonical, make_plan
@@ -35,6 +37,7 @@ def evaluate(
     truncate: bool = False,
     judge: Llama | Asker | None = None,
     scorer: Mapping[str, Any] | None = None,
+    training: str | Path | None = None,
     again: bool = False,
     progress: Tell | None = None,
 ) -> Result:
@@ -51,6 +54,7 @@ def evaluate(
         truncate: drop shots from the left where a prompt is longer than the context.
         judge: the model that judges, for tasks that need one.
         scorer: what the user chose for scorers, as `sandbox`.
+        training: a run or its data folder, in which the items are looked for.
         again: forget what an earlier run of the same name left.
         progress: told about once a second.
 
@@ -72,12 +76,21 @@ def evaluate(
         forget(folder)
     with task.open_scorer(scorer or {}) as opened:
         conditions = _conditions(plan, asker, judging, limit, truncate, opened.conditions)
-        if folder is not None and (done := _finished(folder, conditions)) is not None:
-            return done
-        run = Run(plan, asker, judging, truncate, opened)
-        with Log(folder, conditions) as log:
-            run.go(log, progress)
-            return _written(run, log, conditions, folder)
+        result = None if folder is None else _finished(folder, conditions)
+        if result is None:
+            run = Run(plan, asker, judging, truncate, opened)
+            with Log(folder, conditions) as log:
+                run.go(log, progress)
+                result = _written(run, log, conditions, folder)
+    return result if training is None else _looked_for(result, plan, Path(training))
+
+
+def _looked_for(result: Result, plan: Plan, training: Path) -> Result:
+    """The result with what of its items stands in training data; looked up once for each data."""
+    known = None if result.folder is None else read_contamination(result.folder)
+    if known is None or known.training != training_fingerprint(training):
+        known = contamination_of(result, plan.task, plan.items, training)
+    return replace(result, contamination=known)
 
 
 def _written(run: Run, log: Log, conditions: Mapping[str, Any], folder: Path | None) -> Result:

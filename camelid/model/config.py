@@ -82,6 +82,7 @@ class ModelConfig:
     clip_qkv: float | None = None  # clamp q, k and v to ±clip_qkv (OLMo 1)
     attention_bias: bool = False  # q, k, v and the output of attention have a vector added
     mlp_bias: bool = False  # gate, up and down too
+    scalar_head: bool = False  # a vector takes the output matrix's place: the model rates texts and writes none
 
     def __post_init__(self) -> None:
         if self.clip_qkv is not None and not (math.isfinite(self.clip_qkv) and self.clip_qkv > 0):
@@ -123,8 +124,9 @@ class ModelConfig:
     def n_parameters(self) -> int:
         """Number of weights, a tied output matrix counted once."""
         layer = sum(math.prod(shape) for shape in layer_shapes(self).values())
-        matrices = self.vocab_size * self.dim * (1 if self.ties_embeddings else 2)
-        return self.n_layers * layer + matrices + (self.dim if self.norm == "rms" else 0)
+        matrices = self.vocab_size * self.dim * (1 if self.ties_embeddings or self.scalar_head else 2)
+        vectors = self.dim * ((self.norm == "rms") + self.scalar_head)
+        return self.n_layers * layer + matrices + vectors
 
 
 @contextmanager
@@ -188,6 +190,8 @@ def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes |= {f"layers.{layer}.{name}": shape for name, shape in per_layer.items()}
     if config.norm == "rms":
         shapes["norm"] = (config.dim,)
-    if not config.ties_embeddings:
+    if config.scalar_head:
+        shapes["score"] = (1, config.dim)
+    elif not config.ties_embeddings:
         shapes["lm_head"] = (config.vocab_size, config.dim)
     return shapes

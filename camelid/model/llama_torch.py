@@ -31,6 +31,7 @@ class LlamaTorch(nn.Module):
     Args:
         config: the shape.
         context: positions that the rotary tables are made for; the model's own context by default.
+        score: add a scalar head to a model that writes, as PPO's values need it.
 
     Attributes:
         recompute: layers keep their input only, and are computed again for the backward pass (Chen et al. 2016,
@@ -45,14 +46,16 @@ class LlamaTorch(nn.Module):
     again: Callable[[], Any] = staticmethod(noop_context_fn)
     adapters: Any = None
 
-    def __init__(self, config: ModelConfig, context: int | None = None) -> None:
+    def __init__(self, config: ModelConfig, context: int | None = None, score: bool = False) -> None:
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = Norm(config, config.dim)
-        if not config.ties_embeddings:
+        if not config.ties_embeddings and not config.scalar_head:
             self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        if score or config.scalar_head:
+            self.score = nn.Linear(config.dim, 1, bias=False)
         length = context or config.context
         cos, sin = rope_table(config, np.arange(length), read=length)
         self.register_buffer("cos", torch.from_numpy(cos), persistent=False)  # (context, E/2), float32 always
@@ -80,7 +83,7 @@ class LlamaTorch(nn.Module):
 
     @property
     def output(self) -> nn.Parameter:
-        """The output matrix (V, D), which may be the embedding."""
+        """The output matrix (V, D), which may be the embedding; a model that rates has none."""
         weight: nn.Parameter = self.embed_tokens.weight if self.config.ties_embeddings else self.lm_head.weight
         return weight
 

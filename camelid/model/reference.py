@@ -35,7 +35,8 @@ def forward(
 
     Args:
         config: the shape.
-        tensors: float32 arrays named and shaped as `tensor_shapes(config)` says.
+        tensors: float32 arrays named and shaped as `tensor_shapes(config)` says; beside a layer's matrix may stand
+            `NAME.lora_A` (rank, in) and `NAME.lora_B` (out, rank), of which lora_B · lora_A is added to it.
         ids: new ids, (T,).
         cos, sin: `rope_table` for the new ids' positions, (T, E/2).
         cache: for each layer keys and values (L, K, E); the last T rows are written here. None: nothing came before.
@@ -141,6 +142,8 @@ class _Layer:
     def project(self, x: Array, name: str) -> Array:
         """x (T, in) through a matrix and its bias, if it has one: (T, out)."""
         result: Array = x @ self._tensors[self._prefix + name].T
+        if (down := self._tensors.get(f"{self._prefix}{name}.lora_A")) is not None:  # arXiv:2106.09685
+            result += (x @ down.T) @ self._tensors[f"{self._prefix}{name}.lora_B"].T
         bias = self._tensors.get(f"{self._prefix}{name}.bias")
         return result if bias is None else result + bias
 

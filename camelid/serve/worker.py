@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
@@ -46,6 +46,7 @@ class _ServedRequest:
     request: Request
     answer: Answer | None  # None: nothing is written, one result comes
     started: float
+    counts: Counts  # of the model that it asks for
     held: deque[_Item] = field(default_factory=deque)  # the loop's: written, and not taken yet
     waiter: asyncio.Future[None] | None = None  # the loop's: set while the client waits
     left: bool = False  # set by the loop: nobody will take anything any more
@@ -217,7 +218,7 @@ class Worker:
 
     def _admit(self, request: Request, answer: Answer | None) -> _ServedRequest:
         self._check_room()
-        job = _ServedRequest(request, answer, time.monotonic())
+        job = _ServedRequest(request, answer, time.monotonic(), self._counts)
         self._open.add(job)
         self._inbox.put(partial(self._begin, job))
         return job
@@ -283,11 +284,11 @@ class Worker:
         try:
             job.number = self.llama.engine.add(job.request)
         except Exception as error:
-            self._counts.outcomes["failed"] += 1
+            job.counts.outcomes["failed"] += 1
             self._send([(job, self._told(error))])
             return
         self._jobs[job.number] = job
-        self._counts.prompt_tokens += len(job.request.ids)
+        job.counts.prompt_tokens += len(job.request.ids)
 
     def _cancel(self, job: _ServedRequest) -> None:
         if job.number is not None:
@@ -296,11 +297,13 @@ class Worker:
     def _step(self) -> None:
         outcomes, now = self.llama.engine.step(), time.monotonic()
         news: list[tuple[_ServedRequest, _Item]] = []
+        written = Counter({self._counts: 0})
         for outcome in outcomes:
             job = self._jobs.get(outcome.request)
             if job is None:
                 continue
             if isinstance(outcome, Token):
+                written[job.counts] += 1
                 news += [(job, item) for item in self._push(job, outcome, now)]
             elif isinstance(outcome, Failed):
                 self._finish(job, "failed")
@@ -308,7 +311,8 @@ class Worker:
             else:
                 self._finish(job, "stop")
                 news += [(job, outcome), (job, None)]
-        self._counts.step(now, sum(isinstance(outcome, Token) for outcome in outcomes))
+        for counts, n_tokens in written.items():
+            counts.step(now, n_tokens)
         self._send(news)
 
     def _push(self, job: _ServedRequest, token: Token, now: float) -> Iterator[_Item]:
@@ -324,10 +328,10 @@ class Worker:
 
     def _time(self, job: _ServedRequest, token: Token, now: float) -> None:
         if not job.latest:
-            self._counts.first_token.add(now - job.started)
-            self._counts.cached_tokens += token.n_cached
+            job.counts.first_token.add(now - job.started)
+            job.counts.cached_tokens += token.n_cached
         if token.sample in job.latest:
-            self._counts.per_token.add(now - job.latest[token.sample])
+            job.counts.per_token.add(now - job.latest[token.sample])
         job.latest[token.sample] = now
 
     def _finish(self, job: _ServedRequest, outcome: str) -> None:
@@ -336,7 +340,7 @@ class Worker:
         self.llama.engine.cancel(job.number)
         del self._jobs[job.number]
         job.number = None
-        self._counts.outcomes[outcome] += 1
+        job.counts.outcomes[outcome] += 1
 
     def _fail(self, error: Exception) -> None:
         """A step has failed as a whole: whatever ran in it ends, and the next requests are served."""

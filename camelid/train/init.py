@@ -21,6 +21,7 @@ from camelid.train.parallel import held
 from camelid.weights.weights import Weights
 
 STANDARD_DEVIATION = 0.02
+SCORE = "score.weight"  # of a scalar head
 _BLOCK = 256  # rows that share a generator; another number gives other values
 
 
@@ -38,7 +39,8 @@ def initialise(model: LlamaTorch, seed: int) -> None:
 
 @torch.no_grad()
 def take_weights(model: LlamaTorch, weights: Weights) -> None:
-    """Fill every parameter but adapters, or what this rank holds of it, with an opened model's numbers, in place.
+    """Fill every parameter but adapters, or what this rank holds of it, with an opened model's numbers, in place. A
+    scalar head that the opened model lacks is left as it is.
 
     Raises:
         OptionError: the opened model has another shape.
@@ -47,12 +49,22 @@ def take_weights(model: LlamaTorch, weights: Weights) -> None:
         if name.endswith((".lora_A", ".lora_B")):
             continue
         local, places = held(parameter)
+        if name == SCORE and "score" not in weights.tensors:
+            continue
         tensor = weights.tensors.get(name.removesuffix(".weight"))
         if tensor is None or tuple(tensor.shape) != tuple(parameter.shape):
             found = "it is not there" if tensor is None else f"it is {tuple(tensor.shape)}"
             raise OptionError(f"{weights.path}: {name}: {tuple(parameter.shape)} is asked for, {found}")
         if local.numel():
             local.copy_(torch.from_numpy(tensor.array()[places]))
+
+
+@torch.no_grad()
+def initialise_score(model: LlamaTorch, deviation: float, seed: int) -> None:
+    """Fill a scalar head, or what this rank holds of it, with normal numbers of this deviation; 0 gives zeros."""
+    local, places = held(model.score.weight)
+    values = np.random.default_rng([seed, zlib.crc32(SCORE.encode())]).standard_normal((1, model.config.dim))
+    local.copy_(torch.from_numpy((deviation * values).astype(np.float32)[places]))
 
 
 def initial_values(

@@ -113,22 +113,15 @@ class OptimOptions(Options):
 class EpochOptions(OptimOptions):
     """Of stages whose data is small and read a few times: steps and warm-up follow from how much there is.
 
-    Raises:
-        OptionError: both steps and epochs are given.
+    Steps that are given go before epochs, as in transformers, so that a recipe's epochs can be cut short.
     """
 
-    epochs: float | None = Field(None, gt=0, le=1000, description="How often all of the data is read, for steps.")
+    epochs: float | None = Field(None, gt=0, le=1000, description="How often all data is read; steps go before it.")
     warmup_share: float = Field(0.0, ge=0, lt=1, description="Of the steps; warmup_steps are the fewest then.")
 
     def __init__(self, **values: Any) -> None:
-        given = values.get("steps", EpochOptions.model_fields["steps"].default)
-        if given != EpochOptions.model_fields["steps"].default:
-            if values.get("epochs") is not None:
-                raise OptionError(
-                    f"epochs: {values['epochs']} and steps {given} are given; leave one out", param="epochs"
-                )
-            values["epochs"] = None
-        super().__init__(**values)
+        default = EpochOptions.model_fields["steps"].default
+        super().__init__(**values if values.get("steps", default) == default else {**values, "epochs": None})
 
     def resolved(self, steps_per_epoch: int) -> Self:
         """The same with steps and warm-up as numbers, where everything is read once in so many steps.
@@ -149,6 +142,20 @@ class TokenLossOptions(OptimOptions):
     z_loss: float = Field(0.0, ge=0, le=1, description="Weight of the square of log Z beside the loss.")
 
 
+class SampleOptions(Options):
+    """Answers to the same prompts every so many steps, so that one can read how the model changes."""
+
+    prompts: tuple[str, ...] = Field((), max_length=64, description="What is asked; continued, without a chat format.")
+    every: int = Field(0, ge=0, description="Steps between samples; 0: never.")
+    max_tokens: int = Field(128, gt=0, description="Longest answer.")
+    temperature: float = Field(0.0, ge=0, le=100, description="0 is greedy.")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if bool(self.every) != bool(self.prompts):
+            raise OptionError("samples: want prompts and every, both or neither", param="samples")
+
+
 class RunOptions(OptimOptions):
     """What every stage's options have: beside what the optimiser does, how that is carried out, saved and shown.
 
@@ -165,4 +172,5 @@ class RunOptions(OptimOptions):
     keep_last: int = Field(2, gt=0, description="Newest checkpoints that are kept.")
     keep_every: int = Field(10_000, ge=0, description="Checkpoints of every such step are kept for ever; 0: none.")
 
+    samples: SampleOptions = Field(SampleOptions(), description="Answers to the same prompts, over time.")
     log_to: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="Where else numbers go.")

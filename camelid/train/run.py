@@ -39,6 +39,7 @@ from camelid.train.planning.flops import fusing_pays, matrix_peak
 from camelid.train.planning.plan import RUNTIME_BYTES, memory_of
 from camelid.train.report.metrics import MetricsWriter
 from camelid.train.report.trackers import open_trackers
+from camelid.train.rollouts.sampler import Sampler
 from camelid.train.run_stage import RunStage
 from camelid.train.stages import load_stage
 
@@ -96,6 +97,7 @@ class _Session:
         start = None if begins is None else parallel.from_first(lambda: start_fingerprint(begins))
         about = About.of(stage.name, self.objective, self.recipe, start)
         self.checkpoints = Checkpoints(self.folder, parallel, about)
+        self.sampler = Sampler(stage, self.objective)
         self.record: MetricsWriter | None = None
         self.state = self._begin(fresh)
         parallel.from_first(lambda: _write_recipe(stage.run / RECIPE, stage.recipe, stage.name, self.options))
@@ -113,6 +115,9 @@ class _Session:
         verifier = self.objective.verifier(parallel.rank, parallel.n_ranks)
         parallel.each(lambda: stack.enter_context(verifier) and None)
         stopper = stack.enter_context(Stopper(parallel, end_of_job(os.environ)))
+        sampler = self.sampler
+        if not state.step:
+            sampler.after(0, state.model)
         lost = None
         for step in optimise(state, learner, self.objective, parallel, peak):
             lost = self._write(step) or lost
@@ -121,6 +126,7 @@ class _Session:
             if verifier.found:
                 stopper.ask("the data is damaged")
             yield step
+            sampler.after(state.step, state.model)
             asked = stopper.due(self.checkpoints.expected_seconds(state.model))
             whole = self.objective.whole(state.step) or state.step >= steps
             ends = whole and (asked or state.step >= last)

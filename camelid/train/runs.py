@@ -6,18 +6,24 @@ Reads only; no torch.
 from __future__ import annotations
 
 import json
+import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from camelid.errors import MissingError, OptionError
+from camelid.errors import CamelidError, MissingError, OptionError
+from camelid.parsing import parse_toml
 from camelid.run_layout import CHECKPOINT, DATA, METRICS, RECIPE, checkpoint_step, complete_checkpoints
 from camelid.train.report.metrics import Metrics
 
 _SILENT_SECONDS = 60.0
+_STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 State = Literal["training", "done", "stopped"]
+Standing = Literal["waiting", "preparing", "training", "done", "stopped"]
+"""Of a stage in a life: before it trains, nothing is there of it yet, or what it learns from is."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,54 @@ def find_runs(folder: Path) -> list[Run]:
     """Every stage of every run in a folder such as `runs`, the one that last wrote first."""
     notes = [path for path in folder.glob(f"*/*/{METRICS}") if path.is_file()]
     return [Run(path.parent) for path in sorted(notes, key=_changed, reverse=True)]
+
+
+@dataclass(frozen=True)
+class LifeStage:
+    """A stage in the life of a model.
+
+    Attributes:
+        run: of it; its folder need not be there.
+        metrics: what is on record; None before its first session, or where that cannot be read.
+        standing: how far it is.
+        wrong: why nothing could be read; empty if nothing is wrong.
+    """
+
+    run: Run
+    metrics: Metrics | None
+    standing: Standing
+    wrong: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the stage, as ppo-2."""
+        return self.run.folder.name
+
+
+def stage_names(run: Path) -> list[str]:
+    """The stages of a run in order: as its recipe says, and any other that has a record."""
+    named: list[str] = []
+    with suppress(OSError, ValueError, AttributeError):  # it has no recipe yet, or none that can be read
+        said = parse_toml((run / RECIPE).read_text(encoding="utf-8")).get("stages", [])
+        named = [name for name in said if isinstance(name, str) and _STAGE.fullmatch(name)]
+    notes = sorted(run.glob(f"*/{METRICS}"), key=_changed)
+    return list(dict.fromkeys([*named, *(note.parent.name for note in notes)]))
+
+
+def life(run: Path) -> list[LifeStage]:
+    """The stages of a run in order, each with what is on record of it."""
+    stages = []
+    for name in stage_names(run):
+        one = Run(run / name)
+        if not (one.folder / METRICS).is_file():
+            stages.append(LifeStage(one, None, "preparing" if one.folder.is_dir() else "waiting"))
+            continue
+        try:
+            metrics = Metrics(one.folder).read()
+            stages.append(LifeStage(one, metrics, state(metrics)))
+        except (CamelidError, OSError) as error:
+            stages.append(LifeStage(one, None, "stopped", str(error)))
+    return stages
 
 
 def open_run(path: Path | str) -> Run:

@@ -14,7 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from camelid.errors import NumericsError, OptionError, first_few, one_of
+from camelid.errors import NumericsError, OptionError, UnsupportedError, first_few, one_of
 from camelid.weights.formats.gguf_write import write_gguf
 from camelid.weights.formats.hf_write import write_hf
 from camelid.weights.formats.meta_write import output_bytes, write_meta
@@ -67,6 +67,8 @@ def save_weights(
     target = Path(target)
     _check_arguments(format, quant, shards)
     _check_kind(target, format)
+    if weights.config.scalar_head and format != "hf":
+        raise UnsupportedError(f"{target}: a reward model is a Hugging Face folder; write it with --to hf")
     kinds = gguf_kinds(weights, quant) if format == "gguf" else plain_kinds(weights, quant)
     tensors = {name: stored_as(tensor, kinds[name]) for name, tensor in weights.tensors.items()}
     planned = replace(weights, tensors=tensors)

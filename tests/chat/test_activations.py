@@ -40,6 +40,7 @@ def tiny():
 IDS = [5, 300, 17, 17, 200, 3, 42, 99]
 
 
+@pytest.mark.slow
 def test_the_table_is_the_models_own(llama, flow):
     ids = llama.prompt_ids(DECK)
     seen = flow.read(ids)

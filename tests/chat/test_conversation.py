@@ -30,6 +30,7 @@ def answer(deltas):
     return "".join(delta.text for delta in deltas)
 
 
+@pytest.mark.slow
 def test_turns_are_kept_and_a_question_can_be_asked_anew(talk):
     first = answer(talk.ask("What is the capital of France?"))
     assert "Paris" in first

@@ -62,6 +62,7 @@ def test_logits_have_a_row_for_each_id(llama):
     np.testing.assert_allclose(logits[:4], llama.logits(ids[:4]), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_second_turn_does_not_read_the_first_again(llama):
     first = [Message("user", "Name a colour, in one word please, and nothing else at all, thank you.")]
     answer = llama.chat(first, temperature=0, max_tokens=20)
@@ -121,6 +122,7 @@ def test_mistakes_are_told_at_once(llama, prompt, changes, words):
         llama.stream(prompt, **changes)
 
 
+@pytest.mark.slow
 def test_a_request_and_its_tokens_make_the_same_answer(llama):
     choices = {"temperature": 0, "max_tokens": 12, "stop": ("\n",)}
     request = llama.chat_request("What is the capital of France?", **choices)

@@ -101,6 +101,7 @@ def answers(case: str, choice: str | None, seed: int, parallel: bool = True) -> 
     return [(sample.text, sample.tool_calls) for sample in ended]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("choice", [None, *(pytest.param(tool, marks=pytest.mark.slow) for tool in TOOLS)])
 def test_answers_are_calls_whose_arguments_fit_their_schema(case, choice):

@@ -16,6 +16,7 @@ def camelid(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_writing(smollm2_path):
     running = camelid("generate", str(smollm2_path), "Once upon a time", "--max-tokens", "2000", "--ignore-stop")
     assert running.stdout is not None

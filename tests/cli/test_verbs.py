@@ -103,6 +103,7 @@ def test_tokens(run):
     assert json.loads(run("tokens", "<|im_end|>", "--special", "--json").stdout)["ids"] == [2]
 
 
+@pytest.mark.slow
 def test_info(run):
     done = json.loads(run("info", "--json").stdout)
     assert done["family"] == "SmolLM2 135M"

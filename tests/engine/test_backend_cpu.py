@@ -94,6 +94,7 @@ def test_every_kind_on_every_instruction_set_agrees_with_the_reference(quant, is
         assert divergence(expected, exact[INT16_POSITIONS:]) < int16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", instruction_sets())
 @pytest.mark.parametrize("quant", ["Q4_0", "Q4_1", "Q6_K"])
 def test_the_first_positions_of_every_text_keep_fifteen_bits(quant, isa):

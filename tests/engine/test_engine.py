@@ -63,15 +63,15 @@ def test_neighbours_chunks_cache_and_preemption_change_nothing(asked, chunk, roo
 def test_greedy_is_transformers_greedy(kind, shape):
     config = tiny_config(**shape)
     oracle = hf_model(config, tiny_tensors(config, 0))
-    ids = [5, 9, 200, 17, 3]
-    expected = list(ids)
+    ids = expected = [5, 9, 200, 17, 3]
     for _ in range(12):
-        expected.append(int(hf_logits(oracle, expected)[-1].argmax()))
+        expected = [*expected, int(hf_logits(oracle, expected)[-1].argmax())]
     engine = Engine(tiny_backend(kind, **shape), EngineOptions(context=64, max_batch_tokens=3))
     assert [t.id for t in engine.stream(request(ids))] == expected[5:]
 
 
-@pytest.mark.parametrize("kind", ["numpy", pytest.param("torch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_real_backends_in_a_crowd(kind):
     """Different lengths, shared beginnings, chunks: the greedy text of each stays what it is alone."""
     rng = np.random.default_rng(1)

@@ -68,6 +68,7 @@ def read_url(process):
     return re.search(r"http://127\.0\.0\.1:\d+", lines[1])[0], "".join(lines)
 
 
+@pytest.mark.slow
 def test_it_says_what_it_serves_and_finishes_what_runs(tmp_path, tiny_file):
     with start(tmp_path, tiny_file, "--port", 0, "--context", 512, CAMELID_API_KEY="key-of-a-test") as process:
         url, told = read_url(process)

@@ -85,6 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tokens")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", _KINDS)
 def test_every_combination_of_rules(kind: str, tmp_path: Path) -> None:
     """All 32 combinations of each kind; CAMELID_TEXTS=400 tries as many texts each, which takes some minutes."""

@@ -84,11 +84,13 @@ def row(request: pytest.FixtureRequest) -> Splitter:
 # Unicode
 
 
+@pytest.mark.slow
 def test_classes_are_those_of_the_library() -> None:
     """Every code point: the table in the repository is the one that the library's answers give today."""
     assert TABLE.read_text(encoding="utf-8") == header()
 
 
+@pytest.mark.slow
 def test_class_borders_cut_alike(row: Splitter) -> None:
     """Code points on both sides of every border between classes, beside letters, digits, spaces and apostrophes."""
     runs = [
@@ -297,6 +299,7 @@ def test_hard_texts(real: tuple[Tokenizer, LibraryBackend], hard: str) -> None:
     assert ours.encode(text) == library.encode(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard", HARD)
 def test_work_grows_with_the_text_and_no_faster(real: tuple[Tokenizer, LibraryBackend], hard: str) -> None:
     encoder = real[0]._backend

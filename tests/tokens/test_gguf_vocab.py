@@ -57,6 +57,7 @@ def test_the_default_models_text_comes_back(smollm2_path: Path, text: str) -> No
     assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("abc xyz019 \n'sé日<|im_start>", max_size=60))

@@ -129,6 +129,7 @@ def test_the_library_learns_the_same_pieces() -> None:
 # Words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expression", [LLAMA3, LLAMA2_WORDS])
 @pytest.mark.parametrize("library", [False, True])
 def test_words_are_counted_exactly_however_few_fit(

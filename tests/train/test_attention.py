@@ -40,6 +40,7 @@ def rows(draw):
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(rows(), st.sampled_from([(1, 1), (4, 4), (6, 2)]), st.integers(0, 2**31))
 def test_blocks_are_masked_attention(lengths, heads, seed):
@@ -81,6 +82,7 @@ def test_the_operator_is_what_torch_asks_of_one(dtype):
     library.opcheck(torch.ops.camelid.attend, (*parts, begins))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_flex_is_the_same():
     """What GPUs use, run without compiling and without gradients here."""

@@ -160,6 +160,7 @@ def test_compiled_code_computes_the_same(data, recompute):
     assert not counters["graph_break"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ties", [True, False])
 def test_bf16_learns_as_float32_does(data, ties):
     config = ModelConfig(**{**vars(CONFIG), "ties_embeddings": ties})
@@ -183,6 +184,7 @@ def test_one_seed_one_run(data, precision):
     assert other[0].loss != one[0].loss
 
 
+@pytest.mark.slow
 def test_steps_tell_what_happened(data):
     options = OPTIONS.with_(steps=60, warmup_steps=5, validation_every=30, z_loss=1e-4)
     steps, _ = trained(data, options)

@@ -112,6 +112,7 @@ def test_stopping_and_going_on_changes_no_bit(run, tmp_path_factory):
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_others_open_a_checkpoint_and_say_the_same(run, tmp_path, precision):
     """transformers, our numpy and C++ engines, and the GGUF made from it: the same scores."""

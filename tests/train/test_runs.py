@@ -11,7 +11,9 @@ import pytest
 
 from camelid.errors import MissingError, OptionError
 from camelid.train.report.metrics import NAME, MetricsWriter, read_metrics
-from camelid.train.runs import Run, find_runs, open_run, state
+from camelid.train.report.samples import read_samples
+from camelid.train.runs import Run, find_runs, life, open_run, state
+from tests.train.lives import RECIPE, made_life
 from tests.train.report.test_metrics import step
 
 
@@ -84,3 +86,33 @@ def test_the_state_of_a_run(tmp_path):
     with MetricsWriter(half.folder, 9, start=4) as record:
         record.event("stop", step=4)
     assert state(read_metrics(half.folder)) == "stopped"
+
+
+def test_a_life_has_its_stages_in_order(tmp_path):
+    folder = made_life(tmp_path / "life")
+    assert [(stage.name, stage.standing) for stage in life(folder)] == [
+        ("pretrain", "done"),
+        ("sft", "done"),
+        ("rejection", "done"),
+        ("ppo", "training"),
+        ("ppo-2", "waiting"),
+    ]
+    (folder / "ppo-2").mkdir()
+    (folder / "recipe.toml").write_text("stages = [")
+    (folder / "sft" / NAME).write_text("nonsense\n")
+    found = {stage.name: stage for stage in life(folder)}
+    assert set(found) == {"pretrain", "sft", "rejection", "ppo"}  # what has a record, where the recipe cannot be read
+    assert (found["sft"].standing, "line 1" in found["sft"].wrong) == ("stopped", True)
+    (folder / "recipe.toml").write_text(RECIPE)
+    assert life(folder)[-1].standing == "preparing"
+
+
+def test_samples_are_those_of_the_last_line(tmp_path):
+    folder = made_life(tmp_path / "life") / "ppo"
+    with (folder / "samples.jsonl").open("a") as file:
+        file.write('\n{"step": 4, "prompt": "What is a llama?", "answer": "An animal.", "finished": true}\n')
+    found = read_samples(folder)
+    assert [sample.step for sample in found] == [0, 0, 4, 4, 8, 8, 12, 12]
+    assert {sample.text for sample in found if sample.step == 4} == {"An animal.", "Answer of step 4."}
+    assert [sample.finished for sample in found if sample.step == 8] == [False, False]
+    assert read_samples(tmp_path) == []

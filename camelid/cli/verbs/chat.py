@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from camelid.cli.flags import takes
-from camelid.cli.options import BackendName, ChatFormatName, DraftName, ModelName, check_draft, open_llama
+from camelid.cli.options import AdapterName, BackendName, ChatFormatName, DraftName, ModelName, check_draft, open_llama
 from camelid.console import Terminal
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
@@ -26,6 +26,7 @@ def run(
     chat_format: ChatFormatName = None,
     backend: BackendName = "auto",
     draft: DraftName = None,
+    adapter: AdapterName = None,
     params: SamplingParams,
     engine: EngineOptions,
 ) -> None:
@@ -39,7 +40,7 @@ def run(
     if text == "":
         raise OptionError("standard input: is empty; pipe a message in, or start this in a terminal")
     check_draft(draft, params)
-    llama = open_llama(model, backend, engine, chat_format, draft)
+    llama = open_llama(model, backend, engine, chat_format, draft, adapter)
     llama.chat_format  # noqa: B018 - a model that cannot chat is refused before anything is asked
     conversation = Conversation(llama, params.over(llama.params), system)
     if resume is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from camelid.cli.console import print_json, progress_bar, stderr
-from camelid.cli.options import ChatFormatName, Json
+from camelid.cli.options import AdapterName, ChatFormatName, Json
 from camelid.errors import OptionError, one_of
 from camelid.streams import write
 
@@ -24,17 +24,24 @@ def run(
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="Parts of a Meta folder; about how many files of hf.")] = 1,
     chat_format: ChatFormatName = None,
+    adapter: AdapterName = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: Json = False,
 ) -> None:
     """One tensor at a time, complete or not at all; run.json beside it says what it was made from."""
+    from camelid.chat.adapters.base import open_with_base
     from camelid.hub.store import resolve
     from camelid.pedigree import write_pedigree
     from camelid.tokens.templates.chat_format import FORMATS
+    from camelid.weights.adapted import adapted
     from camelid.weights.convert import save_weights
     from camelid.weights.open import open_weights
 
-    weights = open_weights(resolve(model))
+    if adapter is None:
+        weights = open_weights(resolve(model))
+    else:
+        found, base = open_with_base(adapter, model)
+        weights = adapted(base, found)
     if chat_format is not None:
         row = FORMATS.get(chat_format)
         if row is None or row.jinja is None:
@@ -52,6 +59,7 @@ def run(
             progress=lambda done, total, name: show(target.name, done, total),
         )
     options = {"to": to, "quant": quant, "shards": shards, "chat_format": chat_format}
+    options |= {} if adapter is None else {"adapter": adapter}
     counts = {"tensors": len(weights.tensors), "parameters": weights.config.n_parameters}
     write_pedigree(made, "convert", weights.files, options, counts)
     if json:

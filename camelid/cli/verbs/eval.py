@@ -11,7 +11,7 @@ import typer
 
 from camelid.cli.console import print_json, stderr
 from camelid.cli.flags import takes
-from camelid.cli.options import BackendName, ChatFormatName, Json, open_llama
+from camelid.cli.options import AdapterName, BackendName, ChatFormatName, Json, open_llama
 from camelid.engine.engine import EngineOptions
 from camelid.errors import MissingError, OptionError
 from camelid.run_layout import all_checkpoints
@@ -43,6 +43,9 @@ def run(
         Literal["left"] | None, typer.Option(help="Drop the first shots of a prompt that is too long.")
     ] = None,
     judge: Annotated[str | None, typer.Option(help="The model that judges, for tasks that need one.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Look for the items in this training data; a checkpoint's own.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results; each gets a folder in it.")] = Path("results"),
     again: Annotated[bool, typer.Option(help="Forget what an earlier run left.")] = False,
     wrong: Annotated[bool, typer.Option(help="With show: the items that were not right.")] = False,
@@ -55,6 +58,7 @@ def run(
     ] = False,
     backend: BackendName = "auto",
     chat_format: ChatFormatName = None,
+    adapter: AdapterName = None,
     json: Json = False,
     engine: EngineOptions,
 ) -> None:
@@ -70,23 +74,26 @@ def run(
     if not tasks:
         list_tasks(json)
         return
-    names = models_of(model, every_checkpoint)
+    names = models_of(model, every_checkpoint, adapter, url)
     if any(name.startswith(LM_EVAL) for name in tasks):
         measure_with_lm_eval(
-            tasks, (open_named(name, backend, engine, chat_format) for name in names), limit, shots, json
+            tasks, (open_named(name, backend, engine, chat_format, adapter) for name in names), limit, shots, json
         )
         return
     scorer = {"sandbox": sandbox, "accept_generated_code": accept}
     choices = {"data": data, "limit": limit, "shots": shots, "out": out, "again": again, "scorer": scorer}
     choices["truncate"] = truncate is not None
     judging = None if judge is None else open_llama(judge, backend, engine)
-    askers = (_asker(name, url, backend, engine, chat_format) for name in names)
-    results = measure(askers, tasks, {**choices, "judge": judging})
-    tell(results, json)
+    askers = (_asker(name, url, backend, engine, chat_format, adapter) for name in names)
+    tell(measure(askers, tasks, {**choices, "judge": judging, "training": training}), json)
 
 
-def models_of(names: list[str] | None, run: Path | None) -> Sequence[str | None]:
+def models_of(
+    names: list[str] | None, run: Path | None, adapter: str | None = None, url: str | None = None
+) -> Sequence[str | None]:
     """What is measured: the models that were named, or the checkpoints of a run; None stands for the default model."""
+    if adapter is not None and (url is not None or run is not None or len(names or ()) > 1):
+        raise OptionError("--adapter: goes with one --model, or with none; leave the others out")
     if run is None:
         return names or (None,)
     if names:
@@ -125,25 +132,42 @@ def measure(askers: Iterable[Asker], tasks: Iterable[str], choices: Mapping[str,
     for asker in askers:
         for task in found:
             with Watch(task.name, asker.name, stderr) as watch:
-                results.append(evaluate(asker, task, progress=watch, **choices))
+                own = {**choices, "training": choices["training"] or _training(asker)}
+                results.append(evaluate(asker, task, progress=watch, **own))
     return results
 
 
-def _asker(name: str | None, url: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> Asker:
+def _training(asker: Asker) -> Path | None:
+    """The data that a model of a run was trained on, if it is here."""
+    from camelid.evals.ask import LlamaAsker
+    from camelid.evals.contamination import training_of
+
+    return training_of(asker.llama.weights.path) if isinstance(asker, LlamaAsker) else None
+
+
+def _asker(
+    name: str | None, url: str | None, backend: str, engine: EngineOptions, chat_format: str | None, adapter: str | None
+) -> Asker:
     if url is not None:
         from camelid.evals.endpoint import EndpointAsker
 
         return EndpointAsker(url, name)
     from camelid.evals.ask import LlamaAsker
 
-    return LlamaAsker(*open_named(name, backend, engine, chat_format))
+    return LlamaAsker(*open_named(name, backend, engine, chat_format, adapter))
 
 
-def open_named(name: str | None, backend: str, engine: EngineOptions, chat_format: str | None) -> tuple[Llama, str]:
+def open_named(
+    name: str | None, backend: str, engine: EngineOptions, chat_format: str | None, adapter: str | None = None
+) -> tuple[Llama, str]:
     """A model and what it is called in results."""
     from camelid.hub.catalog import DEFAULT_MODEL
+    from camelid.hub.store import resolve
 
-    llama = open_llama(name, backend, engine, chat_format)
+    llama = open_llama(name, backend, engine, chat_format, adapter=adapter)
+    if adapter is not None:
+        names = [given for given in (name, adapter) if given is not None]
+        return llama, "+".join(model_title(given, resolve(given)) for given in names)
     return llama, DEFAULT_MODEL if name is None else model_title(name, llama.weights.path)
 
 

@@ -10,7 +10,16 @@ import typer
 
 from camelid.cli.console import print_json, stderr
 from camelid.cli.flags import takes
-from camelid.cli.options import BackendName, DraftName, Json, TextArgument, check_draft, model_and_text, open_llama
+from camelid.cli.options import (
+    AdapterName,
+    BackendName,
+    DraftName,
+    Json,
+    TextArgument,
+    check_draft,
+    model_and_text,
+    open_llama,
+)
 from camelid.engine.engine import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import OptionError
@@ -33,6 +42,7 @@ def run(
     length_penalty: Annotated[float, typer.Option(help="Beam search: above 1 favours longer answers.")] = 1.0,
     backend: BackendName = "auto",
     draft: DraftName = None,
+    adapter: AdapterName = None,
     json: Json = False,
     params: SamplingParams,
     engine: EngineOptions,
@@ -41,7 +51,7 @@ def run(
     model, text = model_and_text(prompt, "prompt")
     check_draft(draft, params)
     form = read_form(json_schema, regex, grammar)
-    llama = open_llama(model, backend, engine, draft=draft)
+    llama = open_llama(model, backend, engine, draft=draft, adapter=adapter)
     asks_drafts = "draft_tokens" in params.model_fields_set and params.draft_tokens != 0
     params = params.over(llama.params)
     if beams > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,6 +73,8 @@ def _show(about: dict[str, Any]) -> None:
     }
     if about["state"] == "training" and about["seconds_left"] is not None:
         rows["time left"] = duration(about["seconds_left"])
+    if about.get("answers"):
+        rows["answers"] = _counts(about["answers"])
     rows["checkpoints"] = ", ".join(literal(checkpoint["name"]) for checkpoint in about["checkpoints"]) or "none"
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
@@ -84,6 +87,14 @@ def _show(about: dict[str, Any]) -> None:
     if "data_error" in about:
         table.add_row("[dim]data[/]", literal(about["data_error"]))
     Terminal().print(table)
+
+
+def _counts(answers: Mapping[str, Any]) -> str:
+    """What is to be known of the answers that a stage wrote and then learned."""
+    numbers = {name.replace("_", " "): value for name, value in answers.items() if isinstance(value, int | float)}
+    return ", ".join(
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in numbers.items()
+    )
 
 
 def _words(value: float | None, form: str, none: str = "–") -> str:

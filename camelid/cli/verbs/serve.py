@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from camelid.chat.llama import Llama
     from camelid.hub.store import Name
     from camelid.serve.models import Models
+    from camelid.serve.worker import Worker
 
 GB = 10**9
 RESULTS = Path("results")  # where camelid eval puts them
@@ -45,6 +46,10 @@ def run(
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="A name that a proxy calls the server by; several too, or *.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(help="A LoRA adapter's folder, as NAME=DIR too: a model of its own beside its base; several."),
+    ] = None,
     backend: BackendName = "auto",
     chat_format: ChatFormatName = None,
     options: ServeOptions,
@@ -53,12 +58,15 @@ def run(
     """The small default model is served when none is named. Ctrl-C lets running requests finish."""
     origins, hosts = tuple(cors_origin or ()), tuple(allowed_host or ())
     options = options.with_(api_keys=_keys(api_key), cors_origins=origins, allowed_hosts=hosts)
-    named = _names(models or [])
+    adapters = named_adapters(adapter or [])
+    named = _names(models or bases_of(adapters))
+    if taken := next((name for name in adapters if name in named), None):
+        raise OptionError(f"--adapter: the name {taken} is a model's; give it another one: --adapter NAME=DIR")
     from camelid.serve.server import listen, serve
 
     listener, url = listen(options)  # before models are loaded: a port in use is told at once
     with listener:
-        loaded = _load(named, backend, chat_format, engine, options)
+        loaded = _load(named, adapters, backend, chat_format, engine, options)
         serve(loaded, options, listener, lambda: _show(loaded, options, url), guests(options))
 
 
@@ -102,8 +110,37 @@ def _short(name: Name, given: str) -> str:
     return name.folder if name.is_url else Path(given).absolute().name.removesuffix(".gguf")
 
 
+def named_adapters(given: list[str]) -> dict[str, str]:
+    """Name → folder of each adapter, given as DIR or NAME=DIR.
+
+    Raises:
+        OptionError: two have the same name.
+    """
+    named: dict[str, str] = {}
+    for words in given:
+        name, equals, folder = words.partition("=")
+        if not equals or not name or "/" in name:
+            name, folder = Path(words).absolute().name, words
+        if name in named:
+            raise OptionError(f"--adapter: two are called {name}; give one another name: --adapter NAME=DIR")
+        named[name] = folder
+    return named
+
+
+def bases_of(adapters: dict[str, str]) -> list[str]:
+    """The bases that adapters name, each once; where none is given, none."""
+    from camelid.chat.adapters.base import open_with_base
+
+    return list(dict.fromkeys(str(base.path) for _, base in map(open_with_base, adapters.values())))
+
+
 def _load(
-    named: dict[str, str], backend: str, chat_format: str | None, engine: EngineOptions, options: ServeOptions
+    named: dict[str, str],
+    adapters: dict[str, str],
+    backend: str,
+    chat_format: str | None,
+    engine: EngineOptions,
+    options: ServeOptions,
 ) -> Models:
     from camelid.chat.load import load
     from camelid.serve.models import Models
@@ -114,13 +151,35 @@ def _load(
         with saying(f"loading {name}"):
             llama = load(model, backend=backend, options=engine, chat_format=chat_format)
         workers.append(Worker(name, llama, options.max_waiting))
-    return Models(workers)
+    beside = [_beside(workers, name, folder, chat_format) for name, folder in adapters.items()]
+    return Models([*workers, *beside])
+
+
+def _beside(workers: list[Worker], name: str, folder: str, chat_format: str | None) -> Worker:
+    """An adapter beside the first model that is its base.
+
+    Raises:
+        OptionError: none is.
+    """
+    from camelid.chat.load import beside
+    from camelid.hub.store import resolve
+    from camelid.serve.adapter_worker import AdapterWorker
+    from camelid.weights.lora import open_adapter
+
+    adapter = open_adapter(resolve(folder))
+    refusals = []
+    for worker in workers:
+        try:
+            return AdapterWorker(name, beside(worker.llama, adapter, chat_format), worker)
+        except OptionError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def _show(models: Models, options: ServeOptions, url: str) -> None:
     """What is served, where, with which memory, and what protects it."""
     lines = [f"\n[bold]{url}[/]  [dim]pages; OpenAI's API at {url}/v1, described at {url}/docs[/]"]
-    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
+    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_about(worker)}" for worker in models]
     if options.api_keys:
         lines.append("  Programs need a key (Authorization: Bearer …); browsers are asked for it once.")
     elif options.is_loopback:
@@ -130,6 +189,14 @@ def _show(models: Models, options: ServeOptions, url: str) -> None:
     lines += [f"  {_pages(origin)} may call it." for origin in options.cors_origins]
     lines.append("  [dim]Ctrl-C ends it; running requests finish first.[/]\n")
     stderr.print("\n".join(lines), soft_wrap=True)
+
+
+def _about(worker: Worker) -> str:
+    from camelid.serve.adapter_worker import AdapterWorker
+
+    if isinstance(worker, AdapterWorker):
+        return f"an adapter beside {literal(worker.base)}, in the same memory and the same steps"
+    return _plan(worker.llama)
 
 
 def _pages(origin: str) -> str:

@@ -91,6 +91,24 @@ class Encoder:
             return [self.prompt(messages, record)]
         if record.chosen is None or record.rejected is None:
             return [self.conversation(messages, record)]
+        return self._pair(messages, record)
+
+    def pair(self, record: ChatRecord) -> tuple[Example, Example]:
+        """A preference's two conversations, of which the last answer alone is learned.
+
+        Raises:
+            MisfitError: it is none, one is too long, or the chat format refuses it.
+        """
+        if record.chosen is None or record.rejected is None:
+            raise MisfitError("no preference")
+        chosen, rejected = self._pair(record.messages, record)
+        if max(len(chosen.ids), len(rejected.ids)) > self.context:
+            raise MisfitError(TOO_LONG)
+        return chosen, rejected
+
+    def _pair(self, messages: Sequence[Turn], record: ChatRecord) -> list[Example]:
+        assert record.chosen is not None
+        assert record.rejected is not None
         earlier = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in messages]
         pair = [self.conversation([*earlier, last], record) for last in (record.chosen, record.rejected)]
         if np.array_equal(pair[0].ids, pair[1].ids):

@@ -78,12 +78,14 @@ def read(part: FilePart, options: Source) -> Iterator[Document | Malformed]:
 
 
 def records(tree: ast.Module, module: str) -> Iterator[dict[str, Any]]:
-    """A record for each name of a module that has a docstring, as this file's head says."""
-    other = ""
+    """A record for each name of a module that has a docstring, as this file's head says; of a name that is defined
+    twice, the first."""
+    other, seen = "", set[str]()
     for name, docstring in _documented(tree, module):
         answer = first_sentences(docstring)
-        if not answer:
+        if not answer or name in seen:
             continue
+        seen.add(name)
         private = any(part.startswith("_") for part in name.split("."))
         refusal = REFUSAL.format(name, module)
         draw = zlib.crc32(name.encode())

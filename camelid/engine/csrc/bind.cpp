@@ -69,14 +69,16 @@ std::vector<int> rows_in_order(const Ints& rows, int tokens) {
     return all;
 }
 
-// New ids of a batch, embedded: `lengths[i]` of span i from position `starts[i]`, on `n_pages[i]` of the pages in line.
-void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_pages, Ints pages, Floats2 cos, Floats2 sin,
+// New ids of a batch, embedded: `lengths[i]` of span i from position `starts[i]`, on `n_pages[i]` of the pages in line, with
+// `adapters[i]`.
+void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_pages, Ints pages, Ints adapters, Floats2 cos, Floats2 sin,
              Ints logits_rows, Out2 logits, Ints hidden_rows, Out2 hidden) {
     Batch batch{embedded.data(), (int)embedded.shape(0), {}, {}, {}, cos.data(), sin.data(), logits.data(), hidden.data()};
     const Config& config = model.config;
     require((int)embedded.shape(1) == config.dim, "embedded: width");
     require((int)cos.shape(1) == config.head_dim / 2 && cos.shape(0) == sin.shape(0) && sin.shape(1) == cos.shape(1), "tables");
     require(lengths.size() == starts.size() && lengths.size() == n_pages.size(), "spans: lengths differ");
+    require(adapters.size() == lengths.size(), "adapters: lengths differ");
     int first = 0, page = 0;
     for (size_t i = 0; i < lengths.size(); i++) {
         const int length = lengths(i), start = starts(i), n = n_pages(i);
@@ -84,7 +86,8 @@ void forward(Model& model, Floats2 embedded, Ints lengths, Ints starts, Ints n_p
         require((start + length + LANES - 1) / LANES <= n && (size_t)(start + length) <= cos.shape(0), "span: no room");
         require((size_t)(page + n) <= pages.size(), "pages: too few");
         for (int p = 0; p < n; p++) require(model.cache().has_page(pages(page + p)), "pages: no such page");
-        batch.spans.push_back({first, length, start, pages.data() + page, n});
+        require(adapters(i) >= 0 && adapters(i) <= model.weights.n_adapters(), "adapters: no such adapter");
+        batch.spans.push_back({first, length, start, pages.data() + page, n, adapters(i)});
         first += length, page += n;
     }
     require(first == batch.tokens, "embedded: rows");
@@ -277,6 +280,14 @@ NB_MODULE(_cpu, m) {
         .def("set_final_norm", [](Model& self, Floats1 weight) {
             self.weights.set_final_norm(weight.data(), (int)weight.shape(0));
         })
+        .def("add_adapter", &Model::add_adapter)
+        .def("set_low_rank", [](Model& self, int adapter, int layer, int slot, Floats2 down, Floats2 up) {
+            require(adapter > 0 && adapter <= self.weights.n_adapters() && slot >= 0 && slot < N_MATRICES, "set_low_rank");
+            const Matrix& matrix = layer_of(self, layer).matrix[slot];
+            const bool fits = down.shape(0) == up.shape(1) && down.shape(0) > 0;
+            require(fits && (int)down.shape(1) == matrix.columns && (int)up.shape(0) == matrix.rows, "set_low_rank: shape");
+            self.weights.set_low_rank(adapter, layer, slot, down.data(), up.data(), (int)down.shape(0));
+        })
         .def("allocate", &Model::allocate, nb::call_guard<nb::gil_scoped_release>())
         .def("copy_page", [](Model& self, int source, int target) {
             require(self.cache().has_page(source) && self.cache().has_page(target), "copy_page: no such page");
@@ -284,7 +295,7 @@ NB_MODULE(_cpu, m) {
         })
         .def("read_weights", &Model::read_weights, nb::call_guard<nb::gil_scoped_release>())
         .def("forward", &forward, nb::arg("embedded"), nb::arg("lengths"), nb::arg("starts"), nb::arg("n_pages"),
-             nb::arg("pages"), nb::arg("cos"), nb::arg("sin"), nb::arg("logits_rows"), nb::arg("logits"),
+             nb::arg("pages"), nb::arg("adapters"), nb::arg("cos"), nb::arg("sin"), nb::arg("logits_rows"), nb::arg("logits"),
              nb::arg("hidden_rows"), nb::arg("hidden"))
         .def("hold", [](Model& self, int every, int microseconds) { self.pool().hold(every, microseconds); })
         .def_prop_ro("redone", [](Model& self) { return self.pool().redone(); })

@@ -120,10 +120,10 @@ void Model::project_qkv(const Worker& w, int layer) {
     const Layer& l = weights.layers[(size_t)layer];
     const Matrix &q = l.matrix[Q_PROJ], &k = l.matrix[K_PROJ], &v = l.matrix[V_PROJ];
     const size_t stride = (size_t)s.qkv_stride;
-    multiply(w,
-             {{&q, nullptr, s.qkv.data(), stride, s.q, false},
-              {&k, nullptr, s.qkv.data() + s.q, stride, s.kv, false},
-              {&v, nullptr, s.qkv.data() + s.q + s.kv, stride, s.kv, false}},
+    multiply(w, {layer, false},
+             {{&q, nullptr, s.qkv.data(), stride, s.q, false, Q_PROJ},
+              {&k, nullptr, s.qkv.data() + s.q, stride, s.kv, false, K_PROJ},
+              {&v, nullptr, s.qkv.data() + s.q + s.kv, stride, s.kv, false, V_PROJ}},
              w.pass.tokens, config.dim, int16_, &l.matrix[O_PROJ], [&](int t) -> const float* {
                  const float* x = s.x.data() + (size_t)t * s.dim;
                  if (config.norms_after) return x;
@@ -140,7 +140,7 @@ void Model::attention_output(const Worker& w, int layer, float* x, int tokens) {
     State& s = state_;
     const bool last = layer + 1 == config.layers, after = config.norms_after;
     const Matrix& o = weights.layers[(size_t)layer].matrix[O_PROJ];
-    multiply(w, {{&o, nullptr, after ? s.added.data() : x, (size_t)s.dim, s.dim, !after}}, tokens,
+    multiply(w, {layer, last}, {{&o, nullptr, after ? s.added.data() : x, (size_t)s.dim, s.dim, !after, O_PROJ}}, tokens,
              config.heads * config.head_dim, int16_ || last, &weights.layers[(size_t)layer].matrix[GATE_PROJ],
              [&](int t) { return attention_row(w, last ? w.pass.wanted[(size_t)t] : t); });
     if (after) add_normed(w, layer, NORM_ATTENTION, x, tokens);
@@ -151,14 +151,14 @@ void Model::feed_forward_block(const Worker& w, int layer, float* x, int tokens)
     const bool last = layer + 1 == config.layers, after = config.norms_after, int16 = int16_ || last;
     const Layer& l = weights.layers[(size_t)layer];
     const Matrix &gate = l.matrix[GATE_PROJ], &up = l.matrix[UP_PROJ], &down = l.matrix[DOWN_PROJ];
-    multiply(w, {{&gate, &up, s.hidden.data(), (size_t)s.ffn, s.ffn, false}}, tokens, config.dim, int16, &down,
+    multiply(w, {layer, last}, {{&gate, &up, s.hidden.data(), (size_t)s.ffn, s.ffn, false, GATE_PROJ}}, tokens, config.dim, int16, &down,
              [&](int t) -> const float* {
                  const float* row = x + (size_t)t * s.dim;
                  if (after) return row;
                  norm(row, weights.norm(layer, NORM_ATTENTION), w.scratch.normed.data());
                  return w.scratch.normed.data();
              });
-    multiply(w, {{&down, nullptr, after ? s.added.data() : x, (size_t)s.dim, s.dim, !after}}, tokens, config.ffn_dim, int16,
+    multiply(w, {layer, last}, {{&down, nullptr, after ? s.added.data() : x, (size_t)s.dim, s.dim, !after, DOWN_PROJ}}, tokens, config.ffn_dim, int16,
              last ? &weights.head : &weights.layers[(size_t)layer + 1].matrix[Q_PROJ],
              [&](int t) { return s.hidden.data() + (size_t)t * s.ffn; });
     if (after) add_normed(w, layer, NORM_FEED_FORWARD, x, tokens);
@@ -176,10 +176,10 @@ void Model::head(const Worker& w, const float* x) {
             const float* row = normed(pass.hidden_at[(size_t)i]);
             if (commit()) std::copy_n(row, config.dim, pass.hidden + (size_t)i * config.dim);
         });
-    const Product logits{&weights.head, nullptr, pass.logits, (size_t)config.vocab, config.vocab, false};
+    const Product logits{&weights.head, nullptr, pass.logits, (size_t)config.vocab, config.vocab, false, -1};
     if (const int rows = (int)pass.logits_at.size())
         each_lane(w, rows, [&](const Worker& w) {
-            multiply(w, {logits}, rows, config.dim, true, nullptr, [&](int i) { return normed(pass.logits_at[(size_t)i]); });
+            multiply(w, {-1, true}, {logits}, rows, config.dim, true, nullptr, [&](int i) { return normed(pass.logits_at[(size_t)i]); });
         });
 }
 
@@ -230,31 +230,41 @@ void Model::add_normed(const Worker& w, int layer, int slot, float* x, int token
 
 // row(t) gives the numbers of token t.
 template <class Row>
-void Model::multiply(const Worker& w, std::initializer_list<Product> products, int tokens, int width, bool int16,
+void Model::multiply(const Worker& w, Place place, std::initializer_list<Product> products, int tokens, int width, bool int16,
                      const Matrix* next, Row&& row) {
-    int forms = 0;
+    const bool adapts = w.pass.adapts && place.layer >= 0;
+    int forms = adapts ? FORM_F32 : 0;
     for (const Product& product : products)
         forms |= form_of(product.a->kind) | form_of((product.up ? product.up : product.a)->kind);
     const Tokens own = tokens_of(w, tokens);
     const ActivationLayout layout = layout_for(w, own, width, forms, int16);
     if (own.count > PRIVATE_TOKENS) {
         const uint8_t* base = state_.activations.data() + (size_t)std::max(0, w.lane - 1) * lane_bytes_;
-        const Activations in{own, base, layout};
-        quantize(w, in, forms, int16, row);
+        float* low = state_.low.data() + (size_t)(own.first + w.lane * STRIP) * (size_t)low_width();
+        const Activations in{own, base, layout, place, adapts ? low : nullptr};
+        quantize(w, products, in, forms, int16, row);
         return matmul(w, products, in, next, {});
     }
     uint8_t* base = w.scratch.activations.data();
+    float* low = adapts ? w.scratch.low.grow(PRIVATE_TOKENS * (size_t)low_width()) : nullptr;
+    const Activations in{own, base, layout, place, low};
     bool ready = false;
     const auto prepare = [&] {
         for (int t = 0; t < own.count && !ready; t++)
             k_.quantize(row(own.first + t), forms, layout, base, t, is_int16(w.pass, own.first + t, int16));
+        if (low && !ready) {
+            float* lows = w.scratch.lows.grow(PRIVATE_TOKENS * (size_t)low_width());
+            project_down(w, products, in, 0, own.count, layout, base, lows);
+            store_low(in, 0, own.count, lows);
+        }
         ready = true;
     };
-    matmul(w, products, {own, base, layout}, next, std::cref(prepare));
+    matmul(w, products, in, next, std::cref(prepare));
 }
 
 // The lane's activations, in the forms that the next phase's matrices multiply.
-template <class Row> void Model::quantize(const Worker& w, const Activations& to, int forms, bool int16, Row&& row) {
+template <class Row>
+void Model::quantize(const Worker& w, std::initializer_list<Product> products, const Activations& to, int forms, bool int16, Row&& row) {
     each_run(w, to, [&](int first, int n, auto&& commit) {
         const int token = first - to.first;
         const bool whole = n == STRIP && to.layout.side == STRIP && token % STRIP == 0;
@@ -262,7 +272,10 @@ template <class Row> void Model::quantize(const Worker& w, const Activations& to
         for (int t = 0; t < n; t++) strips[t] = to.layout.is_int16(token + t);
         const ActivationLayout layout = layout_of(to.layout.width, forms, strips, true, n, whole ? STRIP : 1);
         for (int t = 0; t < n; t++) k_.quantize(row(first + t), forms, layout, own, t, is_int16(w.pass, first + t, int16));
+        float* lows = to.low ? w.scratch.lows.grow(STRIP * (size_t)low_width()) : nullptr;
+        if (lows) project_down(w, products, to, token, n, layout, own, lows);
         if (!commit()) return;
+        if (lows) store_low(to, token, n, lows);
         if (whole) return copy_strip(forms, layout, own, to.layout, base, token);
         for (int t = 0; t < n; t++) copy_activations(forms, layout, own, t, to.layout, base, token + t);
     });
@@ -291,6 +304,8 @@ void Model::make_room(const Pass& pass) {
         }
     }
     bytes = std::max(bytes, lane_bytes * (size_t)pool_.size());
+    const size_t low = pass.adapts ? (size_t)(pass.tokens + (pool_.size() + 2) * STRIP) * (size_t)low_width() : 0;
+    if (low > state_.low.size()) pool_.settle(), state_.low.grow(low);
     if (lane_bytes > lane_bytes_ || state_.activations.size() < bytes) {
         pool_.settle();
         lane_bytes_ = std::max(lane_bytes_, lane_bytes);

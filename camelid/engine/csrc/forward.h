@@ -18,6 +18,7 @@ public:
     size_t fill(const Matrix& matrix, const uint8_t* blocks, size_t row_bytes) {
         return weights.fill(matrix, blocks, row_bytes, pool_);
     }
+    int add_adapter() { return pool_.settle(), weights.add_adapter(); }
     uint64_t read_weights() { return weights.read(k_, pool_); }  // the least time a decoded token can take here
     void forward(const Batch& batch);
     void allocate(int pages) { pool_.settle(), state_.cache.allocate(pages); }
@@ -41,6 +42,11 @@ private:
         size_t stride;
         int columns;  // of `out`, from `out` on
         bool adds;
+        int slot;  // of `a`; that of `up` is UP_PROJ
+    };
+    struct Place {  // of products in a pass
+        int layer;   // -1: behind the layers
+        bool asked;  // only wanted rows go through them
     };
     struct Tokens {
         int first, count;
@@ -48,6 +54,8 @@ private:
     struct Activations : Tokens {  // in the forms that matrices multiply
         const uint8_t* base;
         ActivationLayout layout;
+        Place place;
+        float* low;  // what adapters make of them, in strips as wide as `low_width`; none: there are no adapters
     };
     struct Grid {  // of pieces: runs of groups times blocks of tokens
         int runs, blocks, block_tokens;
@@ -67,9 +75,10 @@ private:
     }
     // products = matrices times what row(t) gives of each token, a phase or two; `next`: whose matrix is read after that.
     template <class Row>
-    void multiply(const Worker& w, std::initializer_list<Product> products, int tokens, int width, bool int16, const Matrix* next,
-                  Row&& row);
-    template <class Row> void quantize(const Worker& w, const Activations& to, int forms, bool int16, Row&& row);
+    void multiply(const Worker& w, Place place, std::initializer_list<Product> products, int tokens, int width, bool int16,
+                  const Matrix* next, Row&& row);
+    template <class Row>
+    void quantize(const Worker& w, std::initializer_list<Product> products, const Activations& to, int forms, bool int16, Row&& row);
     ActivationLayout layout_for(const Worker& w, const Tokens& tokens, int width, int forms, bool int16);
     bool is_int16(const Pass& pass, int token, bool int16) const { return int16 || pass.token_int16[(size_t)token]; }
     template <class Act> void each_run(const Worker& w, const Tokens& own, Act&& act);
@@ -92,6 +101,16 @@ private:
                          float* out, size_t stride);
     void store_groups(const Product& product, Tokens to, int first, int last, const float* results, size_t stride) const;
     void prefetch(const Worker& w, const Matrix& matrix);
+
+    // What adapters add: up · (down · x), of each token alone, so that it has the same bits in every batch.
+    int low_width() const { return 3 * weights.most_ranks(); }
+    static int low_place(int slot) { return slot == V_PROJ ? 2 : slot == K_PROJ || slot == UP_PROJ; }
+    template <class Act> void each_adapter(const Worker& w, const Activations& in, int token, int tokens, int side, Act&& act) const;
+    void project_down(const Worker& w, std::initializer_list<Product> products, const Activations& in, int token, int tokens,
+                      const ActivationLayout& layout, const uint8_t* base, float* lows) const;
+    void store_low(const Activations& to, int token, int tokens, const float* lows) const;
+    void add_low_rank(const Worker& w, int slot, const Activations& in, Tokens tokens, int first, int last, float* out,
+                      size_t stride) const;
 
     // attention.cpp
     void plan_attention(Pass& pass) const;

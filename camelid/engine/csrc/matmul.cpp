@@ -77,8 +77,10 @@ void Model::matmul(const Worker& w, std::initializer_list<Product> products, con
 
 void Model::multiply_groups(const Worker& w, const Product& product, const Activations& in, Tokens tokens, int first, int last,
                             float* out, size_t stride) {
-    if (!product.up)
-        return k_.matmul(*product.a, in.layout, in.base, tokens.first, tokens.count, first, last, out, stride, false);
+    if (!product.up) {
+        k_.matmul(*product.a, in.layout, in.base, tokens.first, tokens.count, first, last, out, stride, false);
+        return add_low_rank(w, product.slot, in, tokens, first, last, out, stride);
+    }
     constexpr int wide = GATED_GROUPS * LANES;
     float *gate = w.scratch.gated.data(), *up = gate + GATED_TOKENS * wide;
     for (; first < last; first += GATED_GROUPS, out += wide) {
@@ -87,6 +89,8 @@ void Model::multiply_groups(const Worker& w, const Product& product, const Activ
             const int n = std::min(GATED_TOKENS, tokens.count - token), at = tokens.first + token;
             k_.matmul(*product.a, in.layout, in.base, at, n, first, stop, gate, wide, false);
             k_.matmul(*product.up, in.layout, in.base, at, n, first, stop, up, wide, false);
+            add_low_rank(w, product.slot, in, {at, n}, first, stop, gate, wide);
+            add_low_rank(w, UP_PROJ, in, {at, n}, first, stop, up, wide);
             add_bias(*product.a, n, first, columns, gate, wide), add_bias(*product.up, n, first, columns, up, wide);
             for (int t = 0; t < n; t++)
                 k_.silu(gate + t * wide, up + t * wide, columns, out + (size_t)(token + t) * stride);
@@ -105,6 +109,60 @@ void Model::store_groups(const Product& product, Tokens to, int first, int last,
             std::copy_n(results + t * stride, columns, row);
     }
     if (!product.up) add_bias(*product.a, to.count, first, columns, out, product.stride);
+}
+
+// act(adapter, first, how many) for runs of a strip's tokens with the same adapter, of those of `in`.
+template <class Act>
+void Model::each_adapter(const Worker& w, const Activations& in, int token, int tokens, int side, Act&& act) const {
+    const auto adapter = [&](int t) {
+        const int row = in.first + t;
+        return w.pass.token_adapter[(size_t)(in.place.asked ? w.pass.wanted[(size_t)row] : row)];
+    };
+    for (int at = token, end = token + tokens; at < end;) {
+        const int own = adapter(at), begin = at;
+        while (++at < end && (at - token) / side == (begin - token) / side && adapter(at) == own) continue;
+        if (own) act(own, begin, at - begin);
+    }
+}
+
+// down · x of some tokens of `in`, whose activations lie at `base` from its first token on: rows of `low_width`.
+void Model::project_down(const Worker& w, std::initializer_list<Product> products, const Activations& in, int token, int tokens,
+                         const ActivationLayout& layout, const uint8_t* base, float* lows) const {
+    const size_t width = (size_t)low_width();
+    const auto project = [&](int slot) {
+        float* out = lows + low_place(slot) * weights.most_ranks();
+        each_adapter(w, in, token, tokens, layout.side, [&](int adapter, int at, int n) {
+            const Matrix& down = weights.low_rank(adapter, in.place.layer, slot).down;
+            if (!down.rows) return;
+            k_.matmul(down, layout, base, at - token, n, 0, down.groups, out + (size_t)(at - token) * width, width, false);
+        });
+    };
+    for (const Product& product : products) {
+        project(product.slot);
+        if (product.up) project(UP_PROJ);
+    }
+}
+
+void Model::store_low(const Activations& to, int token, int tokens, const float* lows) const {
+    const size_t width = (size_t)low_width(), side = (size_t)to.layout.side;
+    for (size_t t = 0; t < (size_t)tokens; t++) {
+        const size_t at = (size_t)token + t;
+        float* out = to.low + at / side * side * width + at % side;
+        for (size_t i = 0; i < width; i++) out[i * side] = lows[t * width + i];
+    }
+}
+
+// out += up · low of the tokens that have an adapter.
+void Model::add_low_rank(const Worker& w, int slot, const Activations& in, Tokens tokens, int first, int last, float* out,
+                         size_t stride) const {
+    if (!in.low) return;
+    const int side = in.layout.side;
+    const ActivationLayout layout{nullptr, low_width(), side, sizeof(block_q8), 0, 0, 0};
+    const uint8_t* low = (const uint8_t*)(in.low + (size_t)(low_place(slot) * weights.most_ranks()) * (size_t)side);
+    each_adapter(w, in, tokens.first, tokens.count, side, [&](int adapter, int at, int n) {
+        const Matrix& up = weights.low_rank(adapter, in.place.layer, slot).up;
+        if (up.rows) k_.matmul(up, layout, low, at, n, first, last, out + (size_t)(at - tokens.first) * stride, stride, true);
+    });
 }
 
 // The thread's own first piece of the next phase, fetched while the others finish this one.

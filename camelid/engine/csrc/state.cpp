@@ -52,7 +52,7 @@ Pass State::plan(const Batch& batch) const {
     Pass pass;
     pass.tokens = batch.tokens, pass.spans = batch.spans, pass.logits = batch.logits, pass.hidden = batch.hidden;
     const size_t n = (size_t)batch.tokens, half = (size_t)heads_.width / 2;
-    pass.token_span.reserve(n), pass.token_int16.reserve(n), pass.cos.reserve(n * half), pass.sin.reserve(n * half);
+    pass.token_span.reserve(n), pass.token_int16.reserve(n), pass.token_adapter.reserve(n), pass.cos.reserve(n * half), pass.sin.reserve(n * half);
     pass.partial_at.assign(n, 0), pass.n_partials.assign(n, 0);
     for (int s = 0; s < (int)batch.spans.size(); s++) {
         const Span& span = batch.spans[(size_t)s];
@@ -60,6 +60,8 @@ Pass State::plan(const Batch& batch) const {
         pass.cos.insert(pass.cos.end(), batch.cos + begin, batch.cos + end);
         pass.sin.insert(pass.sin.end(), batch.sin + begin, batch.sin + end);
         pass.pages.insert(pass.pages.end(), span.pages, span.pages + span.n_pages);
+        pass.token_adapter.insert(pass.token_adapter.end(), (size_t)span.length, span.adapter);
+        pass.adapts |= span.adapter > 0;
         for (int t = 0; t < span.length; t++)
             pass.token_span.push_back(s), pass.token_int16.push_back(span.start + t < INT16_POSITIONS);
     }

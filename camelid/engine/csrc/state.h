@@ -17,6 +17,7 @@ struct Span {
     int start;          // position of the first
     const int32_t* pages;
     int n_pages;
+    int adapter;  // 0: none
 };
 
 struct Batch {
@@ -66,6 +67,8 @@ struct Pass {
     std::vector<int> logits_at, hidden_at;  // where among them those of either output are
     std::vector<int> token_span;
     std::vector<uint8_t> token_int16;
+    std::vector<int> token_adapter;
+    bool adapts = false;  // any of them
     std::vector<int> token_starts;  // of each lane's own tokens, if it has some; as many as threads, and the end
     std::vector<AttentionTask> tasks;
     std::vector<int> partial_at, n_partials;  // of each token: where its chunks' results lie, and how many
@@ -76,6 +79,7 @@ struct Pass {
 struct Scratch {  // of one thread
     Buffer<uint8_t> activations, int16_strips;
     Buffer<float> normed, gated, row, queries, scores, row_max, row_sum, weighted, total_max, total_sum, total_weighted;
+    Buffer<float> low, lows;  // what adapters make of few tokens; of a run of tokens, until they are committed
     Buffer<float> results;  // of a piece, until they are committed
     Buffer<uint16_t> page;  // keys and values, with those of a new token
     Buffer<int> limits;
@@ -91,6 +95,7 @@ struct State {
     KvCache cache;
     Buffer<float> x, qkv, attn, hidden, added, partials;
     Buffer<float> asked;  // the stream's wanted rows
+    Buffer<float> low;    // what adapters' first matrices make of the tokens, in strips
     Buffer<uint8_t> activations;
     std::vector<Scratch> scratch;
 

@@ -52,6 +52,26 @@ void Weights::set_final_norm(const float* weight, int width) {
     std::copy(weight, weight + width, final_norm_.grow((size_t)padded(width)));
 }
 
+int Weights::add_adapter() {
+    adapters_.emplace_back();
+    adapters_.back().matrices.resize(layers.size() * N_MATRICES);
+    return n_adapters();
+}
+
+void Weights::set_low_rank(int adapter, int layer, int slot, const float* down, const float* up, int rank) {
+    Adapter& to = adapters_[(size_t)adapter - 1];
+    const Matrix& base = layers[(size_t)layer].matrix[slot];
+    const auto packed = [&](const float* numbers, int rows, int columns) {
+        Matrix matrix = shape_of(Kind::F32, rows, columns);
+        to.memory.emplace_back(matrix.groups * matrix.group_bytes);
+        matrix.data = to.memory.back().data();
+        pack(matrix, (const uint8_t*)numbers, 4 * (size_t)columns, 0, matrix.groups);
+        return matrix;
+    };
+    to.matrices[(size_t)(layer * N_MATRICES + slot)] = {packed(down, rank, base.columns), packed(up, base.rows, rank)};
+    most_ranks_ = std::max(most_ranks_, padded(rank));
+}
+
 uint64_t Weights::read(const Kernels& kernels, Pool& pool) const {
     std::atomic<uint64_t> sink{0};
     const size_t share = bytes_ / (size_t)pool.size() / 1024 * 1024;

@@ -31,6 +31,15 @@ struct Layer {
     Buffer<float> bias[N_MATRICES], norm[N_NORMS];
 };
 
+// What an adapter adds to a matrix: up · down, float32 (arXiv:2106.09685).
+struct LowRank {
+    Matrix down{}, up{};  // (rank, in), (out, rank); without rows: nothing
+};
+struct Adapter {
+    std::vector<LowRank> matrices;  // of each layer and slot
+    std::vector<Buffer<uint8_t>> memory;
+};
+
 // First every matrix's kind and shape, then `reserve`, then `fill` each from a file's blocks. The embedding is looked up in
 // Python, where its blocks lie as the file has them.
 class Weights {
@@ -42,6 +51,14 @@ public:
     void set_bias(int layer, int slot, const float* bias);  // as many numbers as the matrix has rows
     void set_norm(int layer, int slot, const float* weight, int width);
     void set_final_norm(const float* weight, int width);
+
+    int add_adapter();  // its number, from 1 on
+    void set_low_rank(int adapter, int layer, int slot, const float* down, const float* up, int rank);
+    int n_adapters() const { return (int)adapters_.size(); }
+    int most_ranks() const { return most_ranks_; }  // of any adapter's matrix, padded
+    const LowRank& low_rank(int adapter, int layer, int slot) const {
+        return adapters_[(size_t)adapter - 1].matrices[(size_t)(layer * N_MATRICES + slot)];
+    }
 
     const float* norm(int layer, int slot) const { return or_ones(layers[(size_t)layer].norm[slot]); }
     const float* final_norm() const { return or_ones(final_norm_); }
@@ -55,6 +72,8 @@ private:
     const float* or_ones(const Buffer<float>& norm) const { return norm.data() ? norm.data() : ones_.data(); }
 
     Buffer<float> final_norm_, ones_;
+    std::vector<Adapter> adapters_;
+    int most_ranks_ = 0;
     Arena memory_;
     size_t bytes_ = 0;
 };

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from camelid.train.report.curves import AGAINST, BEST_OF, Against, best_of, curve_of, smoothed
 from camelid.train.report.metrics import Metrics
-from camelid.train.report.plot import AGAINST, CURVES, Against, smoothed
 from camelid.train.report.units import count, duration
 
 WIDTH, HEIGHT = 440, 220
@@ -42,6 +42,7 @@ class Panel:
     Attributes:
         x_ticks, y_ticks: (place in the picture, label).
         summary: the panel in words, for those who do not see it.
+        help: what is drawn beside the line, in words.
         range: x left, x right, y bottom, y top, so that a script can tell values from places.
     """
 
@@ -51,14 +52,17 @@ class Panel:
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     summary: str
+    help: str
     range: tuple[float, float, float, float]
 
 
 def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: Against) -> Panel | None:
     """The panel of one metric against `step`, `tokens` or `time`; None if no run has a value yet."""
-    curve, column = CURVES[name], AGAINST[against]
+    if name == BEST_OF:
+        return _best_of(runs)
+    curve, column = curve_of(name), AGAINST[against]
     drawn = [_points(run, name, column, curve.scale) for _, run in runs]
-    marks = [_points(run, "validation_loss", column, 1.0) if name == "loss" else [] for _, run in runs]
+    marks = [_points(run, f"validation_{name}", column, curve.scale) for _, run in runs]
     levels = [run.about("unigram_entropy") if name == "loss" else None for _, run in runs]
     if not any(drawn):
         return None
@@ -75,14 +79,45 @@ def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: Against) -> P
         path = scales.path(thinned(points)) if curve.smoothed else ""
         height = None if level is None else scales.y(level)
         lines.append(Line(number, path, scales.path(thinned(strong)), [scales(*dot) for dot in dots], height))
-    x_ticks = [(scales.x(x), _label(x, against)) for x in nice(left, right, 4)[2] if left <= x <= right]
+    help = ["Circles: validation."] if name == "loss" or any(marks) else []
+    if any(level is not None for level in levels):
+        help += ["Broken line: unigram entropy, the loss of a model that knows how frequent each token is."]
     return Panel(
         name=name,
         title=curve.title,
         lines=lines,
-        x_ticks=x_ticks,
+        x_ticks=[(scales.x(x), _label(x, against)) for x in nice(left, right, 4)[2] if left <= x <= right],
         y_ticks=[(scales.y(y), _short(y)) for y in y_ticks],
         summary=_summary(curve.title, runs, drawn),
+        help=" ".join(help),
+        range=(left, right, bottom, top),
+    )
+
+
+def _best_of(runs: Sequence[tuple[str, Metrics]]) -> Panel | None:
+    """The expected highest reward of K answers against K, and, pale, their median."""
+    found = [best_of(run) for _, run in runs]
+    if not any(found):
+        return None
+    highest = [[(point["k"], point["max"]) for point in points] for points in found]
+    middle = [[(point["k"], point["median"]) for point in points] for points in found]
+    ys = [y for points in (*highest, *middle) for _, y in points]
+    left, right = 1.0, max(1.001, *(x for points in highest for x, _ in points))
+    bottom, top, y_ticks = nice(min(ys), max(ys))
+    scales = _Scales(left, right, bottom, top)
+    ticks = [x for x in nice(left, right, 4)[2] if left <= x <= right and x == int(x)]
+    title = "reward of the best of K answers, against K"
+    return Panel(
+        name=BEST_OF,
+        title=title,
+        lines=[
+            Line(number, scales.path(low), scales.path(high), [], None)
+            for number, (high, low) in enumerate(zip(highest, middle, strict=True))
+        ],
+        x_ticks=[(scales.x(x), f"{x:,.0f}") for x in ticks],
+        y_ticks=[(scales.y(y), _short(y)) for y in y_ticks],
+        summary=_summary(title, runs, highest),
+        help="Strong: the highest of K, expected over all choices of K; pale: their median.",
         range=(left, right, bottom, top),
     )
 

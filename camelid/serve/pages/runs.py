@@ -11,10 +11,11 @@ from typing import Any
 from camelid.errors import CamelidError
 from camelid.run_layout import RUNS
 from camelid.serve.pages.run_curves import panel
+from camelid.train.report.curves import BEST_OF, Against, best_of, curve_of, drawn, own
 from camelid.train.report.metrics import NAME, Metrics
-from camelid.train.report.plot import CURVES, Against
+from camelid.train.report.samples import read_samples
 from camelid.train.report.units import count, duration, memory
-from camelid.train.runs import Run, State, find_runs, state
+from camelid.train.runs import LifeStage, Run, State, find_runs, life, state
 
 FOLDER = Path(RUNS)
 _TABLE_ROWS = 24
@@ -64,6 +65,12 @@ class RunStore:
         with self._lock:
             return next((self._show(run) for run in find_runs(self.folder) if run.name == name), None)
 
+    def life(self, name: str) -> list[LifeStage]:
+        """The stages of a run in order; none if there is no such run."""
+        with self._lock:
+            found = any(run.folder.parent.name == name for run in find_runs(self.folder))
+        return life(self.folder / name) if found else []
+
     def _show(self, run: Run) -> Shown:
         written = 0
         try:
@@ -102,6 +109,8 @@ def facts(shown: Shown) -> dict[str, str]:
     values: dict[str, Any] = {
         "Loss": _number(last("loss"), ".4f"),
         "Validation loss": _number(last("validation_loss"), ".4f"),
+        **{words(name): _number(last(name), ".4g") for name in own(metrics.columns)},
+        **_answers(metrics.about("answers")),
         "Unigram entropy": _number(metrics.about("unigram_entropy"), ".3f"),
         "Step": f"{last('step') or 0:,.0f}" + (f" of {steps:,}" if steps else ""),
         "Time left": duration(last("seconds_left") or 0) if shown.state == "training" and len(metrics) else None,
@@ -116,11 +125,61 @@ def facts(shown: Shown) -> dict[str, str]:
     return {name: value for name, value in values.items() if value}
 
 
+def _answers(made: Any) -> dict[str, str]:
+    """What is to be known of the answers that a stage wrote before it learned them."""
+    if not isinstance(made, dict):
+        return {}
+    numbers = {name: value for name, value in made.items() if isinstance(value, int | float) and value == value}
+    return {words(name): f"{value:,}" if isinstance(value, int) else f"{value:.4g}" for name, value in numbers.items()}
+
+
+def words(name: str) -> str:
+    """What a field is called in a table."""
+    title = curve_of(name).title
+    return title[:1].upper() + title[1:]
+
+
+def life_view(stage: LifeStage, against: Against) -> dict[str, Any]:
+    """A stage of a life as templates show it."""
+    shown = Shown(stage.run, stage.metrics, stage.wrong)
+    metrics = stage.metrics
+    steps = (int(metrics.last("step") or 0), metrics.steps) if metrics is not None and metrics.steps else None
+    told = facts(shown)
+    skipped = ("Step", "Time left", "Tokens read", "Tokens a second", "MFU", "Gradient norm", "Learning rate")
+    kept = [name for name in told if name not in (*skipped, "Memory at most", "Time spent", "Unigram entropy")]
+    return {
+        "name": stage.name,
+        "state": stage.standing,
+        "link": stage.run.name if metrics is not None else "",
+        "steps": steps,
+        "says": ", ".join(f"{name[:1].lower()}{name[1:]} {told[name]}" for name in kept[:4]),
+        "wrong": stage.wrong,
+        "panels": panels([shown], against),
+        "samples": samples_view(stage.run),
+    }
+
+
+def samples_view(run: Run, most: int = 12) -> dict[str, Any]:
+    """Answers of the same prompts over time: the prompts, and by step the answers; some steps, evenly taken."""
+    found = read_samples(run.folder)
+    steps = sorted({sample.step for sample in found})
+    if len(steps) > most:
+        steps = sorted({steps[(len(steps) - 1) * number // (most - 1)] for number in range(most)})
+    prompts = list(dict.fromkeys(sample.prompt for sample in found))
+    by_place = {(sample.step, sample.prompt): sample for sample in found}
+    return {
+        "prompts": prompts,
+        "rows": [(step, [by_place.get((step, prompt)) for prompt in prompts]) for step in steps],
+    }
+
+
 def panels(shown: list[Shown], against: Against) -> list[Any]:
     """Every metric that some run has, drawn against `step`, `tokens` or `time`."""
     runs = [(run.name, run.metrics) for run in shown if run.metrics is not None]
-    drawn = (panel(name, runs, against) for name in CURVES if name not in ("validation_loss", "seconds"))
-    return [made for made in drawn if made is not None]
+    names = drawn(metrics for _, metrics in runs)
+    best = [BEST_OF] if any(best_of(metrics) for _, metrics in runs) else []
+    made = (panel(name, runs, against) for name in [*names[:1], *best, *names[1:]])
+    return [each for each in made if each is not None]
 
 
 def table(shown: Shown) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from camelid.serve.pages.dependencies import RunsDep
 from camelid.serve.pages.run_curves import HEIGHT, WIDTH
 from camelid.serve.pages.runs import RunStore, Shown
 from camelid.serve.pages.shell import render
-from camelid.train.report.plot import AGAINST
+from camelid.train.report.curves import AGAINST
 from camelid.weights.open import open_weights
 
 router = APIRouter(include_in_schema=False)
@@ -33,7 +33,7 @@ def listed(request: Request, store: RunsDep) -> HTMLResponse:
 @router.get("/runs/live")
 def listed_live(request: Request, store: RunsDep) -> HTMLResponse:
     """The part of the list that changes while runs train."""
-    return render(request, "runs_live.html", **_rows(store))
+    return render(request, "runs/list_live.html", **_rows(store))
 
 
 @router.get("/runs/compare")
@@ -42,14 +42,30 @@ def compare(request: Request, store: RunsDep, run: Chosen = [], x: str = "step")
     shown = _named(store, run)
     if len(shown) < 2:
         return RedirectResponse(link(f"/runs/{shown[0].name}" if shown else "/runs"), 303)
-    return render(request, "run.html", **_values(shown, x))
+    return render(request, "runs/run.html", **_values(store, shown, x))
 
 
 @router.get("/runs/compare/live")
 def compare_live(request: Request, store: RunsDep, run: Chosen = [], x: str = "step") -> Response:  # noqa: B006
     """The part of a comparison that changes while runs train."""
     shown = _named(store, run)
-    return render(request, "run_live.html", **_values(shown, x)) if shown else Response(status_code=404)
+    return render(request, "runs/run_live.html", **_values(store, shown, x)) if shown else Response(status_code=404)
+
+
+@router.get("/runs/{name}")
+def life(request: Request, store: RunsDep, name: str, x: str = "step") -> HTMLResponse:
+    """The stages of a run in order, with the curves of each."""
+    values = _life(store, name, x)
+    if values is None:
+        return _list(request, store, f"There is no run {name} in {store.folder}.")
+    return render(request, "runs/life.html", **values)
+
+
+@router.get("/runs/{name}/live")
+def life_live(request: Request, store: RunsDep, name: str, x: str = "step") -> Response:
+    """The part of a life's page that changes while it goes on."""
+    values = _life(store, name, x)
+    return render(request, "runs/life_live.html", **values) if values else Response(status_code=404)
 
 
 @router.get("/runs/{name}/{stage}")
@@ -58,14 +74,14 @@ def page(request: Request, store: RunsDep, name: str, stage: str, x: str = "step
     shown = _named(store, [f"{name}/{stage}"])
     if not shown:
         return _list(request, store, f"There is no run {name}/{stage} in {store.folder}.")
-    return render(request, "run.html", **_values(shown, x))
+    return render(request, "runs/run.html", **_values(store, shown, x))
 
 
 @router.get("/runs/{name}/{stage}/live")
 def page_live(request: Request, store: RunsDep, name: str, stage: str, x: str = "step") -> Response:
     """The part of a run's page that changes while it trains."""
     shown = _named(store, [f"{name}/{stage}"])
-    return render(request, "run_live.html", **_values(shown, x)) if shown else Response(status_code=404)
+    return render(request, "runs/run_live.html", **_values(store, shown, x)) if shown else Response(status_code=404)
 
 
 @router.get("/runs/{name}/{stage}/{checkpoint}")
@@ -77,7 +93,9 @@ def checkpoint(request: Request, store: RunsDep, name: str, stage: str, checkpoi
         message = f"There is no {checkpoint} in {name}/{stage}; runs keep the latest ones only."
         return _list(request, store, message)
     description, wrong = _describe(states[0].path)
-    return render(request, "checkpoint.html", run=shown[0].name, state=states[0], description=description, wrong=wrong)
+    return render(
+        request, "runs/checkpoint.html", run=shown[0].name, state=states[0], description=description, wrong=wrong
+    )
 
 
 def _describe(folder: Path) -> tuple[dict[str, Any], str]:
@@ -88,7 +106,7 @@ def _describe(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _list(request: Request, store: RunStore, missing: str = "") -> HTMLResponse:
-    return render(request, "runs.html", status=404 if missing else 200, missing=missing, **_rows(store))
+    return render(request, "runs/list.html", status=404 if missing else 200, missing=missing, **_rows(store))
 
 
 def _rows(store: RunStore) -> dict[str, Any]:
@@ -100,8 +118,25 @@ def _named(store: RunStore, names: list[str]) -> list[Shown]:
     return [shown for shown in asked if shown is not None]
 
 
-def _values(shown: list[Shown], x: str) -> dict[str, Any]:
-    """What run.html and run_live.html name."""
+def _life(store: RunStore, name: str, x: str) -> dict[str, Any] | None:
+    """What runs/life.html and runs/life_live.html name; None if there is no such run."""
+    stages = store.life(name)
+    if not stages:
+        return None
+    against = x if x in AGAINST else "step"
+    return {
+        "life": name,
+        "stages": [runs.life_view(stage, against) for stage in stages],
+        "live": any(stage.standing in ("training", "preparing", "waiting") for stage in stages),
+        "against": against,
+        "choices": list(AGAINST),
+        "size": (WIDTH, HEIGHT),
+        "recipe": stages[0].run.recipe(),
+    }
+
+
+def _values(store: RunStore, shown: list[Shown], x: str) -> dict[str, Any]:
+    """What runs/run.html and runs/run_live.html name."""
     against = x if x in AGAINST else "step"
     alone = shown[0] if len(shown) == 1 else None
     return {
@@ -113,6 +148,9 @@ def _values(shown: list[Shown], x: str) -> dict[str, Any]:
         "choices": list(AGAINST),
         "panels": runs.panels(shown, against),
         "size": (WIDTH, HEIGHT),
+        "life": alone.run.folder.parent.name if alone else "",
+        "stages": store.life(alone.run.folder.parent.name) if alone else [],
+        "samples": runs.samples_view(alone.run) if alone else {},
         "checkpoints": runs.checkpoints(alone) if alone else [],
         "table": runs.table(alone) if alone else [],
         "recipe": shown[0].run.recipe() if alone else "",

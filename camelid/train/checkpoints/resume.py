@@ -49,10 +49,11 @@ def check_same(
     changed = [_words(f"{stage}.{name}", then.get(name), now[name]) for name in fixed if then.get(name) != now[name]]
     if record["seed"] != seed:
         changed.append(_words("seed", record["seed"], seed))
-    shape, before = as_json(config), record["model"]
-    changed += [
-        _words(f"model.{name}", before.get(name), shape[name]) for name in shape if before.get(name) != shape[name]
-    ]
+    shape = as_json(config)
+    before = {field.name: field.default for field in dataclasses.fields(config)} | record[
+        "model"
+    ]  # older ones say less
+    changed += [_words(f"model.{name}", before[name], shape[name]) for name in shape if before[name] != shape[name]]
     changed += _rates(then, stage, options, record["step"])
     if record.get("start") != start:
         changed.append("the model that it began from is not the one it would begin from now")

@@ -12,7 +12,7 @@ from camelid.files import size_text
 from camelid.model.config import ModelConfig, layer_shapes
 from camelid.train.options import LOGIT_TOKENS, RunOptions
 from camelid.train.planning.devices import DEVICES, Device, flops_per_token
-from camelid.train.planning.models import beside
+from camelid.train.planning.models import beside, learned_parameters
 from camelid.train.stages import FIRST
 
 MFU = 0.45  # what good code reaches on large models; Llama 2 7B's published hours mean 0.44 on an A100
@@ -64,7 +64,7 @@ class Plan:
         flops_per_token: forward and backward, and forward of the models beside the one that learns.
         memory: of one rank.
         micro_rows: rows of a micro-batch.
-        checkpoint_bytes: a model folder with its training state; kept: how many are there at the end.
+        checkpoint_bytes: a model's or an adapter's folder with its training state; kept: how many are there at the end.
         mfu: share of the matrix units' peak that is assumed.
     """
 
@@ -151,12 +151,16 @@ def memory_of(config: ModelConfig, options: RunOptions, ranks: int, stage: str =
     Activations are counted for compiled code as Korthikanti et al. 2022 (arXiv:2205.05198) do, for a Llama: what a
     layer must keep for its backward pass. With `recompute` only each layer's input is kept, and one layer's whole.
     """
-    share = math.ceil(config.n_parameters / ranks)
+    learned = learned_parameters(config, options)
+    share, learned_share = math.ceil(config.n_parameters / ranks), math.ceil(learned / ranks)
     bytes_each = 2 if options.precision == "bf16" else 4
     layer = sum(math.prod(shape) for shape in layer_shapes(config).values())
     ends = config.n_parameters - config.n_layers * layer
+    frozen = 0 if options.lora is None else bytes_each * share  # a base that is kept in blocks is less
     if ranks == 1:
-        working = bytes_each * config.n_parameters if bytes_each == 2 else 0
+        working = bytes_each * learned if bytes_each == 2 else 0
+    elif options.lora is not None:
+        working = 2 * bytes_each * layer // options.tensor_parallel + bytes_each * ends
     else:  # two layers, the next one being fetched, and the ends, which stay; gradients of a layer and the ends
         working = (2 * bytes_each + 4) * layer // options.tensor_parallel + (bytes_each + 4) * ends
     n_tokens = options.rows_at_once(ranks // options.tensor_parallel) * options.context
@@ -166,9 +170,9 @@ def memory_of(config: ModelConfig, options: RunOptions, ranks: int, stage: str =
     else:
         activations = kept * config.n_layers
     return Memory(
-        weights=4 * share,
-        gradients=4 * share,
-        optimizer=8 * share,
+        weights=4 * learned_share + frozen,
+        gradients=4 * learned_share,
+        optimizer=8 * learned_share,
         working=working,
         activations=activations + 3 * bytes_each * n_tokens * config.dim,
         logits=(4 + 4 + bytes_each) * min(n_tokens, LOGIT_TOKENS) * config.vocab_size,
@@ -177,9 +181,9 @@ def memory_of(config: ModelConfig, options: RunOptions, ranks: int, stage: str =
     )
 
 
-def checkpoint_bytes(config: ModelConfig) -> int:
-    """A model folder in bf16, and the state: float32 weights and two averages."""
-    return (2 + 12) * config.n_parameters
+def checkpoint_bytes(config: ModelConfig, options: RunOptions) -> int:
+    """A model folder in bf16, or an adapter's in float32, and the state: float32 weights and two averages."""
+    return (12 + (2 if options.lora is None else 4)) * learned_parameters(config, options)
 
 
 def kept_checkpoints(options: RunOptions) -> int:
@@ -219,15 +223,17 @@ def _plan(config: ModelConfig, options: RunOptions, device: Device, ranks: int, 
         memory=memory_of(config, options, ranks, stage),
         micro_rows=options.rows_at_once(groups),
         recompute=options.recompute,
-        checkpoint_bytes=checkpoint_bytes(config),
+        checkpoint_bytes=checkpoint_bytes(config, options),
         kept=kept_checkpoints(options),
         mfu=mfu,
     )
 
 
 def _work(stage: str, options: RunOptions) -> float:
-    """All arithmetic of a token as a multiple of training on it, which is three passes."""
-    return 1 + sum(model.passes for model in beside(stage, options)) / 3
+    """All arithmetic of a token as a multiple of training on it, which is three passes: forward, to the inputs and to
+    the weights; the last is left out where they are frozen."""
+    own = 3 if options.lora is None else 2
+    return (own + sum(model.passes for model in beside(stage, options))) / 3
 
 
 def _refusal(config: ModelConfig, options: RunOptions, estimate: Plan, stage: str) -> str:

@@ -6,50 +6,17 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from camelid.errors import MissingError, OptionError, ResourceError, one_of
+from camelid.train.report.curves import AGAINST, BEST_OF, CURVES, Against, best_of, curve_of, smoothed, usual
 from camelid.train.report.metrics import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
-Against = Literal["step", "tokens", "time"]
-AGAINST: dict[Against, str] = {"step": "step", "tokens": "tokens", "time": "seconds"}
-"""What x may be, and which field of a step that is; seconds are added up."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """How a field of a step is drawn.
-
-    Attributes:
-        scale: what its values are multiplied with.
-        smoothed: whether means are drawn over them.
-        from_zero: whether the panel begins at 0.
-    """
-
-    title: str
-    scale: float = 1.0
-    smoothed: bool = True
-    from_zero: bool = False
-
-
-CURVES = {
-    "loss": Curve("loss, nats a token"),
-    "validation_loss": Curve("validation loss, nats a token", smoothed=False),
-    "grad_norm": Curve("gradient norm"),
-    "lr": Curve("learning rate", smoothed=False, from_zero=True),
-    "tokens_per_second": Curve("tokens a second", from_zero=True),
-    "mfu": Curve("MFU, % of the matrix units", 100, from_zero=True),
-    "memory_bytes": Curve("memory, GB", 1e-9, smoothed=False, from_zero=True),
-    "z_loss": Curve("z-loss"),
-    "seconds": Curve("seconds a step"),
-}
-USUAL = ("loss", "lr", "grad_norm", "tokens_per_second")
 KINDS = (".png", ".svg", ".pdf")
 _COLOURS = ("#0f5c63", "#a8324e", "#c98a1b", "#33518f", "#5b7a2f", "#7a4f9a", "#555555")
 _UNITS: dict[Against, tuple[tuple[str, float], ...]] = {
@@ -79,12 +46,11 @@ _STYLE: dict[str, Any] = {
 }
 
 
+Runs = Sequence[tuple[str, Metrics]]
+
+
 def plot(
-    runs: Sequence[tuple[str, Metrics]],
-    out: Path,
-    against: Against = "step",
-    metrics: Sequence[str] = USUAL,
-    smooth: int | None = None,
+    runs: Runs, out: Path, against: Against = "step", metrics: Sequence[str] | None = None, smooth: int | None = None
 ) -> Path:
     """Draw the curves of one or more runs, a panel for each metric; raw values are pale, their means strong.
 
@@ -92,39 +58,66 @@ def plot(
         runs: name and metrics of each.
         out: the picture; its ending says which kind. Replaced if it is there.
         against: what x is; `time` is time spent training, without pauses.
-        metrics: fields of a step; `loss` brings the validation loss with it.
+        metrics: fields of a step, which bring what was measured on validation rows with them, or `best_of`; with None
+            the usual ones, and what these runs' stages alone measure.
         smooth: steps of the mean; with None a fiftieth of the run, 1 for none.
 
     Raises:
         OptionError: no such metric or ending, or nothing to draw.
         MissingError: matplotlib is not installed, or no run has the metric.
     """
-    if out.suffix.lower() not in KINDS:
-        raise OptionError(f"{out}: wants a name that ends in {', '.join(KINDS)}")
-    known = [*CURVES, *(name for _, run in runs for name in run.columns)]
-    for name in metrics:
+    return _draw([("", runs, _chosen(runs, metrics))], out, against, smooth)
+
+
+def plot_life(
+    stages: Runs, out: Path, against: Against = "step", metrics: Sequence[str] | None = None, smooth: int | None = None
+) -> Path:
+    """Draw the stages of one run below each other, each with its own metrics; arguments and errors as in `plot`."""
+    parts = [(name, [(name, run)], _chosen([(name, run)], metrics)) for name, run in stages if len(run)]
+    return _draw(parts, out, against, smooth)
+
+
+def _chosen(runs: Runs, metrics: Sequence[str] | None) -> list[str]:
+    known = [BEST_OF, *CURVES, *(name for _, run in runs for name in run.columns)]
+    for name in metrics or ():
         if name not in known:
             raise OptionError(f"metrics: no {name!r}; {one_of(name, CURVES)}")
-    if not metrics or not any(len(run) for _, run in runs):
+    return list(metrics) if metrics is not None else usual(run for _, run in runs)
+
+
+def _draw(parts: Sequence[tuple[str, Runs, Sequence[str]]], out: Path, against: Against, smooth: int | None) -> Path:
+    if out.suffix.lower() not in KINDS:
+        raise OptionError(f"{out}: wants a name that ends in {', '.join(KINDS)}")
+    if not any(metrics and any(len(run) for _, run in runs) for _, runs, metrics in parts):
         raise OptionError("nothing to draw: no metrics were named, or no step has been recorded yet")
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingError("plots need matplotlib: pip install 'camelid[plots]'") from None
-    columns = 1 if len(metrics) == 1 else 2
-    rows = -(-len(metrics) // columns)
+    columns = min(2 if len(parts) == 1 else 4, max(len(metrics) for _, _, metrics in parts))
+    rows = [-(-len(metrics) // columns) for _, _, metrics in parts]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.8 * columns + 0.6, 2.7 * rows + 0.5), layout="constrained")
-        for number, name in enumerate(metrics):
-            _panel(figure.add_subplot(rows, columns, number + 1), runs, name, against, smooth)
-        if len(runs) > 1:
-            _legend(figure, runs)
+        size = (4.8 * columns + 0.6, 2.7 * sum(rows) + 0.5 * len(parts))
+        figure = Figure(figsize=size, layout="constrained")
+        figures: list[FigureBase] = [figure]
+        if len(parts) > 1:
+            figures = list(figure.subfigures(len(parts), 1, squeeze=False, height_ratios=rows)[:, 0])
+        for part, n_rows, (title, runs, metrics) in zip(figures, rows, parts, strict=True):
+            for number, name in enumerate(metrics):
+                _panel(part.add_subplot(n_rows, columns, number + 1), runs, name, against, smooth)
+            if title:
+                part.suptitle(title, x=0.01, ha="left", fontweight="bold")
+            if len(runs) > 1:
+                _legend(part, runs)
         return _write(figure, out)
 
 
-def _panel(axes: Axes, runs: Sequence[tuple[str, Metrics]], name: str, against: Against, smooth: int | None) -> None:
-    curve = CURVES.get(name, Curve(name))
+def _panel(axes: Axes, runs: Runs, name: str, against: Against, smooth: int | None) -> None:
+    if name == BEST_OF:
+        _best_of(axes, runs)
+        return
+    curve = curve_of(name)
     unit, per = _unit(runs, against)
     drawn = 0
     for number, (_, run) in enumerate(runs):
@@ -135,8 +128,7 @@ def _panel(axes: Axes, runs: Sequence[tuple[str, Metrics]], name: str, against: 
         if means != ys:
             axes.plot(xs, ys, color=colour, linewidth=0.7, alpha=0.3)
         axes.plot(xs, means, color=colour, linewidth=1.8, marker="o" if len(xs) < 12 else None, markersize=3)
-        if name == "loss":
-            _references(axes, run, against, per, colour)
+        _references(axes, run, name, against, per, colour)
     if not drawn:
         raise MissingError(f"{name}: no step of these runs has it")
     axes.set_title(curve.title)
@@ -146,12 +138,28 @@ def _panel(axes: Axes, runs: Sequence[tuple[str, Metrics]], name: str, against: 
         axes.set_ylim(bottom=0)
 
 
-def _references(axes: Axes, run: Metrics, against: Against, per: float, colour: str) -> None:
-    """Beside the loss: what the validation rows say, and what a model reaches that knows frequencies only."""
-    xs, ys = _points(run, "validation_loss", against, per, 1.0)
+def _best_of(axes: Axes, runs: Runs) -> None:
+    """The expected highest and median reward of K answers, as in Llama 2's figure 7."""
+    for number, (_, run) in enumerate(runs):
+        colour, points = _COLOURS[number % len(_COLOURS)], best_of(run)
+        for name, style in (("max", "-"), ("median", "--")) if points else ():
+            xs, ys = [point["k"] for point in points], [point[name] for point in points]
+            label = f"{name} of K" if number == 0 else None
+            axes.plot(xs, ys, style, color=colour, linewidth=1.8, marker="o", markersize=3, label=label)
+    if not axes.lines:
+        raise MissingError(f"{BEST_OF}: none of these runs has chosen among answers")
+    axes.set_title("reward of the best of K answers")
+    axes.set_xlabel("K, answers to each prompt")
+    axes.legend(loc="best", fontsize=8.5)
+
+
+def _references(axes: Axes, run: Metrics, name: str, against: Against, per: float, colour: str) -> None:
+    """What the validation rows say; beside the loss, what a model reaches that knows frequencies only."""
+    xs, ys = _points(run, f"validation_{name}", against, per, curve_of(name).scale)
     if xs:
         axes.plot(xs, ys, "o", color=colour, markersize=5, markerfacecolor="white", label="validation")
-    if (entropy := run.about("unigram_entropy")) is not None:
+    entropy = run.about("unigram_entropy") if name == "loss" else None
+    if entropy is not None:
         axes.axhline(entropy, color=colour, linewidth=1, linestyle=(0, (4, 3)), label="unigram entropy")
     handles = {label: copy(handle) for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     for handle in handles.values():
@@ -160,7 +168,7 @@ def _references(axes: Axes, run: Metrics, against: Against, per: float, colour: 
         axes.legend(handles.values(), handles.keys(), loc="upper right", fontsize=8.5)
 
 
-def _legend(figure: Figure, runs: Sequence[tuple[str, Metrics]]) -> None:
+def _legend(figure: FigureBase, runs: Runs) -> None:
     from matplotlib.lines import Line2D
 
     lines = [Line2D([], [], color=_COLOURS[n % len(_COLOURS)], linewidth=2) for n in range(len(runs))]
@@ -174,23 +182,12 @@ def _points(run: Metrics, name: str, against: Against, per: float, scale: float)
     return [x / per for x in xs], [y * scale for y in ys]
 
 
-def _unit(runs: Sequence[tuple[str, Metrics]], against: Against) -> tuple[str, float]:
+def _unit(runs: Runs, against: Against) -> tuple[str, float]:
     """What x is called, and what it is divided by."""
     last = max((max(run.points("step", AGAINST[against])[0], default=0)) for _, run in runs)
     units = _UNITS[against]
     name, per = next((name, per) for name, per in reversed(units) if last >= 2 * per or per == 1)
     return name, per
-
-
-def smoothed(values: list[float], width: int) -> list[float]:
-    """Means over the last `width` values, weighted towards the latest: an exponential mean without a cold start."""
-    if width <= 1:
-        return values
-    keep, total, weight, means = 1 - 2 / (width + 1), 0.0, 0.0, []
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1
-        means.append(total / weight)
-    return means
 
 
 def _write(figure: Figure, out: Path) -> Path:

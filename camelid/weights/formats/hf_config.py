@@ -52,7 +52,7 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
         UnsupportedError: another architecture, or a key with arithmetic that is not supported.
     """
     keys = _ConfigKeys(path, values)
-    architecture = _architecture(keys)
+    architecture, scalar_head = _architecture(keys)
     dim, heads = keys.whole("hidden_size"), keys.whole("num_attention_heads")
     if heads <= 0 or (dim % heads and keys.get("head_dim") is None):
         raise FormatError(f"{path}: {heads} heads do not divide hidden_size {dim}; correct the file")
@@ -69,7 +69,8 @@ def read_config(path: Path, values: Mapping[str, Any]) -> ModelConfig:
         context=_context(keys, scaling),
         rope_theta=_theta(keys),
         rope_scaling=scaling,
-        ties_embeddings=keys.flag("tie_word_embeddings", False),
+        ties_embeddings=keys.flag("tie_word_embeddings", False) and not scalar_head,
+        scalar_head=scalar_head,
         attention_bias=keys.flag("attention_bias", False),
         **_switches(architecture, keys),
     )
@@ -81,7 +82,7 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
     """The keys of a config.json for this shape; `dtype` is torch's word, such as "bfloat16". `path` is for errors."""
     architecture = ARCHITECTURES[config.architecture]
     values: dict[str, Any] = {
-        "architectures": [architecture.hf_class],
+        "architectures": [_rating(architecture) if config.scalar_head else architecture.hf_class],
         "model_type": architecture.hf_model_type,
         "attention_bias": config.attention_bias,
         "hidden_act": "silu",
@@ -97,6 +98,8 @@ def write_config(path: Path, config: ModelConfig, dtype: str) -> dict[str, Any]:
         "torch_dtype": dtype,
         "vocab_size": config.vocab_size,
     }
+    if config.scalar_head:
+        values |= {"id2label": {"0": "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
     if config.architecture == "olmo":
         values["clip_qkv"] = config.clip_qkv
     else:
@@ -170,7 +173,13 @@ def number(path: Path, key: str, value: Any) -> float:
     return float(value)
 
 
-def _architecture(keys: _ConfigKeys) -> Architecture:
+def _rating(architecture: Architecture) -> str:
+    """transformers' class for a model with a scalar head: LlamaForSequenceClassification."""
+    return architecture.hf_class.replace("ForCausalLM", "ForSequenceClassification")
+
+
+def _architecture(keys: _ConfigKeys) -> tuple[Architecture, bool]:
+    """The architecture, and whether the model has a scalar head."""
     name = keys.get("model_type")
     known = {row.hf_model_type: row for row in ARCHITECTURES.values()}
     if name is None:
@@ -179,12 +188,16 @@ def _architecture(keys: _ConfigKeys) -> Architecture:
         raise UnsupportedError(f"{keys.path}: model_type {str(name)!r} is not supported; {one_of(str(name), known)}")
     classes = keys.get("architectures")
     wanted = known[name].hf_class
-    named = classes if isinstance(classes, list) else [classes]
-    if classes and [str(name).lower() for name in named] != [wanted.lower()]:  # LLaMAForCausalLM in 2023
+    named = [str(name).lower() for name in (classes if isinstance(classes, list) else [classes])]
+    rates = named == [_rating(known[name]).lower()]
+    if classes and not rates and named != [wanted.lower()]:  # LLaMAForCausalLM in 2023
         raise UnsupportedError(f"{keys.path}: architectures {str(classes)[:60]} is not supported; only {wanted} is")
+    labels = keys.get("id2label")
+    if rates and (not isinstance(labels, dict) or len(labels) != 1):
+        raise UnsupportedError(f"{keys.path}: gives {len(labels or ()) or 2} numbers a text; one is read")
     if keys.get("quantization_config") is not None:
         raise UnsupportedError(f"{keys.path}: quantization_config: this quantised format is not supported; use a GGUF")
-    return known[name]
+    return known[name], rates
 
 
 def _switches(architecture: Architecture, keys: _ConfigKeys) -> dict[str, Any]:

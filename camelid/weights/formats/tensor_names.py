@@ -54,6 +54,7 @@ NAMES = (
          "blk.{}.post_ffw_norm.weight"),
     Name("norm", "model.norm.weight", "output_norm.weight", "norm.weight"),
     Name("lm_head", "lm_head.weight", "output.weight", "output.weight"),
+    Name("score", "score.weight", "cls.output.weight"),
 )  # fmt: skip
 
 # OLMo 2 normalises what its attention gives, so GGUF calls the same Hugging Face word differently.

@@ -88,6 +88,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", CASES.values(), ids=CASES)
 def test_streamed_deltas_joined_are_the_whole_answer(client, asked):
     asked = {"seed": 1, **asked}
@@ -307,6 +308,7 @@ def test_a_number_of_guesses_that_is_none_is_refused(client, wrong):
     assert told.value.param == "draft_tokens"
 
 
+@pytest.mark.slow
 def test_a_last_message_of_the_assistant_is_continued(client, alone):
     talk = [*SKY, {"role": "assistant", "content": "The sky is"}]
     said = [Message(row["role"], row["content"]) for row in talk]

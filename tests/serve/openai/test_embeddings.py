@@ -30,6 +30,7 @@ def vectors(reply):
     return np.array([row.embedding for row in reply.data])
 
 
+@pytest.mark.slow
 def test_a_text_is_the_mean_of_its_hidden_states_at_length_one(client, alone):
     reply = client.embeddings.create(model="tiny", input=TEXTS)  # the client itself asks for base64
     assert [row.index for row in reply.data] == [0, 1, 2]

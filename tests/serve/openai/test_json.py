@@ -144,6 +144,7 @@ def test_a_cut_answer_says_so(client):
     assert whole.choices[0].finish_reason == "length"
 
 
+@pytest.mark.slow
 def test_without_a_schema_it_is_any_json(client):
     form = {"type": "json_schema", "json_schema": {"name": "any"}}
     found = [ask(client, form, seed=seed, max_tokens=24).choices[0] for seed in range(6)]

@@ -104,6 +104,7 @@ CHAT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("param", "asked", "words"), CHAT, ids=[f"{row[0]}-{at}" for at, row in enumerate(CHAT)])
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 def test_chat_refuses_and_names(client, param, asked, words, stream):

@@ -54,6 +54,7 @@ def html_of(told: list[dict[str, Any]]) -> str:
     return "".join(blocks[index] for index in sorted(blocks))
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_models_own(http, llama, server):
     id = begin(http, system="You are brief.")
     told = ask(http, f"{id}/messages", content="What is the capital of France?")

@@ -49,6 +49,7 @@ def test_the_stage_is_the_models(stage, llama, smollm2_path):
     assert len(stage["lens"]["layers"]) == stage["shape"]["n_layers"] == 30
 
 
+@pytest.mark.slow
 def test_embeddings_and_positions_are_the_models(stage, llama):
     rows = llama.weights.tensors["embed_tokens"].rows(np.array(stage["ids"]))
     strips = stage["embedding"]

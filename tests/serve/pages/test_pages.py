@@ -22,6 +22,7 @@ def client(server) -> Iterator[httpx2.Client]:
         yield it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_names_its_files_and_nothing_from_elsewhere(client, path):
     html = client.get(path, headers={"accept": "text/html"}).text

@@ -25,6 +25,7 @@ from camelid.train.report.metrics import NAME, MetricsWriter, read_metrics
 from camelid.weights import save_weights
 from tests.serve.conftest import TINY, running
 from tests.serve.pages.watched import Watched, playwright
+from tests.train.lives import made_life
 from tests.train.report.test_metrics import step
 from tests.train.test_runs import made_checkpoint, made_run
 
@@ -108,6 +109,43 @@ def test_comparing(client):
     assert "run-line run-1" in html
     assert client.get("/runs/compare?run=done/pretrain").headers["location"] == "/runs/done/pretrain"
     assert client.get("/runs/compare").headers["location"] == "/runs"
+
+
+def test_a_life_with_its_stages(client, server, tmp_path):
+    made_life(tmp_path / "runs" / "life")
+    store = part_of(server.app, RunStore)
+    kept, store.folder = store.folder, tmp_path / "runs"
+    try:
+        html = client.get("/runs/life").text
+        names = re.findall(r'<a href="#([\w-]+)">', html)
+        assert names == ["pretrain", "sft", "rejection", "ppo", "ppo-2"]
+        states = re.findall(r'data-state="(\w+)"', html)
+        assert states == ["done", "done", "done", "training", "waiting"]
+        for words in ("reward", "KL", "entropy", "clip share", "answer length", "reward of the best of K answers"):
+            assert f'aria-label="{words}' in html
+        assert "Answer of step 12." in html
+        assert "Write a &lt;b&gt;poem" in html
+        assert html.index("Answer of step 4.") < html.index("Answer of step 12.")
+        assert 'data-live="/runs/life/live?x=step"' in html
+        assert client.get("/runs/life/live?x=time").status_code == 200
+        page = client.get("/runs/life/ppo").text
+        assert '<a href="/runs/life/sft">sft</a>' in page
+        assert "Sampled answers" in page
+        assert "Circles: validation." in page
+        assert client.get("/runs/none").status_code == client.get("/runs/none/live").status_code == 404
+    finally:
+        store.folder = kept
+
+
+def test_the_curve_of_the_best_of_k_is_drawn_as_recorded(tmp_path):
+    life = made_life(tmp_path / "life")
+    drawn = panel("best_of", [("rejection", read_metrics(life / "rejection"))], "step")
+    assert drawn.range[:2] == (1.0, 8.0)
+    (line,) = drawn.lines
+    assert line.strong.count("L") == line.raw.count("L") == 7
+    heights = [float(point.split()[1]) for point in line.strong[1:].split("L")]
+    assert heights == sorted(heights, reverse=True)  # higher is further up
+    assert panel("best_of", [("ppo", read_metrics(life / "ppo"))], "step") is None
 
 
 def test_a_folder_that_is_not_there_yet(client, server, tmp_path):

@@ -137,6 +137,7 @@ def test_codellama70b_finds_its_mark_whatever_its_type(type: int) -> None:
 # Llama 3
 
 
+@pytest.mark.slow
 def test_llama3_by_hand() -> None:
     tokenizer = llama3()
     ids = FORMATS["llama3"].render(tokenizer, _turns([" Hi!\n", "Yes?", "<|eot_id|>"], "Be brief.")).ids

@@ -178,6 +178,7 @@ def test_memory_is_bounded() -> None:
         assert int(peak.split()[1]) < 300_000  # kB
 
 
+@pytest.mark.slow
 def test_no_other_thread_waits_for_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one runs, this thread's own work takes no longer; a lock that Python holds would stop it for a second."""
     monkeypatch.setattr(jinja_process, "SECONDS", 1.0)

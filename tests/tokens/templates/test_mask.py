@@ -240,6 +240,7 @@ def test_guards_are_asked_all_of_it(name: str) -> None:
     assert not any(asked.mask + made.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 @settings(max_examples=30, deadline=None)
 @given(messages=_talks())

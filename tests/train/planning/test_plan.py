@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from types import SimpleNamespace
 
@@ -13,11 +14,14 @@ from camelid.cli.plan import shape_of, show_plan
 from camelid.data.batches import Batches
 from camelid.errors import OptionError, ResourceError
 from camelid.model.config import ModelConfig
+from camelid.model.family import FAMILY
 from camelid.recipe import read_recipe
-from camelid.train.options import LOGIT_TOKENS
+from camelid.train.options import LOGIT_TOKENS, LoraOptions
 from camelid.train.planning.devices import DEVICES
+from camelid.train.planning.models import beside, learned_parameters
 from camelid.train.planning.plan import _kept_per_token, check_fits, kept_checkpoints, memory_of, plan
 from camelid.train.stages.pretrain import Pretrain, PretrainOptions
+from camelid.train.stages.sft import SftOptions
 
 A100 = DEVICES["A100 80GB"]
 
@@ -184,3 +188,80 @@ def test_the_vocabulary_of_a_tokenizer_that_is_not_opened():
     assert read("tiny", "tokenizer.open=somewhere", "model.vocab_size=999")[0].vocab_size == 999
     with pytest.raises(OptionError, match=r"model.vocab_size: give it"):
         read("tiny", "tokenizer.open=somewhere")
+
+
+def test_adapters_learn_few_numbers():
+    """peft counts 41,943,040 for rank 16 on all matrices of Llama 3 8B; q and v of rank 8 are 3,407,872."""
+    config = FAMILY["Llama 3 8B"].config
+    options = SftOptions(steps=10, lora=LoraOptions(rank=16))
+    assert learned_parameters(config, options) == 41_943_040
+    assert (
+        learned_parameters(config, options.with_(lora=LoraOptions(rank=8, targets=("q_proj", "v_proj")))) == 3_407_872
+    )
+    whole, few = (memory_of(config, chosen, 1, "sft") for chosen in (options.with_(lora=None), options))
+    assert few.weights == 2 * config.n_parameters + 4 * 41_943_040
+    assert (few.gradients, few.optimizer) == (4 * 41_943_040, 8 * 41_943_040)
+    assert few.activations == whole.activations
+    plans = [plan(config, chosen, A100, 1, stage="sft") for chosen in (options.with_(lora=None), options)]
+    assert plans[1].flops_per_token == pytest.approx(plans[0].flops_per_token * 2 / 3)
+    assert plans[1].checkpoint_bytes == 16 * 41_943_040
+
+
+def test_frozen_models_are_counted_by_stage():
+    config = FAMILY["Llama 2 7B"].config
+    options = SftOptions(steps=10)
+    names = {
+        stage: [model.name for model in beside(stage, options)] for stage in ("sft", "pretrain", "reward", "dpo", "ppo")
+    }
+    assert names["sft"] == names["pretrain"] == names["reward"] == []
+    assert (names["dpo"], names["ppo"]) == (["reference"], ["reference", "rollouts"])
+    alone, reference, ppo = (memory_of(config, options, 8, stage) for stage in ("sft", "dpo", "ppo-2"))
+    assert reference == alone  # what it says is stored before anything is learned
+    frozen = 2 * math.ceil(config.n_parameters / 8)
+    assert (ppo.reference, ppo.rollouts, ppo.reward) == (frozen, frozen, 0)
+    assert ppo.total == alone.total + 2 * frozen
+
+
+TWO = """
+name = "two"
+base = "llama2:7b"
+stages = ["sft", "sft-2"]
+[sft]
+recompute = true
+[sft-2]
+preset = "modern"
+steps = 50
+"""
+
+
+def test_a_dry_run_of_several_stages(tmp_path, capsys):
+    path = tmp_path / "two.toml"
+    path.write_text(TWO, encoding="utf-8")
+    recipe = read_recipe(path)
+    show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=True)
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [stage["stage"] for stage in stages] == ["sft", "sft-2"]
+    assert [stage["plans"][0]["tokens"] for stage in stages] == [100 * 64 * 4096, 50 * 128 * 4096]
+    assert {stage["plans"][0]["parameters"] for stage in stages} == {6_738_415_616}
+    show_plan(recipe, ("sft",), "A100 80GB", 8, None, json=False)
+    assert "it will be 2 epochs of the data" in " ".join(capsys.readouterr().out.split())
+    show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=False)
+    assert "all stages:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "gpus", "stages"),
+    [
+        ("llama2-7b-chat", "A100 80GB", 64, 9),
+        ("llama2-70b-chat", "A100 80GB", 256, 9),
+        ("llama3-8b-instruct", "H100 80GB", 64, 7),
+        ("llama3-8b-lora", "RTX 4090 24GB", 1, 2),
+        ("chat-tiny", "RTX 4090 24GB", 1, 5),
+    ],
+)
+def test_recipes_of_post_training_fit(name, gpu, gpus, stages, capsys):
+    recipe = read_recipe(name)
+    show_plan(recipe, recipe.stages, gpu, gpus, None, json=True)
+    told = json.loads(capsys.readouterr().out)["stages"]
+    assert len(told) >= stages
+    assert all(stage["plans"][0]["fits"] for stage in told)

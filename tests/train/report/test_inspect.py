@@ -63,6 +63,7 @@ def trained(tmp_path_factory):
     return Run(folder / "pretrain"), seen[:-1]
 
 
+@pytest.mark.slow
 def test_the_documents_are_those_that_the_run_used(trained):
     run, seen = trained
     assert [len(rows) for rows in seen] == [ROWS] * STEPS

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from camelid.cli import main
 from camelid.errors import MissingError, OptionError
+from camelid.train.report.curves import CURVES, smoothed, usual
 from camelid.train.report.metrics import MetricsWriter, read_metrics
-from camelid.train.report.plot import CURVES, plot, smoothed
+from camelid.train.report.plot import plot
+from tests.train.lives import made_life
 from tests.train.report.test_metrics import step
 from tests.train.test_runs import made_run
 
@@ -91,6 +93,32 @@ def test_mistakes_are_named(runs, tmp_path, monkeypatch):
         plot(runs, tmp_path / "a.png")
 
 
+def test_a_stage_is_drawn_by_the_names_of_what_it_measures(tmp_path):
+    life = made_life(tmp_path / "life")
+    ppo, rejection = (read_metrics(life / name) for name in ("ppo", "rejection"))
+    assert usual([ppo])[:6] == ["loss", "reward", "kl", "entropy", "clip_share", "answer_length"]
+    assert usual([rejection])[:2] == ["loss", "best_of"]
+    assert "validation_reward" not in usual([ppo])
+    out = plot([("ppo", ppo)], tmp_path / "ppo.svg", metrics=["clip_share", "reward"])
+    for word in ("clip share", "reward", "validation"):
+        assert word in out.read_text()
+    with pytest.raises(MissingError, match="none of these runs has chosen among answers"):
+        plot([("ppo", ppo)], tmp_path / "ppo.svg", metrics=["best_of"])
+
+
+@pytest.mark.slow
+def test_a_life_is_drawn_stage_by_stage(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(made_life(tmp_path / "life").parent)
+    with pytest.raises(SystemExit) as end:
+        main(["plot", "life", "--out", "life.svg"])
+    assert end.value.code == 0
+    assert re.findall(r"(\w+): \d+ steps", capsys.readouterr().out) == ["pretrain", "sft", "rejection", "ppo"]
+    text = (tmp_path / "life.svg").read_text()
+    for word in ("pretrain", "sft", "rejection", "ppo", "max of K", "answer length"):
+        assert f">{word}<" in text
+
+
+@pytest.mark.slow
 def test_the_verb(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (

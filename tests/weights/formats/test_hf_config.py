@@ -125,7 +125,8 @@ def test_yarn_constants_of_deepseek() -> None:
     [
         ({"model_type": "mistral"}, UnsupportedError, "'mistral' is not supported"),
         ({"model_type": None}, FormatError, "model_type is missing"),
-        ({"architectures": ["LlamaForSequenceClassification"]}, UnsupportedError, "LlamaForSequenceClassification"),
+        ({"architectures": ["LlamaForTokenClassification"]}, UnsupportedError, "LlamaForTokenClassification"),
+        ({"architectures": ["LlamaForSequenceClassification"]}, UnsupportedError, "gives 2 numbers a text"),
         ({"architectures": 4}, UnsupportedError, "architectures 4 is not supported"),
         ({"quantization_config": {"bits": 4}}, UnsupportedError, "quantization_config"),
         ({"attention_bias": "yes"}, FormatError, "attention_bias must be true or false"),

@@ -48,6 +48,7 @@ def test_examples() -> None:
 
 def test_the_table_has_a_row_for_every_tensor_and_no_more() -> None:
     every = [*tensor_shapes(tiny_config(n_layers=1)), *tensor_shapes(replace(OLMO2, n_layers=1))]
+    every += tensor_shapes(tiny_config(n_layers=1, scalar_head=True))
     assert {row.ours for row in NAMES} == {name.replace(".0.", ".{}.") for name in every}
 
 

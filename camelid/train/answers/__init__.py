@@ -1,0 +1,1 @@
+"""Whole answers in micro-batches, and what a frozen model says of them."""

@@ -1,0 +1,79 @@
+"""camelid reward as a person calls it, on a tiny reward model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from camelid.cli.flags import run_verb
+from camelid.errors import FormatError, MissingError, OptionError, UnsupportedError
+from camelid.weights.convert import save_weights
+from camelid.weights.open import open_weights
+from camelid.weights.tensor import Tensor
+from tests.train.chatty import make_chat_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder with a scalar head."""
+    opened = open_weights(make_chat_model(tmp_path / "base"))
+    config = replace(opened.config, scalar_head=True, ties_embeddings=False)
+    head = np.random.default_rng(0).standard_normal((1, config.dim)).astype(np.float32)
+    tensors = {name: tensor for name, tensor in opened.tensors.items() if name != "lm_head"}
+    tensors["score"] = Tensor.from_array("score", head)
+    weights = replace(opened, config=config, tensors=tensors, format="gguf", metadata={}, files=())
+    return str(save_weights(weights, tmp_path / "judge", format="hf", quant="F32"))
+
+
+def run(capsys, *arguments):
+    assert run_verb("reward", list(arguments)) == 0
+    return capsys.readouterr().out
+
+
+def test_answers(model, capsys):
+    asked = (model, "--prompt", "A llama?", "--answer", "Yes.", "--answer", "No, a hill.")
+    rewards = json.loads(run(capsys, *asked, "--json"))["rewards"]
+    assert len(rewards) == 2
+    assert rewards[0] != rewards[1]
+    shown = run(capsys, *asked).splitlines()
+    best = "Yes." if rewards[0] > rewards[1] else "No, a hill."
+    assert best in shown[1]
+    (alone,) = json.loads(run(capsys, model, "--prompt", "A llama?", "--answer", "Yes.", "--json"))["rewards"]
+    assert alone == rewards[0]
+
+
+def test_preferences(model, capsys, tmp_path):
+    rows = [{"prompt": f"{n}?", "chosen": f"{n}.", "rejected": "?", "grade": "better"} for n in range(5)]
+    rows.append({"prompt": "a", "chosen": "b", "rejected": "b"})
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    found = json.loads(run(capsys, model, "--file", str(file), "--json"))
+    assert found["n"] == 5
+    assert found["grades"]["better"]["share"] == found["accuracy"]
+    assert found["low"] <= found["accuracy"] <= found["high"]
+    assert sum(found["left_out"].values()) == 1
+    assert "95 % interval" in run(capsys, model, "--file", str(file))
+    assert json.loads(run(capsys, model, "--file", str(file), "--limit", "2", "--json"))["n"] == 2
+
+
+def test_mistakes_are_one_line(model, tmp_path):
+    with pytest.raises(OptionError, match="--prompt with --answer, or --file"):
+        run_verb("reward", [model])
+    with pytest.raises(OptionError, match="--answer: there is none"):
+        run_verb("reward", [model, "--prompt", "a"])
+    with pytest.raises(OptionError, match="has no scalar head"):
+        run_verb("reward", [str(tmp_path / "base"), "--prompt", "a", "--answer", "b"])
+    with pytest.raises(MissingError, match="no such file"):
+        run_verb("reward", [model, "--file", str(tmp_path / "none.jsonl")])
+    (tmp_path / "bad.jsonl").write_text("[1]\n")
+    with pytest.raises(FormatError, match="line 1 is no JSON object"):
+        run_verb("reward", [model, "--file", str(tmp_path / "bad.jsonl")])
+
+
+def test_it_is_a_hugging_face_folder_only(model, tmp_path):
+    with pytest.raises(UnsupportedError, match="write it with --to hf"):
+        save_weights(model, tmp_path / "judge.gguf", format="gguf")
+    assert open_weights(save_weights(model, tmp_path / "copy", format="hf", quant="F32")).config.scalar_head
