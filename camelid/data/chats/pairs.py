@@ -73,7 +73,7 @@ class Pairs(ChatData):
         second = int(found[0])
         learned = (mask & LEARNED).astype(np.bool_)
         chosen, rejected = (Example(ids[part], learned[part]) for part in (slice(second), slice(second, None)))
-        line = dict(tokens.record(number))  # a copy: what is on record is kept
+        line = tokens.record(number)
         meta = dict(line.pop("meta", {}))
         labels = {name: meta.pop(name, None) for name in ("grade", "chosen_safe", "rejected_safe")}
         about = {"id": line["id"], "source": self.manifest.sources[source].name, "licence": line["licence"], **meta}
