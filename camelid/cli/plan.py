@@ -130,9 +130,10 @@ def _what(planned: _Planned) -> RenderableType:
     if planned.epochs is not None:
         batch += f", for example: it will be {planned.epochs:g} epochs of the data"
     table.add_row("tokens", f"[bold]{count(estimate.tokens)}[/]  [dim]{batch}[/]")
-    models = ", ".join(model.name.replace("_", " ") for model in beside(planned.stage, options))
-    if models:
-        table.add_row("beside it", f"{models}  [dim]frozen models of its size[/]")
+    for title, held in (("beside it", True), ("before it", False)):
+        models = [model.name.replace("_", " ") for model in beside(planned.stage, options) if model.held == held]
+        if models:
+            table.add_row(title, f"{', '.join(models)}  [dim]frozen, of its size[/]")
     per_token = f"{count(estimate.flops_per_token)} a token, forward and backward"
     table.add_row("arithmetic", f"[bold]{estimate.flops:.2e}[/] FLOPs  [dim]{per_token}[/]")
     if options.lora is not None:

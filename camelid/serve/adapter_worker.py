@@ -38,6 +38,11 @@ class AdapterWorker(Worker):
         else:
             setattr(self._owner, name, value)
 
+    @property
+    def base(self) -> str:
+        """The base's name."""
+        return self._owner.name
+
     def start(self) -> None:
         """The base's worker starts."""
 

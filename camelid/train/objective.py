@@ -70,6 +70,7 @@ class Objective(ABC, Generic[Share]):
         Options: what the recipe's table of this stage is read into.
         unit: what `Size.learned` counts, as metrics call it.
         validated: which of `metrics` are measured on validation rows too, as `validation_loss`.
+        reads_more: whether `fingerprint` is of more than what `reading` gives, as of a reference.
         options: of the run, as resolved.
         seed: of the run.
         config: of the model that is trained.
@@ -82,6 +83,7 @@ class Objective(ABC, Generic[Share]):
     Options: ClassVar[type[RunOptions]]
     unit: ClassVar[str] = "trained_tokens"
     validated: ClassVar[tuple[str, ...]] = ("loss",)
+    reads_more: ClassVar[bool] = False
 
     options: RunOptions
     seed: int

@@ -66,7 +66,10 @@ def is_trained_on(adapter: Adapter, weights: Weights) -> bool:
 
 
 def adapted_config(config: ModelConfig, adapter: Adapter) -> ModelConfig:
-    """The shape with an adapter: a tied model whose embedding or output matrix was trained alone is tied no more."""
+    """The shape with an adapter: a tied model whose embedding or output matrix was trained alone is tied no more, and
+    one whose adapter has a score head rates texts."""
+    if HEAD in adapter.whole:
+        return replace(config, scalar_head=True, ties_embeddings=False)
     parted = {"embed_tokens", "lm_head"} & set(adapter.whole)
     if not config.ties_embeddings or not parted or adapter.ties:
         return config
@@ -82,12 +85,15 @@ def adapted(weights: Weights, adapter: Adapter) -> Weights:
     check_base(adapter, weights)
     config = adapted_config(weights.config, adapter)
     tensors = dict(weights.tensors)
-    if not config.ties_embeddings and weights.config.ties_embeddings:
+    if not (config.ties_embeddings or config.scalar_head) and weights.config.ties_embeddings:
         tensors["lm_head"] = replace(tensors["embed_tokens"], name="lm_head")
-    tensors |= {name: tensor for name, tensor in adapter.whole.items() if name in tensor_shapes(config)}
+    tensors |= adapter.whole
     tensors |= {name: _merged(tensors[name], pair) for name, pair in adapter.pairs.items()}
+    tensors = {name: tensor for name, tensor in tensors.items() if name in tensor_shapes(config)}
     changes: dict[str, Any] = {"config": config, "tensors": tensors, "files": (*weights.files, *adapter.files)}
-    if config != weights.config and weights.format == "hf":
+    if config.scalar_head:
+        changes |= {"metadata": {}, "format": "hf"}
+    elif config != weights.config and weights.format == "hf":
         changes["metadata"] = {**weights.metadata, "tie_word_embeddings": False}
     return replace(with_own_tokenizer(weights, adapter), **changes)
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from camelid.chat.adapters.merge import merge
 from camelid.chat.load import beside, load
-from camelid.errors import FormatError, NumericsError, OptionError, UnsupportedError
+from camelid.errors import FormatError, NumericsError, OptionError
 from camelid.pedigree import read_pedigree
 from camelid.weights import open_weights, save_weights
 from camelid.weights.adapted import adapted
@@ -94,12 +94,17 @@ def test_a_ruined_adapter_is_one_line(tmp_path):
         merge(folder, tmp_path / "out")
 
 
-def test_the_adapter_of_a_reward_model_is_not_merged(tmp_path):
-    folder = made_adapter(tmp_path / "a", saved(tmp_path, "hf"))
-    head = np.zeros((1, 64), np.float32)
+def test_the_adapter_of_a_reward_model_becomes_one(tmp_path):
+    folder = made_adapter(tmp_path / "a", saved(tmp_path, "hf", ties_embeddings=True))
+    head = np.random.default_rng(1).standard_normal((1, 64), dtype=np.float32)
     save_file({**load_file(folder / TENSORS), "base_model.model.score.weight": head}, folder / TENSORS)
-    with pytest.raises(UnsupportedError, match="the adapter of a reward model"):
-        merge(folder, tmp_path / "out")
+    assert open_weights(folder).config.scalar_head
+    merged = merge(folder, tmp_path / "out")
+    assert merged.rates
+    assert merged.largest_difference < 1e-5 * merged.largest_logit
+    written = open_weights(tmp_path / "out")
+    assert np.array_equal(written.tensors["score"].array(), head)
+    assert "LlamaForSequenceClassification" in (tmp_path / "out" / "config.json").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from camelid.train.init import take_weights
 from camelid.train.mixed_precision import Learner
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
+from camelid.train.rollouts.live_weights import live_weights
 from camelid.train.run import train
 from camelid.train.run_stage import RunStage
 from camelid.weights.adapted import is_trained_on
@@ -25,6 +26,7 @@ from camelid.weights.convert import save_weights
 from camelid.weights.lora import is_adapter, open_adapter
 from camelid.weights.open import open_weights
 from tests.tiny import tiny_config, tiny_tensors
+from tests.train.ranks import together
 from tests.train.test_life import make_run
 from tests.weights.models import saved
 
@@ -282,3 +284,40 @@ def test_what_cannot_be_is_one_line(tmp_path):
     parallel.tensor_ranks = 2
     with pytest.raises(UnsupportedError, match="tensor_parallel processes"):
         adapt(model, RunOptions(lora={}), parallel)
+
+
+def test_rollouts_are_written_with_the_adapters_of_now(tmp_path):
+    base = saved(tmp_path, "hf")
+    gguf = save_weights(base, tmp_path / "m.gguf", format="gguf", quant="Q8_0")
+    for place, quantised in ((base, False), (gguf, True)):
+        model, _ = adapted_model(place, rank=3, quantised=quantised)
+        live = live_weights(model, None, "fp32")
+        plain = open_weights(place)
+        modules = adapted_matrices(model)
+        assert set(live.tensors) == set(plain.tensors)
+        for name, tensor in live.tensors.items():
+            expected = plain.tensors[name].array()
+            if name in modules:
+                b, a = (part.detach().numpy() for part in (modules[name].lora_B, modules[name].lora_A))
+                expected = expected + np.float32(32 / 3) * (b @ a)
+            assert np.allclose(tensor.array(), expected, atol=1e-5), name
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path):
+    one = make_run(tmp_path / "one")
+    recipe = one.parent / "two.toml"
+    with Parallel() as parallel:
+        list(train(RunStage(read_recipe(recipe), "pretrain", one, parallel)))
+    base = newest_checkpoint(one / "pretrain")
+    changes = [f'base="{base}"', 'stages=["pretrain"]', "pretrain.lora.rank=3", "pretrain.lora.dropout=0.0"]
+    found = []
+    for ranks in (1, 2):
+        run = make_run(tmp_path / str(ranks))
+        sessions = [{"recipe": run.parent / "two.toml", "changes": changes, "run": run, "stop_after": 2}]
+        together(ranks, 1, [*sessions, {**sessions[0], "stop_after": None}])
+        found.append(open_adapter(newest_checkpoint(run / "pretrain")))
+    for name, pair in found[0].pairs.items():
+        assert np.allclose(pair.down, found[1].pairs[name].down, atol=2e-3), name
+        assert np.allclose(pair.up, found[1].pairs[name].up, atol=2e-3), name
+    assert any(pair.up.any() for pair in found[1].pairs.values())

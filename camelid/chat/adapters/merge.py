@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.chat.adapters.base import open_with_base
-from camelid.errors import NumericsError, OptionError, UnsupportedError
+from camelid.errors import NumericsError, OptionError
 from camelid.model import reference
 from camelid.model.config import ModelConfig
 from camelid.model.rope import rope_table
@@ -43,6 +43,7 @@ class Merged:
         largest_difference: between logits of base and adapter, in float32, and of the merged model as it was written.
         largest_logit: of them all, to compare it with.
         same_next: places at which both find the same token likeliest, of `places`.
+        rates: it is a reward model, and its rewards are compared instead of logits.
         unties: the output matrix was the embedding, and is a matrix of its own now.
     """
 
@@ -52,6 +53,7 @@ class Merged:
     same_next: int
     places: int
     unties: bool
+    rates: bool
 
 
 def merge(
@@ -77,13 +79,13 @@ def merge(
 
     Raises:
         OptionError: the base is not the one, or not in the blocks that the adapter was trained on.
-        UnsupportedError: the adapter is of a reward model. NumericsError: logits are no numbers.
+        NumericsError: logits are no numbers.
         MissingError, FormatError, ResourceError: as opening and writing say.
     """
     opened, weights = open_with_base(adapter, base)
     _check_trained_on(opened, weights)
     whole = adapted(weights, opened)
-    unties = weights.config.ties_embeddings and not whole.config.ties_embeddings
+    unties = weights.config.ties_embeddings and not (whole.config.ties_embeddings or whole.config.scalar_head)
     if unties:
         log.warning(
             "%s: the embedding was trained apart from the output matrix; they are two matrices now", opened.path
@@ -98,7 +100,9 @@ def merge(
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         raise NumericsError(f"{made}: logits are not finite; the adapter or its base is ruined")
     same = int((one.argmax(1) == other.argmax(1)).sum())
-    result = Merged(made, float(abs(one - other).max()), float(abs(one).max()), same, len(one), unties)
+    result = Merged(
+        made, float(abs(one - other).max()), float(abs(one).max()), same, len(one), unties, whole.config.scalar_head
+    )
     options = {"to": format, "quant": quant, "base": opened.base_name, "adapter": str(opened.path)}
     counts = {name: value for name, value in asdict(result).items() if name != "path"}
     write_pedigree(made, "merge", [*weights.files, *opened.files], options, counts)
@@ -111,8 +115,6 @@ def _with_whole(weights: Weights, adapter: Adapter) -> Weights:
 
 
 def _check_trained_on(adapter: Adapter, weights: Weights) -> None:
-    if HEAD in adapter.whole:
-        raise UnsupportedError(f"{adapter.path}: the adapter of a reward model, whose score head no language model has")
     if is_trained_on(adapter, weights):
         return
     assert adapter.base is not None
@@ -144,6 +146,9 @@ def _logits(weights: Weights, ids: Sequence[int], adapter: Adapter | None = None
     tensors = _OneByOne(weights, np.asarray(ids), adapter)
     cos, sin = rope_table(config, np.arange(len(ids)), len(ids))
     hidden = reference.forward(config, tensors, np.arange(len(ids)), cos, sin)
+    if config.scalar_head:
+        rewards: Array = hidden @ tensors[HEAD].T
+        return rewards
     return reference.logits(config, tensors.with_whole_embedding(), hidden)
 
 

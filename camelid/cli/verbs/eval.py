@@ -76,9 +76,7 @@ def run(
     if not tasks:
         list_tasks(json)
         return
-    names = models_of(model, every_checkpoint)
-    if adapter is not None and (url is not None or every_checkpoint is not None or len(names) > 1):
-        raise OptionError("--adapter: goes with one --model, or with none; leave the others out")
+    names = models_of(model, every_checkpoint, adapter, url)
     if any(name.startswith(LM_EVAL) for name in tasks):
         measure_with_lm_eval(
             tasks, (open_named(name, backend, engine, chat_format, adapter) for name in names), limit, shots, json
@@ -89,12 +87,15 @@ def run(
     choices["truncate"] = truncate is not None
     judging = None if judge is None else open_llama(judge, backend, engine)
     askers = (_asker(name, url, backend, engine, chat_format, adapter) for name in names)
-    results = measure(askers, tasks, {**choices, "judge": judging, "training": training})
-    tell(results, json)
+    tell(measure(askers, tasks, {**choices, "judge": judging, "training": training}), json)
 
 
-def models_of(names: list[str] | None, run: Path | None) -> Sequence[str | None]:
+def models_of(
+    names: list[str] | None, run: Path | None, adapter: str | None = None, url: str | None = None
+) -> Sequence[str | None]:
     """What is measured: the models that were named, or the checkpoints of a run; None stands for the default model."""
+    if adapter is not None and (url is not None or run is not None or len(names or ()) > 1):
+        raise OptionError("--adapter: goes with one --model, or with none; leave the others out")
     if run is None:
         return names or (None,)
     if names:

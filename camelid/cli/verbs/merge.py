@@ -49,11 +49,13 @@ def run(
     if json:
         print_json({**asdict(merged), "path": str(merged.path)})
         return
-    stderr.print(
-        f"logits of base with adapter (float32) and of the merged model: largest difference "
-        f"{merged.largest_difference:.3g}, where the largest is {merged.largest_logit:.3g}; the likeliest next token "
-        f"is the same at {merged.same_next} of {merged.places} places",
-        soft_wrap=True,
+    what = "rewards" if merged.rates else "logits"
+    said = (
+        f"{what} of base with adapter (float32) and of the merged model: largest difference "
+        f"{merged.largest_difference:.3g}, where the largest is {merged.largest_logit:.3g}"
     )
+    if not merged.rates:
+        said += f"; the likeliest next token is the same at {merged.same_next} of {merged.places} places"
+    stderr.print(said, soft_wrap=True)
     stderr.print("written: ", end="")
     write(f"{merged.path}\n")

@@ -179,7 +179,7 @@ def _beside(workers: list[Worker], name: str, folder: str, chat_format: str | No
 def _show(models: Models, options: ServeOptions, url: str) -> None:
     """What is served, where, with which memory, and what protects it."""
     lines = [f"\n[bold]{url}[/]  [dim]pages; OpenAI's API at {url}/v1, described at {url}/docs[/]"]
-    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_plan(worker.llama)}" for worker in models]
+    lines += [f"  [bold cyan]{literal(worker.name)}[/]  {_about(worker)}" for worker in models]
     if options.api_keys:
         lines.append("  Programs need a key (Authorization: Bearer …); browsers are asked for it once.")
     elif options.is_loopback:
@@ -189,6 +189,14 @@ def _show(models: Models, options: ServeOptions, url: str) -> None:
     lines += [f"  {_pages(origin)} may call it." for origin in options.cors_origins]
     lines.append("  [dim]Ctrl-C ends it; running requests finish first.[/]\n")
     stderr.print("\n".join(lines), soft_wrap=True)
+
+
+def _about(worker: Worker) -> str:
+    from camelid.serve.adapter_worker import AdapterWorker
+
+    if isinstance(worker, AdapterWorker):
+        return f"an adapter beside {literal(worker.base)}, in the same memory and the same steps"
+    return _plan(worker.llama)
 
 
 def _pages(origin: str) -> str:

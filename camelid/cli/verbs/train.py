@@ -67,6 +67,7 @@ def run(
     from camelid.machine import sleep_while_waiting
 
     sleep_while_waiting()
+    from camelid.cli.rewards import code_rewards
     from camelid.train.cluster.preemption import STATUS, wait_for_stopper
     from camelid.train.life import chosen_stages
     from camelid.train.parallel import Parallel
@@ -76,7 +77,7 @@ def run(
     names = chosen_stages(read, stage)
     wait_for_stopper()
     with Parallel(read.stage_table(names[0], load_stage(names[0]).Options).tensor_parallel) as parallel:
-        stages = [RunStage(read, name, out / read.name, parallel, show=_show()) for name in names]
+        stages = [RunStage(read, name, out / read.name, parallel, code_rewards(), _show()) for name in names]
         results = _train(stages, stop_after, fresh)
         result = results[-1]
         if parallel.is_main and json:
@@ -177,7 +178,9 @@ def _say(result: dict[str, Any], several: bool) -> None:
         kind = result["stage"].partition("-")[0]
         if kind == "pretrain":
             console.print(f'Try it: camelid generate {quoted} "Once upon a time"', soft_wrap=True)
-        elif kind != "reward":
+        elif kind == "reward":
+            console.print(f"Try it: camelid reward {quoted} --prompt QUESTION --answer ANSWER", soft_wrap=True)
+        else:
             console.print(f"Try it: camelid chat {quoted}", soft_wrap=True)
     else:
         console.print(f"Stopped at step {result['step']:,} of {result['steps']:,}{where}, saved.", soft_wrap=True)

@@ -17,7 +17,7 @@ from camelid.model.config import tensor_shapes
 from camelid.train.adapters.linear import Drops, LoraLinear
 from camelid.train.parallel import held
 from camelid.weights.adapted import check_base, describe_base
-from camelid.weights.lora import Adapter, BaseModel, base_path, is_adapter, open_adapter, write_adapter
+from camelid.weights.lora import HEAD, Adapter, BaseModel, base_path, is_adapter, open_adapter, write_adapter
 from camelid.weights.open import open_weights
 from camelid.weights.quants import UNQUANTISED
 from camelid.weights.weights import Weights
@@ -44,7 +44,7 @@ class Adapters:
 
     def put_into(self, model: LlamaTorch) -> None:
         """Freeze a model that was made on the meta device, and give its matrices adapters."""
-        known = {*tensor_shapes(model.config)}
+        known = {*tensor_shapes(model.config)} - {HEAD}
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name.removesuffix(".weight") not in known  # a head that is not the base's learns
         for number, layer in enumerate(model.layers):

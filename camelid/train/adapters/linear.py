@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from camelid.weights.quants import QUANTS, dequantise_rows
 
@@ -94,9 +95,14 @@ class LoraLinear(nn.Linear):
 
     @torch.no_grad()
     def whole(self) -> Tensor:
-        """W + s·B A, float32 (out, in)."""
-        wide = self.weight.float() if self.blocks is None else widened(self.blocks, self.quant)
-        return wide + (self.lora_B.float() @ self.lora_A.float()) * self.scale if self.rank else wide
+        """W + s·B A, float32 (out, in); where ranks share them every rank must ask, and each gets all of it."""
+        wide = _gathered(self.weight) if self.blocks is None else widened(self.blocks, self.quant)
+        return wide + (_gathered(self.lora_B) @ _gathered(self.lora_A)) * self.scale if self.rank else wide
+
+
+def _gathered(parameter: Tensor) -> Tensor:
+    own = parameter.detach()
+    return (own.full_tensor() if isinstance(own, DTensor) else own).float()
 
 
 def share_blocks(model: nn.Module, copy: nn.Module) -> None:

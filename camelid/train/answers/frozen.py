@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from camelid.data.chats.examples import Pair
+from camelid.data.batches import IGNORED
+from camelid.data.chats.examples import Example, Pair
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.answers.references import Logprobs
 from camelid.train.init import take_weights
+from camelid.train.losses.token_loss import token_logprobs
 from camelid.train.mixed_precision import Learner
 from camelid.train.options import RunOptions
 from camelid.train.parallel import Parallel
@@ -22,6 +25,7 @@ from camelid.weights.open import open_weights
 
 if TYPE_CHECKING:
     from camelid.train.stages.dpo import Dpo
+    from camelid.train.stages.grpo import Grpo
 
 
 def frozen_learner(path: Path, config: ModelConfig, options: RunOptions, parallel: Parallel) -> Learner:
@@ -73,3 +77,32 @@ def _asked(objective: Dpo, learner: Learner, pairs: Sequence[Pair]) -> list[Logp
             found += [(chosen, rejected) for chosen, rejected in sums.tolist()]
     objective.parallel.rest(learner.model)
     return found
+
+
+def logprobs_of(
+    objective: Grpo, learner: Learner, examples: Sequence[Sequence[Example]]
+) -> list[list[NDArray[np.float32]]]:
+    """What a model says of the learned tokens of each example, at the temperature of the stage, without gradient.
+
+    Args:
+        examples: of each group.
+    """
+    flat = [example for group in examples for example in group]
+    found: list[NDArray[np.float32]] = []
+    with learner.looking():
+        for _, packed in objective.packer.cut([[example] for example in flat]):
+            on = (torch.as_tensor(part).to(objective.parallel.device) for part in (packed.ids, packed.positions))
+            hidden = learner.hidden(*on)
+            targets = torch.as_tensor(packed.targets).flatten()
+            own = (targets != IGNORED).nonzero().flatten()
+            each, _ = token_logprobs(
+                hidden[own.to(hidden.device)] / objective.options.temperature,
+                learner.model.output,
+                targets[own].to(hidden.device),
+            )
+            owners = packed.owners.reshape(-1)[own.numpy()]
+            values = each.float().cpu().numpy()
+            found += [values[owners == number] for number in range(len(packed.lasts))]
+    objective.parallel.rest(learner.model)
+    rest = iter(found)
+    return [[next(rest) for _ in group] for group in examples]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from camelid.data.chats.examples import Example
 from camelid.model.config import ModelConfig
@@ -55,6 +55,25 @@ class Packer:
             while width < self._context and len(pack(examples, width).ids) > n_rows:
                 width = min(self._context, width + _STEP)
         return pack(examples, width)
+
+
+def with_room(
+    kind: type[RunOptions], values: Mapping[str, Any], names: Sequence[str], rows: Callable[..., int]
+) -> dict[str, Any]:
+    """A table with `batch_tokens` as what a step may read at most, where it does not say it.
+
+    Args:
+        kind: of the options.
+        values: of the table.
+        names: of options that decide how many rows that is.
+        rows: called with their values.
+    """
+    preset = kind.PRESETS.get(str(values.get("preset", next(iter(kind.PRESETS)))), {})
+    said = [{**preset, **values}.get(name, kind.model_fields[name].default) for name in (*names, "context")]
+    if "batch_tokens" in values or not all(isinstance(value, int) and value > 0 for value in said):
+        return dict(values)
+    *own, context = said
+    return {**values, "batch_tokens": max(1, rows(*own)) * context}
 
 
 def flops_of(config: ModelConfig, examples: Sequence[Example]) -> float:

@@ -85,10 +85,10 @@ def answer_all(
     done, waiting = len(questions) - len(missing), list[tuple[Question, list[Written]]]()
     for asked, written in writer.write(each.asked for each in missing.values()):
         waiting.append((missing[id(asked)], written))
+        if progress is not None:
+            progress("answers", done + len(waiting), len(questions))
         if sum(len(own) for _, own in waiting) >= JUDGED:
             done += _keep(waiting, lines, judge)
-            if progress is not None:
-                progress("answers", done, len(questions))
     _keep(waiting, lines, judge)
 
 

@@ -1,9 +1,9 @@
-"""What of a model learns, which models a stage holds in memory beside it, and how often it runs them. No torch here."""
+"""What of a model learns, which models a stage has in memory beside it, and how often it runs them. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from camelid.model.config import ModelConfig, layer_shapes
@@ -46,6 +46,7 @@ def _positive(name: str) -> Callable[[RunOptions], bool]:
 
 _REFERENCE, _WRITER = Beside("reference"), Beside("rollouts")
 _REWARD, _SAFETY = Beside("reward"), Beside("safety_reward")
+_WRITES, _JUDGES, _SAFELY = (replace(model, held=False) for model in (_WRITER, _REWARD, _SAFETY))
 
 # Kind of stage → each model with when it is there. What is not here has the model that learns alone.
 TABLE: dict[str, tuple[tuple[Beside, Callable[[Any], bool]], ...]] = {
@@ -57,9 +58,9 @@ TABLE: dict[str, tuple[tuple[Beside, Callable[[Any], bool]], ...]] = {
         (_SAFETY, _says("safety_reward")),
         (_WRITER, _always),
     ),
-    "rejection": ((Beside("rollouts", held=False), _always), (Beside("reward", held=False), _says("reward"))),
-    "gatt": ((Beside("rollouts", held=False), _always),),
-    "distill": ((Beside("rollouts", held=False), _always), (Beside("reward", held=False), _says("safety_reward"))),
+    "rejection": ((_WRITES, _always), (_JUDGES, _says("reward")), (_SAFELY, _says("safety_reward"))),
+    "gatt": ((_WRITES, _always),),
+    "distill": ((_WRITES, _always), (_JUDGES, _says("reward"))),
 }
 
 
@@ -73,5 +74,8 @@ def learned_parameters(config: ModelConfig, options: RunOptions) -> int:
 
 
 def beside(stage: str, options: RunOptions) -> tuple[Beside, ...]:
-    """The models that a stage of this name has beside the one that learns."""
-    return tuple(model for model, there in TABLE.get(stage_kind(stage), ()) if there(options))
+    """The models that a stage of this name has beside the one that learns. Where the best of several answers is
+    learned, all of them are written and judged, once."""
+    answers = getattr(options, "answers", 1)
+    models = (model for model, there in TABLE.get(stage_kind(stage), ()) if there(options))
+    return tuple(model if model.held else replace(model, passes=model.passes * answers) for model in models)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.manifest import read_manifest
 from camelid.errors import CamelidError, MissingError, OptionError, VerifyError
+from camelid.pedigree import describe_file, read_pedigree
 from camelid.recipe import read_recipe
 from camelid.run_layout import CHECKPOINT, RECIPE
 from camelid.train.options import RunOptions
@@ -79,9 +83,18 @@ def open_batches(run: Run) -> tuple[Any, RunOptions]:
         raise OptionError(f"--step: {run.name} learns from what it wrote itself; no step's number tells what that was")
     for checkpoint in run.checkpoints()[-1:]:
         record = json.loads((checkpoint.path / CHECKPOINT).read_text(encoding="utf-8"))
-        if record.get("data", batches.fingerprint()) != batches.fingerprint():
+        same = record.get("data", batches.fingerprint()) == batches.fingerprint()
+        if not same and not _names(checkpoint.path, run.data / MANIFEST):
             raise VerifyError(f"{run.data}: not what {checkpoint.path} was trained on; put that data back")
     return batches, options
+
+
+def _names(checkpoint: Path, manifest: Path) -> bool:
+    """Whether a checkpoint was made from this very manifest; a stage's fingerprint may be of more than its data."""
+    with suppress(CamelidError):
+        stage = load_stage(checkpoint.parent.name)
+        return stage.reads_more and describe_file(manifest) in read_pedigree(checkpoint)["inputs"]
+    return False
 
 
 def overview(run: Run) -> dict[str, Any]:

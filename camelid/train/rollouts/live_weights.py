@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ def live_weights(model: LlamaTorch, tokenizer: Tokenizer, precision: Precision =
     """A model's parameters as `Weights`, whose tensors read from it when they are asked for.
 
     Where ranks share the model, each tensor is gathered here and now, so that every rank has all of it; every rank must
-    call this, in the same order. What the model has beside a Llama's own tensors (a scalar head) is left out.
+    call this, in the same order. What the model has beside a Llama's own tensors (a scalar head) is left out; adapters
+    are added to their matrices, in float32.
 
     Args:
         precision: of the numbers; rounded to the nearest, ties to even, as in a checkpoint in bf16.
@@ -44,29 +45,18 @@ def live_weights(model: LlamaTorch, tokenizer: Tokenizer, precision: Precision =
 @torch.no_grad()
 def whole_parameters(model: LlamaTorch, precision: Precision) -> Mapping[str, torch.Tensor]:
     """Each parameter of a Llama by its name in the module, whole on every rank: the parameter's own memory where it is
-    whole already, else gathered, and converted before it travels. An adapter is in the matrix that it stands beside,
-    added in float32."""
-    wanted, whole = tensor_shapes(model.config), {}
-    adapted = {name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)}
+    whole already, else gathered, and converted before it travels. Of a matrix with an adapter, or in the blocks of a
+    file, it is what the two come to."""
+    wanted: Mapping[str, Any] = tensor_shapes(model.config)
+    whole: dict[str, torch.Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            whole[f"{name}.weight"] = module.whole().to(DTYPES[precision])
     for name, parameter in model.named_parameters():
-        if name.removesuffix(".weight") in wanted and name.removesuffix(".weight") not in adapted:
+        if name.removesuffix(".weight") in wanted and name not in whole:
             own = parameter.detach()
             whole[name] = own.to(DTYPES[precision]).full_tensor() if isinstance(own, DTensor) else own
-    for name, module in adapted.items():
-        whole[f"{name}.weight"] = _with_adapter(module).to(DTYPES[precision])
     return whole
-
-
-def _with_adapter(module: LoraLinear) -> torch.Tensor:
-    if not isinstance(module.weight, DTensor):
-        return module.whole()
-    wide = module.weight.full_tensor().float()
-    if module.rank:
-        up, down = (
-            part.full_tensor() if isinstance(part, DTensor) else part for part in (module.lora_B, module.lora_A)
-        )
-        wide = wide + (up.float() @ down.float()) * module.scale
-    return wide
 
 
 def _blocks(values: torch.Tensor, precision: Precision) -> NDArray[np.uint8]:

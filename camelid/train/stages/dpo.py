@@ -21,7 +21,7 @@ from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
 from camelid.errors import OptionError
-from camelid.train.answers.packed import Packer, flops_of
+from camelid.train.answers.packed import Packer, flops_of, with_room
 from camelid.train.answers.preparing import beginning, check_context, files_of, prepare_records
 from camelid.train.answers.references import NAME as REFERENCE
 from camelid.train.answers.references import Logprobs, References
@@ -82,17 +82,9 @@ class DpoOptions(EpochOptions, RunOptions):
     skip_control: bool = Field(False, description="Control tokens, as what ends a turn, are no part of a preference.")
 
     def __init__(self, **values: Any) -> None:
-        if "batch_tokens" not in values:  # room for what a step may read at most
-            preset = self.PRESETS.get(str(values.get("preset", "llama3")), {})
-            said = {**{name: type(self).model_fields[name].default for name in _ROOM}, **preset, **values}
-            if all(isinstance(said[name], int) for name in _ROOM):
-                values["batch_tokens"] = 2 * said["pairs_per_step"] * said["context"]
-        super().__init__(**values)
+        super().__init__(**with_room(type(self), values, ("pairs_per_step",), lambda pairs: 2 * pairs))
         if self.label_smoothing and self.loss in ("ipo", "hinge"):
             raise OptionError(f"label_smoothing: the loss {self.loss} has none; leave it out", param="label_smoothing")
-
-
-_ROOM = ("pairs_per_step", "context")
 
 
 @dataclass(frozen=True)
@@ -122,6 +114,7 @@ class Dpo(Objective[PairShare]):
     """
 
     Options = DpoOptions
+    reads_more = True
     unit = "pairs"
     validated = ("loss", "accuracy", "margin")
     options: DpoOptions
@@ -152,6 +145,10 @@ class Dpo(Objective[PairShare]):
 
         prepare_records(stage, options.data, "preferences", options.context, beginning(stage, options.start))
         ask_reference(cls.open(stage, options), beginning(stage, options.reference or options.start))
+
+    @classmethod
+    def reading(cls, data: Path, options: DpoOptions, seed: int) -> Pairs:
+        return Pairs(data, options.pairs_per_step, seed)
 
     @classmethod
     def open(cls, stage: RunStage, options: DpoOptions) -> Self:

@@ -19,6 +19,7 @@ from camelid.train.makers.making import Question
 from camelid.train.makers.selection import select, with_earlier
 from camelid.train.makers.stage import ANSWERS, Asking, JudgeOptions, MakerOptions, MakerStage, Making
 
+MANY_CUT = 0.1  # share of answers; more is said
 JUDGED = 256  # earlier answers that are judged together
 
 
@@ -66,6 +67,9 @@ class Rejection(MakerStage):
         questions = [_question(each, options.answers, temperature) for each in asked]
         found = making.answers(questions, folder, writer, judge)
         selected = select(making.stage.name, questions, found.__getitem__)
+        cut = selected.counts["unfinished"] / selected.counts["answers"]
+        if cut > MANY_CUT:
+            making.note(f"{cut:.0%} of the answers were cut at max_tokens, {options.max_tokens}, and count for nothing")
         if options.keep == "best-of-all":
             earlier = making.parallel.from_first(lambda: list(_earlier(making, judge)))
             selected = with_earlier(selected, earlier)

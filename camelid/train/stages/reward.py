@@ -103,6 +103,10 @@ class Reward(Objective[tuple[Piece, ...]]):
         stage.parallel.from_first(lambda: _prepare(stage, options, start))
 
     @classmethod
+    def reading(cls, data: Path, options: RewardOptions, seed: int) -> Pairs:
+        return Pairs(data, options.pairs, seed)
+
+    @classmethod
     def open(cls, stage: RunStage, options: RewardOptions) -> Self:
         pairs = Pairs(stage.data, options.pairs, stage.recipe.seed)
         return cls(options.resolved(pairs.n_steps), _start(stage, options), pairs, stage)

@@ -247,3 +247,21 @@ def test_a_dry_run_of_several_stages(tmp_path, capsys):
     assert "it will be 2 epochs of the data" in " ".join(capsys.readouterr().out.split())
     show_plan(recipe, recipe.stages, "A100 80GB", 8, None, json=False)
     assert "all stages:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "gpus", "stages"),
+    [
+        ("llama2-7b-chat", "A100 80GB", 64, 9),
+        ("llama2-70b-chat", "A100 80GB", 256, 9),
+        ("llama3-8b-instruct", "H100 80GB", 64, 7),
+        ("llama3-8b-lora", "RTX 4090 24GB", 1, 2),
+        ("chat-tiny", "RTX 4090 24GB", 1, 5),
+    ],
+)
+def test_recipes_of_post_training_fit(name, gpu, gpus, stages, capsys):
+    recipe = read_recipe(name)
+    show_plan(recipe, recipe.stages, gpu, gpus, None, json=True)
+    told = json.loads(capsys.readouterr().out)["stages"]
+    assert len(told) >= stages
+    assert all(stage["plans"][0]["fits"] for stage in told)
