@@ -1,6 +1,6 @@
 """Speed of post-training beside TRL 1.16's trainers: one process, in turns, A B C A B C …
 
-    python benchmarks/posttrain.py sft [--shape smollm2-135m] [--quick] [--only NAME …]
+    python benchmarks/rlhf/posttrain.py sft [--shape smollm2-135m] [--quick] [--only NAME …]
 
 Run it where TRL is installed, with camelid's tree on PYTHONPATH. Everybody gets the same random conversations (lengths
 as of real ones, 40 % of each learned), float32 weights under bf16 arithmetic, fused AdamW, clipped gradients, and
