@@ -45,7 +45,7 @@ from camelid.train.optim import make_optimizer
 from camelid.train.packing import pack
 from camelid.train.parallel import Parallel
 
-RESULTS = Path(__file__).parent / "results" / "posttrain.jsonl"
+RESULTS = Path(__file__).parent.parent / "results" / "posttrain.jsonl"
 LEARNED = 0.4  # of a conversation's tokens
 
 
