@@ -102,7 +102,7 @@ def _copy(masters: LlamaTorch) -> LlamaTorch:
     """A bf16 copy whose gradients, as soon as each is there, are added to those of the float32 weights; what is frozen
     in bf16 already is not copied."""
     with torch.device("meta"):
-        copy = LlamaTorch(masters.config, len(masters.cos))
+        copy = LlamaTorch(masters.config, len(masters.cos), score=hasattr(masters, "score"))
     copy.cos, copy.sin = masters.cos, masters.sin
     if masters.adapters is not None:
         masters.adapters.put_into(copy)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import linear
 
 from camelid.data.batches import IGNORED
 from camelid.data.chats.examples import Example, Pair
@@ -26,6 +28,7 @@ from camelid.weights.open import open_weights
 if TYPE_CHECKING:
     from camelid.train.stages.dpo import Dpo
     from camelid.train.stages.grpo import Grpo
+    from camelid.train.stages.ppo import Ppo
 
 
 def frozen_learner(path: Path, config: ModelConfig, options: RunOptions, parallel: Parallel) -> Learner:
@@ -87,22 +90,40 @@ def logprobs_of(
     Args:
         examples: of each group.
     """
-    flat = [example for group in examples for example in group]
+    rest = iter(measured(objective, learner, [example for group in examples for example in group]))
+    return [[next(rest)[0] for _ in group] for group in examples]
+
+
+def measured(
+    objective: Grpo | Ppo, learner: Learner, examples: Sequence[Example], values: bool = False
+) -> list[NDArray[np.float32]]:
+    """Log-probabilities of the learned tokens of each example, at the temperature of the stage, and what the model's
+    scalar head says of the states before them; without gradient.
+
+    Args:
+        values: ask the scalar head too.
+
+    Returns:
+        (2, n) each; values are 0 where nobody asked.
+    """
     found: list[NDArray[np.float32]] = []
     with learner.looking():
-        for _, packed in objective.packer.cut([[example] for example in flat]):
+        for _, packed in objective.packer.cut([[example] for example in examples]):
             on = (torch.as_tensor(part).to(objective.parallel.device) for part in (packed.ids, packed.positions))
             hidden = learner.hidden(*on)
             targets = torch.as_tensor(packed.targets).flatten()
             own = (targets != IGNORED).nonzero().flatten()
-            each, _ = token_logprobs(
-                hidden[own.to(hidden.device)] / objective.options.temperature,
-                learner.model.output,
-                targets[own].to(hidden.device),
-            )
+            hidden, chosen = hidden[own.to(hidden.device)], targets[own].to(hidden.device)
+            each, nothing = token_logprobs(hidden / objective.options.temperature, learner.model.output, chosen)
+            worth = values_of(learner, hidden) if values else torch.zeros_like(nothing)
             owners = packed.owners.reshape(-1)[own.numpy()]
-            values = each.float().cpu().numpy()
-            found += [values[owners == number] for number in range(len(packed.lasts))]
+            both = torch.stack([each.float(), worth.float()]).cpu().numpy()
+            found += [both[:, owners == number] for number in range(len(packed.lasts))]
     objective.parallel.rest(learner.model)
-    rest = iter(found)
-    return [[next(rest) for _ in group] for group in examples]
+    return found
+
+
+def values_of(learner: Learner, hidden: Tensor) -> Tensor:
+    """What a model's scalar head says of hidden states (n, D), in float32, (n,)."""
+    head: Tensor = learner.model.score.weight
+    return linear(hidden.float(), head.float()).flatten()

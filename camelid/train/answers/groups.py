@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +15,18 @@ from camelid.data.chats.examples import Example, Prompt
 from camelid.data.chats.records import to_messages
 from camelid.errors import FormatError, MissingError, NumericsError, OptionError, one_of
 from camelid.files import writing
-from camelid.train.makers.judging import Answered, CodeJudge, Judge, ModelJudge
+from camelid.train.makers.judging import UNSAFE, Answered, CodeJudge, Judge, ModelJudge
 
 if TYPE_CHECKING:
     from camelid.data.chats.prompts import Prompts
+    from camelid.engine.reward import RewardModel
     from camelid.tokens.tokenizer import Tokenizer
     from camelid.train.mixed_precision import Learner
     from camelid.train.parallel import Parallel
     from camelid.train.rollouts.rollouts import Answer, Rollouts
     from camelid.train.run_stage import RunStage
     from camelid.train.stages.grpo import GrpoOptions
+    from camelid.train.stages.ppo import PpoOptions
 
 CODE = "code:"
 FOLDER = "rollouts"
@@ -101,8 +102,12 @@ class Judges:
         return np.split(table, edges)
 
 
-def open_judges(stage: RunStage, rewards: Rewards) -> Judges:
+def open_judges(stage: RunStage, rewards: Rewards, safety: str | None = None, threshold: float = UNSAFE) -> Judges:
     """What a stage's table names.
+
+    Args:
+        safety: a second model, which has the say where safety is at stake: see `makers.judging.gate`.
+        threshold: the probability of being safe below which it is.
 
     Raises:
         OptionError: there is no such check by code. MissingError, FormatError: no such reward model.
@@ -111,16 +116,24 @@ def open_judges(stage: RunStage, rewards: Rewards) -> Judges:
     named: dict[str, Judge] = {}
     for name in weights:
         if not name.startswith(CODE):
-            path = stage.start(name)
-            assert path is not None
-            named[name] = ModelJudge(importlib.import_module("camelid.engine.reward").RewardModel.open(path))
+            named[name] = ModelJudge(_open(stage, name), None if safety is None else _open(stage, safety), threshold)
             continue
+        if safety is not None:
+            raise OptionError("safety_reward: only a reward model is gated by another; leave it out", param="reward")
         known = name.removeprefix(CODE)
         if known not in stage.rewards:
             hint = one_of(known, stage.rewards) if stage.rewards else "there are none here"
             raise OptionError(f"{stage.name}.reward: no check by code {known!r}; {hint}", param="reward")
         named[name] = CodeJudge(known, stage.rewards[known])
     return Judges(named, list(weights.values()))
+
+
+def _open(stage: RunStage, name: str) -> RewardModel:
+    from camelid.engine.reward import RewardModel
+
+    path = stage.start(name)
+    assert path is not None
+    return RewardModel.open(path)
 
 
 class GroupWriter:
@@ -140,7 +153,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        options: GrpoOptions,
+        options: GrpoOptions | PpoOptions,
         prompts: Prompts,
         judges: Judges,
         stop_ids: Sequence[int],
@@ -242,7 +255,7 @@ class GroupWriter:
         sums += np.concatenate([group.scores for group in groups]).sum(0).tolist()
         wide = torch.tensor(sums, dtype=torch.float64, device=self._parallel.device)
         n_groups, same, flat, count, tokens, cut, reward, squares, spread, *each = self._parallel.sum(wide).tolist()
-        if same == n_groups:
+        if same == n_groups and self._all_one(groups):
             raise NumericsError(
                 f"step {step}: the policy has collapsed: all {self._options.answers} answers to each of "
                 f"{n_groups:.0f} prompts are the same; let a further stage begin from an earlier checkpoint, with a "
@@ -255,6 +268,13 @@ class GroupWriter:
         if len(each) > 1:
             names = (name.removeprefix(CODE) for name in self._judges.names)
             self.seen |= {f"reward {name}": value / count for name, value in zip(names, each, strict=True)}
+
+    def _all_one(self, groups: Sequence[Group]) -> bool:
+        """Whether that says anything: where each prompt has one answer, all prompts' must be the same."""
+        if self._options.answers > 1:
+            return True
+        ranks = self._parallel.everyone([list(answer.ids) for group in groups for answer in group.answers])
+        return sum(map(len, ranks)) > 1 and all(ids == ranks[0][0] for own in ranks for ids in own)
 
 
 def text_of(tokenizer: Tokenizer, answer: Answer) -> str:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from camelid.train.losses.token_loss import Loss
 
-UNSAFE = 0.15  # below this probability of being safe, safety decides (arXiv:2307.09288, section 3.2.3)
 PARTS = ("loss", "policy_loss", "value_loss", "entropy", "clip_share", "value_clip_share", "update_kl")
 _EPS = 1e-8
 
@@ -25,18 +24,6 @@ def token_kl(logprobs: Tensor, reference: Tensor) -> Tensor:
     """How far the policy went at each token, (N,): log π − log π0, whose mean under π is the KL divergence (k1 of
     Schulman 2020, "Approximating KL divergence"). As a part of the reward only this one is without bias."""
     return logprobs - reference
-
-
-def gated(helpfulness: Tensor, safety: Tensor, is_safety: Tensor) -> Tensor:
-    """The score that counts for each answer, (M,), before whitening: safety's where the prompt is one about safety, or
-    where the answer is safe with a probability below `UNSAFE`; else helpfulness's.
-
-    Args:
-        helpfulness, safety: (M,) scores of the reward models, whose sigmoids are the paper's R_h and R_s.
-        is_safety: (M,) bool, of the prompts.
-    """
-    unsafe = safety.double().sigmoid() < UNSAFE
-    return torch.where(is_safety | unsafe, safety, helpfulness)
 
 
 def whiten(values: Tensor, add: Add = lambda sums: sums) -> Tensor:

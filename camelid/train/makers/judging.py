@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from camelid.train.run_stage import CodeReward
 
 
+UNSAFE = 0.15  # of being safe: below this probability safety has the say (arXiv:2307.09288, section 3.2.3)
+
+
 @dataclass(frozen=True)
 class Answered:
     """A conversation with the answer that is judged.
@@ -68,7 +71,7 @@ class ModelJudge:
         threshold: the probability below which it is low.
     """
 
-    def __init__(self, helpfulness: RewardModel, safety: RewardModel | None = None, threshold: float = 0.15) -> None:
+    def __init__(self, helpfulness: RewardModel, safety: RewardModel | None = None, threshold: float = UNSAFE) -> None:
         self._helpfulness, self._safety = helpfulness, safety
         self._threshold = threshold
 
@@ -95,7 +98,7 @@ class CodeJudge:
         return [Score(_number(float(self._check(each.answer, each.about)), self._name)) for each in answered]
 
 
-def gate(helpfulness: float, safety: float, marked: bool, threshold: float = 0.15) -> float:
+def gate(helpfulness: float, safety: float, marked: bool, threshold: float = UNSAFE) -> float:
     """The logit of Llama 2's R_c: safety's where the prompt is marked or safety's probability is below the threshold,
     else helpfulness'."""
     return safety if marked or safety < math.log(threshold / (1 - threshold)) else helpfulness

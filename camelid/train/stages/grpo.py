@@ -59,7 +59,7 @@ class GrpoOptions(EpochOptions, RunOptions):
         # Yu et al. 2025, arXiv:2503.14476, section 4.1: 512 prompts, 16 answers, 16 steps of 512 answers.
         "dapo": {
             **{"lr": 1e-6, "loss": "dapo", "prompts_per_generation": 512, "answers": 16, "minibatches": 16},
-            **{"clip_high": 0.28, "skip_flat": True, "max_tokens": 20480, "context": 24576},
+            **{"epsilon_high": 0.28, "skip_flat": True, "max_tokens": 20480, "context": 24576},
             **{"schedule": "constant", "warmup_steps": 320, "weight_decay": 0.1},
         },
         # Liu et al. 2025, arXiv:2503.20783: neither lengths nor deviations divide, and no reference.
@@ -86,8 +86,8 @@ class GrpoOptions(EpochOptions, RunOptions):
     updates: int = Field(1, gt=0, description="How often they are learned from.")
     loss: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="What the losses of tokens are averaged over.")
     scale: Literal["group", "batch", "none"] = Field("group", description="Whose deviation divides an advantage.")
-    clip: float = Field(0.2, gt=0, lt=1, description="How far the ratio of probabilities counts below 1, and above.")
-    clip_high: float | None = Field(None, gt=0, le=100, description="Above 1, if it is another.")
+    epsilon: float = Field(0.2, gt=0, lt=1, description="How far the ratio of probabilities counts below 1, and above.")
+    epsilon_high: float | None = Field(None, gt=0, le=100, description="Above 1, if it is another.")
     beta: float = Field(0.0, ge=0, le=1000, description="Weight of the divergence from the reference; 0: without one.")
     kl_limit: float = Field(10.0, gt=0, description="Mean divergence of a token, in nats, beyond which it ends.")
     skip_flat: bool = Field(True, description="Leave out prompts whose answers are all worth the same.")
@@ -259,7 +259,7 @@ class Grpo(Objective[Learned]):
             each.detach() if options.span == 1 else old,
             gains,
             reference if options.beta else None,
-            clip=(options.clip, options.clip_high or options.clip),
+            clip=(options.epsilon, options.epsilon_high or options.epsilon),
             beta=options.beta,
         )
         weighed = found.loss * weights

@@ -15,7 +15,6 @@ from camelid.train.losses.ppo import (
     PARTS,
     advantages_of,
     explained_variance,
-    gated,
     last_tokens,
     ppo_loss,
     token_kl,
@@ -85,14 +84,6 @@ def test_whitening_is_of_all_ranks_together():
 
     assert torch.allclose(whiten(whole[:4], of_the_other), whiten(whole)[:4], atol=1e-12)
     assert len(sums) == 2
-
-
-def test_safety_decides_below_fifteen_hundredths_and_for_prompts_about_safety():
-    helpfulness = tensor([2.0, 2.0, 2.0, 2.0])
-    safety = tensor([logit(0.149), logit(0.151), logit(0.149), logit(0.9)])
-    is_safety = tensor([False, False, True, True])
-    chosen = gated(helpfulness, safety, is_safety)
-    assert chosen.tolist() == pytest.approx([logit(0.149), 2.0, logit(0.149), logit(0.9)])
 
 
 def test_the_loss_is_the_one_worked_by_hand():

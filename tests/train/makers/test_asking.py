@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -121,6 +122,9 @@ def test_a_server_is_asked_for_several_answers_at_a_time(server, monkeypatch):
 def test_the_gate_is_at_the_threshold():
     assert gate(9.0, -1.74, marked=False) == -1.74  # a probability of .1493
     assert gate(9.0, -1.73, marked=False) == 9.0  # of .1506
+    for probability, wins in ((0.149, True), (0.151, False)):
+        safety = math.log(probability / (1 - probability))
+        assert gate(9.0, safety, marked=False) == (safety if wins else 9.0)
     assert gate(9.0, 3.0, marked=True) == 3.0
     assert gate(9.0, -0.1, marked=False, threshold=0.5) == -0.1
 

@@ -165,7 +165,7 @@ def test_the_reward_rises(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more", [(), ("grpo.loss=dapo", "grpo.scale=batch", "grpo.clip_high=0.3", "grpo.precision=bf16")]
+    "more", [(), ("grpo.loss=dapo", "grpo.scale=batch", "grpo.epsilon_high=0.3", "grpo.precision=bf16")]
 )
 def test_killed_in_the_middle_it_goes_on_with_the_same_bits(tmp_path, more):
     whole, cut = make(tmp_path / "a"), make(tmp_path / "b")
@@ -300,11 +300,11 @@ def test_a_lost_reward_and_a_collapsed_policy_end_it_and_the_last_checkpoint_sta
 
 def test_the_presets_are_the_papers():
     first = GrpoOptions(steps=1)
-    assert (first.lr, first.beta, first.answers, first.max_tokens, first.clip) == (1e-6, 0.04, 64, 1024, 0.2)
+    assert (first.lr, first.beta, first.answers, first.max_tokens, first.epsilon) == (1e-6, 0.04, 64, 1024, 0.2)
     assert first.prompts_per_generation * first.answers == 1024
     assert (first.loss, first.scale, first.span, first.schedule) == ("grpo", "group", 1, "constant")
     dapo = GrpoOptions(steps=1000, preset="dapo")
-    assert (dapo.lr, dapo.clip, dapo.clip_high, dapo.beta, dapo.loss) == (1e-6, 0.2, 0.28, 0.0, "dapo")
+    assert (dapo.lr, dapo.epsilon, dapo.epsilon_high, dapo.beta, dapo.loss) == (1e-6, 0.2, 0.28, 0.0, "dapo")
     assert (dapo.prompts_per_generation, dapo.answers, dapo.span) == (512, 16, 16)
     assert dapo.warmup_steps == 20 * dapo.span
     dr_grpo = GrpoOptions(steps=1, preset="dr_grpo")

@@ -156,7 +156,7 @@ def of_trl(groups, old, reference, kind, clip, beta, temperature):
 def test_loss_and_gradients_are_trl_s(tmp_path, monkeypatch, kind, clip, beta, temperature, seed):
     draw = np.random.default_rng(seed)
     groups = make_groups(draw)
-    more = {"clip": clip[0], "clip_high": clip[1], "temperature": temperature, "micro_rows": 1}
+    more = {"epsilon": clip[0], "epsilon_high": clip[1], "temperature": temperature, "micro_rows": 1}
     objective = objective_of(tmp_path, monkeypatch, loss=kind, beta=beta, **more)
     now = measured(objective, model_of(), groups)
     old, reference = ragged(draw, groups, now, 0.3), ragged(draw, groups, now, 0.5)

@@ -29,7 +29,8 @@ STAGES = {
     "rejection": 'steps = 3\nreward = "reward"\nanswers = 2\nmost_prompts = 4\nsearch_prompts = 2\nmax_tokens = 12\n'
     "temperatures = [0.7, 1.0]\n" + DATA.format(table="rejection.prompts"),
     "dpo": "steps = 4\npairs_per_step = 4\n" + DATA.format(table="dpo.data"),
-    "ppo": 'steps = 4\nreward = "reward"\nmax_tokens = 12\n' + DATA.format(table="ppo.data"),
+    "ppo": 'steps = 4\nreward = "reward"\nmax_tokens = 12\nprompts_per_generation = 4\nminibatches = 2\n'
+    + DATA.format(table="ppo.data"),
 }
 EVERY = (
     "context = 512\nbatch_tokens = 1024\nlr = 1e-3\nwarmup_steps = 0\ncompile = false\nsave_every = 1\nkeep_last = 2\n"
@@ -41,7 +42,7 @@ KILLS = 10
 def write_recipe(folder):
     folder.mkdir()
     make_chat_model(folder / "base", context=512)
-    names = [name for name in STAGES if name in stage_kinds() and name != "ppo"]
+    names = [name for name in STAGES if name in stage_kinds()]
     text = f'name = "life"\nbase = "{folder / "base"}"\nstages = {names}\n'
     for name in names:
         every = EVERY.replace("batch_tokens = 1024\n", "") if name in OWN_SIZE else EVERY
