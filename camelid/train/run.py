@@ -173,9 +173,10 @@ class _Session:
             self.objective.initialise(model)
             return
         start = self.objective.start
-        self.objective.start = base_of(start)
+        self.objective.start = base = base_of(start)  # of an adapter, what it lies beside
         self.objective.initialise(model)
-        begin_adapters(model, start or self.objective.start, self.objective.seed, self.recipe.get("base"))
+        self.objective.start = start
+        begin_adapters(model, start or base, self.objective.seed, self.recipe.get("base"))
 
     def _fuses(self, peak: float | None) -> bool:
         """As the recipe says; else as the run began, so that a pause changes no bit; else if it pays."""

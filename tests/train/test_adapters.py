@@ -321,3 +321,21 @@ def test_two_processes_learn_what_one_does(tmp_path):
         assert np.allclose(pair.down, found[1].pairs[name].down, atol=2e-3), name
         assert np.allclose(pair.up, found[1].pairs[name].up, atol=2e-3), name
     assert any(pair.up.any() for pair in found[1].pairs.values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("quantised", [False, True])
+def test_compiled_layers_say_the_same(tmp_path, quantised):
+    base = saved(tmp_path, "hf")
+    if quantised:
+        base = save_weights(base, tmp_path / "m.gguf", format="gguf", quant="Q8_0")
+    options = RunOptions(precision="fp32", recompute=True, context=32, batch_tokens=64, steps=9, warmup_steps=1)
+    found = []
+    for fuse in (False, True):
+        model, _ = adapted_model(base, recompute=True, rank=3, dropout=0.2, quantised=quantised)
+        torch.manual_seed(1)
+        found.append(gradients(model, Learner(model, options, Parallel(), fuse=fuse)))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
+    for name, gradient in found[0][1].items():
+        assert torch.allclose(gradient, found[1][1][name], rtol=1e-4, atol=1e-4), name

@@ -78,6 +78,7 @@ class LoraLinear(nn.Linear):
         self.rank, self.scale, self.drops, self.place = rank, scale, drops, torch.tensor(place)
         self.blocks: Tensor | None = None
         self.quant = ""
+        self._of_blocks, self._drop = _of_blocks(), _drop()
         if rank:
             self.lora_A = nn.Parameter(torch.empty(rank, frozen.in_features, device="meta"))
             self.lora_B = nn.Parameter(torch.empty(frozen.out_features, rank, device="meta"))
@@ -86,11 +87,11 @@ class LoraLinear(nn.Linear):
         if self.blocks is None:
             y = F.linear(x, self.weight, self.bias)
         else:
-            y = _of_blocks()(x, self.blocks, self.quant)
+            y = self._of_blocks(x, self.blocks, self.quant)
             y = y if self.bias is None else y + self.bias
         if not self.rank:
             return y
-        read = _drop()(x, self.drops.seed, self.place, self.drops.share) if self.drops.share else x
+        read = self._drop(x, self.drops.seed, self.place, self.drops.share) if self.drops.share else x
         return y + F.linear(F.linear(read, self.lora_A), self.lora_B) * self.scale
 
     @torch.no_grad()
