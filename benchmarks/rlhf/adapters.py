@@ -1,6 +1,6 @@
 """What adapters cost: tokens/s read and written by a base alone, with one adapter, and with several in a batch.
 
-    python benchmarks/adapters.py MODEL [--rank 16] [--running 16] [--threads 2]
+    python benchmarks/rlhf/adapters.py MODEL [--rank 16] [--running 16] [--threads 2]
 
 Ways in turns, medians; also seconds of processor time, which other programs disturb less.
 """
