@@ -2,13 +2,12 @@
 
     python benchmarks/rlhf/grpo_reward.py [--steps 40] [--seeds 0 1 2] [--beta 0.04] [--out FOLDER]
 
-The reward is 1 for an answer of at most 20 words, and 1 more for one that ends as a sentence does
-(`code:most-words:20`, `code:ends-well`), so from 0 to 2; prompts are questions about Python's standard library, which
-every machine has. Told: the mean reward of the first and of the last five steps with its standard error over answers,
-the largest divergence from the reference (k3, nats a token, limit 1), and the mean length of answers. A seed has
-learned where the gain is more than five of its standard errors and the limit was kept. About ten minutes a seed on
-two cores; each runs `camelid train`, so that a killed one goes on with `--out` of before. Appends a line to
-benchmarks/results/grpo.jsonl.
+The reward is 1 for an answer of at most 20 words (`code:most-words:20`), and 1 more for one that ends as a sentence
+does (`code:ends-well`), so from 0 to 2. Prompts are questions about Python's standard library, which every machine has.
+Told: the mean reward of the first and of the last five steps with its standard error over answers, the largest
+divergence from the reference (k3, nats a token, limit 1), and the mean length of answers. A seed has learned where the
+gain is more than five of its standard errors and the limit was kept. About ten minutes a seed on two cores; each runs
+`camelid train`, so that a killed one goes on with `--out` of before. Appends a line to benchmarks/results/grpo.jsonl.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _print(step: StepDocuments) -> None:
         for document in documents:
             tokens = f"tokens {document['start']:,} to {document['stop']:,}"
             place = f"{document['shard']}, document {document['document']}, {tokens}"
-            origin = (document["id"], document.get("url"), document.get("licence"))
+            origin = (document.get("answer"), document["id"], document.get("url"), document.get("licence"))
             words = [document["source"], *origin, place]
             console.print(f"[bold]▸[/] [dim]{literal('  '.join(filter(None, words)))}[/]")
             console.print(literal(document["text"]))

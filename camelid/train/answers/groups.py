@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.data.chats.examples import Example, Prompt
 from camelid.data.chats.records import to_messages
-from camelid.errors import NumericsError, OptionError, one_of
+from camelid.errors import FormatError, MissingError, NumericsError, OptionError, one_of
 from camelid.files import writing
 from camelid.train.makers.judging import Answered, CodeJudge, Judge, ModelJudge
 
@@ -265,8 +265,12 @@ def text_of(tokenizer: Tokenizer, answer: Answer) -> str:
 def write_groups(folder: Path, step: int, rank: int, groups: Sequence[Group], names: Sequence[str]) -> None:
     """Put what a step learns from into `rollouts/step12.0.jsonl`, a line for each answer; written anew where it is."""
     lines = []
-    for group in groups:
-        asked = {"messages": [dict(message) for message in group.prompt.messages], "about": dict(group.prompt.about)}
+    for place, group in enumerate(groups):
+        asked = {
+            "group": place,
+            "messages": [dict(message) for message in group.prompt.messages],
+            "about": dict(group.prompt.about),
+        }
         for number, answer in enumerate(group.answers):
             own = {"answer": group.texts[number], "finished": answer.finished, "tokens": len(answer.ids)}
             own |= {"reward": float(group.rewards[number]), "advantage": float(group.gains[number])}
@@ -276,3 +280,68 @@ def write_groups(folder: Path, step: int, rank: int, groups: Sequence[Group], na
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+class WrittenSteps:
+    """What the steps of a stage learned from, as it lies in its folder: for `camelid inspect`.
+
+    Args:
+        folder: of the stage.
+        span, minibatches: steps of a generation, and into how many it is cut.
+        fingerprint: of the prompts.
+    """
+
+    def __init__(self, folder: Path, span: int, minibatches: int, fingerprint: str) -> None:
+        self._folder, self._span, self._parts, self._fingerprint = folder / FOLDER, span, minibatches, fingerprint
+
+    def fingerprint(self) -> str:
+        """Of the prompts."""
+        return self._fingerprint
+
+    def rows_of(self, step: int) -> list[list[dict[str, Any]]]:
+        """Each prompt's answers, of a step from 0, as `Batches.rows_of` tells of documents.
+
+        Raises:
+            MissingError: it was not written, or is gone. FormatError: it is damaged.
+        """
+        number, within = divmod(step, self._span)
+        paths = self._folder.glob(f"step{number * self._span + 1}.*.jsonl")
+        rows: list[list[dict[str, Any]]] = []
+        for path in sorted(paths, key=lambda path: int(path.suffixes[0][1:])):
+            try:
+                groups = _groups(path)
+                size = len(groups) // self._parts
+                start = within % self._parts * size
+                rows += [[_as_document(path.name, row) for row in group] for group in groups[start : start + size]]
+            except (ValueError, KeyError, TypeError) as error:
+                raise FormatError(
+                    f"{path}: damaged ({error}); only steps that are trained again write it anew"
+                ) from None
+        if not rows:
+            raise MissingError(f"{self._folder}: nothing was written for step {step + 1} yet, or it is gone")
+        return rows
+
+
+def _groups(path: Path) -> list[list[dict[str, Any]]]:
+    """The lines of a file, those of one prompt together."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        row = json.loads(line)
+        groups.setdefault(str(row["group"]), []).append({**row, "line": number})
+    return list(groups.values())
+
+
+def _as_document(shard: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    about, asked = row["about"], row["messages"][-1]["content"]
+    judged = f"[reward {row['reward']:g}, advantage {row['advantage']:+.3f}]"
+    place = {"source": about.get("source"), "id": about.get("id"), "licence": about.get("licence"), "url": None}
+    place |= {
+        "epoch": 0,
+        "row": row["group"],
+        "shard": shard,
+        "document": row["line"],
+        "start": 0,
+        "stop": row["tokens"],
+    }
+    scores = {name: row[name] for name in ("reward", "advantage", "scores", "finished")}
+    return {**place, **scores, "text": f"{asked}\n\n{row['answer']}\n\n{judged}"}

@@ -22,7 +22,7 @@ from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
 from camelid.errors import NumericsError, OptionError
 from camelid.run_layout import TOKENIZER
-from camelid.train.answers.groups import CODE, Group, GroupWriter, Judges, Rewards, open_judges
+from camelid.train.answers.groups import CODE, Group, GroupWriter, Judges, Rewards, WrittenSteps, open_judges
 from camelid.train.answers.packed import Packer, flops_of, with_room
 from camelid.train.answers.preparing import beginning, check_context, files_of, prepare_records
 from camelid.train.checkpoints.start import start_fingerprint
@@ -147,6 +147,7 @@ class Grpo(Objective[Learned]):
     Options = GrpoOptions
     unit = "answers"
     validated = ()
+    reads_more = True
     options: GrpoOptions
 
     def __init__(
@@ -207,6 +208,11 @@ class Grpo(Objective[Learned]):
         objective.fingerprint = hashlib.sha256(" ".join([prompts.fingerprint(), *hashes]).encode()).hexdigest()
         objective.inputs = (stage.data / MANIFEST, *files_of(start))
         return objective
+
+    @classmethod
+    def reading(cls, data: Path, options: GrpoOptions, seed: int) -> WrittenSteps:
+        prompts = Prompts(data, options.prompts_per_generation // options.minibatches, seed)
+        return WrittenSteps(data.parent, options.span, options.minibatches, prompts.fingerprint())
 
     def whole(self, step: int) -> bool:
         return step % self.options.span == 0

@@ -190,6 +190,15 @@ def test_a_damaged_reference(tmp_path):
         steps(run)
 
 
+def test_an_adapter_learns_from_its_base(tmp_path):
+    run = make(tmp_path / "a")
+    told = steps(run, "dpo.lora.rank=4")
+    assert told[0].metrics["margin"] == 0
+    assert told[-1].metrics["margin"] > 0.05
+    assert (run / "dpo" / "latest" / "adapter_config.json").is_file()
+    assert load(str(run / "dpo")).chat("7 old hill?", max_tokens=8, seed=1).text is not None
+
+
 @pytest.mark.slow
 def test_killed_while_the_reference_is_asked_it_goes_on(tmp_path, monkeypatch):
     whole, cut = make(tmp_path / "a"), make(tmp_path / "b")

@@ -13,14 +13,16 @@ import pytest
 import torch
 
 from camelid.chat.load import load
-from camelid.errors import FormatError, NumericsError, OptionError
+from camelid.errors import FormatError, MissingError, NumericsError, OptionError
 from camelid.recipe import read_recipe
 from camelid.run_layout import newest_checkpoint
 from camelid.train.events import Saved, Step
 from camelid.train.parallel import Parallel
+from camelid.train.report.inspect import documents_of
 from camelid.train.rewards.forms import CodeRewards
 from camelid.train.run import train
 from camelid.train.run_stage import RunStage
+from camelid.train.runs import open_run
 from camelid.train.stages.grpo import GrpoOptions
 from camelid.weights.open import open_weights
 from tests.train.chatty import WORDS, make_chat_model
@@ -204,6 +206,48 @@ def test_two_processes_learn_the_same(tmp_path, tensor_parallel):
         assert [row[name] for row in theirs] == pytest.approx(wanted, rel=1e-5, abs=1e-6), name
     ours, others = (numbers(newest_checkpoint(run / "grpo")) for run in (alone, two))
     assert max(np.abs(ours[name] - others[name]).max() for name in ours) < 1e-6
+
+
+def test_a_step_can_be_inspected(tmp_path):
+    run = make(tmp_path / "a")
+    events(run, stop_after=4)
+    opened = open_run(str(run / "grpo"))
+    rows = [[row for row in written(run, 1) if row["group"] == number] for number in range(4)]
+    for step, wanted in ((1, rows[:2]), (2, rows[2:]), (4, rows[2:])):
+        shown = documents_of(opened, step).rows
+        assert [number for number, _ in shown] == [0, 1]
+        for (_, documents), group in zip(shown, wanted, strict=True):
+            assert [document["reward"] for document in documents] == [row["reward"] for row in group]
+            assert group[0]["answer"] in documents[0]["text"]
+    with pytest.raises(MissingError, match="nothing was written for step 5 yet"):
+        documents_of(opened, 5)
+
+
+def test_an_adapter_learns_and_writes(tmp_path, monkeypatch):
+    """What is learned from was written with the adapter: the engine's log-probabilities are the trainer's."""
+    from camelid.train.answers import frozen
+    from camelid.train.rollouts.rollouts import Rollouts
+
+    seen, old, plain, measure = [], [], Rollouts.answers, frozen.logprobs_of
+
+    def answers(self, *given, **more):
+        seen.append(plain(self, *given, **more, logprobs=True))
+        return seen[-1]
+
+    def measured(objective, learner, examples):
+        found = measure(objective, learner, examples)
+        old.append(found)
+        return found
+
+    monkeypatch.setattr(Rollouts, "answers", answers)
+    monkeypatch.setattr(frozen, "logprobs_of", measured)
+    run = make(tmp_path / "a")
+    steps(events(run, "grpo.lora.rank=4", "grpo.beta=0", "grpo.lr=3e-2"))
+    assert (run / "grpo" / "latest" / "adapter_config.json").is_file()
+    for written_then, said in zip(seen, old, strict=True):
+        for group, own in zip(written_then, said, strict=True):
+            for answer, values in zip(group, own, strict=True):
+                assert list(answer.logprobs) == pytest.approx(values.tolist(), abs=2e-2)
 
 
 def test_several_rewards_each_with_its_weight(tmp_path):
