@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from camelid.errors import CamelidError, OptionError
@@ -90,8 +91,8 @@ def finished_step(stage: RunStage) -> int | None:
             start = stage.start(_named(stage))
             if start is None or start_fingerprint(start) != record["start"]:
                 return None
-        return int(record["step"])
-    except (CamelidError, KeyError, TypeError):
+        return None if _asks_newer(stage, newest) else int(record["step"])
+    except (CamelidError, OSError, KeyError, TypeError):
         return None
 
 
@@ -99,6 +100,19 @@ def _named(stage: RunStage) -> str | None:
     """What its table says that it begins from; None: what comes before it."""
     named = getattr(stage.options(load_stage(stage.name).Options), "start", None)
     return named if isinstance(named, str) else None
+
+
+def _asks_newer(stage: RunStage, newest: Path) -> bool:
+    """Whether another stage that its table names, as a reward model, was saved after it: `train` sees whether that is
+    another model then."""
+    options = stage.options(load_stage(stage.name).Options).model_dump(mode="json")
+    others = [
+        newest_checkpoint(stage.run / name)
+        for name in options.values()
+        if isinstance(name, str) and name in stage.recipe.stages
+    ]
+    saved = (newest / store.NAME).stat().st_mtime_ns
+    return any(other is None or (other / store.NAME).stat().st_mtime_ns > saved for other in others)
 
 
 def _about(stage: RunStage, recipe: Mapping[str, Any]) -> dict[str, Any]:

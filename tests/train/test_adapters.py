@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from camelid.errors import OptionError, UnsupportedError
 from camelid.model.llama_torch import LlamaTorch
 from camelid.recipe import read_recipe
 from camelid.run_layout import newest_checkpoint
-from camelid.train.adapters.adapter import adapt, adapted_matrices, begin_adapters
+from camelid.train.adapters.adapter import adapt, adapted_matrices, begin_adapters, write_adapters
 from camelid.train.adapters.linear import Drops, LoraLinear
 from camelid.train.events import Saved, Step
 from camelid.train.init import take_weights
@@ -339,3 +341,25 @@ def test_compiled_layers_say_the_same(tmp_path, quantised):
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     for name, gradient in found[0][1].items():
         assert torch.allclose(gradient, found[1][1][name], rtol=1e-4, atol=1e-4), name
+
+
+@pytest.mark.parametrize("rates", [True, False])
+def test_a_reward_models_head_is_written_and_a_value_head_is_not(tmp_path, rates):
+    base = saved(tmp_path, "hf")
+    options = RunOptions(lora={"rank": 2}, context=32, batch_tokens=64, steps=9, warmup_steps=1)
+    config = replace(tiny_config(), scalar_head=rates)
+    with torch.device("meta"):
+        model = LlamaTorch(config, 32, score=True)
+    adapt(model, options, Parallel())
+    Parallel().shard(model, "bf16")
+    assert model.score.weight.requires_grad
+    assert model.score.weight.dtype == torch.float32
+    take_weights(model, open_weights(base))
+    torch.nn.init.normal_(model.score.weight)
+    begin_adapters(model, base, 0)
+    (tmp_path / "a").mkdir()
+    write_adapters(tmp_path / "a", model, {name: p for name, p in model.named_parameters() if p.requires_grad})
+    weights = open_weights(tmp_path / "a")
+    assert weights.config.scalar_head is rates
+    if rates:
+        assert np.array_equal(weights.tensors["score"].array(), model.score.weight.detach().numpy())

@@ -153,7 +153,7 @@ def write_adapters(folder: Path, model: LlamaTorch, whole: dict[str, Tensor]) ->
     assert adapters.base is not None, "an adapter is written after it was begun"
     arrays = {name: value.detach().float().cpu().numpy() for name, value in whole.items()}
     parts = {name: (arrays.pop(f"{name}.lora_A"), arrays.pop(f"{name}.lora_B")) for name in adapted_matrices(model)}
-    heads = {name.removesuffix(".weight"): array for name, array in arrays.items()}
+    heads = {HEAD: arrays[f"{HEAD}.weight"]} if model.config.scalar_head else {}  # a value head is not the model's
     write_adapter(folder, adapters.options, parts, adapters.base, heads, "SEQ_CLS" if heads else "CAUSAL_LM")
 
 

@@ -15,7 +15,7 @@ from camelid.errors import OptionError
 from camelid.recipe import read_recipe
 from camelid.run_layout import newest_checkpoint
 from camelid.train.events import Saved, Step
-from camelid.train.life import live
+from camelid.train.life import finished_step, live
 from camelid.train.parallel import Parallel
 from camelid.train.run import train
 from camelid.train.run_stage import RunStage
@@ -180,6 +180,21 @@ def test_another_base_is_refused(tmp_path):
         events(run, f"base={tmp_path / 'other'}")
     (run.parent / "base").rename(tmp_path / "moved")  # the same model elsewhere
     assert steps(events(run, f"base={tmp_path / 'moved'}", stop_after=1))[0].step == 2
+
+
+def test_a_finished_stage_is_looked_at_again_where_one_that_it_names_was_saved_later(tmp_path):
+    run = make(tmp_path / "a")
+    text = (run.parent / "talk.toml").read_text().replace('stages = ["sft"]', 'stages = ["sft", "sft-2"]')
+    (run.parent / "talk.toml").write_text(text + '[sft-2]\nstart = "sft"\nsteps = 1\n[sft-2.data]\n' + SOURCE)
+    events(run, "sft.steps=1")
+    events(run, "sft.steps=1", name="sft-2")
+    stage = stage_of(run, "sft.steps=1", name="sft-2")
+    assert finished_step(stage) == 1
+    (run / "sft" / "latest" / "checkpoint.json").touch()
+    assert finished_step(stage) is None
+
+
+SOURCE = '[[sft-2.data.sources]]\nname = "talks"\nkind = "jsonl"\npath = "talks.jsonl"\n'
 
 
 def test_no_base_and_rows_longer_than_the_model(tmp_path):
