@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 
 from camelid.chat.conversation import Conversation
+from camelid.data.chats.layouts import LAYOUTS, layout_of
+from camelid.data.chats.model import read_chat_model
+from camelid.data.chats.options import ChatDataOptions
+from camelid.data.chats.prepare import prepare_chats
+from camelid.data.chats.show import row_of
+from camelid.data.chats.tasks import as_chat
+from camelid.data.document import Document
 from camelid.data.manifest import read_manifest
 from camelid.data.reading.documents import read_documents, read_parts
 from camelid.data.sources import source_kind, source_options
@@ -32,6 +39,7 @@ from camelid.train.report.inspect import overview
 from camelid.train.runs import open_run
 from camelid.train.stages.pretrain import PretrainOptions
 from camelid.weights import open_weights, save_weights
+from tests.data.chats.chat_models import chat_tokenizer, chatml
 from tests.data.made import byte_tokenizer, make_data
 from tests.tiny import tiny_config
 from tests.tokens.vocabularies import small_llama2
@@ -112,6 +120,19 @@ def open_data(folder: Path) -> None:
     manifest.verify(data)
 
 
+def open_chats(folder: Path) -> None:
+    """Data folders of preferences and prompts, a row of each and their chat format; and records of preferences."""
+    for form in ("preferences", "prompts"):
+        data = folder / "chats" / form
+        row_of(data, 1)
+        read_chat_model(data / "tokenizer").chat_format.render(chat_tokenizer(), [Message("user", TEXT)])
+    source = ChatDataOptions(sources=[{"kind": "jsonl", "name": "a", "path": "a.jsonl"}]).sources[0]
+    for part in source_kind("jsonl").file_parts(source, folder / "chats"):
+        for item in source_kind("jsonl").read(part, source):
+            if isinstance(item, Document) and layout_of(item.meta, "preferences") is not None:
+                as_chat(item, LAYOUTS["preferences"][1], source)
+
+
 def open_conversation(folder: Path) -> None:
     """A conversation that was saved."""
     Conversation(None, SamplingParams()).read(folder / "conversation.json")  # type: ignore[arg-type] - no model needed
@@ -146,6 +167,14 @@ FORMATS = [
     Format("data/tokens/made-00000.npy", open_data),
     Format("data/tokens/made-00000.docs.npy", open_data),
     Format("data/tokens/made-00000.docs.jsonl.gz", open_data),
+    *(
+        Format(f"chats/{name}", open_chats)
+        for name in (
+            *("a.jsonl", "preferences/manifest.json", "preferences/tokenizer/chat_format.json"),
+            *(f"preferences/tokens/a-00000{end}" for end in (".npy", ".mask.npy", ".docs.npy", ".docs.jsonl.gz")),
+            *(f"prompts/tokens/a-00000{end}" for end in (".mask.npy", ".docs.jsonl.gz")),
+        )
+    ),
     Format("corpus.jsonl", open_corpus("jsonl", "corpus.jsonl")),
     Format("corpus.jsonl.gz", open_corpus("jsonl", "corpus.jsonl.gz")),
     Format("corpus.txt", open_corpus("text", "corpus.txt")),
@@ -181,6 +210,16 @@ def make_good(folder: Path) -> None:
     _made_by_training(folder)
     _documents(folder)
     make_data(folder, vocab_size=320)
+    _chats(folder / "chats")
+
+
+def _chats(folder: Path) -> None:
+    folder.mkdir()
+    rows = [{"prompt": f"{TEXT} {n}", "chosen": f"So {n}.", "rejected": "No.", "grade": "better"} for n in range(9)]
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"name": "a", "kind": "jsonl", "path": "a.jsonl"}
+    for form in ("preferences", "prompts"):
+        prepare_chats([source], folder / form, form, chatml(), 300, base=folder, workers=1)  # type: ignore[arg-type]
 
 
 def _torch_folder(folder: Path, weights: Any) -> None:

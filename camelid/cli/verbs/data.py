@@ -126,6 +126,12 @@ def _print(report: dict[str, Any]) -> None:
     sizes = f"{size_text(report['bytes'])}, {lengths['words']['total']:,} words, {lengths['tokens']['total']:,} tokens"
     console.print(f"[bold]{report['documents']:,} documents[/], {sizes}")
     console.print(_sources(report["sources"]))
+    if chats := report.get("chats"):
+        layouts = ", ".join(f"{source} as {layout}" for source, layout in chats["layouts"].items())
+        told = f"{chats['form']} by {chats['chat_format']}, context {chats['context']:,}; read {layouts}"
+        console.print(
+            literal(f"{told}; {share(chats['learned_tokens'], lengths['tokens']['total'])} of tokens learned.")
+        )
     rows = []
     for stage in report["stages"]:
         most = sorted(stage["dropped"].items(), key=lambda row: (-row[1], row[0]))

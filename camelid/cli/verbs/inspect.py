@@ -1,8 +1,8 @@
-"""Show what a training run has read: the very documents of any step."""
+"""Show what a training run has read or written: the very documents, or answers, of any step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,31 +14,78 @@ from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import OptionError
 from camelid.streams import literal
+from camelid.train.report.curves import own
 from camelid.train.report.inspect import StepDocuments, documents_of, overview
 from camelid.train.report.units import count, duration, memory
-from camelid.train.runs import open_run
+from camelid.train.report.written import answers_of, has_written
+from camelid.train.runs import LifeStage, life, open_run
 
 
 def run(
     run: Annotated[Path, typer.Argument(help="Folder of a run, as runs/tiny.")],
     *,
-    step: Annotated[int | None, typer.Option(help="Number of a step, from 1: print its documents.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Of a run with several: which one, as ppo.")] = None,
+    step: Annotated[int | None, typer.Option(help="Number of a step, from 1: print what it learned from.")] = None,
     row: Annotated[int | None, typer.Option(help="Only this row of the step, from 0.")] = None,
     json: Json = False,
 ) -> None:
     """Without --step, how the run stands. Any step can be shown: the order of training follows from the seed alone."""
     if row is not None and step is None:
         raise OptionError("--row: belongs to a step; add --step N")
-    opened = open_run(run)
+    stages = [] if stage is not None or step is not None else life(run)
+    if len(stages) > 1:
+        _tell_life(run, stages, json)
+        return
+    opened = open_run(run if stage is None else run / stage)
     if step is None:
         about = overview(opened)
         print_json(about) if json else _show(about)
-        return
-    documents = documents_of(opened, step, row)
-    if json:
-        print_json({"run": opened.name, **documents.as_json()})
+    elif has_written(opened):
+        first, answers = answers_of(opened, step)
+        if row is not None and not 0 <= row < len(answers):
+            raise OptionError(f"--row: step {step} has answers 0 to {len(answers) - 1:,}, not {row}")
+        chosen = [(at, answer) for at, answer in enumerate(answers) if row in (None, at)]
+        written = {"run": opened.name, "step": step, "written_before": first}
+        print_json({**written, "answers": [answer for _, answer in chosen]}) if json else _print_answers(first, chosen)
     else:
-        _print(documents)
+        documents = documents_of(opened, step, row)
+        print_json({"run": opened.name, **documents.as_json()}) if json else _print(documents)
+
+
+def _tell_life(run: Path, stages: Sequence[LifeStage], json: bool) -> None:
+    """The stages of a run in order, and how far each is."""
+    rows: list[dict[str, Any]] = []
+    for stage in stages:
+        metrics = stage.metrics
+        found: dict[str, Any] = {"stage": stage.name, "state": stage.standing}
+        if metrics is not None:
+            names = ["loss", "validation_loss", *own(metrics.columns)]
+            last = {name: metrics.last(name) for name in names}
+            known = {name: value for name, value in last.items() if value is not None}
+            found |= {"step": int(metrics.last("step") or 0), "steps": metrics.steps, "metrics": known}
+        rows.append(found)
+    if json:
+        print_json({"run": run.resolve().name, "stages": rows})
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for number, row in enumerate(rows, 1):
+        steps = f"{row['step']:,} of {row['steps']:,}" if row.get("steps") else ""
+        numbers = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row.get("metrics", {}).items())
+        table.add_row(f"[dim]{number}[/]", f"[bold]{literal(row['stage'])}[/]", row["state"], steps, literal(numbers))
+    Terminal().print(table)
+
+
+def _print_answers(first: int, answers: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+    """Answers that a model wrote, each with its prompt and what was measured of it."""
+    console = Terminal(soft_wrap=True)
+    console.print(f"[dim]written before step {first:,}[/]")
+    for number, answer in answers:
+        numbers = {name: value for name, value in answer.items() if isinstance(value, int | float)}
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in numbers.items() if name != "step")
+        console.print(f"\n[bold cyan]answer {number}[/]  [dim]{literal(told)}[/]")
+        for message in answer.get("messages", ()):
+            console.print(f"[dim]{literal(str(message.get('role', '')))}[/] {literal(str(message.get('content', '')))}")
+        console.print(f"[bold]▸[/] {literal(str(answer.get('answer', '')))}")
 
 
 def _print(step: StepDocuments) -> None:

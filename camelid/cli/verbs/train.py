@@ -178,7 +178,9 @@ def _say(result: dict[str, Any], several: bool) -> None:
         kind = result["stage"].partition("-")[0]
         if kind == "pretrain":
             console.print(f'Try it: camelid generate {quoted} "Once upon a time"', soft_wrap=True)
-        elif kind != "reward":
+        elif kind == "reward":
+            console.print(f"Try it: camelid reward {quoted} --prompt QUESTION --answer ANSWER", soft_wrap=True)
+        else:
             console.print(f"Try it: camelid chat {quoted}", soft_wrap=True)
     else:
         console.print(f"Stopped at step {result['step']:,} of {result['steps']:,}{where}, saved.", soft_wrap=True)

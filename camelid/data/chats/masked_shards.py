@@ -97,7 +97,7 @@ class MaskedTokens(Tokens):
             if len(self._records) > _KEPT:
                 self._records.popitem(last=False)
         self._records.move_to_end(span.shard)
-        return self._records[span.shard][span.document]
+        return dict(self._records[span.shard][span.document])
 
     def _mask(self, number: int) -> NDArray[np.uint8]:
         if number not in self._masks:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from camelid.data.folder import read_json, write_json
-from camelid.errors import OptionError
+from camelid.errors import FormatError, OptionError
 from camelid.tokens.files.save import save_tokenizer
 from camelid.tokens.templates.chat_format import FORMATS, ChatFormat, choose_format
 from camelid.tokens.tokenizer import Tokenizer
@@ -86,4 +86,14 @@ def read_chat_model(folder: Path) -> ChatModel:
     Raises:
         MissingError, FormatError: it is gone or damaged.
     """
-    return ChatModel(Tokenizer.open(folder), **read_json(folder / NAME))
+    values = read_json(folder / NAME)
+    kinds: dict[str, Any] = {"name": str | None, "template": str | None, "named": dict}
+    if (
+        not isinstance(values, dict)
+        or {*values} != {*kinds}
+        or not all(isinstance(values[key], kinds[key]) for key in kinds)
+    ):
+        raise FormatError(f"{folder / NAME}: is not as expected; prepare the data again")
+    if not all(isinstance(template, str) for template in values["named"].values()):
+        raise FormatError(f"{folder / NAME}: a named template is no text; prepare the data again")
+    return ChatModel(Tokenizer.open(folder), **values)

@@ -10,6 +10,7 @@ import numpy as np
 from camelid.data.chats.chat_data import ChatData
 from camelid.data.chats.encode import LEARNED, SECOND
 from camelid.data.chats.examples import Example, Pair
+from camelid.errors import FormatError
 
 
 class Pairs(ChatData):
@@ -66,10 +67,13 @@ class Pairs(ChatData):
         source, number = self.order.source(record)
         tokens = self.sources[source]
         ids, mask = tokens.document(number)
-        (second,) = np.flatnonzero(mask & SECOND)
+        found = np.flatnonzero(mask & SECOND)
+        if len(found) != 1:
+            raise FormatError(f"{self.data}: the mask of pair {number} shows no two answers; prepare the data again")
+        second = int(found[0])
         learned = (mask & LEARNED).astype(np.bool_)
         chosen, rejected = (Example(ids[part], learned[part]) for part in (slice(second), slice(second, None)))
-        line = dict(tokens.record(number))  # a copy: what is on record is kept
+        line = tokens.record(number)
         meta = dict(line.pop("meta", {}))
         labels = {name: meta.pop(name, None) for name in ("grade", "chosen_safe", "rejected_safe")}
         about = {"id": line["id"], "source": self.manifest.sources[source].name, "licence": line["licence"], **meta}

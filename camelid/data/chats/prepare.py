@@ -252,16 +252,13 @@ class ChatPreparation(Preparation):
                 f"data: none of {last.documents_in} {self.form} fits into the context of {self.context.context} "
                 'tokens; raise the context, or set too_long = "cut"'
             )
-        about = {"form": self.form, **self.model.about(), "context": self.context.context}
-        manifest = replace(manifest, chats={**about, "layouts": dict(self.context.layouts)})
-        if self.form != "prompts":
-            tokens = (
-                MaskedTokens(self.folder.path / FOLDER, [shard], manifest.vocab_size) for shard in manifest.shards
-            )
-            if not any(part.learned() for part in tokens):
-                raise OptionError(
-                    "data: no token at all is learned; look at the chat template and the messages' weights"
-                )
+        about: dict[str, Any] = {"form": self.form, **self.model.about(), "context": self.context.context}
+        folder, size = self.folder.path / FOLDER, manifest.vocab_size
+        learned = sum(MaskedTokens(folder, [shard], size).learned() for shard in manifest.shards)
+        if self.form != "prompts" and not learned:
+            raise OptionError("data: no token at all is learned; look at the chat template, and at weights")
+        about |= {"learned_tokens": learned, "layouts": dict(self.context.layouts)}
+        manifest = replace(manifest, chats=about)
         prepared = super()._finish(manifest, stage_stats)
         return replace(prepared, notes=[*prepared.notes, *self._told(manifest, stage_stats)])
 
@@ -281,7 +278,7 @@ def _notes(manifest: Manifest, stage_stats: Sequence[StageStats]) -> list[str]:
                 notes.append(
                     f"{count} of {stats.documents_in} left out: {reason}, as {stats.examples[reason][0]['id']}"
                 )
-    changed = stage_stats[-1].changed if stage_stats else {}
-    if learned := changed.get("learned tokens"):
-        notes.append(f"{learned:,} of {changed['tokens']:,} tokens are learned ({learned / changed['tokens']:.0%})")
+    learned, tokens = manifest.chats["learned_tokens"], sum(shard.tokens for shard in manifest.shards)
+    if learned:
+        notes.append(f"{learned:,} of {tokens:,} tokens are learned ({learned / tokens:.0%})")
     return notes

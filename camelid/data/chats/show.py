@@ -40,9 +40,8 @@ def row_of(data: Path, row: int, context: int | None = None, seed: int | None = 
     else:
         shown = _prompt(Prompts(data, 1, seed), row)
     learned = [each for piece in shown["pieces"] for each in piece["learned"]]
-    changed = manifest.stages[-1]["changed"]
-    whole = changed.get("learned tokens", 0) / max(1, changed.get("tokens", 0))
-    share = {"row": sum(learned) / max(1, len(learned)), "data": whole}
+    tokens = sum(shard.tokens for shard in manifest.shards)
+    share = {"row": sum(learned) / max(1, len(learned)), "data": manifest.chats["learned_tokens"] / max(1, tokens)}
     return {"form": form, "row": row, **shown, "share": share}
 
 

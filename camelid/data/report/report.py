@@ -86,6 +86,7 @@ def report(
         "duplicates": duplicates,
         "stages": [dict(stage) for stage in manifest.stages],
     }
+    about |= {} if manifest.chats is None else {"chats": dict(manifest.chats)}
     for kind in ("domains", "top_level", "schemes", "languages", "licences"):
         tally = getattr(summary, kind)
         rows = [{"name": name, "documents": documents, "words": words} for name, documents, words in tally.most(TOP)]

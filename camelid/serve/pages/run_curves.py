@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from camelid.train.report.curves import AGAINST, BEST_OF, Against, best_of, curve_of, smoothed
+from camelid.train.report.curves import AGAINST, BEST_OF, Against, best_of, curve_of, smoothed, title_of
 from camelid.train.report.metrics import Metrics
 from camelid.train.report.units import count, duration
 
@@ -82,13 +82,14 @@ def panel(name: str, runs: Sequence[tuple[str, Metrics]], against: Against) -> P
     help = ["Circles: validation."] if name == "loss" or any(marks) else []
     if any(level is not None for level in levels):
         help += ["Broken line: unigram entropy, the loss of a model that knows how frequent each token is."]
+    title = title_of(name, [run for _, run in runs])
     return Panel(
         name=name,
-        title=curve.title,
+        title=title,
         lines=lines,
         x_ticks=[(scales.x(x), _label(x, against)) for x in nice(left, right, 4)[2] if left <= x <= right],
         y_ticks=[(scales.y(y), _short(y)) for y in y_ticks],
-        summary=_summary(curve.title, runs, drawn),
+        summary=_summary(title, runs, drawn),
         help=" ".join(help),
         range=(left, right, bottom, top),
     )

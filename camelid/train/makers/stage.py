@@ -273,7 +273,7 @@ class MakerStage(Sft):
             folder = stage.folder / "answers" / fingerprint(made_from)
             rows, record = cls.make(making, folder)
             stage.parallel.from_first(partial(_keep, making, made_from, rows, record))
-            gc.collect()  # engines, before a model is trained
+            _forget_engines()
         super().prepare(stage, options.with_(data=_learned(options.data, making.path)))
 
     @classmethod
@@ -285,6 +285,15 @@ class MakerStage(Sft):
 
     def about(self) -> Mapping[str, Any]:
         return {**super().about(), "answers": self._made}
+
+
+def _forget_engines() -> None:
+    """Give back what answers were written in, before a model is trained."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def open_judge(making: Making, options: JudgeOptions) -> Judge:

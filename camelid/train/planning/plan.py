@@ -156,7 +156,8 @@ def memory_of(config: ModelConfig, options: RunOptions, ranks: int, stage: str =
     bytes_each = 2 if options.precision == "bf16" else 4
     layer = sum(math.prod(shape) for shape in layer_shapes(config).values())
     ends = config.n_parameters - config.n_layers * layer
-    frozen = 0 if options.lora is None else bytes_each * share  # a base that is kept in blocks is less
+    in_precision = bytes_each if ranks == 1 else 4  # FSDP shards float32; a base that is kept in blocks is less
+    frozen = 0 if options.lora is None else in_precision * share
     if ranks == 1:
         working = bytes_each * learned if bytes_each == 2 else 0
     elif options.lora is not None:

@@ -59,6 +59,13 @@ def curve_of(name: str) -> Curve:
     return CURVES.get(name) or Curve(" ".join(words))
 
 
+def title_of(name: str, runs: Iterable[Metrics]) -> str:
+    """What a panel is called; a loss is of tokens only where tokens are learned."""
+    if name in ("loss", "validation_loss") and not any("trained_tokens" in run.columns for run in runs):
+        return name.replace("_", " ")
+    return curve_of(name).title
+
+
 def drawn(runs: Iterable[Metrics]) -> list[str]:
     """Fields that pages draw: those of `CURVES` that some run has, behind the loss what its stage alone measures.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from camelid.errors import MissingError, OptionError, ResourceError, one_of
-from camelid.train.report.curves import AGAINST, BEST_OF, CURVES, Against, best_of, curve_of, smoothed, usual
+from camelid.train.report.curves import AGAINST, BEST_OF, CURVES, Against, best_of, curve_of, smoothed, title_of, usual
 from camelid.train.report.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _panel(axes: Axes, runs: Runs, name: str, against: Against, smooth: int | No
         _references(axes, run, name, against, per, colour)
     if not drawn:
         raise MissingError(f"{name}: no step of these runs has it")
-    axes.set_title(curve.title)
+    axes.set_title(title_of(name, [run for _, run in runs]))
     axes.set_xlabel(unit)
     axes.margins(x=0.01)
     if curve.from_zero:
@@ -150,6 +150,7 @@ def _best_of(axes: Axes, runs: Runs) -> None:
         raise MissingError(f"{BEST_OF}: none of these runs has chosen among answers")
     axes.set_title("reward of the best of K answers")
     axes.set_xlabel("K, answers to each prompt")
+    axes.locator_params("x", integer=True)
     axes.legend(loc="best", fontsize=8.5)
 
 

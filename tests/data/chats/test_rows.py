@@ -198,6 +198,9 @@ def test_pairs_come_back_as_they_were(tmp_path):
             assert example.ids.tolist() == rendered.ids
     parts = [pair.about["id"] for rank in range(5) for pair in Pairs(tmp_path / "data", 5, 3).step(7, rank, 5)]
     assert parts == [pair.about["id"] for pair in pairs.step(7)]
+    again = [pair for step in range(5) for pair in pairs.step(step)]
+    told_before = [(pair.about, pair.grade, pair.rejected_safe) for pair in seen]
+    assert [(pair.about, pair.grade, pair.rejected_safe) for pair in again] == told_before, "a second look is the same"
     told = pairs.rows_of(2)
     assert [row[0]["id"] for row in told] == [pair.about["id"] for pair in pairs.step(2)]
     assert [piece["answer"] for piece in told[0]] == ["chosen", "rejected"]
@@ -217,6 +220,8 @@ def test_prompts_come_back_as_they_were(tmp_path):
         text = f"user\n{asked}\nassistant\n"
         assert prompts.tokenizer.decode(prompt.ids.tolist()) == text
     assert len({prompt.messages[0]["content"] for prompt in seen}) == 11
+    again = [prompt for step in range(3) for prompt in prompts.step(step)][:11]
+    assert [(each.messages, each.about) for each in again] == [(each.messages, each.about) for each in seen]
     assert [row[0]["text"] for row in prompts.rows_of(0)] == [
         prompts.tokenizer.decode(prompt.ids.tolist()) for prompt in prompts.step(0)
     ]

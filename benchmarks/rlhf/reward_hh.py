@@ -3,7 +3,7 @@
 It takes Anthropic's HH pairs (a .jsonl.gz with `chosen` and `rejected`), trains on all but the last 312, and measures
 on those: before (a head of random numbers) and after.
 
-    python benchmarks/reward_hh.py harmless-base-test.jsonl.gz --out runs-hh [--model NAME] [--set reward.lr=…]
+    python benchmarks/rlhf/reward_hh.py harmless-base-test.jsonl.gz --out runs-hh [--model NAME] [--set reward.lr=…]
 """
 
 from __future__ import annotations
