@@ -12,8 +12,9 @@ import camelid
 from camelid.chat.activations import Flow, likeliest
 from camelid.chat.llama import Llama
 from camelid.chat.sampling_trace import follow, outcome
-from camelid.engine import Engine, EngineOptions, sampling
+from camelid.engine import Engine, EngineOptions
 from camelid.engine.load import choose_backend, has_cpu
+from camelid.engine.sampling import steps as sampling
 from camelid.errors import OptionError
 from camelid.model import reference
 from camelid.model.rope import rope_table

@@ -224,8 +224,13 @@ def holding(folder: Path) -> Iterator[None]:
     def refuse() -> None:
         raise ResourceError(f"{folder}: another process trains here; wait for it, or choose another name or --out")
 
+    there = folder.exists()
     with ExitStack() as stack:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock(folder / _LOCK, refuse))
-        yield
+        try:
+            yield
+        finally:
+            if not there and {path.name for path in folder.iterdir()} <= {_LOCK}:  # nothing came of it
+                shutil.rmtree(folder, ignore_errors=True)

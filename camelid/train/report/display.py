@@ -191,8 +191,9 @@ def sparkline(values: Sequence[float], width: int) -> str:
     means = [_mean(values[start:stop]) for start, stop in itertools.pairwise(edges)]
     there = [mean for mean in means if mean is not None]
     low, high = (min(there), max(there)) if there else (0.0, 0.0)
-    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(" " if mean is None else BARS[round((mean - low) * scale)] for mean in means)
+    height = high / 2 - low / 2  # halves, for the whole may be beyond any float
+    shares = (None if mean is None else (mean / 2 - low / 2) / height if height > 0 else 0.0 for mean in means)
+    return "".join(" " if share is None else BARS[round(share * (len(BARS) - 1))] for share in shares)
 
 
 def speed(step: Step) -> str:

@@ -137,7 +137,7 @@ def test_tested_until_a_limit(strict_short, canary, name):
 
 # What basic lets through, because it does not claim otherwise: see `Sandbox.enforced`.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*hostile_alone.QUICK, *hostile_alone.SLOW])
+@pytest.mark.parametrize("name", sorted({*hostile_alone.QUICK, *hostile_alone.SLOW} - {"many_large_files"}))
 def test_basic(basic, canary, name):
     ran = run(basic, {**hostile_alone.QUICK, **hostile_alone.SLOW}[name], canary)
     assert not ran.passed, ran

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import camelid
-from camelid.engine import EngineOptions, sampling
+from camelid.engine import EngineOptions
+from camelid.engine.sampling import steps as sampling
 from camelid.serve.errors import ApiError
 from camelid.serve.pages import flows
 
