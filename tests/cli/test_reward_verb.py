@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from camelid.cli.flags import run_verb
 from camelid.errors import FormatError, MissingError, OptionError, UnsupportedError
 from camelid.weights.convert import save_weights
 from camelid.weights.open import open_weights
-from camelid.weights.tensor import Tensor
-from tests.train.chatty import make_chat_model
+from tests.train.chatty import make_chat_model, make_reward_model
 
 
 @pytest.fixture
 def model(tmp_path):
     """A folder with a scalar head."""
-    opened = open_weights(make_chat_model(tmp_path / "base"))
-    config = replace(opened.config, scalar_head=True, ties_embeddings=False)
-    head = np.random.default_rng(0).standard_normal((1, config.dim)).astype(np.float32)
-    tensors = {name: tensor for name, tensor in opened.tensors.items() if name != "lm_head"}
-    tensors["score"] = Tensor.from_array("score", head)
-    weights = replace(opened, config=config, tensors=tensors, format="gguf", metadata={}, files=())
-    return str(save_weights(weights, tmp_path / "judge", format="hf", quant="F32"))
+    return str(make_reward_model(tmp_path / "judge", make_chat_model(tmp_path / "base")))
 
 
 def run(capsys, *arguments):

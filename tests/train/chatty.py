@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from camelid.tokens.templates.chat_jinja import CHATML
 from camelid.tokens.tokenizer import Tokenizer
 from camelid.weights.convert import save_weights
+from camelid.weights.open import open_weights
 from camelid.weights.tensor import Tensor
 from camelid.weights.weights import Weights
 from tests.tiny import tiny_config, tiny_tensors
@@ -39,6 +41,17 @@ def make_chat_model(
         sampling={"temperature": 0.25, "top_p": 0.5},
         load_tokenizer=lambda: tokenizer,
     )
+    return save_weights(weights, folder, format="hf", quant="F32")
+
+
+def make_reward_model(folder: Path, base: Path, seed: int = 0) -> Path:
+    """A chat model's folder with a scalar head of random numbers in the output matrix's place."""
+    opened = open_weights(base)
+    config = replace(opened.config, scalar_head=True, ties_embeddings=False)
+    head = np.random.default_rng(seed).standard_normal((1, config.dim)).astype(np.float32)
+    tensors = {name: tensor for name, tensor in opened.tensors.items() if name != "lm_head"}
+    tensors["score"] = Tensor.from_array("score", head)
+    weights = replace(opened, config=config, tensors=tensors, format="gguf", metadata={}, files=())
     return save_weights(weights, folder, format="hf", quant="F32")
 
 

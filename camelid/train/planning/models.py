@@ -31,11 +31,11 @@ def _always(options: RunOptions) -> bool:
 
 
 def _says(name: str) -> Callable[[RunOptions], bool]:
-    """Whether an option of this name is given, and is a model: a reward by code needs none."""
+    """Whether an option of this name is given, and names a model: a reward by code needs none."""
 
     def given(options: RunOptions) -> bool:
-        value = getattr(options, name, None)
-        return bool(value) and not str(value).startswith("code:")
+        value = getattr(options, name, None) or ()
+        return any(not each.startswith("code:") for each in ((value,) if isinstance(value, str) else value))
 
     return given
 

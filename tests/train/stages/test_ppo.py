@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from camelid.chat.load import load
+from camelid.engine.reward import RewardModel
 from camelid.errors import NumericsError, OptionError
 from camelid.recipe import read_recipe
+from camelid.tokens.templates.message import Message
 from camelid.train.events import Step
 from camelid.train.losses.ppo import advantages_of, token_rewards, whiten
 from camelid.train.parallel import Parallel
@@ -25,7 +27,7 @@ from camelid.train.run_stage import RunStage
 from camelid.train.runs import open_run
 from camelid.train.stages.ppo import PpoOptions
 from camelid.weights.open import open_weights
-from tests.train.chatty import WORDS, make_chat_model
+from tests.train.chatty import WORDS, make_chat_model, make_reward_model
 from tests.train.killed import dies, kill_me
 from tests.train.ranks import ROOT, begin_together
 
@@ -169,6 +171,25 @@ def test_a_first_step_worked_out_anew(tmp_path):
     assert first["policy_loss"] == pytest.approx(-whiten(advantages[:half]).mean().item(), abs=1e-6)
     # values may go no farther than ±.2 from 0, where they are: the loss is that of 0
     assert first["value_loss"] == pytest.approx(0.5 * returns[:half].square().mean().item(), rel=1e-5)
+
+
+def test_safety_has_the_say_where_it_is_at_stake(tmp_path):
+    run = make(tmp_path / "a")
+    base = tmp_path / "a" / "base"
+    helpful, safe = (make_reward_model(tmp_path / name, base, seed) for seed, name in enumerate(("helpful", "safe")))
+    rows = [{"prompt": f"{number} hill?", "safety": number % 2 == 0} for number in range(17)]
+    (tmp_path / "a" / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    judged = (f"ppo.reward={helpful}", f"ppo.safety_reward={safe}", "ppo.safety_threshold=0.4")
+    events(run, *judged, stop_after=1)
+    models = [RewardModel.open(path) for path in (helpful, safe)]
+    seen = set()
+    for row in written(run, 1):
+        asked = [Message(**message) for message in row["messages"]]
+        helpfulness, safety = (model.score_answers(asked, [row["answer"]])[0] for model in models)
+        wins = bool(row["about"].get("safety")) or 1 / (1 + math.exp(-safety)) < 0.4
+        assert row["reward"] == (safety if wins else helpfulness)
+        seen.add(wins)
+    assert seen == {True, False}
 
 
 @pytest.mark.slow
