@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,9 +26,8 @@ from camelid.train.parallel import Parallel
 from camelid.weights.open import open_weights
 
 if TYPE_CHECKING:
+    from camelid.train.answers.stage import OwnAnswers
     from camelid.train.stages.dpo import Dpo
-    from camelid.train.stages.grpo import Grpo
-    from camelid.train.stages.ppo import Ppo
 
 
 def frozen_learner(path: Path, config: ModelConfig, options: RunOptions, parallel: Parallel) -> Learner:
@@ -83,7 +82,7 @@ def _asked(objective: Dpo, learner: Learner, pairs: Sequence[Pair]) -> list[Logp
 
 
 def logprobs_of(
-    objective: Grpo, learner: Learner, examples: Sequence[Sequence[Example]]
+    objective: OwnAnswers[Any], learner: Learner, examples: Sequence[Sequence[Example]]
 ) -> list[list[NDArray[np.float32]]]:
     """What a model says of the learned tokens of each example, at the temperature of the stage, without gradient.
 
@@ -95,7 +94,7 @@ def logprobs_of(
 
 
 def measured(
-    objective: Grpo | Ppo, learner: Learner, examples: Sequence[Example], values: bool = False
+    objective: OwnAnswers[Any], learner: Learner, examples: Sequence[Example], values: bool = False
 ) -> list[NDArray[np.float32]]:
     """Log-probabilities of the learned tokens of each example, at the temperature of the stage, and what the model's
     scalar head says of the states before them; without gradient.

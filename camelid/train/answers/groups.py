@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from camelid.data.chats.prompts import Prompts
     from camelid.engine.reward import RewardModel
     from camelid.tokens.tokenizer import Tokenizer
+    from camelid.train.answers.stage import OwnAnswersOptions
     from camelid.train.mixed_precision import Learner
     from camelid.train.parallel import Parallel
     from camelid.train.rollouts.rollouts import Answer, Rollouts
     from camelid.train.run_stage import RunStage
-    from camelid.train.stages.grpo import GrpoOptions
-    from camelid.train.stages.ppo import PpoOptions
 
 CODE = "code:"
 FOLDER = "rollouts"
@@ -153,7 +152,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        options: GrpoOptions | PpoOptions,
+        options: OwnAnswersOptions,
         prompts: Prompts,
         judges: Judges,
         stop_ids: Sequence[int],

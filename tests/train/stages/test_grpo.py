@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import random
 import subprocess
 import sys
 
@@ -19,15 +17,23 @@ from camelid.run_layout import newest_checkpoint
 from camelid.train.events import Saved, Step
 from camelid.train.parallel import Parallel
 from camelid.train.report.inspect import documents_of
-from camelid.train.rewards.forms import CodeRewards
 from camelid.train.run import train
 from camelid.train.run_stage import RunStage
 from camelid.train.runs import open_run
 from camelid.train.stages.grpo import GrpoOptions
-from camelid.weights.open import open_weights
-from tests.train.chatty import WORDS, make_chat_model
 from tests.train.killed import dies, kill_me
 from tests.train.ranks import ROOT, begin_together
+from tests.train.stages.asking import (
+    TOGETHER,
+    events,
+    make_run,
+    numbers,
+    same,
+    stage_of,
+    steps,
+    vowels,
+    written,
+)
 
 RECIPE = """
 name = "reason"
@@ -59,27 +65,6 @@ kind = "jsonl"
 path = "asked.jsonl"
 """
 
-TOGETHER = """
-import sys
-from pathlib import Path
-from camelid.recipe import read_recipe
-from camelid.train.parallel import Parallel
-from camelid.train.run import train
-from camelid.train.run_stage import RunStage
-from tests.train.stages.test_grpo import REWARDS
-with Parallel(int(sys.argv[1])) as parallel:
-    stage = RunStage(read_recipe(sys.argv[2], sys.argv[4:]), "grpo", Path(sys.argv[3]), parallel, REWARDS)
-    list(train(stage))
-"""
-
-
-def vowels(answer, about):
-    """Share of the letters a, e, i, o, u."""
-    return sum(answer.count(letter) for letter in "aeiou") / 8
-
-
-REWARDS = CodeRewards({"vowels": vowels, "lost": lambda answer, about: math.nan})
-
 
 @pytest.fixture(autouse=True)
 def one_thread(tmp_path, monkeypatch):
@@ -91,37 +76,7 @@ def one_thread(tmp_path, monkeypatch):
 
 
 def make(folder, **model):
-    folder.mkdir(exist_ok=True)
-    make_chat_model(folder / "base", **model)
-    draw = random.Random(0)
-    rows = [{"prompt": f"{number} {' '.join(draw.choices(WORDS, k=3))}?", "answer": str(number)} for number in range(9)]
-    (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (folder / "reason.toml").write_text(RECIPE.format(base=json.dumps(str(folder / "base"))), encoding="utf-8")
-    return folder / "reason"
-
-
-def stage_of(run, *changes):
-    return RunStage(read_recipe(run.parent / "reason.toml", changes), "grpo", run, Parallel(), REWARDS)
-
-
-def events(run, *changes, **more):
-    return list(train(stage_of(run, *changes), **more))
-
-
-def steps(told):
-    return [event for event in told if isinstance(event, Step)]
-
-
-def numbers(folder):
-    return {name: tensor.array() for name, tensor in open_weights(folder).tensors.items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def written(run, step):
-    return [json.loads(line) for line in (run / "grpo" / "rollouts" / f"step{step}.0.jsonl").read_text().splitlines()]
+    return make_run(folder, RECIPE, 9, **model)
 
 
 def test_what_is_written_judged_and_learned(tmp_path):
@@ -193,7 +148,16 @@ def test_two_processes_learn_the_same(tmp_path, tensor_parallel):
     alone, two = make(tmp_path / "a"), make(tmp_path / "b")
     calm = ["grpo.steps=6", "grpo.lr=1e-4", "grpo.eps=1e-3", "grpo.loss=dapo", "grpo.scale=batch", "grpo.updates=1"]
     told = steps(events(alone, *calm))
-    command = [sys.executable, "-c", TOGETHER, str(tensor_parallel), str(two.parent / "reason.toml"), str(two), *calm]
+    command = [
+        sys.executable,
+        "-c",
+        TOGETHER,
+        "grpo",
+        str(tensor_parallel),
+        str(two.parent / "reason.toml"),
+        str(two),
+        *calm,
+    ]
     for process in begin_together(
         2, [*command, f"grpo.tensor_parallel={tensor_parallel}"], cwd=ROOT, stdout=subprocess.DEVNULL
     ):

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from camelid.data.chats.examples import Prompt
 from camelid.model.llama_torch import LlamaTorch
+from camelid.train.answers import stage
 from camelid.train.answers.frozen import logprobs_of
 from camelid.train.answers.groups import Group
 from camelid.train.losses.grpo import NORMS, Totals, advantages, token_losses
 from camelid.train.mixed_precision import Learner
 from camelid.train.parallel import Parallel
 from camelid.train.rollouts.rollouts import Answer
-from camelid.train.stages import grpo
 from camelid.train.stages.grpo import Generation, Grpo, GrpoOptions
 from camelid.weights.formats.tensor_names import hf_name
 from tests.tiny import tiny_config, tiny_tensors
@@ -45,9 +45,9 @@ def make_groups(draw, count=3, answers=4):
 def objective_of(tmp_path, monkeypatch, **options):
     given = {"context": 64, "precision": "fp32", "steps": 1, "max_tokens": MOST, "beta": 0, "skip_flat": False}
     given |= {"prompts_per_generation": 4, "answers": 4, "updates": 2, "reward": "code:none"}
-    monkeypatch.setattr(grpo, "open_weights", lambda path: SimpleNamespace(config=tiny_config()))
+    monkeypatch.setattr(stage, "open_weights", lambda path: SimpleNamespace(config=tiny_config()))
     prompts = SimpleNamespace(tokenizer=None, seed=0, fingerprint=lambda: "held")
-    return Grpo(GrpoOptions(**{**given, **options}), tmp_path, prompts, None, (), Parallel(), tmp_path)
+    return Grpo(GrpoOptions(**{**given, **options}), tmp_path, tmp_path, prompts, None, (), Parallel(), tmp_path)
 
 
 def model_of(seed=0):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import subprocess
 import sys
 
@@ -15,21 +14,26 @@ import torch
 from camelid.chat.load import load
 from camelid.engine.reward import RewardModel
 from camelid.errors import NumericsError, OptionError
-from camelid.recipe import read_recipe
 from camelid.tokens.templates.message import Message
 from camelid.train.events import Step
 from camelid.train.losses.ppo import advantages_of, token_rewards, whiten
-from camelid.train.parallel import Parallel
 from camelid.train.report.inspect import documents_of
-from camelid.train.rewards.forms import CodeRewards
 from camelid.train.run import train
-from camelid.train.run_stage import RunStage
 from camelid.train.runs import open_run
 from camelid.train.stages.ppo import PpoOptions
-from camelid.weights.open import open_weights
-from tests.train.chatty import WORDS, make_chat_model, make_reward_model
+from tests.train.chatty import make_reward_model
 from tests.train.killed import dies, kill_me
 from tests.train.ranks import ROOT, begin_together
+from tests.train.stages.asking import (
+    TOGETHER,
+    events,
+    make_run,
+    numbers,
+    same,
+    stage_of,
+    steps,
+    written,
+)
 
 RECIPE = """
 name = "reason"
@@ -60,27 +64,6 @@ kind = "jsonl"
 path = "asked.jsonl"
 """
 
-TOGETHER = """
-import sys
-from pathlib import Path
-from camelid.recipe import read_recipe
-from camelid.train.parallel import Parallel
-from camelid.train.run import train
-from camelid.train.run_stage import RunStage
-from tests.train.stages.test_ppo import REWARDS
-with Parallel(int(sys.argv[1])) as parallel:
-    stage = RunStage(read_recipe(sys.argv[2], sys.argv[4:]), "ppo", Path(sys.argv[3]), parallel, REWARDS)
-    list(train(stage))
-"""
-
-
-def vowels(answer, about):
-    """Share of the letters a, e, i, o, u."""
-    return sum(answer.count(letter) for letter in "aeiou") / 8
-
-
-REWARDS = CodeRewards({"vowels": vowels, "lost": lambda answer, about: math.nan})
-
 
 @pytest.fixture(autouse=True)
 def one_thread(tmp_path, monkeypatch):
@@ -92,37 +75,7 @@ def one_thread(tmp_path, monkeypatch):
 
 
 def make(folder, **model):
-    folder.mkdir(exist_ok=True)
-    make_chat_model(folder / "base", **model)
-    draw = random.Random(0)
-    rows = [{"prompt": f"{number} {' '.join(draw.choices(WORDS, k=3))}?"} for number in range(17)]
-    (folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    (folder / "reason.toml").write_text(RECIPE.format(base=json.dumps(str(folder / "base"))), encoding="utf-8")
-    return folder / "reason"
-
-
-def stage_of(run, *changes):
-    return RunStage(read_recipe(run.parent / "reason.toml", changes), "ppo", run, Parallel(), REWARDS)
-
-
-def events(run, *changes, **more):
-    return list(train(stage_of(run, *changes), **more))
-
-
-def steps(told):
-    return [event for event in told if isinstance(event, Step)]
-
-
-def numbers(folder):
-    return {name: tensor.array() for name, tensor in open_weights(folder).tensors.items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-def written(run, step):
-    return [json.loads(line) for line in (run / "ppo" / "rollouts" / f"step{step}.0.jsonl").read_text().splitlines()]
+    return make_run(folder, RECIPE, 17, **model)
 
 
 def test_the_presets_are_the_papers():
@@ -262,7 +215,7 @@ def test_two_processes_are_nearly_one(tmp_path):
     alone, apart = make(tmp_path / "a"), make(tmp_path / "b")
     expected = steps(events(alone, "ppo.steps=4", "ppo.lr=1e-4", "ppo.eps=1e-3"))
     given = [str(apart.parent / "reason.toml"), str(apart), "ppo.steps=4", "ppo.lr=1e-4", "ppo.eps=1e-3"]
-    command = [sys.executable, "-c", TOGETHER, "1", *given]
+    command = [sys.executable, "-c", TOGETHER, "ppo", "1", *given]
     for process in begin_together(2, command, cwd=ROOT, stdout=subprocess.DEVNULL):
         said = process.communicate(timeout=300)[1]
         assert process.returncode == 0, said
