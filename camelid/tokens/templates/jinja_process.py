@@ -96,8 +96,8 @@ def ask(source: str, values: Mapping[str, Any] | None = None, marks: tuple[str, 
     request |= {"seconds": SECONDS, "marks": marks} | ({} if values is None else {"values": values})
     with _room:
         answer, status = _ask_one(request, source)
-        if answer is None and status != -signal.SIGPROF:  # it may have been ended by others before
-            answer, status = _ask_one(request, source)
+        if answer is None and status != -signal.SIGPROF:  # others may have ended it before, and all idle ones
+            answer, status = _ask_one(request, source, fresh=True)
     if answer is None:
         why = f"runs longer than {SECONDS:g} seconds" if status == -signal.SIGPROF else "asks for too much"
         raise FormatError(f"chat template: {why}; {INSTEAD}")
@@ -109,9 +109,9 @@ def ask(source: str, values: Mapping[str, Any] | None = None, marks: tuple[str, 
     return text
 
 
-def _ask_one(request: Mapping[str, Any], source: str) -> tuple[str | None, int]:
+def _ask_one(request: Mapping[str, Any], source: str, fresh: bool = False) -> tuple[str | None, int]:
     """The answer of an idle process, or a new one; None and the status with which it ended."""
-    process = _idle.pop() if _idle else _Process()
+    process = _idle.pop() if _idle and not fresh else _Process()
     try:
         answer = process.ask(request)
         if answer == "?":
