@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.posttrain import Shape, Step, Taken, Turn, llama_of, trl_options, word_tokenizer
 
-from benchmarks import posttrain
+from benchmarks.rlhf import posttrain
+from benchmarks.rlhf.posttrain import Shape, Step, Taken, Turn, llama_of, trl_options, word_tokenizer
 from camelid.data.chats.examples import Example, Pair
 from camelid.model.llama_torch import LlamaTorch
 from camelid.train.init import initialise

@@ -1,9 +1,9 @@
 """A reward model from real preferences: how often it agrees with people before and after, and how well it knows it.
 
 It takes Anthropic's HH pairs (a .jsonl.gz with `chosen` and `rejected`), trains on all but the last 312, and measures
-on those: before (a head of random numbers) and after.
+on those: before (a head of random numbers) and after. Both calibrations go into OUT/calibration.png.
 
-    python benchmarks/rlhf/reward_hh.py harmless-base-test.jsonl.gz --out runs-hh [--model NAME] [--set reward.lr=…]
+    PYTHONPATH=. python benchmarks/rlhf/reward_hh.py harmless-base-test.jsonl.gz --out runs-hh [--set reward.lr=…]
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks.rlhf.calibration import draw
 
 HELD_OUT = 312
 RECIPE = """
@@ -64,13 +66,15 @@ def main() -> None:
     recipe = given.out / "hh.toml"
     recipe.write_text(RECIPE.format(model=json.dumps(given.model)))
     changes = [part for change in given.set for part in ("--set", change)]
-    as_it_begins = ("--set", "reward.steps=1", "--set", "reward.warmup_steps=0", "--set", "reward.lr=1e-30")
+    still = ("reward.steps=1", "reward.warmup_steps=0", "reward.warmup_share=0", "reward.lr=1e-30")
+    as_it_begins = [part for change in still for part in ("--set", change)]
     camelid("train", str(recipe), "--out", str(given.out / "before"), *changes, *as_it_begins, "--json")
     found = {"before": agrees(str(given.out / "before" / "hh" / "reward"), held)}
     started = time.perf_counter()
     camelid("train", str(recipe), "--out", str(given.out), *changes, "--json")
     found["seconds"] = time.perf_counter() - started
     found["after"] = agrees(str(given.out / "hh" / "reward"), held)
+    draw({name: found[name] for name in ("before", "after")}, given.out / "calibration.png")
     print(json.dumps(found, indent=2))
 
 

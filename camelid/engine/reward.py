@@ -7,9 +7,10 @@ among others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +93,13 @@ class RewardModel:
         """
         return self.scores(self.ids([*messages, Message("assistant", answer)]) for answer in answers)
 
-    def ids(self, messages: Sequence[Message]) -> list[int]:
-        """A conversation that ends with an answer, as `scores` takes it."""
-        rendered = self.chat_format.render(self.tokenizer, messages, add_generation_prompt=False)
+    def ids(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """A conversation that ends with an answer, as `scores` takes it.
+
+        Raises:
+            OptionError: the chat format refuses the conversation, or shows not what an assistant wrote.
+        """
+        rendered = self.chat_format.render(self.tokenizer, messages, tools=tools, add_generation_prompt=False)
         return up_to_answer(rendered.ids, rendered.mask)
 
 

@@ -50,6 +50,25 @@ def test_preferences(model, capsys, tmp_path):
     assert json.loads(run(capsys, model, "--file", str(file), "--limit", "2", "--json"))["n"] == 2
 
 
+def test_conversations(model, capsys, tmp_path):
+    asked = [{"role": "user", "content": "A llama?"}, {"role": "assistant", "content": "Yes."}]
+    more = [*asked, {"role": "user", "content": "And a hill?"}, {"role": "assistant", "content": "No."}]
+    file = tmp_path / "talks.jsonl"
+    file.write_text("\n".join(json.dumps({"messages": messages}) for messages in (more, asked)))
+    rewards = json.loads(run(capsys, model, "--file", str(file), "--json"))["rewards"]
+    alone = run(capsys, model, "--prompt", "A llama?", "--answer", "Yes.", "--json")
+    assert rewards[1:] == json.loads(alone)["rewards"]
+    assert rewards[0] != rewards[1]
+    assert "Yes." in run(capsys, model, "--file", str(file))
+    for wrong, why in (
+        (more[:3], "ends with the user"),
+        ([*asked[:1], {"role": "assistant", "content": "x" * 9999}], "tokens"),
+    ):
+        file.write_text("\n".join(json.dumps({"messages": messages}) for messages in (asked, wrong)))
+        with pytest.raises(FormatError, match=rf"record 2: .*{why}"):
+            run_verb("reward", [model, "--file", str(file)])
+
+
 def test_mistakes_are_one_line(model, tmp_path):
     with pytest.raises(OptionError, match="--prompt with --answer, or --file"):
         run_verb("reward", [model])

@@ -28,7 +28,7 @@ def run(
     *,
     prompt: Annotated[str | None, typer.Option(help="The question.")] = None,
     answer: Annotated[list[str] | None, typer.Option(help="An answer to it; may be given several times.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Preferences, as JSON lines: how often does it agree?")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSON lines: preferences, or conversations to rate.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="With --file: only the first so many.")] = None,
     backend: BackendName = "auto",
     json: Json = False,
@@ -36,16 +36,20 @@ def run(
 ) -> None:
     """Rewards are logits: of two answers to one question the larger is better; σ of their difference is how surely.
 
-    With --file it says how often the chosen answer has the larger reward, by grade, and how well it knows when it is
-    right."""
+    With --file it says how often the chosen answer of a preference has the larger reward, by grade, and how well it
+    knows when it is right; of conversations, what each one's last answer is worth."""
     from camelid.engine.reward import RewardModel
     from camelid.hub.store import resolve
 
     if (file is None) == (prompt is None):
         raise OptionError("say what is to be judged: --prompt with --answer, or --file")
     if file is not None:
-        rows = list(_preferences(file, limit))
-        found = _judge(RewardModel.open(resolve(model), backend, engine), rows, file)
+        rows = list(_records(file, limit))
+        judge = RewardModel.open(resolve(model), backend, engine)
+        if _are_conversations(rows):
+            _rate(judge, rows, file, json)
+            return
+        found = _judge(judge, rows, file)
         print_json(found.as_json()) if json else _show(found)
         return
     if not answer:
@@ -54,18 +58,22 @@ def run(
 
     assert prompt is not None
     rewards = RewardModel.open(resolve(model), backend, engine).score_answers([Message("user", prompt)], answer)
+    _show_rewards(rewards, answer, json)
+
+
+def _show_rewards(rewards: list[float], answers: list[str], json: bool) -> None:
     if json:
         print_json({"rewards": rewards})
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("reward", justify="right")
     table.add_column("answer")
-    for reward, text in sorted(zip(rewards, answer, strict=True), reverse=True):
+    for reward, text in sorted(zip(rewards, answers, strict=True), reverse=True):
         table.add_row(f"{reward:.4f}", literal(text))
     Terminal().print(table)
 
 
-def _preferences(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
+def _records(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
     """The records of a file of JSON lines, plain or .gz.
 
     Raises:
@@ -74,7 +82,7 @@ def _preferences(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
     import gzip
 
     if not path.is_file():
-        raise MissingError(f"{path}: no such file; give JSON lines with prompt, chosen and rejected")
+        raise MissingError(f"{path}: no such file; give JSON lines with prompt, chosen and rejected, or with messages")
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
         try:
             for number, line in enumerate(line for line in lines if line.strip()):
@@ -82,10 +90,41 @@ def _preferences(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
                     return
                 record = json_module.loads(line)
                 if not isinstance(record, dict):
-                    raise FormatError(f"{path}: line {number + 1} is no JSON object; give one preference a line")
+                    raise FormatError(
+                        f"{path}: line {number + 1} is no JSON object; give one preference or conversation a line"
+                    )
                 yield record
         except (ValueError, OSError, EOFError) as error:
             raise FormatError(f"{path}: not JSON lines that can be read ({error})") from None
+
+
+def _are_conversations(records: list[dict[str, Any]]) -> bool:
+    from camelid.data.chats.layouts import layout_of
+
+    first = records[0] if records else {}
+    return layout_of(first, "preferences") is None and layout_of(first, "conversations") is not None
+
+
+def _rate(model: Any, records: list[dict[str, Any]], path: Path, json: bool) -> None:
+    """Rewards in the order of the file, so that a record that fits not ends with an error."""
+    from camelid.data.chats.layouts import layout_of
+    from camelid.data.chats.records import MisfitError, to_messages
+
+    ids: list[list[int]] = []
+    answers: list[str] = []
+    for number, record in enumerate(records, 1):
+        layout = layout_of(record, "conversations")
+        try:
+            if layout is None:
+                raise MisfitError("no conversation")
+            read = layout.read(record)
+            ids.append(model.ids(to_messages(read.messages), read.tools))
+        except (MisfitError, OptionError) as error:
+            raise FormatError(f"{path}: record {number}: {error}; correct it, or leave it out") from None
+        if len(ids[-1]) > model.context:
+            raise FormatError(f"{path}: record {number}: {len(ids[-1])} tokens, and the context has {model.context}")
+        answers.append(read.messages[-1]["content"])
+    _show_rewards(model.scores(ids), answers, json)
 
 
 def _judge(model: Any, records: list[dict[str, Any]], path: Path) -> Agreement:

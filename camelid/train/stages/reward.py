@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from camelid.train.mixed_precision import Learner
     from camelid.train.run_stage import RunStage
 
+Margin = Annotated[float, Field(ge=0, le=1000)]
+
 
 class RewardOptions(EpochOptions, RunOptions):
     """How a reward model is trained.
@@ -52,7 +54,11 @@ class RewardOptions(EpochOptions, RunOptions):
     data: ChatDataOptions = Field(default_factory=ChatDataOptions, description="The preferences.")
     start: str | None = Field(None, description="A stage of the recipe, or a model; the stage before, if not given.")
     pairs: int = Field(512, gt=0, description="Of a step, all devices together.")
-    margins: Literal["none", "small", "large"] = Field("small", description="By how much a better answer must win.")
+    margins: Literal["none", "small", "large"] | tuple[Margin, Margin, Margin, Margin] = Field(
+        "small",
+        description="By how much a better answer must win: none, small, large, or four numbers, from significantly to "
+        "negligibly better.",
+    )
     safety_weight: float = Field(0.0, ge=0, le=1000, description="Of the loss that tells safe from unsafe answers.")
 
     def __init__(self, **values: Any) -> None:
@@ -135,7 +141,9 @@ class Reward(Objective[tuple[Piece, ...]]):
         ids, positions, lasts, grades, safe = piece
         hidden = learner.hidden(ids, positions)[lasts].float()  # (2N, D)
         rewards = linear(hidden, learner.model.score.weight.float()).flatten()
-        table = torch.tensor([*reward.MARGINS[self.options.margins], 0.0], device=rewards.device)  # the last: no grade
+        margins = self.options.margins
+        by_grade = reward.MARGINS[margins] if isinstance(margins, str) else margins
+        table = torch.tensor([*by_grade, 0.0], device=rewards.device)  # the last: no grade
         pairs = reward.Pairs(rewards[0::2], rewards[1::2], table[grades], grades, safe)
         total, parts = reward.reward_loss(pairs, self.options.safety_weight)
         return Loss(total / divisor, parts / divisor)

@@ -147,6 +147,25 @@ def test_alone_and_in_a_crowd_the_same_bits(tmp_path):
     assert model.scores([]) == []
 
 
+def test_margins_of_ones_own(tmp_path):
+    small, own, other = (make(tmp_path / name) for name in "abc")
+    told = [
+        trained(run, f"reward.margins={margins}", stop_after=2)
+        for run, margins in (
+            (small, '"small"'),
+            (own, "[1, 0.6666666666666666, 0.3333333333333333, 0]"),
+            (other, "[4, 3, 2, 1]"),
+        )
+    ]
+    assert [step.loss for step in told[0]] == [step.loss for step in told[1]]
+    assert told[2][0].loss > told[0][0].loss
+    again = trained(own, "reward.margins=[1, 0.6666666666666666, 0.3333333333333333, 0]", stop_after=1)
+    assert again[0].step == 3
+    for wrong in ("[1, 2]", "[1, 1, 1, -1]", '"wide"'):
+        with pytest.raises(OptionError, match="margins"):
+            trained(own, f"reward.margins={wrong}")
+
+
 def losses_of(objective, learner, pieces):
     parts = sum(objective.loss(learner, 1, *(torch.from_numpy(part) for part in piece)).parts for piece in pieces)
     return parts.numpy()
