@@ -54,13 +54,15 @@ def _operator() -> Any:
     """Attention by blocks as one operator, which torch.compile leaves whole instead of cutting the layer there.
 
     q (R·K, T·H/K, E), k (R·K, T, E), v (R, T, K, E), begins (R, T) → as q, and the weights of all blocks one after the
-    other. (q and k come from arithmetic that their new layout is fused with; v does not.)
+    other. (q and k come from arithmetic that their new layout is fused with; v does not.) All that it
+    gives is contiguous: the fakes promise strides too, and of one row k is a view. PyTorch keeps compiled code by the
+    operator's name, so another layout takes another name.
     """
     from torch import library
 
-    @library.custom_op("camelid::attend", mutates_args=())
+    @library.custom_op("camelid::block_attention", mutates_args=())
     def forward(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
-        mixed, kept, scale = torch.empty_like(q), q.new_empty(_n_weights(q, k)), 1 / math.sqrt(q.shape[2])
+        mixed, kept, scale = q.new_empty(q.shape), q.new_empty(_n_weights(q, k)), 1 / math.sqrt(q.shape[2])
         v = v.transpose(1, 2).reshape(k.shape)
         for seen, queries, keys, weights in _blocks(q, begins, kept):
             _scaled(q[:, queries], k[:, keys].transpose(1, 2), scale, out=weights)
@@ -68,11 +70,11 @@ def _operator() -> Any:
             torch.bmm(weights, v[:, keys], out=mixed[:, queries])
         return mixed, kept
 
-    @library.custom_op("camelid::attend_gradient", mutates_args=())
+    @library.custom_op("camelid::block_attention_gradient", mutates_args=())
     def backward(
         grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, kept: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        grad_q, scale = torch.empty_like(q), 1 / math.sqrt(q.shape[2])
+        grad_q, scale = q.new_empty(q.shape), 1 / math.sqrt(q.shape[2])
         rows, context, n_kv, width = v.shape
         v = v.transpose(1, 2).reshape(k.shape)
         grad_k, grad_v = (torch.zeros(k.shape, dtype=torch.float32) for _ in range(2))
@@ -93,10 +95,8 @@ def _operator() -> Any:
     def differentiate(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
         return *backward(grad.contiguous(), *ctx.saved_tensors), None
 
-    forward.register_fake(lambda q, k, v, begins: (torch.empty_like(q), q.new_empty(_n_weights(q, k))))
-    backward.register_fake(
-        lambda grad, q, k, v, begins, kept: (torch.empty_like(q), torch.empty_like(k), v.new_empty(v.shape))
-    )
+    forward.register_fake(lambda q, k, v, begins: (q.new_empty(q.shape), q.new_empty(_n_weights(q, k))))
+    backward.register_fake(lambda grad, q, k, v, begins, kept: tuple(part.new_empty(part.shape) for part in (q, k, v)))
     forward.register_autograd(differentiate, setup_context=keep)
     return forward
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from camelid.data.chats.examples import Example
 from camelid.model.config import ModelConfig
@@ -13,6 +13,8 @@ from camelid.train.planning.devices import matrix_parameters
 
 if TYPE_CHECKING:
     from camelid.train.parallel import Parallel
+
+_Run = TypeVar("_Run", bound=RunOptions)
 
 _STEP = 64  # tokens by which a row is made longer until all fits
 
@@ -24,12 +26,15 @@ class Packer:
         options: of the stage; `micro_rows`, if given, is the most rows at once.
         parallel: the ranks.
         together: examples of a group, for which there is room at least.
+
+    Attributes:
+        rows: of a micro-batch, at most.
     """
 
     def __init__(self, options: RunOptions, parallel: Parallel, together: int = 1) -> None:
         gpu = parallel.device.type == "cuda"
         self._context, self._parallel = options.context, parallel
-        self._rows = options.micro_rows or max(together, options.rows_at_once(parallel.data_ranks, gpu))
+        self.rows = options.micro_rows or max(together, options.rows_at_once(parallel.data_ranks, gpu))
         self._fixed = gpu or bool(options.compile)  # compiled code is made for one shape
 
     def cut(self, groups: Sequence[Sequence[Example]]) -> Iterator[tuple[range, Packed]]:
@@ -39,14 +44,14 @@ class Packer:
         Raises:
             OptionError: a group does not fit.
         """
-        runs = list(pieces(groups, self._context, self._rows))
+        runs = list(pieces(groups, self._context, self.rows))
         runs += [range(0)] * (max(self._parallel.everyone(len(runs))) - len(runs))
         for run in runs:
             yield run, self._packed([example for number in run for example in groups[number]])
 
     def _packed(self, examples: Sequence[Example]) -> Packed:
         if self._fixed:
-            return pack(examples, self._context, rows=self._rows)
+            return pack(examples, self._context, rows=self.rows)
         lengths = [len(example.ids) for example in examples] or [1]
         width = min(self._context, max(*lengths, sum(lengths)))
         n_rows = len(pack(examples, self._context).ids)
@@ -55,6 +60,14 @@ class Packer:
             while width < self._context and len(pack(examples, width).ids) > n_rows:
                 width = min(self._context, width + _STEP)
         return pack(examples, width)
+
+
+def of_any_shape(options: _Run, parallel: Parallel) -> _Run:
+    """What a stage runs with whose rows are as long as what is in them: on a CPU nothing is compiled, where the recipe
+    does not ask for it, since code is compiled for one shape."""
+    if parallel.device.type == "cpu" and options.compile is None:
+        return options.with_(compile=False)
+    return options
 
 
 def with_room(

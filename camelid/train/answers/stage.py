@@ -18,7 +18,7 @@ from camelid.data.verifying import Verifier
 from camelid.errors import NumericsError, OptionError
 from camelid.run_layout import TOKENIZER
 from camelid.train.answers.groups import CODE, GroupWriter, Judges, Rewards, WrittenSteps, open_judges
-from camelid.train.answers.packed import Packer, with_room
+from camelid.train.answers.packed import Packer, of_any_shape, with_room
 from camelid.train.answers.preparing import beginning, check_context, files_of, prepare_records
 from camelid.train.checkpoints.start import start_fingerprint
 from camelid.train.objective import Objective
@@ -110,8 +110,7 @@ class OwnAnswers(Objective[Share]):
         parallel: Parallel,
         folder: Path,
     ) -> None:
-        if parallel.device.type == "cpu" and options.compile is None:
-            options = options.with_(compile=False)  # rows are as long as what is in them
+        options = of_any_shape(options, parallel)
         self.options, self.start, self.config = options, start, open_weights(start).config
         check_context(self.kind(), options.context, self.config)
         self.reference, self.prompts, self.judges, self.parallel = reference, prompts, judges, parallel

@@ -21,7 +21,7 @@ from camelid.data.manifest import NAME as MANIFEST
 from camelid.data.shards import FOLDER
 from camelid.data.verifying import Verifier
 from camelid.errors import OptionError
-from camelid.train.answers.packed import Packer, flops_of, with_room
+from camelid.train.answers.packed import Packer, flops_of, of_any_shape, with_room
 from camelid.train.answers.preparing import beginning, check_context, files_of, prepare_records
 from camelid.train.answers.references import NAME as REFERENCE
 from camelid.train.answers.references import Logprobs, References
@@ -128,8 +128,7 @@ class Dpo(Objective[PairShare]):
         references: References,
         parallel: Parallel,
     ) -> None:
-        if parallel.device.type == "cpu" and options.compile is None:
-            options = options.with_(compile=False)  # rows are as long as what is in them
+        options = of_any_shape(options, parallel)
         opened = open_weights(start)
         check_context("dpo", options.context, opened.config)
         self.options, self.config, self.start, self.tokenizer = options, opened.config, start, pairs.tokenizer

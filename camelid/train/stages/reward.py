@@ -19,9 +19,10 @@ from camelid.data.manifest import NAME as MANIFEST
 from camelid.engine.reward import up_to_answer
 from camelid.errors import OptionError
 from camelid.machine import available_bytes, threads
+from camelid.train.answers.packed import Packer, of_any_shape
 from camelid.train.objective import Objective, Size
 from camelid.train.options import EpochOptions, RunOptions
-from camelid.train.packing import Packed, pack, pieces
+from camelid.train.packing import Packed
 from camelid.train.planning.devices import flops_per_token
 from camelid.weights.open import open_weights
 
@@ -90,16 +91,13 @@ class Reward(Objective[tuple[Piece, ...]]):
         weights = open_weights(start)
         if weights.tokenizer.fingerprint() != pairs.tokenizer.fingerprint():
             raise OptionError(f"{start}: has another tokenizer than {pairs.data}; delete that folder")
-        self.options, self.start, self.seed = options, start, pairs.seed
+        self.options, self.start, self.seed = of_any_shape(options, stage.parallel), start, pairs.seed
         self.config = replace(weights.config, scalar_head=True, ties_embeddings=False)
         self.tokenizer, self.fingerprint = pairs.tokenizer, pairs.fingerprint()
         self.inputs = (pairs.data / MANIFEST,)
-        self.pairs, self._parallel = pairs, stage.parallel
+        self.pairs, self.packer = pairs, Packer(self.options, stage.parallel, together=2)
         self._rank, self._ranks = stage.parallel.data_rank, stage.parallel.data_ranks
-        is_gpu = stage.parallel.device.type == "cuda"
-        self._rows = max(2, options.rows_at_once(self._ranks, is_gpu))
-        self._alike = is_gpu or options.compile is True  # compiled code wants pieces of one shape
-        each = max(1, self._rows // 2) * self._ranks
+        each = max(1, self.packer.rows // 2) * self._ranks
         self._validation = Pairs(pairs.data, each, pairs.seed, validation=True)
 
     @classmethod
@@ -169,17 +167,9 @@ class Reward(Objective[tuple[Piece, ...]]):
     def _pieces(self, pairs: Sequence[Pair]) -> tuple[Piece, ...]:
         """A rank's pairs, as many pieces on every rank: one that has fewer computes filling."""
         groups = [[_rated(pair.chosen), _rated(pair.rejected)] for pair in pairs]
-        made = [
-            self._piece([pairs[number] for number in piece], [groups[number] for number in piece])
-            for piece in pieces(groups, self.options.context, self._rows)
-        ]
-        most = max(self._parallel.everyone(len(made)))
-        return (*made, *(self._piece([], []) for _ in range(most - len(made))))
+        return tuple(self._piece([pairs[number] for number in run], packed) for run, packed in self.packer.cut(groups))
 
-    def _piece(self, pairs: Sequence[Pair], groups: Sequence[Sequence[Example]]) -> Piece:
-        examples = [example for group in groups for example in group]
-        filling = self.tokenizer.eos_id or 0
-        packed: Packed = pack(examples, self.options.context, filling, self._rows if self._alike else None)
+    def _piece(self, pairs: Sequence[Pair], packed: Packed) -> Piece:
         grades = [-1 if pair.grade is None else GRADES.index(pair.grade) for pair in pairs]
         safe = [
             [-1 if said is None else int(said) for said in (pair.chosen_safe, pair.rejected_safe)] for pair in pairs

@@ -16,6 +16,7 @@ from camelid.recipe import read_recipe
 from camelid.tokens.templates.message import Message
 from camelid.train.events import Step
 from camelid.train.life import live
+from camelid.train.packing import pack
 from camelid.train.parallel import Parallel
 from camelid.train.run import train
 from camelid.train.run_stage import RunStage
@@ -187,7 +188,7 @@ def test_packed_or_alone_the_loss_is_the_same(tmp_path):
     with learner.looking():
         together = losses_of(objective, learner, objective._pieces(pairs))
         alone = sum(losses_of(objective, learner, objective._pieces([pair])) for pair in pairs)
-        filled = losses_of(objective, learner, [*objective._pieces(pairs), objective._piece([], [])])
+        filled = losses_of(objective, learner, [*objective._pieces(pairs), objective._piece([], pack([], 64))])
     assert together == pytest.approx(alone, rel=1e-6, abs=1e-6)
     assert filled == pytest.approx(together, rel=1e-12)
 
