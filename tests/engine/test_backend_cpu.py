@@ -102,7 +102,7 @@ def test_the_first_positions_of_every_text_keep_fifteen_bits(quant, isa):
     config = tiny_config(**LARGE)
     opened, ids = weights(config, quant), ids_of(INT16_POSITIONS + 40, config)
     rows, exact = (all_rows(cpu(opened, 1, isa, activation_bits=bits), ids) for bits in (8, 15))
-    if isa == "avx512bf16":  # attention has bfloat16 pairs there, which fifteen bits do without
+    if isa in ("amx", "avx512bf16"):  # attention has bfloat16 pairs there, which fifteen bits do without
         assert divergence(exact[:INT16_POSITIONS], rows[:INT16_POSITIONS]) < 1e-4
     else:
         np.testing.assert_array_equal(rows[:INT16_POSITIONS], exact[:INT16_POSITIONS])
@@ -111,6 +111,24 @@ def test_the_first_positions_of_every_text_keep_fifteen_bits(quant, isa):
     all_rows(crowd, ids[:50])
     spans = (span(ids[50:], 50, tuple(range(6)), "all"), span(ids, 0, tuple(range(10, 16)), "all"))
     np.testing.assert_array_equal(forward(crowd, *spans), np.concatenate([rows[50:], rows]))
+
+
+@pytest.mark.skipif("amx" not in instruction_sets(), reason="this machine multiplies no tiles")
+@pytest.mark.parametrize("bits", [8, 15])
+@pytest.mark.parametrize("quant", WRITABLE)
+def test_tiles_give_the_bits_of_lanes(quant, bits):
+    """Of few tokens and of many, on any number of threads; in tails of a strip and of whole ones."""
+    config = tiny_config(**LARGE)
+    opened, ids = weights(config, quant), ids_of(170, config)
+    lanes = cpu(opened, 1, "avx512bf16", activation_bits=bits)
+    expected = all_rows(lanes, ids)
+    for threads in (1, 3):
+        tiles = cpu(opened, threads, "amx", activation_bits=bits)
+        np.testing.assert_array_equal(all_rows(tiles, ids), expected)
+        for first, last in ((0, 23), (23, 50), (50, 91), (91, 92), (92, 170)):
+            np.testing.assert_array_equal(all_rows(tiles, ids[first:last], first), expected[first:last])
+        crowd = tuple(span(ids[:1], 0, (page,), "all") for page in range(29))
+        np.testing.assert_array_equal(forward(tiles, *crowd), np.repeat(expected[:1], 29, 0))
 
 
 @pytest.mark.parametrize("isa", instruction_sets())

@@ -11,8 +11,10 @@ constexpr int OWN_TOKENS = 16, OWN_TOKENS_A_THREAD = 4;  // where each has so ma
 
 int side_of(int tokens) { return tokens <= PRIVATE_TOKENS ? std::max(1, tokens) : STRIP; }
 
-ActivationLayout layout_of(int width, int forms, const uint8_t* int16_strips, bool any_int16, int tokens, int side) {
-    ActivationLayout layout{int16_strips, width, side, any_int16 ? sizeof(block_q16) : sizeof(block_q8), 0, 0, 0};
+constexpr size_t TILED_BYTES = sizeof(tile_strip) / STRIP;  // of a token's block
+
+ActivationLayout layout_of(int width, int forms, const uint8_t* int16_strips, size_t block_room, int tokens, int side) {
+    ActivationLayout layout{int16_strips, width, side, block_room, 0, 0, 0, block_room == TILED_BYTES};
     const size_t room = (size_t)((tokens + side - 1) / side * side);
     size_t end = 0;
     const auto place = [&](int form, size_t bytes) {
@@ -31,7 +33,7 @@ ActivationLayout layout_of(int width, int forms, const uint8_t* int16_strips, bo
 void copy_activations(int forms, const ActivationLayout& from_layout, const uint8_t* from, int from_token,
                       const ActivationLayout& layout, uint8_t* to, int token) {
     const int width = layout.width;
-    if (forms & FORM_Q8) {
+    if (forms & FORM_Q8 && !layout.tiled) {
         const size_t bytes = layout.block_bytes(token), stride = bytes * (size_t)layout.side;
         const uint8_t* source = from_layout.blocks(from, from_token);
         uint8_t* target = layout.blocks(to, token);
@@ -49,7 +51,7 @@ void copy_activations(int forms, const ActivationLayout& from_layout, const uint
 void copy_strip(int forms, const ActivationLayout& from_layout, const uint8_t* from, const ActivationLayout& layout, uint8_t* to,
                 int token) {
     const size_t width = (size_t)layout.width, side = (size_t)layout.side;
-    if (forms & FORM_Q8)
+    if (forms & FORM_Q8 && !layout.tiled)
         std::copy_n(from_layout.blocks(from, 0), width / 32 * side * layout.block_bytes(token), layout.blocks(to, token));
     if (forms & FORM_F32) std::copy_n(from_layout.f32(from, 0), side * width, layout.f32(to, token));
     if (forms & FORM_BF16) std::copy_n(from_layout.bf16(from, 0), side * ((width + 1) / 2), layout.bf16(to, token));
@@ -61,7 +63,7 @@ Model::Model(const Config& config, const Kernels& kernels, int threads, bool int
     : config(config), weights(config), k_(kernels), int16_(int16),
       heads_{config.head_dim, padded(config.head_dim), config.heads / config.kv_heads, false},
       state_(config, heads_, std::max(1, threads)), pool_(threads) {
-    const size_t own = layout_of(state_.widest, ALL_FORMS, nullptr, true, STRIP, 1).end;
+    const size_t own = layout_of(state_.widest, ALL_FORMS, nullptr, sizeof(block_q16), STRIP, 1).end;
     for (Scratch& scratch : state_.scratch) scratch.activations.grow(own);
 }
 
@@ -269,16 +271,25 @@ void Model::quantize(const Worker& w, std::initializer_list<Product> products, c
         const int token = first - to.first;
         const bool whole = n == STRIP && to.layout.side == STRIP && token % STRIP == 0;
         uint8_t strips[STRIP], *own = w.scratch.activations.data(), *base = (uint8_t*)to.base;
-        for (int t = 0; t < n; t++) strips[t] = to.layout.is_int16(token + t);
-        const ActivationLayout layout = layout_of(to.layout.width, forms, strips, true, n, whole ? STRIP : 1);
+        for (int t = 0; t < n; t++) strips[t] = to.layout.tiled || to.layout.is_int16(token + t);
+        const ActivationLayout layout = layout_of(to.layout.width, forms, strips, sizeof(block_q16), n, whole ? STRIP : 1);
         for (int t = 0; t < n; t++) k_.quantize(row(first + t), forms, layout, own, t, is_int16(w.pass, first + t, int16));
         float* lows = to.low ? w.scratch.lows.grow(STRIP * (size_t)low_width()) : nullptr;
         if (lows) project_down(w, products, to, token, n, layout, own, lows);
         if (!commit()) return;
         if (lows) store_low(to, token, n, lows);
+        if (to.layout.tiled && forms & FORM_Q8)
+            for (int t = 0; t < n; t++)
+                k_.fill_tiles((const block_q16*)layout.blocks(own, t), (size_t)layout.side * sizeof(block_q16), layout.width / 32,
+                              (tile_strip*)to.layout.blocks(base, (token + t) / STRIP * STRIP), (token + t) % STRIP);
         if (whole) return copy_strip(forms, layout, own, to.layout, base, token);
         for (int t = 0; t < n; t++) copy_activations(forms, layout, own, t, to.layout, base, token + t);
     });
+}
+
+size_t Model::block_room(int tokens, bool int16) const {
+    if (k_.fill_tiles && tokens >= k_.tiles_from) return TILED_BYTES;
+    return int16 ? sizeof(block_q16) : sizeof(block_q8);
 }
 
 ActivationLayout Model::layout_for(const Worker& w, const Tokens& tokens, int width, int forms, bool int16) {
@@ -289,7 +300,7 @@ ActivationLayout Model::layout_for(const Worker& w, const Tokens& tokens, int wi
         if (t % side == 0) strips[t / side] = 0;
         if (is_int16(w.pass, tokens.first + t, int16)) strips[t / side] = 1, any = true;
     }
-    return layout_of(width, forms, strips, any, tokens.count, side);
+    return layout_of(width, forms, strips, block_room(tokens.count, any), tokens.count, side);
 }
 
 // For the activations of so many tokens.
@@ -299,7 +310,7 @@ void Model::make_room(const Pass& pass) {
         const bool lanes = split_by_token(rows);
         for (int lane = lanes; lane <= (lanes ? pool_.size() : 0); lane++) {
             const int tokens = tokens_of({pass, state_.scratch[0], 0, lane}, rows).count;
-            const size_t own = layout_of(state_.widest, ALL_FORMS, nullptr, true, std::max(1, tokens), STRIP).end;
+            const size_t own = layout_of(state_.widest, ALL_FORMS, nullptr, block_room(tokens, true), std::max(1, tokens), STRIP).end;
             (lanes ? lane_bytes : bytes) = std::max(lanes ? lane_bytes : bytes, own);
         }
     }
@@ -328,10 +339,10 @@ Model::Tokens Model::tokens_of(const Worker& w, int tokens) const {
     return {start(w.lane - 1), start(w.lane) - start(w.lane - 1)};
 }
 
-// Where each lane's own tokens begin, so that all have as much to do: an int16 token costs a third more.
+// Where each lane's own tokens begin, so that all have as much to do: an int16 token costs a third more, but not in tiles.
 void Model::share_tokens(Pass& pass) const {
-    constexpr int64_t cost = 3, int16_cost = 4;
     const int threads = pool_.size(), tokens = pass.tokens;
+    const int64_t cost = 3, int16_cost = block_room(tokens / threads, true) == TILED_BYTES ? cost : 4;
     std::vector<int>& starts = pass.token_starts;
     int64_t total = 0, sum = 0;
     for (int t = 0; t < tokens; t++) total += is_int16(pass, t, int16_) ? int16_cost : cost;

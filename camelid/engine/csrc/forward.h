@@ -79,6 +79,7 @@ private:
                   const Matrix* next, Row&& row);
     template <class Row>
     void quantize(const Worker& w, std::initializer_list<Product> products, const Activations& to, int forms, bool int16, Row&& row);
+    size_t block_room(int tokens, bool int16) const;  // of any of their blocks
     ActivationLayout layout_for(const Worker& w, const Tokens& tokens, int width, int forms, bool int16);
     bool is_int16(const Pass& pass, int token, bool int16) const { return int16 || pass.token_int16[(size_t)token]; }
     template <class Act> void each_run(const Worker& w, const Tokens& own, Act&& act);

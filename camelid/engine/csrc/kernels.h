@@ -47,6 +47,14 @@ struct block_q16 : block_q8 {
 };
 static_assert(sizeof(block_q16) == 96);
 
+constexpr int STRIP = 12;  // tokens side by side where there are many; every kernel's tiles fill it
+// A block of a strip for instructions that multiply whole tiles: as bfloat16, (token, column), high bytes times 256.
+struct tile_strip {
+    uint16_t low[STRIP][32], high[STRIP][32];
+    float scale[16], scaled_sum[16], unused[16];
+};
+static_assert(sizeof(tile_strip) == 1728 && sizeof(tile_strip) % STRIP == 0);
+
 // Activations in the forms that matrices multiply: `side` tokens beside each other (a strip) for every block, or pair, or
 // column, so that a kernel reads its tokens from one place.
 struct ActivationLayout {
@@ -54,9 +62,12 @@ struct ActivationLayout {
     int width, side;
     size_t block_room;                 // for a block of any strip
     size_t bf16_begin, f32_begin, end;  // where forms begin, and the last one's end; block_q8 and block_q16 begin at 0
+    bool tiled = false;                 // strips hold a tile_strip for every 32 columns, instead of theirs
     size_t at(int token, int n) const { return (size_t)(token / side) * (size_t)(side * n) + (size_t)(token % side); }
     bool is_int16(int token) const { return int16[token / side]; }
-    size_t block_bytes(int token) const { return is_int16(token) ? sizeof(block_q16) : sizeof(block_q8); }
+    size_t block_bytes(int token) const {
+        return tiled ? block_room : is_int16(token) ? sizeof(block_q16) : sizeof(block_q8);
+    }
     uint8_t* blocks(const uint8_t* base, int token) const {
         const size_t strip = (size_t)(token / side) * (size_t)side * (size_t)(width / 32) * block_room;
         return (uint8_t*)base + strip + (size_t)(token % side) * block_bytes(token);
@@ -66,7 +77,6 @@ struct ActivationLayout {
     }
     float* f32(const uint8_t* base, int token) const { return (float*)(base + f32_begin) + at(token, width); }
 };
-constexpr int STRIP = 12;  // tokens side by side where there are many; every kernel's tiles fill it
 enum Form : int { FORM_Q8 = 1, FORM_BF16 = 2, FORM_F32 = 4 };
 constexpr int form_of(Kind kind) {
     return kind == Kind::F16_AS_BF16 ? FORM_BF16 : is_float(kind) ? FORM_F32 : FORM_Q8;
@@ -130,6 +140,10 @@ struct Kernels {
     uint64_t (*read)(const uint8_t* p, size_t bytes);  // every byte, for the memory's limit; whole lines of 1024
     double (*multiply_loop)(int what, long rounds);  // operations done: 0 fp32, 1 bf16, 2 int8; 0 where there is no instruction
     const SamplingKernels* sampling;
+    // Of an instruction set with tiles: a token's blocks, `stride` bytes from each to the next, into those of a strip, for
+    // products of so many tokens or more.
+    void (*fill_tiles)(const block_q16* from, size_t stride, int blocks, tile_strip* to, int place) = nullptr;
+    int tiles_from = 0;
 };
 
 const Kernels* scalar_kernels();
@@ -137,6 +151,7 @@ const Kernels* avx2_kernels();
 const Kernels* avxvnni_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512bf16_kernels();
+const Kernels* amx_kernels();
 const Kernels* neon_kernels();
 
 }  // namespace camelid

@@ -2,6 +2,10 @@
 
 #if defined(CAMELID_X86)
 #include <cpuid.h>
+#ifdef CAMELID_HAS_amx
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace camelid {
@@ -15,6 +19,17 @@ bool has_bit(unsigned leaf, unsigned subleaf, int bit) {
     return __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d) && (a >> bit & 1);
 }
 
+#ifdef CAMELID_HAS_amx
+// Linux gives a process the tiles' registers when it asks; what was given stays.
+bool may_use_tiles() {
+    constexpr long REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    const bool has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1) && (d >> 24 & 1);  // AMX-BF16, AMX-TILE
+    static const bool may = has && syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+    return may;
+}
+#endif
+
 }  // namespace
 #endif
 
@@ -26,6 +41,9 @@ std::vector<const Kernels*> usable_kernels() {
     [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vnni");
+#ifdef CAMELID_HAS_amx
+    if (avx512 && has_bit(7, 1, 5) && may_use_tiles()) usable.push_back(amx_kernels());
+#endif
 #ifdef CAMELID_HAS_avx512bf16
     if (avx512 && has_bit(7, 1, 5)) usable.push_back(avx512bf16_kernels());
 #endif
