@@ -1,6 +1,6 @@
 """The command line: one file a verb in `verbs/`, so that the list of files is what camelid can do.
 
-A verb's file has a docstring whose first line is its help, and a function `run` whose parameters are its flags.
+A verb of several words, as `camelid arena rate`, is a folder with a file for each second word. A verb's file has a docstring whose first line is its help, and a function `run` whose parameters are its flags.
 Nothing heavy is imported before the verb is known.
 """
 
@@ -73,19 +73,22 @@ def _take_signals() -> None:
             signal.signal(number, leave)
 
 
-def verb_lines() -> dict[str, str]:
-    """Verb → the first line of its file's docstring, read without importing it."""
+def verb_lines(within: str = "") -> dict[str, str]:
+    """Verb, or second word of the verb `within`, → the first line of its file's docstring, which is not imported."""
     import ast
 
     lines = {}
-    for path in _files():
+    for verb, path in _files(within).items():
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        lines[path.stem] = docstring.partition("\n")[0]
+        lines[verb] = docstring.partition("\n")[0]
     return lines
 
 
-def _files() -> list[Path]:
-    return sorted((Path(__file__).parent / "verbs").glob("[a-z]*.py"))
+def _files(within: str = "") -> dict[str, Path]:
+    """Verb, or second word of the verb `within`, → the file that says what it is."""
+    paths = (Path(__file__).parent / "verbs" / within).glob("[a-z]*")
+    files = {path.stem: path / "__init__.py" if path.is_dir() else path for path in paths}
+    return {verb: path for verb, path in sorted(files.items()) if path.suffix == ".py" and path.is_file()}
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -97,30 +100,47 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"{PROGRAM} {__version__}")
         return 0
-    verb = arguments[0]
-    names = [path.stem for path in _files()]  # their texts are for the overview: reading them takes 20 ms
-    if verb not in names:
-        raise OptionError(f"{verb}: no such verb; {one_of(verb, names)}")
+    words = _words(arguments)
+    if words is None:
+        _overview(arguments[0])
+        return 0
     from camelid.cli.flags import run_verb
     from camelid.log import set_up
 
     set_up()
     gc.set_threshold(100_000, 20, 100)  # a start makes many objects and no garbage: 20 ms of the time to the first text
-    return run_verb(verb, arguments[1:])
+    return run_verb(" ".join(words), arguments[len(words) :])
 
 
-def _overview() -> None:
+def _words(arguments: list[str]) -> tuple[str, ...] | None:
+    """The verb that is meant, of one word or two; None: what the first word alone can do is asked for."""
+    verb, *rest = arguments
+    files = _files()  # their texts are for the overview: reading them takes 20 ms
+    if verb not in files:
+        raise OptionError(f"{verb}: no such verb; {one_of(verb, list(files))}")
+    if files[verb].name != "__init__.py":
+        return (verb,)
+    if not rest or rest[0] in ("-h", "--help", "help"):
+        return None
+    if rest[0] not in (names := list(_files(verb))):
+        raise OptionError(f"{verb} {rest[0]}: no such verb; {one_of(rest[0], names)}")
+    return verb, rest[0]
+
+
+def _overview(within: str = "") -> None:
     from rich.table import Table
 
     from camelid.console import Terminal
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-    for verb, line in verb_lines().items():
+    for verb, line in verb_lines(within).items():
         table.add_row(f"[bold cyan]{verb}[/]", line)
     console = Terminal()
-    console.print(f"\n[bold]{PROGRAM}[/] — the whole life of an open Llama\n\n  {PROGRAM} VERB …\n")
+    program = f"{PROGRAM} {within}".rstrip()
+    what = verb_lines()[within] if within else "the whole life of an open Llama"
+    console.print(f"\n[bold]{program}[/] — {what}\n\n  {program} VERB …\n")
     console.print(table)
-    console.print(f"\n  {PROGRAM} VERB --help   what a verb does and its flags")
+    console.print(f"\n  {program} VERB --help   what a verb does and its flags")
     console.print("  --json             on verbs that report: one JSON object on standard output\n")
 
 

@@ -19,12 +19,12 @@ from camelid.streams import check_text
 
 
 def run_verb(verb: str, arguments: list[str]) -> int:
-    """Run one verb; returns the exit status.
+    """Run one verb, of one word or two, as `arena rate`; returns the exit status.
 
     Raises:
         CamelidError: what the verb raises; OptionError for a flag that is wrong.
     """
-    module = importlib.import_module(f"camelid.cli.verbs.{verb}")
+    module = importlib.import_module(".".join(("camelid.cli.verbs", *verb.split())))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.command(help=f"{module.__doc__}\n\n{module.run.__doc__}")(module.run)
     command = typer.main.get_command(app)

@@ -117,7 +117,6 @@ def test_the_first_positions_of_every_text_keep_fifteen_bits(quant, isa):
 @pytest.mark.parametrize("bits", [8, 15])
 @pytest.mark.parametrize("quant", WRITABLE)
 def test_tiles_give_the_bits_of_lanes(quant, bits):
-    """Of few tokens and of many, on any number of threads; in tails of a strip and of whole ones."""
     config = tiny_config(**LARGE)
     opened, ids = weights(config, quant), ids_of(170, config)
     lanes = cpu(opened, 1, "avx512bf16", activation_bits=bits)

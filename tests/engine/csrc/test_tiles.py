@@ -12,7 +12,17 @@ from camelid.engine.backend_cpu import instruction_sets
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parents[2] / "camelid" / "engine" / "csrc"
-AVX512 = ["-mavx2", "-mfma", "-mf16c", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx512bf16"]
+AVX512 = [
+    "-mavx2",
+    "-mfma",
+    "-mf16c",
+    "-mavx512f",
+    "-mavx512bw",
+    "-mavx512vl",
+    "-mavx512dq",
+    "-mavx512vnni",
+    "-mavx512bf16",
+]
 FLAGS = {"isa/amx": [*AVX512, "-mamx-tile", "-mamx-bf16"], "isa/avx512bf16": AVX512, "isa/scalar": [], "isa/isa": []}
 
 
