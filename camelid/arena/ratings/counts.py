@@ -125,6 +125,13 @@ class Pairs:
         found -= np.bincount(self.j, values, m)
         return found
 
+    def add_up_both(self, values: Floats) -> Floats:
+        """(P,) values of pairs, added up for each of the M models, whichever side it is on."""
+        m = self.n_models
+        found: Floats = np.bincount(self.i, values, m).astype(np.float64)
+        found += np.bincount(self.j, values, m)
+        return found
+
     def beaten(self, n: Floats | None = None) -> NDArray[np.bool_]:
         """(M, M): the first has won against the second, or tied with it."""
         n = self.n if n is None else n

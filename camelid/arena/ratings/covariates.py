@@ -7,7 +7,7 @@ sums along memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from camelid.arena.battles import Battles
 from camelid.arena.ratings.board import Coefficient
 from camelid.arena.ratings.counts import Counts, Pairs
 from camelid.arena.ratings.elo import scores
-from camelid.arena.ratings.fit import likeliest
+from camelid.arena.ratings.fit import likeliest, ridge
 from camelid.arena.ratings.links import LINKS, sigmoid
 from camelid.arena.ratings.options import RateOptions
 from camelid.arena.ratings.scale import anchored, ratings, widths, z
@@ -97,15 +97,17 @@ class _Sorted:
 
 @dataclass
 class _Sums:
-    """What battles add up to at a point: likelihood, slope, curvature and squared slopes, (M + K) parameters."""
+    """What battles add up to at a point: likelihood, slope, curvature, squared slopes by M + K parameters, and the
+    strengths' own curvatures."""
 
     value: float
     slope: Floats
     curvature: Floats
     squared: Floats
+    own: Floats
 
 
-def _sums(data: _Sorted, at: Floats, ridge: float) -> _Sums:
+def _sums(data: _Sorted, at: Floats, style_ridge: float) -> _Sums:
     pairs, m, k = data.pairs, data.pairs.n_models, len(data.x)
     strength, coefficients = at[:m], at[m:]
     gaps = strength[pairs.i] - strength[pairs.j]
@@ -133,15 +135,16 @@ def _sums(data: _Sorted, at: Floats, ridge: float) -> _Sums:
     for n, block in enumerate(blocks):
         across = np.stack([pairs.add_up(row) for row in by_pair[3 + n * k : 3 + (n + 1) * k]], axis=1)
         matrices.append(np.block([[pairs.spread(by_pair[1 + n]), across], [across.T, block]]))
-    matrices[0][np.arange(m, m + k), np.arange(m, m + k)] += ridge
-    slope = np.append(pairs.add_up(by_pair[0]), column_slope - ridge * coefficients)
-    return _Sums(value - ridge * float(coefficients @ coefficients) / 2, slope, *matrices)
+    own = matrices[0].diagonal()[:m].copy()
+    matrices[0][np.arange(m, m + k), np.arange(m, m + k)] += style_ridge
+    slope = np.append(pairs.add_up(by_pair[0]), column_slope - style_ridge * coefficients)
+    return _Sums(value - style_ridge * float(coefficients @ coefficients) / 2, slope, matrices[0], matrices[1], own)
 
 
-def _climb(data: _Sorted, at: Floats, ridge: float, imagined: float) -> tuple[Floats, _Sums]:
+def _climb(data: _Sorted, at: Floats, style_ridge: float, imagined: float) -> tuple[Floats, _Sums]:
     """Newton's method from a first guess; steps that go down are halved."""
     m = data.pairs.n_models
-    now = _with_imagined(_sums(data, at, ridge), at, m, imagined)
+    now = _with_imagined(_sums(data, at, style_ridge), at, m, imagined)
     for _ in range(_ROUNDS):
         step = np.linalg.solve(now.curvature, now.slope)
         if np.abs(step).max() < _CLOSE:
@@ -149,7 +152,7 @@ def _climb(data: _Sorted, at: Floats, ridge: float, imagined: float) -> tuple[Fl
         shorter = 1.0
         while True:
             there = at + shorter * step
-            new = _with_imagined(_sums(data, there, ridge), there, m, imagined)
+            new = _with_imagined(_sums(data, there, style_ridge), there, m, imagined)
             if new.value >= now.value - 1e-10 * abs(now.value):
                 break
             shorter /= 2
@@ -186,7 +189,8 @@ def rate_with_columns(
     x = np.stack([differences(battles, name) for name in names])
     numbers = {name: number for number, name in enumerate(counts.models)}
     place = np.array([numbers.get(name, -1) for name in battles.models], np.int32)
-    pairs = Pairs.of(counts, 50 if options.reweighted else 0)
+    pairs = Pairs.of(counts, options.pair_votes)
+    pairs = replace(pairs, weight=pairs.weight * len(battles) / float(pairs.n.sum(axis=1) @ pairs.weight))
     plain, imagined = likeliest(LINKS["half-wins"], pairs)
     data = _Sorted.of(pairs, place[battles.a], place[battles.b], scores(battles), x)
     at = np.append(plain[:-1], np.zeros(len(names)))
@@ -194,7 +198,9 @@ def rate_with_columns(
         if len(data.score) > 2 * _SAMPLE and not imagined and len(pairs.i) * 8 < _SAMPLE:
             at = _climb(data.some(_SAMPLE), at, options.style_ridge, 0.0)[0]
         at, sums = _climb(data, at, options.style_ridge, imagined)
-        inverse = np.linalg.inv(sums.curvature)
+        inverse = np.linalg.inv(
+            sums.curvature + np.diag(np.append(ridge(len(battles), sums.own), np.zeros(len(names))))
+        )
     except np.linalg.LinAlgError:
         raise NumericsError(f"ratings: columns {', '.join(names)} cannot be told apart") from None
     covariance = inverse @ sums.squared @ inverse
