@@ -111,6 +111,13 @@ class Pairs:
         """The same pairs with other counts."""
         return Pairs(self.n_models, self.i, self.j, n, self.weight)
 
+    @property
+    def weights(self) -> Floats:
+        """(M, M): what a vote between two models weighs; 1 where they never met."""
+        matrix = np.ones((self.n_models, self.n_models))
+        matrix[self.i, self.j] = matrix[self.j, self.i] = self.weight
+        return matrix
+
     def spread(self, values: Floats) -> Floats:
         """(P,) values of pairs as the (M, M) matrix that they add up to: + on the diagonal, - for each pair."""
         matrix = np.zeros((self.n_models, self.n_models))
