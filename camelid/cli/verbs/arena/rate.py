@@ -63,10 +63,10 @@ def _anchor(text: str) -> tuple[str, float]:
 
 def _read(logs: list[Path], options: RateOptions) -> Battles:
     from camelid.arena.logs import read_battles, read_texts  # type: ignore[import-untyped, unused-ignore]
-    from camelid.arena.ratings.style import add_style, has_style
+    from camelid.arena.ratings.style import add_columns, lacking
 
     battles = read_battles(logs)
-    return add_style(battles, read_texts(logs)) if options.style and not has_style(battles) else battles
+    return add_columns(battles, read_texts(logs)) if lacking(battles, options.style, options.category) else battles
 
 
 def _show(board: Board) -> None:
