@@ -67,7 +67,7 @@ def add_columns(battles: Battles, texts: Iterable[Texts]) -> Battles:
         OptionError: battles without ids, or without a text.
     """
     if len(battles.ids) != len(battles):
-        raise OptionError("style: battles of this log have no ids, so their texts cannot be found", param="style")
+        raise OptionError("texts: battles of this log have no ids, so their texts cannot be found", param="style")
     places = {str(name): place for place, name in enumerate(battles.ids)}
     counted = np.full((len(battles), 2, len(STYLE)), np.nan)
     asked, code = np.full(len(battles), np.nan), np.full(len(battles), np.nan)
@@ -85,6 +85,6 @@ def add_columns(battles: Battles, texts: Iterable[Texts]) -> Battles:
         asked[place] = count_style(questions[0])[0] if questions else 0
         code[place] = any(_CODE.search(message["content"]) for side in sides for message in side)
     if missing := int(np.isnan(code).sum()):
-        raise OptionError(f"style: {missing} of {len(battles)} battles have no text in this log", param="style")
+        raise OptionError(f"texts: {missing} of {len(battles)} battles have no text in this log", param="style")
     columns = {name: np.ascontiguousarray(counted[:, :, k]) for k, name in enumerate(STYLE)}
     return replace(battles, numbers={**columns, "prompt_tokens": asked, "code": code, **battles.numbers})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.arena.battles import WINNERS, Battles
-from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, rate, rate_counts
+from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, fit, rate, rate_counts
 from camelid.arena.ratings.elo import elo, elo_resampled
 from camelid.errors import OptionError
 from tests.arena.ratings.votes import CHAIN, TIES, drawn, golden, llmfao, tallied
@@ -170,6 +170,25 @@ def test_every_method_says_intervals_around_its_ratings(method):
         assert len(board.rows) == 5
         assert all(row.lower < row.rating < row.upper for row in board.rows)
         assert (board.rows[0].bootstrap is not None) == (intervals == "both" and method != "elo")
+
+
+def test_a_rare_model_does_not_look_sure_among_very_many_votes(monkeypatch):
+    """arena-rank's whole ridge, 1e-5 of all votes, would make its interval less than half of what it is."""
+    rng = np.random.default_rng(9)
+    rare = tallied([("A", "new", 20, 10, 20), ("B", "new", 20, 10, 20)])
+    table = Counts.of(rare).table
+    table[:2, :2] += Counts.of(drawn(rng, 2, 4_000_000)).table
+
+    def half() -> float:
+        board = rate_counts(Counts(rare.models, table))
+        return next(row.upper - row.rating for row in board.rows if row.name == "new")
+
+    ours = half()
+    monkeypatch.setattr(fit, "_RIDGE_SHARE", 0.0)
+    exact = half()
+    monkeypatch.setattr(fit, "_RIDGE_SHARE", np.inf)
+    assert ours == pytest.approx(exact, rel=0.03)
+    assert half() < exact / 2
 
 
 def test_elo_goes_by_time():
