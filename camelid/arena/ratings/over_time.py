@@ -17,6 +17,7 @@ from camelid.arena.battles import Battles
 from camelid.arena.ratings.counts import Counts, Pairs
 from camelid.arena.ratings.links import LINKS
 from camelid.arena.ratings.scale import POINTS, anchored, ratings, widths
+from camelid.arena.ratings.threads import one_thread
 from camelid.errors import NumericsError, OptionError
 
 Floats = NDArray[np.float64]
@@ -67,11 +68,12 @@ def rate_over_time(
     models = tuple(battles.models[k] for k in met)
     some = [Counts(models, each.table[np.ix_(met, met)]) for each in counts]
     pairs = [Pairs.of(each) for each in some]
-    tried = [_Walk.fitted(pairs, each) for each in ((drift,) if drift is not None else DRIFTS)]
-    best = max(tried, key=lambda walk: walk.evidence)
     fixed, value = anchored(models, anchors or {})
+    with one_thread():
+        tried = [_Walk.fitted(pairs, each) for each in ((drift,) if drift is not None else DRIFTS)]
+        best = max(tried, key=lambda walk: walk.evidence)
+        half = np.stack([widths(each, fixed, level) for each in best.covariances()])
     rating = ratings(best.strength, fixed, value)
-    half = np.stack([widths(each, fixed, level) for each in best.covariances()])
     votes = np.stack([each.votes for each in some])
     seen = (np.cumsum(votes, axis=0) > 0) & (np.cumsum(votes[::-1], axis=0)[::-1] > 0)
     rating = np.where(seen, rating, np.nan)

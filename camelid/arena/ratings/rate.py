@@ -18,6 +18,7 @@ from camelid.arena.ratings.fit import curvature_inverse, likeliest, newman_scale
 from camelid.arena.ratings.links import LINKS, Link
 from camelid.arena.ratings.options import RateOptions
 from camelid.arena.ratings.scale import POINTS, anchored, middle, ranks, ratings, widths, z
+from camelid.arena.ratings.threads import one_thread
 from camelid.arena.ratings.warn import warnings
 from camelid.arena.ratings.win_rate import win_rate, win_rate_bounds, win_rate_resampled
 from camelid.errors import OptionError, one_of
@@ -112,7 +113,8 @@ def _board(counts: Counts, battles: Battles | None, options: RateOptions) -> Boa
     if not rated.models:
         where = f" in category {options.category!r}" if options.category else ""
         raise OptionError(f"ratings: no vote between two models{where}; nothing can be rated")
-    found = METHODS[options.method].rate(rated, battles, options)
+    with one_thread():
+        found = METHODS[options.method].rate(rated, battles, options)
     places = ranks(found.lower, found.upper)
     rows = []
     for k in sorted(range(len(rated.models)), key=lambda k: (-found.rating[k], rated.models[k])):
