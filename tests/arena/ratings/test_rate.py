@@ -65,8 +65,16 @@ def test_llmfao_is_evalicas_golden_file(method, kind):
 
 # arena-rank 0.1.1, BradleyTerry(n, ftol=0, gtol=1e-13) on PairDataset.from_pandas(LLMFAO): rating, lower bound
 ARENA_RANK = {
-    False: {"GPT 4": (1172.1325564047802, 1117.7165582284204)},
-    True: {"GPT 4": (1172.771374249604, 1118.2766119090395)},
+    False: {
+        "GPT 4": (1172.1325564047802, 1117.7165582284204),
+        "LLaMA-2-Chat (70B)": (1094.6353842166045, 1049.2204709275125),
+        "Dolly v2 (3B)": (845.6589301807023, 814.5599012581663),
+    },
+    True: {
+        "GPT 4": (1172.771374249604, 1118.2766119090395),
+        "LLaMA-2-Chat (70B)": (1094.468907244095, 1048.9282349281366),
+        "Dolly v2 (3B)": (845.5314793963779, 814.3790305325472),
+    },
 }
 
 
