@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from camelid.arena.ratings.counts import Pairs
 from camelid.arena.ratings.graph import all_reach
 from camelid.arena.ratings.links import Link, Slopes, sigmoid
+from camelid.arena.ratings.threads import one_thread
 from camelid.errors import NumericsError
 
 Floats = NDArray[np.float64]
@@ -51,6 +52,7 @@ def fit(link: Link, pairs: Pairs, imagined: float = 0.0, start: Floats | None = 
     raise NumericsError("ratings: the fit has no end; are there models that only win or only lose?")
 
 
+@one_thread()
 def likeliest(link: Link, pairs: Pairs, start: Floats | None = None) -> tuple[Floats, float]:
     """The fit, and the weight of the tie of each model with an average one that was imagined, as much as a
     usual vote has: 0 but where nothing is the likeliest."""
