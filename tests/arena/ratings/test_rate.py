@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from camelid.arena.battles import WINNERS, Battles
 from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, rate, rate_counts
+from camelid.arena.ratings.elo import elo, elo_resampled
 from camelid.errors import OptionError
 from tests.arena.ratings.votes import CHAIN, TIES, drawn, golden, llmfao, tallied
 
@@ -152,12 +153,12 @@ def test_ranks_are_those_whose_intervals_lie_above():
 
 def test_a_bootstrap_is_its_seeds_and_as_wide_as_the_sandwich():
     battles = drawn(np.random.default_rng(3), 6, 4000)
-    options = RateOptions(intervals="both", resamples=400)
+    options = RateOptions(intervals="both", resamples=200)
     board = rate(battles, options)
     assert board == rate(battles, options)
     assert board != rate(battles, options.with_(seed=1))
     for row in board.rows:
-        assert row.bootstrap[1] - row.bootstrap[0] == pytest.approx(row.upper - row.lower, rel=0.2)
+        assert row.bootstrap[1] - row.bootstrap[0] == pytest.approx(row.upper - row.lower, rel=0.25)
     only = rate(battles, options.with_(intervals="bootstrap"))
     assert [(row.lower, row.upper) for row in only.rows] == [row.bootstrap for row in board.rows]
 
@@ -179,6 +180,23 @@ def test_elo_goes_by_time():
     unsaid = rate(replace(late_first, time=np.full(300, np.nan)), options)
     assert by_name(unsaid) != by_name(rate(battles, options))
     assert any("do not say their time" in sentence for sentence in unsaid.warnings)
+
+
+def test_elos_resamples_are_votes_one_by_one():
+    """Each drawn as often as it was: from the same weights, the ratings of a plain loop."""
+    battles = drawn(np.random.default_rng(6), 7, 200)
+
+    class Ones:
+        def poisson(self, _mean: float, size: tuple[int, ...]) -> np.ndarray:
+            return np.ones(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", lambda seed: Ones())
+        same = elo_resampled(battles, 4.0, 3, 0)
+    assert same == pytest.approx(np.tile(elo(battles, 4.0), (3, 1)), rel=1e-12)
+    spread = elo_resampled(battles, 4.0, 200, 0)
+    assert spread.mean(axis=0) == pytest.approx(elo(battles, 4.0), abs=4)
+    assert (spread.std(axis=0) > 3).all()
 
 
 def warned(board: Board, words: str) -> bool:
