@@ -34,7 +34,7 @@ def run(
     The chance that anybody honest is named, whose taste is near the others', is at most --alarm, over all voters."""
     from camelid.arena.fraud.influence import first_place, neighbours
     from camelid.arena.fraud.search import find_fraud
-    from camelid.arena.logs import read_battles  # type: ignore[import-untyped, unused-ignore]
+    from camelid.arena.logs import read_battles
     from camelid.arena.ratings import rate
 
     with saying("reading"):
@@ -79,7 +79,7 @@ def _sentences(first: Flip | None, flips: list[Flip | None], found: Found, n_vot
         said.append("No half of the votes decides the first place.")
     for each in flips:
         if each is not None:
-            points, votes = f"{each.before:.1f} points above", f"{len(each.votes)} votes"
+            points, votes = f"{each.before:.1f} points above", f"{len(each.votes)} vote{'s' * (len(each.votes) > 1)}"
             said.append(f"  {literal(each.upper)}, {points} {literal(each.lower)}: {votes}")
     said.append(
         f"{len(found.suspects)} of {found.voters} voters are suspicious, {int(found.suspicious.sum())} votes in all; "
