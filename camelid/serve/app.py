@@ -39,8 +39,9 @@ def create_app(models: Models, options: ServeOptions | None = None, routers: Seq
     Args:
         models: what is served.
         options: where, for whom, and how long things may take.
-        routers: of guests, behind the application's own. Their handlers ask for its parts as its own do
-            (`dependencies.py`); their lifespans begin when the database is open, and end before it closes.
+        routers: of guests, before the application's own: a guest's page stands in place of one of the same path.
+            Their handlers ask for its parts as its own do (`dependencies.py`); their lifespans begin when the database
+            is open, and end before it closes.
     """
     options = options if options is not None else ServeOptions()
     database = Database(options.database or file_url(options.data or home() / "serve.db"))
@@ -65,6 +66,6 @@ def create_app(models: Models, options: ServeOptions | None = None, routers: Seq
     provide(app, answers, Flows(), RunStore(options.runs or FOLDER))
     errors.install(app)
     app.add_middleware(RequestMiddleware, options=options, keys=keys)
-    for router in (*ROUTERS, *routers):
+    for router in (*routers, *ROUTERS):
         app.include_router(router)
     return app
