@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,11 +12,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from camelid.serve.addresses import link
+from camelid.serve.pages.markdown import to_html
 from camelid.serve.pages.shell import render, take_in
 
 NAME = "arena"
 NOTICE = (
-    "What you write is sent to two models, which may run on other machines. It is kept with their answers and your vote.",
+    "What you write is sent to two models, perhaps on other machines, and is kept with their answers and your vote.",
     "Conversations and votes may be published for research: write nothing private, and no names of people.",
     "Answers may be wrong, biased or offensive. Do not rely on them, and do nothing unlawful with them.",
 )
@@ -39,6 +41,14 @@ KEYS = (
     ("Escape", "Stop both answers, or leave the question"),
     ("?", "This list"),
 )
+VERDICTS: dict[str | None, tuple[str, str]] = {
+    None: ("", "Two models were asked the same. Nobody has voted yet, so they have no names."),
+    "A": ("a", "Two models were asked the same. Whoever asked found A better."),
+    "B": ("b", "Two models were asked the same. Whoever asked found B better."),
+    "TIE": ("", "Two models were asked the same. Whoever asked found both as good."),
+    "BOTH_BAD": ("", "Two models were asked the same. Whoever asked found both bad."),
+}
+"""Vote → the side that won, and words for it."""
 LONGEST = {"battle": 30_000, "side-by-side": 12_000}  # characters of a question
 """As FastChat has them."""
 
@@ -62,16 +72,41 @@ class Model(Protocol):
     def description(self) -> str: ...
 
 
-def arena_pages(models: Sequence[Model], notice: Sequence[str] = NOTICE) -> APIRouter:
+@dataclass(frozen=True)
+class Shared:
+    """A conversation that its owner has shared.
+
+    Attributes:
+        turns: questions, each with the answers of both sides.
+        models: names of both sides; None while nobody has voted.
+        vote: one of `VERDICTS`; None: none yet.
+    """
+
+    turns: Sequence[tuple[str, tuple[str, str]]]
+    models: tuple[str, str] | None = None
+    vote: str | None = None
+
+
+Find = Callable[[str], Awaitable[Shared | None]]
+"""The conversation of an id; None if there is none, or it is not shared."""
+
+
+def arena_pages(models: Sequence[Model], find: Find, notice: Sequence[str] = NOTICE) -> APIRouter:
     """The pages, for `create_app(routers=…)`.
 
     Args:
         models: that can be met, in the order of lists.
+        find: finds what was shared.
         notice: what everybody has to read on entry, a sentence or two each.
     """
     take_in(NAME, Path(__file__).parent)
-    pages, router = Pages(models, notice), APIRouter(include_in_schema=False)
-    handlers = {"/battle": pages.battle, "/side-by-side": pages.side_by_side, "/about": pages.about}
+    pages, router = Pages(models, find, notice), APIRouter(include_in_schema=False)
+    handlers: dict[str, Callable[..., Awaitable[HTMLResponse]]] = {
+        "/battle": pages.battle,
+        "/side-by-side": pages.side_by_side,
+        "/arena/share/{id}": pages.shared,
+        "/about": pages.about,
+    }
     for path, handler in handlers.items():
         router.add_api_route(path, handler, methods=["GET"])
     for path in ("/", "/arena"):
@@ -87,8 +122,8 @@ async def home() -> RedirectResponse:
 class Pages:
     """Handlers of what anybody may see."""
 
-    def __init__(self, models: Sequence[Model], notice: Sequence[str]) -> None:
-        self.models, self.notice = models, notice
+    def __init__(self, models: Sequence[Model], find: Find, notice: Sequence[str]) -> None:
+        self.models, self.find, self.notice = models, find, notice
 
     async def battle(self, request: Request) -> HTMLResponse:
         """Two models without names."""
@@ -106,6 +141,19 @@ class Pages:
         values |= {"models": self.models, "examples": EXAMPLES, "keys": KEYS, "notice": self.notice}
         version = hashlib.sha256("\n".join(self.notice).encode()).hexdigest()[:10]
         return render(request, "arena/battle.html", notice_version=version, **values)
+
+    async def shared(self, request: Request, id: str) -> HTMLResponse:
+        """A conversation that was shared; complete without JavaScript."""
+        found = await self.find(id)
+        if found is None:
+            return render(request, "arena/missing.html", status=404)
+        turns = [
+            {"question": question, **dict(zip("ab", map(to_html, answers), strict=True))}
+            for question, answers in found.turns
+        ]
+        names = found.models and dict(zip("ab", found.models, strict=True))
+        won, verdict = VERDICTS[found.vote]
+        return render(request, "arena/shared.html", turns=turns, names=names, won=won, verdict=verdict)
 
     async def about(self, request: Request) -> HTMLResponse:
         """How the arena works, and which models can be met."""

@@ -30,7 +30,7 @@ def arena() -> FakeArena:
 def server(arena: FakeArena, tiny_llama: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:  # noqa: F811
     data = tmp_path_factory.mktemp("data") / "serve.db"
     options = ServeOptions(port=0, data=data, shutdown_seconds=5)
-    with running(Models([Worker("tiny", tiny_llama)]), options, [arena_pages(MODELS), arena.router]) as it:
+    with running(Models([Worker("tiny", tiny_llama)]), options, [arena_pages(MODELS, arena.find), arena.router]) as it:
         yield it
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from camelid.arena.pages.rendering import Rendering
+from camelid.arena.pages.routes import Shared
 from camelid.serve.errors import ApiError
 from camelid.serve.event_stream import EventStream, event
-from camelid.serve.pages.markdown import MarkdownStream, to_html
+from camelid.serve.pages.markdown import to_html
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class FakeArena:
     def __init__(self) -> None:
         self.battles: dict[str, Battle] = {}
         self.votes: list[tuple[str, str]] = []
+        self.shared: set[str] = set()
         self.pause = 0.0
         self.fails = 0  # answers that fail
         self.drops = 0  # votes that are taken, but whose answer is lost
@@ -86,21 +89,20 @@ class FakeArena:
         return EventStream(self._answers(self.battles[id]))
 
     async def _answers(self, battle: Battle) -> AsyncGenerator[bytes]:
-        streams = {side: MarkdownStream() for side in ANSWERS}
+        rendering = Rendering()
         pieces = {side: text.split(" ") for side, text in ANSWERS.items()}
         for at in range(max(map(len, pieces.values()))):
             for side in ANSWERS:
                 if at < len(pieces[side]):
-                    blocks = streams[side].push((" " if at else "") + pieces[side][at])
-                    yield event({"type": "delta", "side": side, "blocks": [[one.index, one.html] for one in blocks]})
+                    text = (" " if at else "") + pieces[side][at]
+                    yield event(rendering.of({"type": "delta", "side": side, "text": text}))
             await asyncio.sleep(self.pause)
             if self.fails and at == 3:
                 self.fails -= 1
                 yield event({"type": "failed", "message": "An answer could not be written."})
                 return
         for side in ANSWERS:
-            blocks = streams[side].finish()
-            yield event({"type": "end", "side": side, "blocks": [[one.index, one.html] for one in blocks]})
+            yield event(rendering.of({"type": "end", "side": side}))
             battle.turns[-1][side] = {"html": to_html(ANSWERS[side]), "state": "complete"}
         yield event({"type": "ready", "ticket": f"ticket-{battle.id}-{len(battle.turns)}"})
 
@@ -125,7 +127,16 @@ class FakeArena:
         return Response(json.dumps({"models": self._named(battle)}), media_type="application/json")
 
     async def share(self, id: str) -> dict[str, str]:
+        self.shared.add(id)
         return {"address": f"/arena/share/{id}"}
+
+    async def find(self, id: str) -> Shared | None:
+        if id not in self.shared:
+            return None
+        battle = self.battles[id]
+        turns = [(turn["question"], (ANSWERS["a"], ANSWERS["b"])) for turn in battle.turns]
+        names = (battle.models[0].name, battle.models[1].name)
+        return Shared(turns, names if battle.vote else None, battle.vote)
 
     async def forget(self) -> dict[str, int]:
         n = len(self.battles)

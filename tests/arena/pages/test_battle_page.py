@@ -228,7 +228,16 @@ def test_sharing(open_page, arena, tmp_path):
     assert picture.size[1] > 300
     assert len(picture.convert("RGB").getcolors(2**20)) > 20  # letters, and not one colour
     page.get_by_role("button", name="Make a link").click()
-    expect(page.get_by_label("Link", exact=True)).to_have_value(re.compile(r"^http://127.*/arena/share/0+\w+$"))
+    link = page.get_by_label("Link", exact=True)
+    expect(link).to_have_value(re.compile(r"^http://127.*/arena/share/0+\w+$"))
+    assert it.barriers() == []
+    address = link.input_value()
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press("1")
+    expect(page.locator("#reveal")).to_be_visible()
+    page.goto(address)
+    expect(page.get_by_text("Whoever asked found A better.")).to_be_visible()
+    expect(answers(page).first.locator(".name")).to_have_text(re.compile("vicuna-of-the-andes.*✓ better"))
     assert it.barriers() == []
 
 

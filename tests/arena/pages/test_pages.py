@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from camelid.arena.pages.rendering import Rendering
 from camelid.arena.pages.routes import NOTICE
+from camelid.serve.pages.markdown import to_html
 from tests.arena.pages.fake import MODELS
 
 
@@ -64,3 +68,34 @@ def test_a_page_names_its_files_and_nothing_from_elsewhere(client, path):
 def test_the_address_chooses_models(client, address, chosen):
     html = client.get(f"/side-by-side{address}").text
     assert re.findall("<option selected>([^<]+)</option>", html) == chosen
+
+
+def test_what_is_shared_names_nobody_before_the_vote(client, arena):
+    id = client.post("/arena/api/battles", json={"mode": "battle"}).json()["id"]
+    client.post(f"/arena/api/battles/{id}/messages", json={"text": "<b>Where?</b>"})
+    missing = client.get(f"/arena/share/{id}")
+    assert (missing.status_code, "It was not shared" in missing.text) == (404, True)
+    address = client.post(f"/arena/api/battles/{id}/share").json()["address"]
+    html = client.get(address).text
+    for text in ("Nobody has voted yet", "&lt;b&gt;Where?", "<strong>Andes</strong>", "&lt;script&gt;alert(1)"):
+        assert text in html
+    assert not [model.name for model in MODELS if model.name in html]
+    client.post("/arena/api/votes", json={"ticket": f"ticket-{id}-1", "vote": "BOTH_BAD"})
+    html = client.get(address).text
+    for text in ("found both bad", "vicuna-of-the-andes", "guanaco-2"):
+        assert text in html
+    assert "✓ better" not in html
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.text("a*_`\n-1. #<[]()>", max_size=6)), max_size=30))
+def test_events_become_the_html_of_their_texts(pieces):
+    rendering, blocks, texts = Rendering(), {"a": {}, "b": {}}, {"a": "", "b": ""}
+    events = [{"type": "delta", "side": side, "text": text} for side, text in pieces]
+    for event in [*events, *({"type": "end", "side": side} for side in "ab")]:
+        texts[event["side"]] += event.get("text", "")
+        made = rendering.of(event)
+        assert "text" not in made
+        blocks[event["side"]].update(made["blocks"])
+    for side, text in texts.items():
+        assert "".join(blocks[side][index] for index in sorted(blocks[side])) == to_html(text)
+    assert rendering.of({"type": "ready", "ticket": "t"}) == {"type": "ready", "ticket": "t"}
