@@ -7,10 +7,10 @@ What their scripts ask of the API below `/arena/api`, errors being serve's own J
     POST   /battles/{id}/regenerate        → events
     POST   /battles/{id}/share             → {address}, a path as /arena/share/ID
     GET    /battles/{id}                   → {turns: [{question, a: {html, state}, b: …}], ticket, vote, models}
-    POST   /votes {ticket, vote}           → {models: {a: {name, organisation, licence, link}, b: …}}; A, B, TIE, BOTH_BAD
+    POST   /votes {ticket, vote}           → {models: {a: {name, organisation, licence, link}, b: …}}
     DELETE /me
 
 Events are JSON with a `type`: `delta {side, blocks}` and `end {side, blocks}` as `Rendering` makes them of texts,
-`failed {message}`, and `ready {ticket}` when both sides have ended. Hanging up stops both answers. `models` is null
-before the vote, `ticket` after it.
+`failed {message}`, and `ready {ticket}` when both sides have ended. Hanging up stops both answers. A vote is
+A, B, TIE or BOTH_BAD; `models` is null before it, `ticket` after it.
 """

@@ -96,6 +96,7 @@ async function answer(path, body, retry) {
       take(event, retry);
     }
     if (hangUp.signal.aborted) stopped();
+    else if (!ticket && $("problem").hidden) fail("The answers ended too early.", retry);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     fail(error.message, retry);
@@ -149,11 +150,13 @@ async function send(text) {
   turns.add(text);
   if (mode !== "battle") turns.name(chosen());
   question.value = "";
+  grow();
   if (matchMedia("(pointer: fine)").matches) $("turns").focus(); // so that the keys of the vote work at once
   const ask = () => answer("/messages", { text }, regenerate);
   if (await ask()) return;
   turns.removeLast(); // the server has not taken it: it goes back to where it was written
   if (!question.value) question.value = text;
+  grow();
   again = () => send(question.value);
   settle();
 }
@@ -253,23 +256,22 @@ function keep() {
   }
 }
 
+/** @returns {Promise<any>} the battle that this tab showed before; null if there is none */
+async function before() {
+  try {
+    const kept = sessionStorage.getItem(KEPT);
+    return kept && (await call("GET", `/battles/${kept}`));
+  } catch (error) {
+    if (error instanceof Problem) newRound(); // it is deleted, or its hour is over
+    return null; // else storage is switched off
+  }
+}
+
 /** Show the battle that this tab showed before, and send a vote that has not arrived. */
 async function restore() {
-  let kept = "";
-  try {
-    kept = sessionStorage.getItem(KEPT) ?? "";
-  } catch {
-    return;
-  }
-  if (!kept) return;
-  let battle;
-  try {
-    battle = await call("GET", `/battles/${kept}`);
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error;
-    return newRound(); // it is deleted, or its hour is over
-  }
-  id = kept;
+  const battle = await before();
+  if (!battle || turns.all().length) return;
+  id = battle.id;
   ticket = battle.ticket ?? "";
   for (const turn of battle.turns) {
     turns.add(turn.question);
@@ -283,12 +285,21 @@ async function restore() {
   const vote = votes.pending();
   if (battle.models && battle.vote) reveal(battle.models, battle.vote);
   else if (vote?.id === id) settleVote(vote);
+  else if (!turns.areComplete()) fail("The answers were cut off when the page was left.", regenerate);
+}
+
+/** Make the field as high as its text; browsers that do so by themselves are left alone. */
+function grow() {
+  if (CSS.supports("field-sizing: content")) return;
+  question.style.height = "auto";
+  question.style.height = `${question.scrollHeight + 2}px`;
 }
 
 composer.addEventListener("submit", (event) => {
   event.preventDefault();
   send(question.value);
 });
+question.addEventListener("input", grow);
 question.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || composes(event)) return;
   event.preventDefault();

@@ -121,6 +121,7 @@ function lines(context, blocks, width, colours) {
     }
     made.push({ words: "", font, colour: colours.ink, x, height: kind === "li" || kind === "tr" ? 3 : 9 });
   }
+  made.pop(); // nothing follows
   return made;
 }
 
