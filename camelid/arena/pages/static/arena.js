@@ -326,7 +326,7 @@ document.addEventListener("keydown", (event) => {
   const button = buttons["1234".indexOf(event.key)];
   if (event.key === "Escape" && asking) asking.abort();
   else if (event.key === "Escape" && writes) $("turns").focus();
-  else if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
+  else if (writes || event.ctrlKey || event.metaKey || event.altKey || !notice.keysWork()) return;
   else if (button && !button.disabled) button.click();
   else if (event.key === "n" && turns.all().length) newRound();
   else if (event.key === "r" && turns.all().length) regenerate();
