@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from camelid.arena.pages.direct import direct_chat
 from camelid.serve.addresses import link
 from camelid.serve.pages.markdown import to_html
 from camelid.serve.pages.shell import render, take_in
@@ -94,7 +95,7 @@ Find = Callable[[str], Awaitable[Shared | None]]
 def arena_pages(
     models: Sequence[Model], find: Find, notice: Sequence[str] = NOTICE, longest: Mapping[str, int] = LONGEST
 ) -> APIRouter:
-    """The pages, for `create_app(routers=…)`.
+    """The pages, for `create_app(routers=…, hidden=HIDDEN)`; see `direct.py`.
 
     Args:
         models: that can be met, in the order of lists.
@@ -114,6 +115,7 @@ def arena_pages(
         router.add_api_route(path, handler, methods=["GET"])
     for path in ("/", "/arena"):
         router.add_api_route(path, home, methods=["GET"])
+    router.include_router(direct_chat())
     return router
 
 
