@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, cast
 from urllib.parse import quote
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from camelid.arena.battles import WINNERS
@@ -19,6 +20,7 @@ from camelid.arena.board.boards import Boards, Choice, Shown, mask_of
 from camelid.arena.board.download import FORMS
 from camelid.arena.board.following import Following
 from camelid.arena.board.full import with_figures
+from camelid.arena.board.live import LiveSource
 from camelid.arena.board.snapshots import Snapshots, moves
 from camelid.arena.board.source import Facts, Source
 from camelid.arena.board.table import COLUMNS, SIZES, Filters, Line, ordered
@@ -26,7 +28,9 @@ from camelid.arena.ratings import RateOptions
 from camelid.errors import CamelidError, MissingError, NotFoundError
 from camelid.evals.browsing import ResultStore
 from camelid.serve.addresses import link
+from camelid.serve.dependencies import part_of
 from camelid.serve.pages.shell import render, take_in
+from camelid.serve.storage.database import Database
 
 NAME = "board"
 AT_ONCE = 50  # votes on a page
@@ -105,7 +109,7 @@ def board_routers(
     take_in(NAME, Path(__file__).parent)
     boards = Boards(Following(source), options)
     pages = Pages(boards, results, Snapshots(snapshots) if snapshots is not None else None)
-    router = APIRouter(include_in_schema=False, on_shutdown=[boards.close])
+    router = APIRouter(include_in_schema=False, lifespan=_lifespan(source, boards))
     handlers: dict[str, Callable[..., Response]] = {
         "/leaderboard": pages.listed,
         "/leaderboard/plots/{name}": pages.plot,
@@ -117,6 +121,23 @@ def board_routers(
     for path, handler in handlers.items():
         router.add_api_route(path, handler, methods=["GET"])
     return [router]
+
+
+def _lifespan(source: Source, boards: Boards) -> Any:
+    """A live source reads from the application's database, which is open by then."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if isinstance(source, LiveSource):
+            source.bind(part_of(app, Database))
+        try:
+            yield
+        finally:
+            boards.close()
+            if isinstance(source, LiveSource):
+                source.close()
+
+    return lifespan
 
 
 class Pages:
