@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ class LiveSource:
             query = select(func.count(), func.coalesce(func.sum(Vote.number), 0)).where(
                 (Vote.state != COUNTS) & (Vote.number <= self._last)
             )
-            with self._reading("whether votes still count"), Session(self.engine) as session:
+            with self.reading("whether votes still count"), Session(self.engine) as session:
                 n, total = session.execute(query).one()
             if (int(n), int(total)) != (self._passed, self._passed_sum) and not self._gaps:
                 self._epoch += 1
@@ -106,14 +107,19 @@ class LiveSource:
         if self._gaps:
             wanted = wanted | Vote.number.in_(list(self._gaps))
         rows: list[Any] = []
-        with self._reading("new votes"), self.engine.connect() as connection:
+        with self.reading("new votes"), self.engine.connect() as connection:
             for part in connection.execution_options(yield_per=_AT_ONCE).execute(query.where(wanted)).partitions():
                 rows += part
         self._note(rows, number, now)
         counting = [row for row in rows if row.state == COUNTS and row.anony]
         return self._battles(counting), self._last
 
-    def _reading(self, what: str) -> Any:
+    def reading(self, what: str) -> AbstractContextManager[None]:
+        """Errors of the database in one line; what was read is named in it.
+
+        Raises:
+            ResourceError: for each of them.
+        """
         assert self._database is not None, "bind it first"
         return self._database.errors(f"{what} could not be read")
 
@@ -156,7 +162,7 @@ class LiveSource:
         """The conversation up to the vote of this number; None where it was deleted, or does not count."""
         if not self._texts or not (id.isascii() and id.isdigit()) or len(id) > 18:
             return None
-        with self._reading("the battle"), Session(self.engine) as session:
+        with self.reading("the battle"), Session(self.engine) as session:
             vote = session.get(Vote, int(id))
             if vote is None or vote.state != COUNTS or not vote.anony:
                 return None

@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from camelid.arena.battles import WINNERS
 from camelid.arena.board import plots
+from camelid.arena.board.admin import admin_router
 from camelid.arena.board.boards import Boards, Choice, Shown, mask_of
 from camelid.arena.board.download import FORMS
 from camelid.arena.board.following import Following
@@ -97,6 +98,7 @@ def board_routers(
     options: RateOptions | None = None,
     results: ResultStore | None = None,
     snapshots: Path | None = None,
+    admin_key: str | None = None,
 ) -> list[APIRouter]:
     """The pages over a source, for `create_app(routers=…)`.
 
@@ -105,6 +107,7 @@ def board_routers(
         options: how votes are rated.
         results: of `camelid eval`, for the full leaderboard.
         snapshots: folder in which the board of each day is kept.
+        admin_key: of the operators' pages; without it they show nothing.
     """
     take_in(NAME, Path(__file__).parent)
     boards = Boards(Following(source), options)
@@ -120,7 +123,7 @@ def board_routers(
     }
     for path, handler in handlers.items():
         router.add_api_route(path, handler, methods=["GET"])
-    return [router]
+    return [router, admin_router(boards, admin_key)]
 
 
 def _lifespan(source: Source, boards: Boards) -> Any:
