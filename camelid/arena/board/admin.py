@@ -86,7 +86,13 @@ class Operators:
             return self._ask(request, is_wrong=True)
         response = RedirectResponse(link("/arena/admin"), 303)
         secure, path = request.url.scheme == "https", f"{ROOT.get()}/arena/admin"
-        cookie = {"max_age": SESSION_SECONDS, "httponly": True, "samesite": "strict", "secure": secure, "path": path}
+        cookie: dict[str, Any] = {
+            "max_age": SESSION_SECONDS,
+            "httponly": True,
+            "samesite": "strict",
+            "secure": secure,
+            "path": path,
+        }
         response.set_cookie(COOKIE, self.keys.session(), **cookie)
         return response
 

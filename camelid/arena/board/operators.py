@@ -110,7 +110,7 @@ def health(engine: Engine, since: float) -> list[Health]:
         rows = session.execute(query).all()
         reasons: dict[str, list[tuple[str, int]]] = {}
         for model, reason, n in session.execute(why.group_by(Answer.model, Answer.reason)):
-            reasons.setdefault(model, []).append((reason, n))
+            reasons.setdefault(model, []).append((str(reason), n))
     found = [
         Health(
             model,

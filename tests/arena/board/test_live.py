@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.serve.storage.test_postgresql import cluster, url  # noqa: F401 - fixtures
 
 from camelid.arena.board.following import Following
 from camelid.arena.board.live import CHECK_SECONDS, GAP_SECONDS, LiveSource
 from camelid.serve.storage.database import Database
 from tests.arena.board.living import START, change, forget, opened, put, sqlite
+from tests.serve.storage.test_postgresql import cluster, url  # noqa: F401 - fixtures
 
 
 class Clock:
