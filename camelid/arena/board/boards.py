@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from camelid.arena.battles import Battles
 from camelid.arena.board.following import Following, Votes
 from camelid.arena.board.pairs import Table
+from camelid.arena.fraud.influence import Flip, first_place
 from camelid.arena.ratings import Board, Counts, RateOptions, rate, rate_counts
 from camelid.arena.ratings.categories import CATEGORIES
 from camelid.arena.ratings.covariates import STYLE
@@ -74,6 +75,7 @@ class Boards:
         self._beside = ThreadPoolExecutor(1, "leaderboard")
         self._known: tuple[str, ...] = ()
         self._n_known = 0
+        self._flips: dict[str, tuple[Votes, Flip | None]] = {}
 
     def categories(self) -> list[str]:
         """Those that the votes say something about, the one of all votes as the empty string first.
@@ -117,6 +119,26 @@ class Boards:
             if kept is not None and kept.votes.number >= votes.number:
                 return kept
             return self._make(choice, votes)
+
+    def influence(self, category: str) -> tuple[Votes, Flip | None]:
+        """The few votes without which another model would be first; looked for once a board.
+
+        Raises:
+            NotFoundError: there is no such category.
+            OptionError: fewer than two models with votes.
+        """
+        votes = self.get(Choice(category)).votes
+        with self._lock:
+            kept = self._flips.get(category)
+        if kept is not None and kept[0].number == votes.number:
+            return kept
+        mask = mask_of(votes.battles, category)
+        places = np.arange(len(votes.battles)) if mask is None else np.flatnonzero(mask)
+        found = first_place(votes.battles if mask is None else votes.battles.take(mask))
+        flip = None if found is None else replace(found, votes=places[found.votes])
+        with self._lock:
+            self._flips[category] = (votes, flip)
+        return votes, flip
 
     def close(self) -> None:
         """Wait for what is being made beside."""

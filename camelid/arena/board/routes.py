@@ -119,6 +119,7 @@ def board_routers(
         "/leaderboard/votes": pages.votes,
         "/leaderboard/battles/{id}": pages.battle,
         "/leaderboard/moves": pages.moved,
+        "/leaderboard/influence": pages.influence,
         "/leaderboard.{ending}": pages.download,
     }
     for path, handler in handlers.items():
@@ -301,6 +302,18 @@ class Pages:
         values: dict[str, Any] = {"days": days, "since": first, "until": last, "moves": moves(before, after)}
         return render(request, "board/moves.html", n_votes=(before.n_votes, after.n_votes), **values)
 
+    def influence(self, request: Request, what: AskedDep) -> HTMLResponse:
+        """Which few votes would change the first place."""
+        try:
+            votes, flip = self.boards.influence(what.choice.category)
+            n_votes = self.boards.get(Choice(what.choice.category)).board.n_votes
+        except CamelidError as error:
+            return self._wrong(request, error)
+        n = 0 if flip is None else len(flip.votes)
+        rows = [] if flip is None else [_vote(votes.battles, int(place)) for place in flip.votes[:AT_ONCE]]
+        values = {"asked": what, "categories": self.boards.categories(), "n": n, "n_votes": n_votes, "rows": rows}
+        return render(request, "board/influence.html", flip=flip, **_any(values))
+
     def download(self, request: Request, ending: str, what: AskedDep) -> Response:
         """The board as a file, filtered and sorted as the page."""
         if ending not in FORMS:
@@ -320,6 +333,11 @@ class Pages:
     def _wrong(self, request: Request, error: CamelidError) -> HTMLResponse:
         status = 404 if isinstance(error, NotFoundError) else 501 if isinstance(error, MissingError) else 400
         return render(request, "board/wrong.html", status=status, wrong=" ".join(str(error).split()))
+
+
+def _any(values: dict[str, Any]) -> dict[str, Any]:
+    """What a template names, of several kinds, which the checker of types cannot tell apart."""
+    return values
 
 
 def _heads(what: Asked, tasks: Sequence[str]) -> list[dict[str, str]]:

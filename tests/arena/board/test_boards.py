@@ -138,3 +138,17 @@ def test_ratings_over_time_end_with_the_board():
 )
 def test_brief(count, words):
     assert plots.brief(count) == words
+
+
+@pytest.mark.parametrize("category", ["", "english"])
+def test_the_few_votes_that_decide(category):
+    """Without them, rating anew gives another first place."""
+    made = boards(Growing(BATTLES))
+    votes, flip = made.influence(category)
+    chosen = np.zeros(len(BATTLES), bool)
+    chosen[np.flatnonzero(in_category(BATTLES, category or "overall"))] = True
+    assert chosen[flip.votes].all()
+    assert rate(BATTLES.take(chosen)).rows[0].name == flip.upper
+    chosen[flip.votes] = False
+    assert rate(BATTLES.take(chosen)).rows[0].name == flip.lower
+    assert made.influence(category) == (votes, flip)

@@ -113,7 +113,13 @@ def test_by_keyboard(watched):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_for_everyone(browser, url, scheme):
     it = Watched(browser, url, viewport={"width": 390, "height": 844}, color_scheme=scheme)
-    pages = ["/leaderboard", "/leaderboard?style=1&view=full", "/leaderboard?q=nothing", "/leaderboard/moves"]
+    pages = [
+        "/leaderboard",
+        "/leaderboard?style=1&view=full",
+        "/leaderboard?q=nothing",
+        "/leaderboard/moves",
+        "/leaderboard/influence",
+    ]
     pages += [f"/leaderboard/plots/{name}" for name in PLOTS]
     pages += ["/leaderboard/votes?model_a=alpaca-13b", "/leaderboard/battles/battle-3"]
     for address in pages:

@@ -214,3 +214,10 @@ def test_a_new_vote_is_seen_at_once(client, source):
         source.epoch += 1
     assert f"#votes: <strong>{N}</strong>" in before
     assert f"#votes: <strong>{N + 1}</strong>" in after
+
+
+def test_which_few_votes_decide(client):
+    html = client.get("/leaderboard/influence").text
+    assert re.search(r"Without <strong>\d+</strong> of 700 votes", html)
+    assert 'href="/leaderboard/battles/battle-' in html
+    assert client.get("/leaderboard/influence?category=nonsense").status_code == 404
