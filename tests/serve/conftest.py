@@ -66,7 +66,7 @@ def running(
     models: Models, options: ServeOptions, routers: Sequence[APIRouter] = (), hidden: Sequence[str] = ()
 ) -> Iterator[Running]:
     """A real server on a free loopback port, in a thread of this process."""
-    app = create_app(models, options, routers, hidden)
+    app = create_app(models, options, routers, hidden=hidden)
     up = threading.Event()
     server = Server(app, options, up.set)
     listener, url = listen(options)

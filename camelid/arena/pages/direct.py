@@ -17,8 +17,8 @@ from camelid.serve.dependencies import ModelsDep, StoreDep
 from camelid.serve.pages.routes import chat_page
 from camelid.serve.pages.shell import render
 
-HIDDEN = ("/metrics", "/models", "/api/models", "/flow", "/api/flow", "/runs")
-"""What serve has and an arena has not: which model works, and how fast, would tell who answers in a battle."""
+HIDDEN = ("/models", "/api/models", "/flow", "/api/flow", "/runs")
+"""Pages of serve that an arena has not: which model works, and how fast, would tell who answers in a battle."""
 
 KEPT = "Kept on the server. Whoever has a conversation's address can read it."
 
