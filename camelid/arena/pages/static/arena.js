@@ -235,6 +235,7 @@ async function restore() {
     }
   }
   if (battle.models) turns.name(battle.models);
+  if (document.activeElement === question && !question.value) $("turns").focus();
   settle();
   const vote = votes.pending();
   if (battle.models && battle.vote) reveal(battle.models, battle.vote);
