@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
@@ -33,17 +33,35 @@ ROUTERS = (
 )
 
 
-def create_app(models: Models, options: ServeOptions | None = None, routers: Sequence[APIRouter] = ()) -> FastAPI:
+def database_of(options: ServeOptions) -> Database:
+    """Where `options` say that everything is kept.
+
+    Raises:
+        OptionError, MissingError: as `Database`.
+    """
+    return Database(options.database or file_url(options.data or home() / "serve.db"))
+
+
+def create_app(
+    models: Models,
+    options: ServeOptions | None = None,
+    routers: Sequence[APIRouter] = (),
+    database: Database | None = None,
+    hidden: Collection[str] = (),
+) -> FastAPI:
     """All routes over these models. Workers start and stop with the application.
 
     Args:
         models: what is served.
         options: where, for whom, and how long things may take.
-        routers: of guests, behind the application's own. Their handlers ask for its parts as its own do
-            (`dependencies.py`); their lifespans begin when the database is open, and end before it closes.
+        routers: of guests, before the application's own: a guest's page stands in place of one of the same path.
+            Their handlers ask for its parts as its own do (`dependencies.py`); their lifespans begin when the database
+            is open, and end before it closes.
+        database: of `database_of`, where a guest needs it before the application is made.
+        hidden: paths of the application's own that are not served, nor what lies below them.
     """
     options = options if options is not None else ServeOptions()
-    database = Database(options.database or file_url(options.data or home() / "serve.db"))
+    database = database if database is not None else database_of(options)
     store, answers, keys = Store(database), Answers(options.request_seconds), Keys(options.api_keys)
 
     @asynccontextmanager
@@ -65,6 +83,15 @@ def create_app(models: Models, options: ServeOptions | None = None, routers: Seq
     provide(app, answers, Flows(), RunStore(options.runs or FOLDER))
     errors.install(app)
     app.add_middleware(RequestMiddleware, options=options, keys=keys)
-    for router in (*ROUTERS, *routers):
+    for router in (*routers, *(_without(hidden, own) for own in ROUTERS)):
         app.include_router(router)
     return app
+
+
+def _without(hidden: Collection[str], router: APIRouter) -> APIRouter:
+    kept = APIRouter()
+    for route in router.routes:
+        path = getattr(route, "path", "")
+        if not any(path == each or path.startswith(f"{each}/") for each in hidden):
+            kept.routes.append(route)
+    return kept if hidden else router

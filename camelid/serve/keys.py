@@ -44,15 +44,15 @@ class Keys:
         message = "Authorization: no key came; send one as Authorization: Bearer KEY"
         return ApiError(401, message, "missing_api_key", headers={"WWW-Authenticate": "Bearer"})
 
-    def allow(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether a request brings a key or a session; every request does when there are no keys."""
+    def allow(self, headers: dict[bytes, bytes], name: str = COOKIE) -> bool:
+        """Whether a request brings a key, or a session in the cookie of this name; all do when there are no keys."""
         if not self._hashes:
             return True
         scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if scheme.lower() == "bearer":
             return self.has(key.strip())
         try:
-            cookie = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(COOKIE)
+            cookie = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(name)
         except CookieError:
             return False
         return cookie is not None and self._is_session(cookie.value)

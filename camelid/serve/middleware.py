@@ -34,6 +34,7 @@ MOST_DIGITS = 20  # of a Content-Length
 LONG_BODY = 2**16  # bytes; looking at more is a thread's work
 LOGIN = "/login"
 OPEN_PATHS = ("/health", LOGIN)  # and what lies under STATIC: no key is asked for
+FORMS = (LOGIN, "/arena/admin")  # pages that take a key, as a browser sends a form
 STATIC = "/static/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -78,7 +79,7 @@ class RequestMiddleware:
             early = self._refuse_or_answer(scope, headers)
             if early is None:
                 body = await self._body(headers, receive)
-                if body and scope["path"] != LOGIN and scope["method"] in ("POST", "PUT", "PATCH"):
+                if body and scope["path"] not in FORMS and scope["method"] in ("POST", "PUT", "PATCH"):
                     await _check_json(body, headers)
                     scope = {**scope, "headers": _as_json(scope["headers"])}
                 await self._run(scope, body, receive, reply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 from camelid.errors import OptionError, one_of
 from camelid.serve.errors import ApiError
@@ -27,6 +28,13 @@ class Models:
             names = [worker.name for worker in workers]
             twice = next(name for name in names if names.count(name) > 1)
             raise OptionError(f"{twice}: two models have this name; serve one of them, or rename a file")
+
+    @classmethod
+    def none(cls) -> Self:
+        """For a server of pages that ask no model."""
+        made = cls.__new__(cls)
+        made._workers = {}
+        return made
 
     def get(self, name: str | None) -> Worker:
         """The worker of a model; of the first one without a name.

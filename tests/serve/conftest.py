@@ -62,9 +62,17 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(models: Models, options: ServeOptions, routers: Sequence[APIRouter] = ()) -> Iterator[Running]:
+def running(
+    models: Models, options: ServeOptions, routers: Sequence[APIRouter] = (), hidden: Sequence[str] = ()
+) -> Iterator[Running]:
     """A real server on a free loopback port, in a thread of this process."""
-    app = create_app(models, options, routers)
+    with serving(create_app(models, options, routers, hidden=hidden), models, options) as it:
+        yield it
+
+
+@contextlib.contextmanager
+def serving(app: FastAPI, models: Models, options: ServeOptions) -> Iterator[Running]:
+    """The same for an application that is made already."""
     up = threading.Event()
     server = Server(app, options, up.set)
     listener, url = listen(options)

@@ -2,6 +2,8 @@
 
 Files under static/, a folder for each page, are served below a hash of all of them. A browser may keep them for ever,
 modules may import each other by plain relative names, and a change of any file changes every address.
+
+A room that serve does not know brings templates and files of its own: see `take_in`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from starlette.routing import Match
 
 from camelid import __version__
@@ -52,12 +54,35 @@ TABS = (
 )
 
 
+_GUESTS: dict[str, Path] = {}  # name → folder with templates/ and static/
+
+
+def take_in(name: str, folder: Path) -> None:
+    """Make a guest's pages part of the shell; once more changes nothing.
+
+    Its `templates/page.html` is the template `NAME/page.html`, and may extend `base.html`; its `static/page.css` is the
+    file `NAME/page.css`, beside `static/root.js` of the shell.
+
+    Args:
+        name: under which its pages are found.
+        folder: that has `templates/`, `static/`, or both.
+    """
+    if _GUESTS.get(name) != folder:
+        _GUESTS[name] = folder
+        for cached in (static_files, static_version, environment):
+            cached.cache_clear()
+
+
 @cache
 def static_files() -> dict[str, bytes]:
     """Name, as `chat/chat.js`, → content of every file that pages load, read once."""
-    folder = HERE / "static"
-    files = (path for path in sorted(folder.rglob("*")) if path.suffix in MEDIA_TYPES)
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    folders = {"": HERE, **{f"{name}/": folder for name, folder in sorted(_GUESTS.items())}}
+    return {
+        prefix + path.relative_to(folder / "static").as_posix(): path.read_bytes()
+        for prefix, folder in folders.items()
+        for path in sorted((folder / "static").rglob("*"))
+        if path.suffix in MEDIA_TYPES
+    }
 
 
 @cache
@@ -85,7 +110,8 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
 @cache
 def environment() -> Environment:
     """The templates, set up on first use; whatever they are given is escaped."""
-    loader = FileSystemLoader(HERE / "templates")
+    guests = {name: FileSystemLoader(folder / "templates") for name, folder in _GUESTS.items()}
+    loader = ChoiceLoader([FileSystemLoader(HERE / "templates"), PrefixLoader(guests)])
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.globals.update(asset=asset, link=link, version=__version__)
     return made

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+import camelid
 from camelid.serve.pages import shell
 from tests.serve.pages.watched import Watched
 
@@ -79,6 +80,25 @@ def test_a_change_of_a_file_changes_all_addresses(monkeypatch):
         shell.static_version.cache_clear()
 
 
+def test_a_guest_brings_its_own_templates_and_files(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(shell, "_GUESTS", {})
+    before = shell.static_version()
+    for name, text in (("templates/hut.html", '{% extends "base.html" %}'), ("static/hut.css", "hut {}")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    shell.take_in("hut", tmp_path)
+    try:
+        assert shell.environment().get_template("hut/hut.html")
+        assert shell.static_version() != before
+        address = shell.asset("hut/hut.css")
+        shell.take_in("hut", tmp_path)
+        assert shell.asset("hut/hut.css") == address
+        assert client.get(address).text == "hut {}"
+    finally:
+        for cached in (shell.static_files, shell.static_version, shell.environment):
+            cached.cache_clear()
+
+
 def test_a_conversation_that_is_not_there(client):
     answer = client.get("/chat/nowhere")
     assert answer.status_code == 404
@@ -112,7 +132,7 @@ def test_every_icon_that_is_used_is_drawn():
     drawn = set(re.findall(r'<symbol id="([\w-]+)"', (STATIC / "icons.svg").read_text(encoding="utf-8")))
     used = {
         name
-        for template in TEMPLATES.glob("*.html")
+        for template in Path(camelid.__file__).parent.rglob("templates/*.html")  # of guests, too
         for name in re.findall(r'icon\("([\w-]+)"\)', template.read_text(encoding="utf-8"))
     }
     assert used
