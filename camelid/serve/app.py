@@ -33,7 +33,21 @@ ROUTERS = (
 )
 
 
-def create_app(models: Models, options: ServeOptions | None = None, routers: Sequence[APIRouter] = ()) -> FastAPI:
+def database_of(options: ServeOptions) -> Database:
+    """Where `options` say that everything is kept.
+
+    Raises:
+        OptionError, MissingError: as `Database`.
+    """
+    return Database(options.database or file_url(options.data or home() / "serve.db"))
+
+
+def create_app(
+    models: Models,
+    options: ServeOptions | None = None,
+    routers: Sequence[APIRouter] = (),
+    database: Database | None = None,
+) -> FastAPI:
     """All routes over these models. Workers start and stop with the application.
 
     Args:
@@ -42,9 +56,10 @@ def create_app(models: Models, options: ServeOptions | None = None, routers: Seq
         routers: of guests, before the application's own: a guest's page stands in place of one of the same path.
             Their handlers ask for its parts as its own do (`dependencies.py`); their lifespans begin when the database
             is open, and end before it closes.
+        database: of `database_of`, where a guest needs it before the application is made.
     """
     options = options if options is not None else ServeOptions()
-    database = Database(options.database or file_url(options.data or home() / "serve.db"))
+    database = database if database is not None else database_of(options)
     store, answers, keys = Store(database), Answers(options.request_seconds), Keys(options.api_keys)
 
     @asynccontextmanager

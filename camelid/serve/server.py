@@ -137,9 +137,23 @@ def serve(
     Raises:
         OptionError, ResourceError: as `listen`, and if conversations cannot be kept where `options` say.
     """
+    serve_app(create_app(models, options, routers), models, options, listener, ready)
+
+
+def serve_app(
+    app: FastAPI,
+    models: Models,
+    options: ServeOptions,
+    listener: socket.socket | None = None,
+    ready: Callable[[], None] | None = None,
+) -> None:
+    """Serve an application that `create_app` has made with these models and options, as `serve` does.
+
+    Raises:
+        OptionError, ResourceError: as `serve`.
+    """
     listener = listener if listener is not None else listen(options)[0]
     _raise_file_limit()
-    app = create_app(models, options, routers)
     part_of(app, Store).open()  # what is wrong with its database is told at once
     # Beside the C++ engine BLAS computes for the Flow page only; its threads would fight the engine's for the cores.
     alone = all(worker.llama.engine.backend.name == "cpu" for worker in models)

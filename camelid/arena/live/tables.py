@@ -122,8 +122,9 @@ class Answer(Table):
 class Vote(Table):
     """A vote. It is never deleted: `state` is `counts`, or else `reason` says why it does not count.
 
-    `number` counts votes from 1 in the order in which they were committed; `winner` is the place in `camelid.arena.battles.WINNERS`; `anony` is False where the
-    models were chosen, side by side, which no rating counts. `prompt` is SHA-256 of the first question.
+    `number` counts votes from 1 in the order in which they were committed; `winner` is a place in `WINNERS`; `anony` is
+    False where the models were chosen, side by side, which no rating counts. `prompt` is SHA-256 of the first question;
+    `style` has pairs of counts, as `{"tokens": [A, B], …}`.
     """
 
     __tablename__ = "arena_votes"
@@ -146,6 +147,7 @@ class Vote(Table):
     address: Mapped[str | None] = mapped_column(String(64))
     prompt: Mapped[str | None] = mapped_column(String(64))
     names_maker: Mapped[bool]
+    style: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[str] = mapped_column(String(32), default="counts")
     reason: Mapped[str | None] = mapped_column(default=None)
     made: Mapped[float] = mapped_column(index=True)

@@ -109,6 +109,7 @@ def _votes() -> None:
         sa.Column("address", sa.String(64)),
         sa.Column("prompt", sa.String(64)),
         sa.Column("names_maker", sa.Boolean, nullable=False),
+        sa.Column("style", sa.JSON, nullable=False),
         sa.Column("state", sa.String(32), nullable=False),
         sa.Column("reason", sa.String),
         sa.Column("made", sa.Double, nullable=False),
