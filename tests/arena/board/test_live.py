@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from camelid.arena.board.following import Following
-from camelid.arena.board.live import CHECK_SECONDS, GAP_SECONDS, LiveSource
+from camelid.arena.board.live import CHECK_SECONDS, LiveSource
 from camelid.serve.storage.database import Database
 from tests.arena.board.living import START, change, forget, opened, put, sqlite
 from tests.serve.storage.test_postgresql import cluster, url  # noqa: F401 - fixtures
@@ -67,17 +68,16 @@ def test_votes_that_count_come_once(database, source):
     assert battles.time.tolist() == [START + 30 * at for at in (1, 2, 5)]
 
 
-def test_a_vote_that_was_on_its_way_when_later_ones_came(database, source, clock):
+def test_style_is_read(database, source):
+    """So that a live board has style control; votes that say nothing of it are NaN."""
+    put(database, 1, style={"tokens": [10, 20], "headers": [0, 1], "lists": [2, 3], "bold": [0, 0]})
     following = Following(source)
-    put(database, 1)
-    put(database, 4)
-    assert ids(following) == [1, 4]
-    put(database, 3)  # its transaction began before that of 4
-    assert ids(following) == [1, 4, 3]
-    clock.now += GAP_SECONDS + 1
-    assert ids(following) == [1, 4, 3]
-    put(database, 2)  # no transaction takes that long
-    assert ids(following) == [1, 4, 3]
+    following.votes()
+    put(database, 2, style=None)
+    numbers = following.votes().battles.numbers
+    assert numbers["tokens"][0].tolist() == [10, 20]
+    assert numbers["lists"][0].tolist() == [2, 3]
+    assert np.isnan(numbers["tokens"][1]).all()
 
 
 def test_a_vote_that_no_longer_counts(database, source, clock):
