@@ -17,7 +17,7 @@ from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 
 from camelid.arena.battles import UNKNOWN, Battles
-from camelid.arena.board.source import Facts, Text, Turn
+from camelid.arena.board.source import MOST, Facts, Text, Turn
 from camelid.arena.live.tables import Answer, Battle, Vote
 from camelid.arena.live.tables import Turn as Asked
 from camelid.arena.ratings.covariates import STYLE
@@ -25,7 +25,6 @@ from camelid.serve.storage.database import Database, file_url
 
 COUNTS = "counts"  # the state of a vote that counts
 CHECK_SECONDS = 10  # between looks at whether votes that were read have changed their state
-_AT_ONCE = 50_000
 
 
 class LiveSource:
@@ -95,15 +94,13 @@ class LiveSource:
         return self._epoch
 
     def since(self, number: int) -> tuple[Battles, int]:
-        """Votes with larger numbers; whoever has read up to one has read all before it (`live/store.py`)."""
+        """At most `MOST` votes with larger numbers; whoever has read up to one has read all before it."""
         if number == 0:
             self._begin_again()
         columns = (Vote.number, Vote.winner, Vote.model_a, Vote.model_b, Vote.person, Vote.prompt, Vote.turn, Vote.made)
         query = select(*columns, Vote.style, Vote.state, Vote.anony).where(Vote.number > number).order_by(Vote.number)
-        rows: list[Any] = []
         with self.reading("new votes"), self.engine.connect() as connection:
-            for part in connection.execution_options(yield_per=_AT_ONCE).execute(query).partitions():
-                rows += part
+            rows = connection.execute(query.limit(MOST)).all()
         passed = [row.number for row in rows if row.state != COUNTS]
         self._passed, self._passed_sum = self._passed + len(passed), self._passed_sum + sum(passed)
         self._last = rows[-1].number if rows else number

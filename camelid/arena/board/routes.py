@@ -133,6 +133,7 @@ def _lifespan(source: Source, boards: Boards) -> Any:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if isinstance(source, LiveSource):
             source.bind(part_of(app, Database))
+        boards.warm()
         try:
             yield
         finally:
