@@ -1,7 +1,8 @@
 """The arena as an application: models, API and pages over `camelid.serve`, and who may see what.
 
-People reach the arena's own pages and API. Everything else of the server – OpenAI's API, metrics, the conversations of
-Direct Chat – tells which model is busy, or is everybody's, and is for operators, who bring the admin key.
+People reach the arena's own pages and API, and Direct Chat, where nobody is shown other people's conversations.
+Everything else of the server, as OpenAI's API and metrics, tells which model is busy, and is for operators, who bring
+the admin key.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from camelid.arena.live.rounds import Judged, Moderation, Rounds
 from camelid.arena.live.routes import ArenaApi
 from camelid.arena.live.store import Store
 from camelid.arena.live.tickets import Signer
+from camelid.arena.pages.direct import HIDDEN
 from camelid.arena.pages.routes import NOTICE, arena_pages
 from camelid.arena.pairing import Tally
 from camelid.errors import MissingError, OptionError
@@ -43,8 +45,11 @@ from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
 from camelid.serve.storage.database import Database
 
-OPEN = ("/", "/arena", "/battle", "/side-by-side", "/leaderboard", "/about", "/health", "/login", "/favicon.ico")
-OPEN_BELOW = ("/arena/", "/leaderboard/", "/leaderboard.", "/static/")
+OPEN = (
+    *("/", "/arena", "/battle", "/side-by-side", "/chat", "/leaderboard", "/about", "/health", "/login"),
+    *("/favicon.ico", "/api/panel", "/api/conversations"),
+)
+OPEN_BELOW = ("/arena/", "/leaderboard/", "/leaderboard.", "/static/", "/chat/", "/api/conversations/")
 SECRET = 32  # characters that a signing key of the environment must have
 TALLY_SECONDS = 30.0  # for which pairs are drawn by the votes as they were
 
@@ -83,14 +88,18 @@ def arena_app(
     routers = [
         APIRouter(lifespan=_lifespan(api, signing)),
         api.router(),
-        arena_pages(config.models, api.shared, config.notice or NOTICE),
+        arena_pages(config.models, api.shared, config.notice or NOTICE, _longest(config)),
         *board_routers(source, admin_key=operators),
     ]
-    app = create_app(models, options, routers, database)
+    app = create_app(models, options, routers, database, HIDDEN)
     provide(app, config, store, rounds, api)
     # within the layer that knows who may come in, and under which path
     app.user_middleware.append(Middleware(ForOperators, keys=Keys([operators] if operators else [])))
     return app
+
+
+def _longest(config: ArenaConfig) -> dict[str, int]:
+    return {"battle": config.limits.question, "side-by-side": config.limits.question_side_by_side}
 
 
 def contenders_of(config: ArenaConfig, models: Models) -> dict[str, Contender]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
@@ -47,6 +47,7 @@ def create_app(
     options: ServeOptions | None = None,
     routers: Sequence[APIRouter] = (),
     database: Database | None = None,
+    hidden: Collection[str] = (),
 ) -> FastAPI:
     """All routes over these models. Workers start and stop with the application.
 
@@ -57,6 +58,7 @@ def create_app(
             Their handlers ask for its parts as its own do (`dependencies.py`); their lifespans begin when the database
             is open, and end before it closes.
         database: of `database_of`, where a guest needs it before the application is made.
+        hidden: paths of the application's own that are not served, nor what lies below them.
     """
     options = options if options is not None else ServeOptions()
     database = database if database is not None else database_of(options)
@@ -81,6 +83,15 @@ def create_app(
     provide(app, answers, Flows(), RunStore(options.runs or FOLDER))
     errors.install(app)
     app.add_middleware(RequestMiddleware, options=options, keys=keys)
-    for router in (*routers, *ROUTERS):
+    for router in (*routers, *(_without(hidden, own) for own in ROUTERS)):
         app.include_router(router)
     return app
+
+
+def _without(hidden: Collection[str], router: APIRouter) -> APIRouter:
+    kept = APIRouter()
+    for route in router.routes:
+        path = getattr(route, "path", "")
+        if not any(path == each or path.startswith(f"{each}/") for each in hidden):
+            kept.routes.append(route)
+    return kept if hidden else router

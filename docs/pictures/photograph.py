@@ -6,6 +6,8 @@
     camelid plot runs/tiny --out docs/pictures/train.png
     python docs/pictures/photograph.py http://127.0.0.1:8000 [NAME...]
 
+The pictures arena-… are of `camelid arena serve`, with two local models.
+
 Needs Debian's chromium, and playwright and Pillow from camelid's `test` extra.
 """
 
@@ -15,6 +17,7 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
@@ -73,7 +76,20 @@ def benchmarks(page: Page) -> None:
     page.wait_for_load_state("networkidle")
 
 
+def battle(page: Page) -> None:
+    """A battle of two local models, asked and voted for; of `camelid arena serve`."""
+    page.goto("/battle")
+    page.get_by_role("button", name="I understand").click()
+    page.get_by_label("Question to both models").fill("Give three tips for writing clear code, as a list.")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="A is better")).to_be_enabled(timeout=120_000)
+    page.get_by_role("button", name="A is better").click()
+    expect(page.locator("#reveal")).to_be_visible()
+
+
 PICTURES: dict[str, tuple[int, int, Callable[[Page], None]]] = {
+    "arena-battle": (1280, 900, battle),
+    "arena-battle-dark": (1280, 900, battle),
     "direct-chat": (1280, 900, direct_chat),
     "flow": (1440, 1880, flow),
     "runs": (1280, 1120, runs),
@@ -89,7 +105,8 @@ def main() -> None:
             if sys.argv[2:] and name not in sys.argv[2:]:
                 continue
             size = {"width": width, "height": height}
-            page = browser.new_page(base_url=url, viewport=size, color_scheme="light", reduced_motion="reduce")
+            colours: Literal["light", "dark"] = "dark" if name.endswith("-dark") else "light"
+            page = browser.new_page(base_url=url, viewport=size, color_scheme=colours, reduced_motion="reduce")
             prepare(page)
             page.mouse.move(0, 0)
             page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")

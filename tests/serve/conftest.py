@@ -62,9 +62,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(models: Models, options: ServeOptions, routers: Sequence[APIRouter] = ()) -> Iterator[Running]:
+def running(
+    models: Models, options: ServeOptions, routers: Sequence[APIRouter] = (), hidden: Sequence[str] = ()
+) -> Iterator[Running]:
     """A real server on a free loopback port, in a thread of this process."""
-    app = create_app(models, options, routers)
+    app = create_app(models, options, routers, hidden=hidden)
     up = threading.Event()
     server = Server(app, options, up.set)
     listener, url = listen(options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from camelid.arena.pages.direct import direct_chat
 from camelid.serve.addresses import link
 from camelid.serve.pages.markdown import to_html
 from camelid.serve.pages.shell import render, take_in
@@ -91,16 +92,19 @@ Find = Callable[[str], Awaitable[Shared | None]]
 """The conversation of an id; None if there is none, or it is not shared."""
 
 
-def arena_pages(models: Sequence[Model], find: Find, notice: Sequence[str] = NOTICE) -> APIRouter:
-    """The pages, for `create_app(routers=…)`.
+def arena_pages(
+    models: Sequence[Model], find: Find, notice: Sequence[str] = NOTICE, longest: Mapping[str, int] = LONGEST
+) -> APIRouter:
+    """The pages, for `create_app(routers=…, hidden=HIDDEN)`; see `direct.py`.
 
     Args:
         models: that can be met, in the order of lists.
         find: finds what was shared.
         notice: what everybody has to read on entry, a sentence or two each.
+        longest: characters of a question, by mode.
     """
     take_in(NAME, Path(__file__).parent)
-    pages, router = Pages(models, find, notice), APIRouter(include_in_schema=False)
+    pages, router = Pages(models, find, notice, longest), APIRouter(include_in_schema=False)
     handlers: dict[str, Callable[..., Awaitable[HTMLResponse]]] = {
         "/battle": pages.battle,
         "/side-by-side": pages.side_by_side,
@@ -111,6 +115,7 @@ def arena_pages(models: Sequence[Model], find: Find, notice: Sequence[str] = NOT
         router.add_api_route(path, handler, methods=["GET"])
     for path in ("/", "/arena"):
         router.add_api_route(path, home, methods=["GET"])
+    router.include_router(direct_chat())
     return router
 
 
@@ -122,8 +127,8 @@ async def home() -> RedirectResponse:
 class Pages:
     """Handlers of what anybody may see."""
 
-    def __init__(self, models: Sequence[Model], find: Find, notice: Sequence[str]) -> None:
-        self.models, self.find, self.notice = models, find, notice
+    def __init__(self, models: Sequence[Model], find: Find, notice: Sequence[str], longest: Mapping[str, int]) -> None:
+        self.models, self.find, self.notice, self.longest = models, find, notice, longest
 
     async def battle(self, request: Request) -> HTMLResponse:
         """Two models without names."""
@@ -137,7 +142,7 @@ class Pages:
         return self._arena(request, "side-by-side", "Arena (side-by-side)", (first, second))
 
     def _arena(self, request: Request, mode: str, title: str, chosen: tuple[str, str]) -> HTMLResponse:
-        values: dict[str, Any] = {"mode": mode, "title": title, "chosen": chosen, "longest": LONGEST[mode]}
+        values: dict[str, Any] = {"mode": mode, "title": title, "chosen": chosen, "longest": self.longest[mode]}
         values |= {"models": self.models, "examples": EXAMPLES, "keys": KEYS, "notice": self.notice}
         version = hashlib.sha256("\n".join(self.notice).encode()).hexdigest()[:10]
         return render(request, "arena/battle.html", notice_version=version, **values)

@@ -61,12 +61,24 @@ async def chat(
         listed = await store.conversations(before, LISTED + 1)
     except NotFoundError:
         return render(request, "missing.html", status=404)
+    kept = "Kept on this machine only." if store.database.file is not None else "Kept in a database."
+    return await asyncio.to_thread(chat_page, request, models, tree, listed, model, kept)
 
-    def page() -> HTMLResponse:  # a thread's work, since the HTML of long conversations takes seconds
-        values = _chat(models, tree, listed, model)
-        return render(request, "chat.html", in_file=store.database.file is not None, **values)
 
-    return await asyncio.to_thread(page)
+def chat_page(
+    request: Request, models: Models, tree: Tree | None, listed: list[Conversation], model: str | None, kept: str
+) -> HTMLResponse:
+    """Direct Chat with these conversations listed; a thread's work, since the HTML of long ones takes seconds.
+
+    Args:
+        request: that it answers.
+        models: to choose from, at least one.
+        tree: the conversation that is shown; None: a new one.
+        listed: conversations beside it.
+        model: that a new conversation is with; None: the first.
+        kept: where conversations are, in words.
+    """
+    return render(request, "chat.html", kept=kept, **_chat(models, tree, listed, model))
 
 
 def _chat(models: Models, tree: Tree | None, listed: list[Conversation], model: str | None) -> dict[str, Any]:

@@ -182,8 +182,9 @@ def test_forgetting(client, database):
 
 
 def test_nobody_reaches_what_tells_which_model_is_busy(client, monkeypatch):
-    for path in ("/metrics", "/v1/models", "/models", "/api/conversations", "/chat", "/docs"):
+    for path in ("/metrics", "/v1/models", "/models", "/api/models", "/docs"):
         assert client.get(path).status_code == 403, path
+    assert client.get("/api/conversations").json() == []
     for path in ("/battle", "/side-by-side", "/about", "/leaderboard", "/health"):
         assert client.get(path).status_code == 200, path
 

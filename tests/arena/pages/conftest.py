@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from camelid.arena.pages.direct import HIDDEN
 from camelid.arena.pages.routes import arena_pages
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
@@ -30,7 +31,8 @@ def arena() -> FakeArena:
 def server(arena: FakeArena, tiny_llama: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:  # noqa: F811
     data = tmp_path_factory.mktemp("data") / "serve.db"
     options = ServeOptions(port=0, data=data, shutdown_seconds=5)
-    with running(Models([Worker("tiny", tiny_llama)]), options, [arena_pages(MODELS, arena.find), arena.router]) as it:
+    models, routers = Models([Worker("tiny", tiny_llama)]), [arena_pages(MODELS, arena.find), arena.router]
+    with running(models, options, routers, HIDDEN) as it:
         yield it
 
 

@@ -82,7 +82,8 @@ class FakeArena:
         text = (await request.json())["text"]
         if "too much" in text:
             raise ApiError(429, "Too many questions for now; try again in a minute.", "limit")
-        self.battles[id].turns.append({"question": text})
+        cut = {"html": "<p>Llamas</p>", "state": "stopped"}
+        self.battles[id].turns.append({"question": text, "a": cut, "b": cut})
         return EventStream(self._answers(self.battles[id]))
 
     async def again(self, id: str) -> Response:
@@ -113,6 +114,8 @@ class FakeArena:
         whole = {"id": id, "turns": battle.turns, "ticket": None, "vote": battle.vote, "models": None}
         if battle.vote:
             return whole | {"models": self._named(battle)}
+        if any(turn[side]["state"] != "complete" for turn in battle.turns[-1:] for side in "ab"):
+            return whole
         return whole | {"ticket": f"ticket-{id}-{len(battle.turns)}"}
 
     async def cast(self, request: Request) -> Response:

@@ -108,6 +108,38 @@ def test_by_keyboard(open_page, arena):
     assert len(arena.votes) == 1
 
 
+def test_single_keys_can_be_switched_off(open_page, arena):
+    page = open_page("/battle").page
+    ask(page, "Where do llamas live?")
+    ready(page)
+    page.keyboard.press("?")
+    page.get_by_label("Single keys work").uncheck()
+    page.keyboard.press("Escape")
+    for key in ("1", "n", "r", "s"):
+        page.keyboard.press(key)
+    expect(answers(page)).to_have_count(2)
+    assert arena.votes == []
+    page.reload()
+    ready(page)
+    page.keyboard.press("1")
+    page.keyboard.press("Escape")
+    assert arena.votes == []
+    expect(page.locator("#votes kbd").first).to_be_hidden()
+
+
+def test_answers_that_were_cut_off_when_the_page_was_left(open_page, arena):
+    arena.pause = 0.3
+    page = open_page("/battle").page
+    ask(page, "Where do llamas live?")
+    expect(answers(page).first).to_have_attribute("data-state", "streaming")
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("cut off")
+    arena.pause = 0
+    page.get_by_role("button", name="Try again").click()
+    ready(page)
+    expect(answers(page)).to_have_count(2)
+
+
 def test_on_a_phone(open_page, arena):
     it = open_page("/battle", 390, 844, has_touch=True)
     page = it.page

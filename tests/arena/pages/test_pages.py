@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from camelid.arena.pages.direct import HIDDEN
 from camelid.arena.pages.rendering import Rendering
 from camelid.arena.pages.routes import NOTICE
 from camelid.serve.pages.markdown import to_html
@@ -25,12 +26,26 @@ def client(server) -> Iterator[httpx2.Client]:
 def test_the_arena_is_the_first_page_and_has_its_tabs(client):
     assert client.get("/").headers["location"] == "/battle"
     tabs = re.findall(r'<li><a href="([^"]+)"[^>]*>([^<]+)</a></li>', client.get("/battle").text)
-    assert tabs[:3] == [
+    assert tabs == [
         ("/battle", "Arena (battle)"),
         ("/side-by-side", "Arena (side-by-side)"),
         ("/chat", "Direct Chat"),
+        ("/about", "About"),
     ]
-    assert tabs[-1] == ("/about", "About")
+
+
+def test_nothing_tells_which_model_works(client):
+    for path in (*HIDDEN, "/runs/live"):
+        assert client.get(path).status_code in (404, 405), path
+    assert client.get("/health").status_code == 200
+
+
+def test_nobody_is_shown_other_peoples_conversations(client):
+    made = client.post("/api/conversations", json={"title": "My secret"}).json()
+    assert client.get("/api/conversations").json() == []
+    assert "My secret" not in client.get("/chat").text
+    assert "My secret" in client.get(f"/chat/{made['id']}").text
+    assert client.get("/chat/nowhere").status_code == 404
 
 
 def test_a_battle_names_nobody(client):

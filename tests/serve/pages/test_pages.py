@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+import camelid
 from camelid.serve.pages import shell
 from tests.serve.pages.watched import Watched
 
@@ -131,7 +132,7 @@ def test_every_icon_that_is_used_is_drawn():
     drawn = set(re.findall(r'<symbol id="([\w-]+)"', (STATIC / "icons.svg").read_text(encoding="utf-8")))
     used = {
         name
-        for template in TEMPLATES.glob("*.html")
+        for template in Path(camelid.__file__).parent.rglob("templates/*.html")  # of guests, too
         for name in re.findall(r'icon\("([\w-]+)"\)', template.read_text(encoding="utf-8"))
     }
     assert used

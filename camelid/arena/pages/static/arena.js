@@ -3,7 +3,9 @@
 import { composes } from "../chat/composing.js";
 import { copy } from "../chat/copy.js";
 import { call, Problem, stream } from "./api.js";
+import { keep, kept } from "./kept.js";
 import * as notice from "./notice.js";
+import { hide, show } from "./reveal.js";
 import * as sharing from "./sharing.js";
 import * as turns from "./turns.js";
 import * as votes from "./votes.js";
@@ -14,7 +16,6 @@ const mode = arena.dataset.mode ?? "battle";
 const question = /** @type {HTMLTextAreaElement} */ ($("question"));
 const composer = /** @type {HTMLFormElement} */ ($("composer"));
 const buttons = /** @type {HTMLButtonElement[]} */ ([...document.querySelectorAll("[data-vote]")]);
-const KEPT = `arena-${mode}`; // the battle that this tab shows, for when the page is loaded again
 
 let id = ""; // of the battle; empty before the first question
 let ticket = ""; // good for one vote; empty while there is none
@@ -71,7 +72,7 @@ async function open() {
   if (!id) {
     const models = mode === "battle" ? undefined : turns.SIDES.map((side) => chosen()[side].name);
     id = (await call("POST", "/battles", { mode, models })).id;
-    keep();
+    keep(mode, id);
   }
   return id;
 }
@@ -200,76 +201,29 @@ function reveal(models, vote) {
   ticket = "";
   tell();
   turns.name(models);
-  const side = /** @type {turns.Side | null} */ ({ A: "a", B: "b" }[vote] ?? null);
-  turns.mark(side);
-  $("reveal-title").textContent = side
-    ? `You found ${side.toUpperCase()} better: ${models[side].name}`
-    : vote === "TIE" ? "You found both as good" : "You found both bad";
-  $("who").replaceChildren(...turns.SIDES.map((one) => described(one, models[one])));
-  $("reveal").hidden = false;
+  show(models, vote);
   settle();
   $("reveal").focus();
   say(`Your vote counts. Model A was ${models.a.name}, model B was ${models.b.name}.`);
-}
-
-/** @param {turns.Side} side @param {turns.Model} model */
-function described(side, model) {
-  const group = document.createElement("div");
-  const term = Object.assign(document.createElement("dt"), { textContent: `Model ${side.toUpperCase()}` });
-  const detail = document.createElement("dd");
-  const name = document.createElement("strong");
-  name.textContent = model.name;
-  if (/^https?:/.test(model.link ?? "")) {
-    const anchor = Object.assign(document.createElement("a"), { href: model.link, target: "_blank", rel: "noreferrer" });
-    anchor.append(name);
-    detail.append(anchor);
-  } else detail.append(name);
-  const facts = [model.organisation, model.licence].filter(Boolean);
-  if (facts.length) detail.append(` ${facts.join(" · ")}`);
-  group.append(term, detail);
-  return group;
 }
 
 function newRound() {
   if (asking) return;
   id = ticket = "";
   voted = false;
-  keep();
+  keep(mode, id);
   turns.clear();
   for (const button of buttons) button.removeAttribute("aria-pressed");
-  $("reveal").hidden = true;
-  $("who").replaceChildren();
-  $("reveal-title").textContent = "";
+  hide();
   tell();
   settle();
   say("A new round.");
   question.focus();
 }
 
-/** Remember which battle this tab shows. */
-function keep() {
-  try {
-    if (id) sessionStorage.setItem(KEPT, id);
-    else sessionStorage.removeItem(KEPT);
-  } catch {
-    // storage is switched off: a page that is loaded again begins anew
-  }
-}
-
-/** @returns {Promise<any>} the battle that this tab showed before; null if there is none */
-async function before() {
-  try {
-    const kept = sessionStorage.getItem(KEPT);
-    return kept && (await call("GET", `/battles/${kept}`));
-  } catch (error) {
-    if (error instanceof Problem) newRound(); // it is deleted, or its hour is over
-    return null; // else storage is switched off
-  }
-}
-
 /** Show the battle that this tab showed before, and send a vote that has not arrived. */
 async function restore() {
-  const battle = await before();
+  const battle = await kept(mode);
   if (!battle || turns.all().length) return;
   id = battle.id;
   ticket = battle.ticket ?? "";
@@ -326,7 +280,7 @@ document.addEventListener("keydown", (event) => {
   const button = buttons["1234".indexOf(event.key)];
   if (event.key === "Escape" && asking) asking.abort();
   else if (event.key === "Escape" && writes) $("turns").focus();
-  else if (writes || event.ctrlKey || event.metaKey || event.altKey) return;
+  else if (writes || event.ctrlKey || event.metaKey || event.altKey || !notice.keysWork()) return;
   else if (button && !button.disabled) button.click();
   else if (event.key === "n" && turns.all().length) newRound();
   else if (event.key === "r" && turns.all().length) regenerate();

@@ -5,6 +5,8 @@ import { call, Problem } from "./api.js";
 const $ = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const dialog = (/** @type {string} */ id) => /** @type {HTMLDialogElement} */ ($(id));
 const KEPT = "arena-notice";
+const KEYS = "arena-keys";
+const useKeys = /** @type {HTMLInputElement} */ ($("use-keys"));
 
 /** @param {string} version of the notice's words: other words are shown again */
 export function showOnce(version) {
@@ -25,6 +27,9 @@ export function showOnce(version) {
   dialog("notice").showModal();
 }
 
+/** @returns {boolean} whether single keys do something: who speaks to the computer may switch them off */
+export const keysWork = () => useKeys.checked;
+
 export const showMore = () => dialog("more").showModal();
 
 /**
@@ -33,6 +38,21 @@ export const showMore = () => dialog("more").showModal();
  */
 export function start(tell, deleted) {
   $("show-more").addEventListener("click", showMore);
+  try {
+    useKeys.checked = localStorage.getItem(KEYS) !== "off";
+  } catch {
+    // storage is switched off: keys work
+  }
+  const show = () => $("arena").toggleAttribute("data-no-keys", !useKeys.checked);
+  show();
+  useKeys.addEventListener("change", () => {
+    show();
+    try {
+      localStorage.setItem(KEYS, useKeys.checked ? "on" : "off");
+    } catch {
+      // the choice lasts as long as the page
+    }
+  });
   $("delete").addEventListener("click", async () => {
     dialog("confirm").returnValue = "no";
     dialog("confirm").showModal();
