@@ -9,7 +9,6 @@ are drawn from the board, each voter off by a taste of its own up to the one all
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from camelid.arena.fraud.influence import Fit, first_place, neighbours
 from camelid.arena.fraud.options import FraudOptions
 from camelid.arena.fraud.rigging import rig
 from camelid.arena.fraud.search import Found, find_fraud
+from camelid.arena.logs import read_battles
 from camelid.arena.ratings import Counts, rate
 from camelid.arena.ratings.counts import Pairs
 from camelid.arena.ratings.links import sigmoid
@@ -29,23 +29,6 @@ from camelid.arena.ratings.links import sigmoid
 ATTACKS = (("fresh", 5), ("cloned", 40), ("omnipresent", 50), ("omnipresent", 200), ("omnipresent", 343))
 SHARES = (0.01, 0.05, 0.2)
 TIES = 0.39  # of LLMFAO's votes
-
-
-def read(folder: Path) -> Battles:
-    """LLMFAO's votes, with voters and questions."""
-    with (folder / "crowd-comparisons.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    voters = sorted({row["worker"] for row in rows}, key=int)
-    number = {name: k for k, name in enumerate(voters)}
-    winners = {"left": "model_a", "right": "model_b", "tie": "tie"}
-    return Battles.of(
-        [row["left"] for row in rows],
-        [row["right"] for row in rows],
-        [winners[row["winner"]] for row in rows],
-        voter=np.array([number[row["worker"]] for row in rows], np.int32),
-        voters=tuple(voters),
-        prompt=np.array([int(row["prompt"]) for row in rows], np.int32),
-    )
 
 
 def place(battles: Battles, target: str) -> int:
@@ -126,7 +109,7 @@ def main() -> None:
     parser.add_argument("--honest", type=int, default=100)
     parser.add_argument("--json", type=Path)
     choices = parser.parse_args()
-    votes = read(choices.folder)
+    votes = read_battles([choices.folder / "crowd-comparisons.csv"])
     show_influence(votes)
     clean = find_fraud(votes)
     places = [place(each, choices.target) for each in (votes, votes.take(~clean.suspicious))]

@@ -36,7 +36,7 @@ def test_a_person_reads_a_table(capsys):
 def test_votes_are_written_as_json_lines(capsys, tmp_path):
     path = tmp_path / "votes.jsonl"
     arguments = ["--models", "3", "--votes", "50", "--voters", "4", "--out", str(path)]
-    assert run(capsys, *arguments)[0] == 0
+    assert run(capsys, *arguments)[:2] == (0, f"{path}\n")
     first = path.read_bytes()
     rows = [json.loads(line) for line in first.splitlines()]
     assert len(rows) == 50

@@ -12,7 +12,7 @@ from camelid.cli.console import print_json, saying, stderr
 from camelid.cli.options import Json
 from camelid.console import Terminal
 from camelid.errors import OptionError
-from camelid.streams import literal
+from camelid.streams import literal, write
 
 if TYPE_CHECKING:
     from camelid.arena.battles import Battles
@@ -64,7 +64,8 @@ def run(
     if json:
         print_json({"path": str(out), "n_votes": len(battles), "strengths": strengths})
     else:
-        stderr.print(f"{len(battles):,} votes written to {literal(str(out))}")
+        stderr.print(f"{len(battles):,} votes written: ", end="")
+        write(f"{out}\n")
 
 
 def _strength(text: str) -> tuple[str, float]:
