@@ -13,6 +13,7 @@ from camelid.errors import OptionError
 STRENGTHS = {"a": 1100.0, "b": 1040.0, "c": 1000.0, "d": 960.0, "fresh": 900.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("active", [0.0, 0.9])
 def test_intervals_hold_the_truth(active):
     rules = Rules({**dict.fromkeys("abcd", 1.0), "fresh": 0.2})
