@@ -11,8 +11,6 @@ import pytest
 from camelid.cli import main
 from tests.arena.ratings.votes import data, golden
 
-pytest.importorskip("camelid.arena.logs")
-
 HEADER = "id,prompt,model_x,model_y,worker,winner,left,right"
 
 

@@ -62,7 +62,7 @@ def _anchor(text: str) -> tuple[str, float]:
 
 
 def _read(logs: list[Path], options: RateOptions) -> Battles:
-    from camelid.arena.logs import read_battles, read_texts  # type: ignore[import-untyped, unused-ignore]
+    from camelid.arena.logs import read_battles, read_texts
     from camelid.arena.ratings.style import add_columns, lacking
 
     battles = read_battles(logs)
