@@ -48,7 +48,13 @@ _OPENED = """
 from camelid.arena.logs import open_battles
 from camelid.arena.ratings import RateOptions, rate
 import sys
-rate(open_battles(sys.argv[4]), RateOptions(intervals="both"))
+from pathlib import Path
+rate(open_battles(Path(sys.argv[4])), RateOptions(intervals="both"))
+"""
+_SAVED = """
+from pathlib import Path
+from camelid.arena.logs import save_battles
+save_battles(battles(sys.argv[1]), Path(sys.argv[3]))
 """
 _VOTE = """
 counts = Counts.of(battles(sys.argv[1]))
@@ -126,7 +132,7 @@ def _save_whole(log: str, m: int, path: str) -> bool:
         from camelid.arena.logs import save_battles
     except ImportError:
         return False
-    code = _READ + "from camelid.arena.logs import save_battles\nsave_battles(battles(sys.argv[1]), sys.argv[3])"
+    code = _READ + _SAVED
     subprocess.run([sys.executable, "-c", code, log, str(m), path], check=True)
     return save_battles is not None
 

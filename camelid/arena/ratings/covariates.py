@@ -209,9 +209,8 @@ def rate_with_columns(
             at = _climb(data.some(_SAMPLE), at, options.style_ridge, 0.0)
         at = _climb(data, at, options.style_ridge, imagined)
         sums = _with_imagined(_sums(data, at, options.style_ridge, squares=True), at, m, imagined)
-        inverse = np.linalg.inv(
-            sums.curvature + np.diag(np.append(ridge(len(battles), sums.own), np.zeros(len(names))))
-        )
+        sums.curvature[np.arange(m), np.arange(m)] += ridge(len(battles), sums.own)
+        inverse = np.linalg.inv(sums.curvature)
     except np.linalg.LinAlgError:
         raise NumericsError(f"ratings: columns {', '.join(names)} cannot be told apart") from None
     covariance = inverse @ sums.squared @ inverse

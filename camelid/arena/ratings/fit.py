@@ -158,13 +158,13 @@ def sandwich(link: Link, pairs: Pairs, at: Floats, imagined: float = 0.0) -> Flo
     return inverse @ spread @ inverse
 
 
-def ridge(total: float, own: Floats) -> Floats:
-    """(M,) what arena-rank adds to the curvature before it is inverted: 1e-5 × votes (1e-5 if re-weighted).
+def ridge(total: float, own: Floats) -> float:
+    """What arena-rank adds to the curvature before it is inverted: 1e-5 × votes (1e-5 if re-weighted).
 
-    That would make a model with few votes among very many look sure, so here it is no more than a hundredth of a
+    That would make a model with few votes among very many look sure, so here it is no more than a hundredth of any
     model's own curvature.
     """
-    return np.minimum(_RIDGE * total, _RIDGE_SHARE * own)
+    return min(_RIDGE * total, _RIDGE_SHARE * float(own.min()))
 
 
 def resampled(link: Link, pairs: Pairs, at: Floats, resamples: int, seed: int, imagined: float = 0.0) -> Floats:

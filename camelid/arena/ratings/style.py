@@ -1,4 +1,4 @@
-"""What an answer looks like, counted: its length and its Markdown, for style control."""
+"""What texts look like, counted: an answer's length and Markdown for style control, and what categories ask for."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _CODE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)
 _HEADER = re.compile(r"^ {0,3}#{1,6}(?=\s)", re.M)
 _ITEM = re.compile(r"^[ \t]*(?:[-*+]|\d{1,9}[.)])(?=[ \t])", re.M)
 _BOLD = re.compile(r"\*\*(?=\S).+?(?<=\S)\*\*|(?<!\w)__(?=\S).+?(?<=\S)__(?!\w)")
+_ASKED = {"long-query": "prompt_tokens", "exclude-short": "prompt_tokens", "coding": "code"}
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
@@ -50,30 +51,40 @@ def style_of(conversation: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     )
 
 
-def has_style(battles: Battles) -> bool:
-    """The log has the columns that style control needs."""
-    return all(name in battles.numbers for name in STYLE)
+def lacking(battles: Battles, style: bool, category: str | None) -> bool:
+    """Whether texts must be read for style control, or for a category."""
+    wanted = [*(STYLE if style else ()), *((_ASKED[category],) if category in _ASKED else ())]
+    return any(name not in battles.numbers for name in wanted)
 
 
-def add_style(battles: Battles, texts: Iterable[Texts]) -> Battles:
-    """Battles with the columns of `STYLE`, (N, 2) each, counted from their texts, which are found by the battles' ids.
+def add_columns(battles: Battles, texts: Iterable[Texts]) -> Battles:
+    """Battles with columns counted from their texts, which are found by the battles' ids.
+
+    The columns: those of `STYLE`, (N, 2); `prompt_tokens`, of the first question, and `code`, 1 where a message of
+    either side has a block of code, (N,). Columns that the log has are kept.
 
     Raises:
         OptionError: battles without ids, or without a text.
     """
     if len(battles.ids) != len(battles):
-        raise OptionError("style: battles of this log have no ids, so their texts cannot be found", param="style")
+        raise OptionError("texts: battles of this log have no ids, so their texts cannot be found", param="style")
     places = {str(name): place for place, name in enumerate(battles.ids)}
     counted = np.full((len(battles), 2, len(STYLE)), np.nan)
+    asked, code = np.full(len(battles), np.nan), np.full(len(battles), np.nan)
     known: dict[Any, NDArray[np.float64]] = {}
     for each in texts:
-        if (place := places.get(each.id)) is not None:
-            for side, conversation in enumerate((each.conversation_a, each.conversation_b)):
-                key = tuple((message["role"], message["content"]) for message in conversation)
-                if key not in known:
-                    known[key] = style_of(conversation)
-                counted[place, side] = known[key]
-    if missing := int(np.isnan(counted[:, 0, 0]).sum()):
-        raise OptionError(f"style: {missing} of {len(battles)} battles have no text in this log", param="style")
+        if (place := places.get(each.id)) is None:
+            continue
+        sides = (each.conversation_a, each.conversation_b)
+        for side, conversation in enumerate(sides):
+            key = tuple((message["role"], message["content"]) for message in conversation)
+            if key not in known:
+                known[key] = style_of(conversation)
+            counted[place, side] = known[key]
+        questions = [message["content"] for message in sides[0] if message["role"] == "user"]
+        asked[place] = count_style(questions[0])[0] if questions else 0
+        code[place] = any(_CODE.search(message["content"]) for side in sides for message in side)
+    if missing := int(np.isnan(code).sum()):
+        raise OptionError(f"texts: {missing} of {len(battles)} battles have no text in this log", param="style")
     columns = {name: np.ascontiguousarray(counted[:, :, k]) for k, name in enumerate(STYLE)}
-    return replace(battles, numbers={**battles.numbers, **columns})
+    return replace(battles, numbers={**columns, "prompt_tokens": asked, "code": code, **battles.numbers})

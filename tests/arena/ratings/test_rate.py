@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.arena.battles import WINNERS, Battles
-from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, rate, rate_counts
+from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, fit, rate, rate_counts
+from camelid.arena.ratings.elo import elo, elo_resampled
 from camelid.errors import OptionError
 from tests.arena.ratings.votes import CHAIN, TIES, drawn, golden, llmfao, tallied
 
@@ -171,6 +172,25 @@ def test_every_method_says_intervals_around_its_ratings(method):
         assert (board.rows[0].bootstrap is not None) == (intervals == "both" and method != "elo")
 
 
+def test_a_rare_model_does_not_look_sure_among_very_many_votes(monkeypatch):
+    """arena-rank's whole ridge, 1e-5 of all votes, would make its interval less than half of what it is."""
+    rng = np.random.default_rng(9)
+    rare = tallied([("A", "new", 20, 10, 20), ("B", "new", 20, 10, 20)])
+    table = Counts.of(rare).table
+    table[:2, :2] += Counts.of(drawn(rng, 2, 4_000_000)).table
+
+    def half() -> float:
+        board = rate_counts(Counts(rare.models, table))
+        return next(row.upper - row.rating for row in board.rows if row.name == "new")
+
+    ours = half()
+    monkeypatch.setattr(fit, "_RIDGE_SHARE", 0.0)
+    exact = half()
+    monkeypatch.setattr(fit, "_RIDGE_SHARE", np.inf)
+    assert ours == pytest.approx(exact, rel=0.03)
+    assert half() < exact / 2
+
+
 def test_elo_goes_by_time():
     battles = drawn(np.random.default_rng(5), 4, 300)
     late_first = battles.take(np.arange(300)[::-1])
@@ -179,6 +199,23 @@ def test_elo_goes_by_time():
     unsaid = rate(replace(late_first, time=np.full(300, np.nan)), options)
     assert by_name(unsaid) != by_name(rate(battles, options))
     assert any("do not say their time" in sentence for sentence in unsaid.warnings)
+
+
+def test_elos_resamples_are_votes_one_by_one():
+    """Each drawn as often as it was: from the same weights, the ratings of a plain loop."""
+    battles = drawn(np.random.default_rng(6), 7, 200)
+
+    class Ones:
+        def poisson(self, _mean: float, size: tuple[int, ...]) -> np.ndarray:
+            return np.ones(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", lambda seed: Ones())
+        same = elo_resampled(battles, 4.0, 3, 0)
+    assert same == pytest.approx(np.tile(elo(battles, 4.0), (3, 1)), rel=1e-12)
+    spread = elo_resampled(battles, 4.0, 200, 0)
+    assert spread.mean(axis=0) == pytest.approx(elo(battles, 4.0), abs=4)
+    assert (spread.std(axis=0) > 3).all()
 
 
 def warned(board: Board, words: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from camelid.arena.battles import Battles
 from camelid.arena.ratings import RateOptions, rate
-from camelid.arena.ratings.style import add_style, count_style, has_style
+from camelid.arena.ratings.style import add_columns, count_style, lacking
 from camelid.errors import OptionError
 
 
@@ -48,9 +48,9 @@ class Text:
 def test_columns_come_from_answers_by_the_battles_ids():
     battles = Battles.of(["x", "y"], ["y", "x"], ["model_a", "tie"], ids=np.array(["one", "two"]))
     texts = [Text("two", said("- a", "**b**\n- c")), Text("other", []), Text("one", said("# t"))]
-    counted = add_style(battles, texts)
-    assert not has_style(battles)
-    assert has_style(counted)
+    counted = add_columns(battles, texts)
+    assert lacking(battles, True, None)
+    assert not lacking(counted, True, None)
     assert counted.numbers["lists"].tolist() == [[0, 0], [2, 0]]
     assert counted.numbers["bold"].tolist() == [[0, 0], [1, 0]]
     assert counted.numbers["headers"].tolist() == [[1, 0], [0, 0]]
@@ -66,6 +66,17 @@ def test_columns_come_from_answers_by_the_battles_ids():
 def test_a_battle_without_text_is_told():
     battles = Battles.of(["x", "y"], ["y", "x"], ["model_a", "tie"], ids=np.array(["one", "two"]))
     with pytest.raises(OptionError, match="1 of 2 battles have no text"):
-        add_style(battles, [Text("two", said("a"))])
+        add_columns(battles, [Text("two", said("a"))])
     with pytest.raises(OptionError, match="no ids"):
-        add_style(Battles.of(["x"], ["y"], ["tie"]), [])
+        add_columns(Battles.of(["x"], ["y"], ["tie"]), [])
+
+
+def test_categories_find_what_they_ask_for_in_texts():
+    battles = Battles.of(["x"] * 2, ["y"] * 2, ["model_a", "tie"], ids=np.array(["one", "two"]))
+    long = [{"role": "user", "content": "word " * 500}, {"role": "assistant", "content": "short"}]
+    counted = add_columns(battles, [Text("one", said("```py\nx\n```")), Text("two", long)])
+    for category, n in (("coding", 1), ("long-query", 1), ("exclude-short", 1)):
+        assert lacking(battles, False, category)
+        assert not lacking(counted, False, category)
+        assert rate(counted, RateOptions(category=category)).n_votes == n
+    assert not lacking(battles, False, "english")
