@@ -58,16 +58,17 @@ class Battles:
         Raises:
             OptionError: a winner that is none of `WINNERS`; columns of other lengths.
         """
-        models, both = np.unique(np.array([*a, *b], dtype=str), return_inverse=True)
+        models = sorted({*a, *b})
+        place = {name: number for number, name in enumerate(models)}
         codes = {name: number for number, name in enumerate(WINNERS)}
         if unknown := next((name for name in winner if name not in codes), None):
             raise OptionError(f"winner: {unknown!r} is none of {', '.join(WINNERS)}")
-        n, sides = len(winner), both.astype(np.int32).reshape(2, -1)
+        n, sides = len(winner), [np.array([place[name] for name in side], np.int32) for side in (a, b)]
         given = {"time": np.full(n, np.nan), "voter": np.full(n, UNKNOWN, np.int32), **columns}
         if len(a) != n or len(b) != n or any(len(given[name]) != n for name in ("time", "voter")):
             raise OptionError("battles: columns are not of one length")
         winners = np.array([codes[name] for name in winner], np.int8)
-        return cls(tuple(models.tolist()), sides[0], sides[1], winners, **given)
+        return cls(tuple(models), sides[0], sides[1], winners, **given)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
         """The battles at these places, or where true; models and voters keep their numbers."""

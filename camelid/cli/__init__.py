@@ -1,6 +1,7 @@
 """The command line: one file a verb in `verbs/`, so that the list of files is what camelid can do.
 
-A verb of several words, as `camelid arena rate`, is a folder with a file for each second word. A verb's file has a docstring whose first line is its help, and a function `run` whose parameters are its flags.
+A verb of two words, as `camelid arena rate`, is a folder with a file for each second word. A verb has a docstring
+whose first line is its help, and a function `run` whose parameters are its flags.
 Nothing heavy is imported before the verb is known.
 """
 

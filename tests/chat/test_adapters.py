@@ -11,11 +11,14 @@ from safetensors.numpy import load_file, save_file
 
 from camelid.chat.adapters.merge import merge
 from camelid.chat.load import beside, load
+from camelid.engine.backend_cpu import CpuBackend
+from camelid.engine.options import EngineOptions
 from camelid.errors import FormatError, NumericsError, OptionError
 from camelid.pedigree import read_pedigree
 from camelid.weights import open_weights, save_weights
 from camelid.weights.adapted import adapted
 from camelid.weights.lora import TENSORS, open_adapter
+from tests.engine.backends import forward, span
 from tests.weights.adapters import Made, made_adapter
 from tests.weights.models import saved
 
@@ -42,6 +45,21 @@ def test_it_is_written_in_every_format(tmp_path, format):
     merged = merge(made_adapter(tmp_path / "a", base), target, format=format)
     assert merged.largest_difference < 1e-5 * merged.largest_logit
     assert open_weights(target).format == format
+
+
+def test_the_merged_file_is_the_merged_folder_in_the_engine(tmp_path):
+    """Its logits have the same bits there, so that it answers the same."""
+    base = saved(tmp_path, "hf", context=64)
+    folder = made_adapter(tmp_path / "a", base)
+    merge(folder, tmp_path / "out")
+    merge(folder, tmp_path / "out.gguf", format="gguf")
+    rows = []
+    for place in (tmp_path / "out", tmp_path / "out.gguf", folder):
+        backend = CpuBackend(open_weights(place), EngineOptions(threads=1, dtype="float32"))
+        backend.allocate(4)
+        rows.append(forward(backend, span((1, 5, 9, 300, 17), 0, (0,), "all")))
+    np.testing.assert_array_equal(rows[1], rows[0])
+    np.testing.assert_allclose(rows[2], rows[0], rtol=1e-4, atol=1e-4 * abs(rows[0]).max())
 
 
 def test_what_rounding_costs_is_told(tmp_path):

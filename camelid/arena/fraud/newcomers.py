@@ -41,8 +41,9 @@ def newcomers(battles: Battles, few: int) -> NDArray[np.bool_]:
 def favoured(battles: Battles, new: NDArray[np.bool_], alarm: float, taste: float) -> list[Favoured]:
     """Models that the votes `new` favour or avoid against the board of all others, by the test of `voters.py`.
 
-    Each model and way is a bet of its own at alarm/2M. Where newcomers cast more votes than all others, there is no
-    board to judge them by, and nothing is found.
+    Each model and way is a bet of its own at alarm/2M. The strongest comes first; another one counts only if it also
+    holds without the votes found before it, since whoever favours one model avoids its rivals. Where newcomers cast
+    more votes than all others, there is no board to judge them by, and nothing is found.
     """
     rows = np.flatnonzero(new & (battles.a != battles.b))
     if not len(rows) or 2 * len(rows) > len(battles):
@@ -52,19 +53,30 @@ def favoured(battles: Battles, new: NDArray[np.bool_], alarm: float, taste: floa
     a, b = battles.a[rows], battles.b[rows]
     surprise = scores(battles)[rows] - sigmoid(strength[a] - strength[b])
     limit = np.log(2 * len(battles.models) / alarm)
-    found = []
-    for model in np.unique(np.r_[a, b]):
-        own = (a == model) | (b == model)
-        gained = np.where(a == model, 1, -1)[own] * surprise[own]
-        for way in (1, -1):
-            stake = _largest(way * gained - taste)
-            if stake >= limit:
-                found.append(Favoured(int(model), way, rows[own], stake))
+    bets = {
+        (int(model), way): _gained(a, b, surprise, model, way) for model in np.unique(np.r_[a, b]) for way in (1, -1)
+    }
+    over = {bet: stake for bet, gained in bets.items() if (stake := _largest(gained - taste)) >= limit}
+    left, found = np.ones(len(rows), bool), []
+    for (model, way), stake in sorted(over.items(), key=lambda item: -item[1]):
+        own = ((a == model) | (b == model)) & left
+        if _largest(_gained(a[own], b[own], surprise[own], model, way) - taste) >= limit:
+            found.append(Favoured(model, way, rows[own], stake))
+            left &= ~own
     return found
+
+
+def _gained(a: NDArray[np.int32], b: NDArray[np.int32], surprise: Floats, model: int, way: int) -> Floats:
+    """(K,) what a model gained beyond expectation in each of its battles, or lost where way is -1."""
+    own = (a == model) | (b == model)
+    gained: Floats = way * np.where(a == model, 1, -1)[own] * surprise[own]
+    return gained
 
 
 def _largest(won: Floats) -> float:
     """Logarithm of the largest stake when each share of `STAKES` is bet with a third of the start."""
+    if not len(won):
+        return 0.0
     logs = np.cumsum(np.log1p(won[:, None] * STAKES), axis=0)
     top = logs.max(axis=1)
     return float((top + np.log(np.exp(logs - top[:, None]).mean(axis=1))).max())

@@ -99,12 +99,13 @@ def _few_per_voter(battles: Battles) -> Mask:
 
 
 def _deduplicated(battles: Battles) -> Mask:
-    """LMSYS: questions more frequent than the 99.99th percentile are cut down to that count; the first ones stay."""
+    """LMSYS: questions more frequent than the 99.99th percentile of questions are cut down to that
+    count; the first ones stay."""
     if not len(battles.prompt) or (battles.prompt == UNKNOWN).all():
         raise _lacks("which question a battle asked")
     prompts = battles.prompt.astype(np.int64)
     asked = np.bincount(prompts[prompts >= 0])
-    most = int(np.quantile(asked[asked > 0], 0.9999, method="lower"))
+    most = int(np.quantile(asked[asked > 0], 0.9999, method="higher"))
     return _first_of_each(prompts, most)
 
 

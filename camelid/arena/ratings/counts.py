@@ -111,6 +111,13 @@ class Pairs:
         """The same pairs with other counts."""
         return Pairs(self.n_models, self.i, self.j, n, self.weight)
 
+    @property
+    def weights(self) -> Floats:
+        """(M, M): what a vote between two models weighs; 1 where they never met."""
+        matrix = np.ones((self.n_models, self.n_models))
+        matrix[self.i, self.j] = matrix[self.j, self.i] = self.weight
+        return matrix
+
     def spread(self, values: Floats) -> Floats:
         """(P,) values of pairs as the (M, M) matrix that they add up to: + on the diagonal, - for each pair."""
         matrix = np.zeros((self.n_models, self.n_models))
@@ -123,6 +130,13 @@ class Pairs:
         m = self.n_models
         found: Floats = np.bincount(self.i, values, m).astype(np.float64)
         found -= np.bincount(self.j, values, m)
+        return found
+
+    def add_up_both(self, values: Floats) -> Floats:
+        """(P,) values of pairs, added up for each of the M models, whichever side it is on."""
+        m = self.n_models
+        found: Floats = np.bincount(self.i, values, m).astype(np.float64)
+        found += np.bincount(self.j, values, m)
         return found
 
     def beaten(self, n: Floats | None = None) -> NDArray[np.bool_]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,6 @@ from camelid.arena.battles import Battles
 
 Floats = NDArray[np.float64]
 START = 1000.0
-_AT_ONCE = 20_000  # votes whose weights in resamples are drawn at once
 
 
 def in_order(battles: Battles) -> NDArray[np.int64]:
@@ -43,12 +44,23 @@ def elo_resampled(battles: Battles, k: float, resamples: int, seed: int) -> Floa
     rng = np.random.default_rng(seed)
     rating = np.full((len(battles.models), resamples), START)
     rows = in_order(battles)
-    for first in range(0, len(rows), _AT_ONCE):
-        some = rows[first : first + _AT_ONCE]
-        weights = k * rng.poisson(1.0, (len(some), resamples))
-        columns = (battles.a[some].tolist(), battles.b[some].tolist(), scores(battles)[some].tolist(), weights)
-        for a, b, score, weight in zip(*columns, strict=True):
-            change = weight * (score - 1 / (1 + 10 ** ((rating[b] - rating[a]) / 400)))
-            rating[a] += change
-            rating[b] -= change
+    a, b, score = battles.a[rows], battles.b[rows], scores(battles)[rows, None]
+    for low, high in _apart(a.tolist(), b.tolist(), len(battles.models)):
+        first, second = a[low:high], b[low:high]
+        expected = 1 / (1 + np.exp((rating[second] - rating[first]) * (np.log(10) / 400)))
+        change = k * rng.poisson(1.0, expected.shape) * (score[low:high] - expected)
+        rating[first] += change
+        rating[second] -= change
     return rating.T
+
+
+def _apart(a: list[int], b: list[int], m: int) -> Iterator[tuple[int, int]]:
+    """Runs of votes in which no model comes twice: taken at once they give what they give one by one."""
+    last, low = [-1] * m, 0  # the run in which a model was seen, named by its first vote
+    for place, (first, second) in enumerate(zip(a, b, strict=True)):
+        if last[first] == low or last[second] == low:
+            yield low, place
+            low = place
+        last[first] = last[second] = low
+    if a:
+        yield low, len(a)

@@ -52,7 +52,8 @@ def fit(link: Link, pairs: Pairs, imagined: float = 0.0, start: Floats | None = 
 
 
 def likeliest(link: Link, pairs: Pairs, start: Floats | None = None) -> tuple[Floats, float]:
-    """The fit, and how many ties of each model with an average one were imagined: 1 where nothing is the likeliest."""
+    """The fit, and the weight of the tie of each model with an average one that was imagined, as much as a
+    usual vote has: 0 but where nothing is the likeliest."""
     if all_reach(pairs.beaten()):
         try:
             at = fit(link, pairs, start=start)
@@ -61,7 +62,8 @@ def likeliest(link: Link, pairs: Pairs, start: Floats | None = None) -> tuple[Fl
         else:
             if np.abs(at).max() < _FAR:
                 return at, 0.0
-    return fit(link, pairs, 1.0), 1.0
+    one = float(pairs.n.sum(axis=1) @ pairs.weight / pairs.n.sum())
+    return fit(link, pairs, one), one
 
 
 def _value(link: Link, pairs: Pairs, n: Floats, at: Floats, imagined: float) -> float:
@@ -94,8 +96,9 @@ def newman_scale(pairs: Pairs) -> float:
     arXiv:2207.00076, equations 22 and 25). It says nothing about models; other programs print strengths on it."""
     m = pairs.n_models
     won, tied = np.zeros((m, m)), np.zeros((m, m))
-    won[pairs.i, pairs.j], won[pairs.j, pairs.i] = pairs.n[:, 0], pairs.n[:, 1]
-    tied[pairs.i, pairs.j] = tied[pairs.j, pairs.i] = pairs.n[:, 2]
+    n = pairs.n * pairs.weight[:, None]
+    won[pairs.i, pairs.j], won[pairs.j, pairs.i] = n[:, 0], n[:, 1]
+    tied[pairs.i, pairs.j] = tied[pairs.j, pairs.i] = n[:, 2]
     half, strength, v = won + tied / 2, np.ones(m), 0.5
     for _ in range(10_000):
         root = np.sqrt(np.outer(strength, strength))
@@ -123,21 +126,27 @@ def _curvature(link: Link, pairs: Pairs, n: Floats, slopes: Slopes) -> Floats:
     return curvature
 
 
+def curvature_inverse(link: Link, pairs: Pairs, at: Floats, imagined: float = 0.0) -> Floats:
+    """(M + 1, M + 1) covariance of strengths and ties if the link is right and votes weigh 1, as R's glm has it."""
+    _, curvature = _gradient(link, pairs, pairs.n * pairs.weight[:, None], at, imagined)
+    found: Floats = np.linalg.inv(curvature).astype(np.float64)
+    return found
+
+
 def sandwich(link: Link, pairs: Pairs, at: Floats, imagined: float = 0.0) -> Floats:
     """(M + 1, M + 1) covariance of strengths and ties, to be used in differences of strengths.
 
     It holds even if the link is not quite right: H⁻¹ B H⁻¹ with H the curvature and B the sum of squared slopes of
     single votes (Huber 1967; White 1982).
 
-    Without a parameter of ties, H has arena-rank's ridge on its diagonal: 1e-5 × votes. That would make a model with
-    few votes among very many look sure, so it is no more than a hundredth of the model's own curvature here.
+    Without a parameter of ties, H has a `ridge`.
     """
     n, m = pairs.n * pairs.weight[:, None], pairs.n_models
     _, curvature = _gradient(link, pairs, n, at, imagined)
     if not link.has_ties:
-        own = pairs.spread(n.sum(axis=1) * link.slopes(at[pairs.i] - at[pairs.j], 0.0).dd[:, 0]).diagonal()
-        total = pairs.n.sum() if (pairs.weight == 1).all() else 1.0
-        curvature[np.arange(m), np.arange(m)] += np.minimum(_RIDGE * total, _RIDGE_SHARE * own)
+        own = pairs.add_up_both(n.sum(axis=1) * link.slopes(at[pairs.i] - at[pairs.j], 0.0).dd[:, 0])
+        total = float(pairs.n.sum()) if (pairs.weight == 1).all() else 1.0
+        curvature[np.arange(m), np.arange(m)] += ridge(total, own)
     slopes = link.slopes(at[pairs.i] - at[pairs.j], float(at[-1]))
     squared = pairs.n * (pairs.weight**2)[:, None]
     spread = np.zeros((m + 1, m + 1))
@@ -147,6 +156,15 @@ def sandwich(link: Link, pairs: Pairs, at: Floats, imagined: float = 0.0) -> Flo
         spread[m, m] = np.vdot(squared, slopes.t**2)
     inverse = np.linalg.inv(curvature)
     return inverse @ spread @ inverse
+
+
+def ridge(total: float, own: Floats) -> float:
+    """What arena-rank adds to the curvature before it is inverted: 1e-5 × votes (1e-5 if re-weighted).
+
+    That would make a model with few votes among very many look sure, so here it is no more than a hundredth of any
+    model's own curvature.
+    """
+    return min(_RIDGE * total, _RIDGE_SHARE * float(own.min()))
 
 
 def resampled(link: Link, pairs: Pairs, at: Floats, resamples: int, seed: int, imagined: float = 0.0) -> Floats:

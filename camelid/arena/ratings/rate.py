@@ -14,16 +14,16 @@ from camelid.arena.ratings.categories import in_category
 from camelid.arena.ratings.counts import Counts, Pairs
 from camelid.arena.ratings.covariates import rate_with_columns
 from camelid.arena.ratings.elo import elo, elo_resampled
-from camelid.arena.ratings.fit import likeliest, newman_scale, resampled, sandwich
+from camelid.arena.ratings.fit import curvature_inverse, likeliest, newman_scale, resampled, sandwich
 from camelid.arena.ratings.links import LINKS, Link
 from camelid.arena.ratings.options import RateOptions
 from camelid.arena.ratings.scale import POINTS, anchored, middle, ranks, ratings, widths, z
+from camelid.arena.ratings.threads import one_thread
 from camelid.arena.ratings.warn import warnings
 from camelid.arena.ratings.win_rate import win_rate, win_rate_bounds, win_rate_resampled
 from camelid.errors import OptionError, one_of
 
 Floats = NDArray[np.float64]
-PAIR_VOTES = 50  # of a pair that is not rare, for re-weighting
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,15 @@ class Method:
         rate: the work; the battles are those counted.
         needs_battles: the order of votes counts, so counts are not enough.
         has_anchors: ratings are on Elo's scale, where a constant may be added.
+        has_curvature: ratings are the likeliest of a model.
+        takes: choices that it has a use for.
     """
 
     label: str
     rate: Callable[[Counts, Battles | None, RateOptions], Estimate]
     needs_battles: bool = False
     has_anchors: bool = True
+    has_curvature: bool = True
     takes: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -99,6 +102,8 @@ def _check(options: RateOptions, models: tuple[str, ...]) -> None:
         if getattr(options, choice) and choice not in method.takes:
             able = sorted(name for name, each in METHODS.items() if choice in each.takes)
             raise OptionError(f"{choice}: {options.method} has no use for it; {one_of('', able)}", param=choice)
+    if options.intervals == "model" and not method.has_curvature:
+        raise OptionError(f"intervals: {options.method} has no model; choose sandwich or bootstrap", param="intervals")
     if (options.style or options.covariates) and options.intervals != "sandwich":
         raise OptionError("intervals: with style or columns only sandwich", param="intervals")
 
@@ -108,7 +113,8 @@ def _board(counts: Counts, battles: Battles | None, options: RateOptions) -> Boa
     if not rated.models:
         where = f" in category {options.category!r}" if options.category else ""
         raise OptionError(f"ratings: no vote between two models{where}; nothing can be rated")
-    found = METHODS[options.method].rate(rated, battles, options)
+    with one_thread():
+        found = METHODS[options.method].rate(rated, battles, options)
     places = ranks(found.lower, found.upper)
     rows = []
     for k in sorted(range(len(rated.models)), key=lambda k: (-found.rating[k], rated.models[k])):
@@ -132,13 +138,13 @@ def _by_counts(link_name: str) -> Callable[[Counts, Battles | None, RateOptions]
 
 
 def _likeliest(link: Link, counts: Counts, options: RateOptions) -> Estimate:
-    pairs = Pairs.of(counts, PAIR_VOTES if options.reweighted else 0)
+    pairs = Pairs.of(counts, options.pair_votes)
     if link.has_ties and not (pairs.n[:, 2].any() and pairs.n[:, :2].any()):
         link = LINKS["half-wins"]  # nothing to learn about ties from
     at, imagined = likeliest(link, pairs)
     fixed, value = anchored(counts.models, options.anchors)
     rating = ratings(at[:-1], fixed, value)
-    covariance = sandwich(link, pairs, at, imagined)
+    covariance = (curvature_inverse if options.intervals == "model" else sandwich)(link, pairs, at, imagined)
     half = widths(covariance[:-1, :-1], fixed, options.level)
 
     def draw() -> Floats:
@@ -157,7 +163,7 @@ def _bounded(
     imagined: bool = False,
 ) -> Estimate:
     """With the bounds that were asked for; resamples are drawn only then."""
-    drawn = None if options.intervals == "sandwich" else middle(draw(), options.level)
+    drawn = middle(draw(), options.level) if options.intervals in ("bootstrap", "both") else None
     if options.intervals == "bootstrap" and drawn is not None:
         bounds, drawn = drawn, None
     return Estimate(rating, *bounds, drawn, coefficients, imagined)
@@ -174,7 +180,7 @@ def _of_ties(link: Link, at: Floats, covariance: Floats, options: RateOptions) -
 def _newman(counts: Counts, battles: Battles | None, options: RateOptions) -> Estimate:
     """Newman 2023 (arXiv:2207.00076) is Davidson's model with another name for strength: e to its logarithm."""
     found = _likeliest(LINKS["davidson"], counts, options.with_(ties="davidson"))
-    pairs = Pairs.of(counts)
+    pairs = Pairs.of(counts, options.pair_votes)
     usual = not found.imagined and pairs.n[:, 2].any() and pairs.n[:, :2].any()
     scale = newman_scale(pairs) if usual else 1.0
 
@@ -210,7 +216,7 @@ def _win_rate(counts: Counts, battles: Battles | None, options: RateOptions) -> 
 METHODS = {
     "bt": Method("Bradley–Terry", _by_counts("half-wins"), takes=frozenset({"style", "covariates", "reweighted"})),
     "bt-ties": Method("Bradley–Terry with ties", _by_counts("ties"), takes=frozenset({"reweighted"})),
-    "elo": Method("Online Elo", _elo, needs_battles=True),
+    "elo": Method("Online Elo", _elo, needs_battles=True, has_curvature=False),
     "newman": Method("Newman", _newman, has_anchors=False, takes=frozenset({"reweighted"})),
-    "win-rate": Method("Average win rate", _win_rate, has_anchors=False),
+    "win-rate": Method("Average win rate", _win_rate, has_anchors=False, has_curvature=False),
 }

@@ -34,8 +34,9 @@ class Packer:
     def __init__(self, options: RunOptions, parallel: Parallel, together: int = 1) -> None:
         gpu = parallel.device.type == "cuda"
         self._context, self._parallel = options.context, parallel
-        self.rows = options.micro_rows or max(together, options.rows_at_once(parallel.data_ranks, gpu))
         self._fixed = gpu or bool(options.compile)  # compiled code is made for one shape
+        usual = options.rows_at_once(parallel.data_ranks, gpu) // (1 if self._fixed else 2)  # fused keeps less
+        self.rows = options.micro_rows or max(together, usual)
 
     def cut(self, groups: Sequence[Sequence[Example]]) -> Iterator[tuple[range, Packed]]:
         """Numbers of groups, and their examples in rows; every rank must ask. Where a rank has fewer than another, its

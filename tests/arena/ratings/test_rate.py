@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from camelid.arena.battles import WINNERS, Battles
-from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, rate, rate_counts
+from camelid.arena.ratings import METHODS, Board, Counts, RateOptions, fit, rate, rate_counts
+from camelid.arena.ratings.elo import elo, elo_resampled
 from camelid.errors import OptionError
 from tests.arena.ratings.votes import CHAIN, TIES, drawn, golden, llmfao, tallied
 
@@ -64,8 +65,16 @@ def test_llmfao_is_evalicas_golden_file(method, kind):
 
 # arena-rank 0.1.1, BradleyTerry(n, ftol=0, gtol=1e-13) on PairDataset.from_pandas(LLMFAO): rating, lower bound
 ARENA_RANK = {
-    False: {"GPT 4": (1172.1325564047802, 1117.7165582284204)},
-    True: {"GPT 4": (1172.771374249604, 1118.2766119090395)},
+    False: {
+        "GPT 4": (1172.1325564047802, 1117.7165582284204),
+        "LLaMA-2-Chat (70B)": (1094.6353842166045, 1049.2204709275125),
+        "Dolly v2 (3B)": (845.6589301807023, 814.5599012581663),
+    },
+    True: {
+        "GPT 4": (1172.771374249604, 1118.2766119090395),
+        "LLaMA-2-Chat (70B)": (1094.468907244095, 1048.9282349281366),
+        "Dolly v2 (3B)": (845.5314793963779, 814.3790305325472),
+    },
 }
 
 
@@ -152,12 +161,12 @@ def test_ranks_are_those_whose_intervals_lie_above():
 
 def test_a_bootstrap_is_its_seeds_and_as_wide_as_the_sandwich():
     battles = drawn(np.random.default_rng(3), 6, 4000)
-    options = RateOptions(intervals="both", resamples=400)
+    options = RateOptions(intervals="both", resamples=200)
     board = rate(battles, options)
     assert board == rate(battles, options)
     assert board != rate(battles, options.with_(seed=1))
     for row in board.rows:
-        assert row.bootstrap[1] - row.bootstrap[0] == pytest.approx(row.upper - row.lower, rel=0.2)
+        assert row.bootstrap[1] - row.bootstrap[0] == pytest.approx(row.upper - row.lower, rel=0.25)
     only = rate(battles, options.with_(intervals="bootstrap"))
     assert [(row.lower, row.upper) for row in only.rows] == [row.bootstrap for row in board.rows]
 
@@ -171,6 +180,25 @@ def test_every_method_says_intervals_around_its_ratings(method):
         assert (board.rows[0].bootstrap is not None) == (intervals == "both" and method != "elo")
 
 
+def test_a_rare_model_does_not_look_sure_among_very_many_votes(monkeypatch):
+    """arena-rank's whole ridge, 1e-5 of all votes, would make its interval less than half of what it is."""
+    rng = np.random.default_rng(9)
+    rare = tallied([("A", "new", 20, 10, 20), ("B", "new", 20, 10, 20)])
+    table = Counts.of(rare).table
+    table[:2, :2] += Counts.of(drawn(rng, 2, 4_000_000)).table
+
+    def half() -> float:
+        board = rate_counts(Counts(rare.models, table))
+        return next(row.upper - row.rating for row in board.rows if row.name == "new")
+
+    ours = half()
+    monkeypatch.setattr(fit, "_RIDGE_SHARE", 0.0)
+    exact = half()
+    monkeypatch.setattr(fit, "_RIDGE_SHARE", np.inf)
+    assert ours == pytest.approx(exact, rel=0.03)
+    assert half() < exact / 2
+
+
 def test_elo_goes_by_time():
     battles = drawn(np.random.default_rng(5), 4, 300)
     late_first = battles.take(np.arange(300)[::-1])
@@ -179,6 +207,23 @@ def test_elo_goes_by_time():
     unsaid = rate(replace(late_first, time=np.full(300, np.nan)), options)
     assert by_name(unsaid) != by_name(rate(battles, options))
     assert any("do not say their time" in sentence for sentence in unsaid.warnings)
+
+
+def test_elos_resamples_are_votes_one_by_one():
+    """Each drawn as often as it was: from the same weights, the ratings of a plain loop."""
+    battles = drawn(np.random.default_rng(6), 7, 200)
+
+    class Ones:
+        def poisson(self, _mean: float, size: tuple[int, ...]) -> np.ndarray:
+            return np.ones(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np.random, "default_rng", lambda seed: Ones())
+        same = elo_resampled(battles, 4.0, 3, 0)
+    assert same == pytest.approx(np.tile(elo(battles, 4.0), (3, 1)), rel=1e-12)
+    spread = elo_resampled(battles, 4.0, 200, 0)
+    assert spread.mean(axis=0) == pytest.approx(elo(battles, 4.0), abs=4)
+    assert (spread.std(axis=0) > 3).all()
 
 
 def warned(board: Board, words: str) -> bool:

@@ -1,0 +1,153 @@
+"""Votes and texts from files whose form is guessed from their first row."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from camelid.arena.battles import Battles
+from camelid.arena.logs import fastchat
+from camelid.arena.logs.columns import ENDING, open_battles
+from camelid.arena.logs.forms import FORMS, Form
+from camelid.arena.logs.rows import Row, rows_of
+from camelid.arena.logs.vote import BattleText, Vote, gather, votes_of
+from camelid.errors import FormatError, OptionError
+
+log = logging.getLogger(__name__)
+
+
+def read_battles(paths: Sequence[Path], form: str | None = None) -> Battles:
+    """The votes that count: those where the names were hidden. What is left out is told in a line, by reason.
+
+    Args:
+        paths: files, read one after the other; folders: of FastChat's logs, or a published one.
+        form: a name of `FORMS`, or fastchat; None: guessed for each file.
+
+    Raises:
+        MissingError: there is no such file.
+        FormatError: a row is cut, or says no vote; the message says which.
+        OptionError: no form that is known; no votes.
+    """
+    if len(files := _files(paths)) == 1 and files[0].name.endswith(ENDING):
+        return open_battles(files[0])
+    left_out: Counter[str] = Counter()
+    battles = gather(_counting(files, form, left_out))
+    for reason, count in left_out.items():
+        log.warning("%s votes left out: %s", f"{count:,}", reason)
+    return battles
+
+
+def read_votes(paths: Sequence[Path], form: str | None = None) -> Iterator[Vote]:
+    """All votes in their order, those with names shown too; of FastChat's logs without those whose names contradict
+    each other."""
+    yield from _counting(_files(paths), form, None)
+
+
+def read_texts(paths: Sequence[Path]) -> Iterator[BattleText]:
+    """The texts of battles, by the ids of their votes. LLMFAO's come from `results.jsonl` beside the votes.
+
+    Raises:
+        MissingError, FormatError, OptionError: as `read_battles`.
+    """
+    for path in _files(paths):
+        if path.name.endswith(ENDING):
+            continue
+        kind, rows = _opened(path, None)
+        if kind == "llmfao":
+            yield from _llmfao_texts(path, rows)
+            continue
+        for place, row in rows:
+            if kind == "fastchat":
+                logged = fastchat.logged_vote(row, place)
+                text = logged.text if logged and logged.invalid is None else None
+            else:
+                text = FORMS[kind].text(row, place)
+            if text is not None:
+                yield text
+
+
+def form_of(row: Row) -> str:
+    """The name of the form that a file with this first row has; OptionError: none that is known."""
+    if "type" in row and ("states" in row or "state" in row):
+        return "fastchat"
+    for name, form in FORMS.items():
+        if all(field in row for field in form.fields):
+            return name
+    known = "; ".join(f"{name}: {', '.join(form.fields)}" for name, form in FORMS.items())
+    raise OptionError(f"the log has {', '.join(list(row)[:8])}, which is no form that is known ({known})")
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(path.glob("*-conv.json*")) or sorted(path.glob("votes.jsonl*")) if path.is_dir() else [path]
+        if not found:
+            raise OptionError(f"{path}: a folder without logs; they are called *-conv.json or votes.jsonl")
+        files += found
+    return files
+
+
+def _opened(path: Path, form: str | None) -> tuple[str, Iterator[tuple[str, Row]]]:
+    rows = rows_of(path)
+    first = next(rows, None)
+    if first is None:
+        raise FormatError(f"{path}: is empty; give a log with votes")
+    try:
+        kind = form or form_of(first[1])
+    except OptionError as error:
+        raise OptionError(f"{path}: {error}") from None
+
+    def again() -> Iterator[tuple[str, Row]]:
+        yield first
+        yield from rows
+
+    return kind, again()
+
+
+def _counting(files: list[Path], form: str | None, left_out: Counter[str] | None) -> Iterator[Vote]:
+    """Votes; with `left_out` those alone that count, and how many do not, by reason."""
+    for path in files:
+        if path.name.endswith(ENDING):
+            yield from votes_of(open_battles(path))
+            continue
+        kind, rows = _opened(path, form)
+        for place, row in rows:
+            vote, reason = _vote(kind, row, place)
+            reason = reason or ("the names were shown" if vote and not vote.anony else None)
+            if left_out is not None and reason:
+                left_out[reason] += 1
+            elif vote is not None and (left_out is not None or reason != "invalid"):
+                yield vote
+
+
+def _vote(kind: str, row: Row, place: str) -> tuple[Vote | None, str | None]:
+    if kind == "fastchat":
+        logged = fastchat.logged_vote(row, place)
+        return (None, None) if logged is None else (logged.vote if logged.invalid is None else None, logged.invalid)
+    form: Form = FORMS[kind]
+    try:
+        vote = form.vote(row, place)
+    except KeyError as error:
+        raise FormatError(f"{place}: lacks {error}; mend or remove the row") from None
+    state = row.get("state")
+    return vote, f"{row.get('reason') or state}" if state not in (None, "counts") else None
+
+
+def _llmfao_texts(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[BattleText]:
+    """Answers by question and model, from the files beside."""
+    questions = {row["id"]: row["text"] for _, row in rows_of(path.with_name("prompts.jsonl"))}
+    answers = {(row["prompt"], row["model"]): row["result"] for _, row in rows_of(path.with_name("results.jsonl"))}
+    for place, row in rows:
+        vote = FORMS["llmfao"].vote(row, place)
+        prompt = int(row["prompt"])
+        try:
+            texts = [answers[prompt, int(row[side])] for side in ("model_x", "model_y")]
+            question = {"role": "user", "content": questions[prompt]}
+        except (KeyError, ValueError):
+            raise FormatError(f"{place}: results.jsonl and prompts.jsonl beside it have no text for it") from None
+        assert vote is not None
+        sides = [(question, {"role": "assistant", "content": text or ""}) for text in texts]
+        yield BattleText(vote.id or json.dumps(row), vote.model_a, vote.model_b, *sides)
