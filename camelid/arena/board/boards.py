@@ -140,6 +140,10 @@ class Boards:
             self._flips[category] = (votes, flip)
         return votes, flip
 
+    def warm(self) -> None:
+        """Begin to read the votes, so that whoever comes first need not wait for all of them."""
+        self._beside.submit(self.get, Choice())
+
     def close(self) -> None:
         """Wait for what is being made beside."""
         self._beside.shutdown(cancel_futures=True)

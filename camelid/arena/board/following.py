@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.arena.battles import UNKNOWN, Battles
-from camelid.arena.board.source import Source
+from camelid.arena.board.source import MOST, Source
 
 Column = NDArray[Any]
 _COLUMNS = ("a", "b", "winner", "time", "voter", "prompt", "language", "turns", "ids")
@@ -89,16 +89,21 @@ class Following:
             state = self.source.state()
             if self._votes is not None and state != self._state:
                 self._votes, self._read = None, 0
-            new, read = self.source.since(self._read)
-            self._state, self._read = state, read
-            now = self._clock()
-            if self._votes is None:
-                self._votes = self._begin(new, now)
-            elif len(new):
-                self._votes = self._append(self._votes.battles, new, now)
-            else:
-                self._votes = replace(self._votes, read=now)
+            self._state, before = state, -MOST
+            while self._read - before >= MOST:
+                before = self._read
+                new, self._read = self.source.since(before)
+                self._take(new, self._clock())
+            assert self._votes is not None
             return self._votes
+
+    def _take(self, new: Battles, now: float) -> None:
+        if self._votes is None:
+            self._votes = self._begin(new, now)
+        elif len(new):
+            self._votes = self._append(self._votes.battles, new, now)
+        else:
+            self._votes = replace(self._votes, read=now)
 
     def _begin(self, battles: Battles, now: float) -> Votes:
         battles = said(battles)

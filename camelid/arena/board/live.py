@@ -12,20 +12,19 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 
 from camelid.arena.battles import UNKNOWN, Battles
-from camelid.arena.board.source import Facts, Text, Turn
+from camelid.arena.board.source import MOST, Facts, Text, Turn
 from camelid.arena.live.tables import Answer, Battle, Vote
 from camelid.arena.live.tables import Turn as Asked
+from camelid.arena.ratings.covariates import STYLE
 from camelid.serve.storage.database import Database, file_url
 
 COUNTS = "counts"  # the state of a vote that counts
-GAP_SECONDS = 120  # for which a number that is missing may still come: its transaction began before later ones
 CHECK_SECONDS = 10  # between looks at whether votes that were read have changed their state
-_AT_ONCE = 50_000
-_MOST_GAPS = 500
 
 
 class LiveSource:
@@ -76,7 +75,6 @@ class LiveSource:
     def _begin_again(self) -> None:
         self._people: dict[str, int] = {}
         self._prompts: dict[str, int] = {}
-        self._gaps: dict[int, float] = {}
         self._last, self._passed, self._passed_sum = 0, 0, 0
         self._epoch: int = getattr(self, "_epoch", 0)
         self._checked = self._clock()
@@ -91,26 +89,21 @@ class LiveSource:
             )
             with self.reading("whether votes still count"), Session(self.engine) as session:
                 n, total = session.execute(query).one()
-            if (int(n), int(total)) != (self._passed, self._passed_sum) and not self._gaps:
+            if (int(n), int(total)) != (self._passed, self._passed_sum):
                 self._epoch += 1
         return self._epoch
 
     def since(self, number: int) -> tuple[Battles, int]:
-        """Votes with larger numbers, and those that were missing and have come."""
+        """At most `MOST` votes with larger numbers; whoever has read up to one has read all before it."""
         if number == 0:
             self._begin_again()
-        now = self._clock()
-        self._gaps = {gap: until for gap, until in self._gaps.items() if until > now}
         columns = (Vote.number, Vote.winner, Vote.model_a, Vote.model_b, Vote.person, Vote.prompt, Vote.turn, Vote.made)
-        query = select(*columns, Vote.state, Vote.anony).order_by(Vote.number)
-        wanted = Vote.number > number
-        if self._gaps:
-            wanted = wanted | Vote.number.in_(list(self._gaps))
-        rows: list[Any] = []
+        query = select(*columns, Vote.style, Vote.state, Vote.anony).where(Vote.number > number).order_by(Vote.number)
         with self.reading("new votes"), self.engine.connect() as connection:
-            for part in connection.execution_options(yield_per=_AT_ONCE).execute(query.where(wanted)).partitions():
-                rows += part
-        self._note(rows, number, now)
+            rows = connection.execute(query.limit(MOST)).all()
+        passed = [row.number for row in rows if row.state != COUNTS]
+        self._passed, self._passed_sum = self._passed + len(passed), self._passed_sum + sum(passed)
+        self._last = rows[-1].number if rows else number
         counting = [row for row in rows if row.state == COUNTS and row.anony]
         return self._battles(counting), self._last
 
@@ -122,18 +115,6 @@ class LiveSource:
         """
         assert self._database is not None, "bind it first"
         return self._database.errors(f"{what} could not be read")
-
-    def _note(self, rows: Sequence[Any], number: int, now: float) -> None:
-        """Which numbers were passed by, and which are missing."""
-        for row in rows:
-            self._gaps.pop(row.number, None)
-            if row.state != COUNTS:
-                self._passed, self._passed_sum = self._passed + 1, self._passed_sum + row.number
-        seen = {row.number for row in rows}
-        last = max(seen, default=number)
-        missing = [each for each in range(number + 1, last) if each not in seen] if len(seen) < last - number else []
-        self._gaps |= dict.fromkeys(missing[-_MOST_GAPS:], now + GAP_SECONDS)
-        self._last = max(last, number)
 
     def _battles(self, rows: Sequence[Any]) -> Battles:
         """Columns. People and prompts get numbers that stay, and no names."""
@@ -152,6 +133,7 @@ class LiveSource:
             turns=np.array([row.turn for row in rows], np.int16),
             language=np.full(n, UNKNOWN, np.int16),
             ids=np.array([str(row.number) for row in rows], dtype=str),
+            numbers=_style(rows),
         )
 
     def facts(self) -> Mapping[str, Facts]:
@@ -188,6 +170,13 @@ def _conversations(session: Session, vote: Vote) -> Text | None:
                 return None
             said += [("user", question), ("assistant", answer)]
     return Text(str(vote.number), vote.model_a, vote.model_b, sides["a"], sides["b"]) if sides["a"] else None
+
+
+def _style(rows: Sequence[Any]) -> dict[str, NDArray[np.float64]]:
+    """What is kept of how answers are written; NaN where a vote does not say it."""
+    nothing = (np.nan, np.nan)
+    told = [row.style or {} for row in rows]
+    return {name: np.array([each.get(name, nothing) for each in told], np.float64).reshape(-1, 2) for name in STYLE}
 
 
 def _number(numbers: dict[str, int], name: str | None) -> int:

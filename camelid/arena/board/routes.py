@@ -7,17 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, cast
-from urllib.parse import quote
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
-from camelid.arena.battles import WINNERS
 from camelid.arena.board import plots
 from camelid.arena.board.admin import admin_router
-from camelid.arena.board.boards import Boards, Choice, Shown, mask_of
+from camelid.arena.board.boards import Boards, Choice, Shown
 from camelid.arena.board.download import FORMS
 from camelid.arena.board.following import Following
 from camelid.arena.board.full import with_figures
@@ -25,16 +23,18 @@ from camelid.arena.board.live import LiveSource
 from camelid.arena.board.snapshots import Snapshots, moves
 from camelid.arena.board.source import Facts, Source
 from camelid.arena.board.table import COLUMNS, SIZES, Filters, Line, ordered
+from camelid.arena.board.votes import OUTCOMES, found, moment
+from camelid.arena.board.votes import shown as shown_vote
 from camelid.arena.ratings import RateOptions
 from camelid.errors import CamelidError, MissingError, NotFoundError
 from camelid.evals.browsing import ResultStore
-from camelid.serve.addresses import link
 from camelid.serve.dependencies import part_of
 from camelid.serve.pages.shell import render, take_in
 from camelid.serve.storage.database import Database
 
 NAME = "board"
 AT_ONCE = 50  # votes on a page
+TIME_SECONDS = 60
 VIEWS = {"arena": "Arena", "full": "Full Leaderboard"}
 PLOTS = {
     "intervals": "Ratings with 95 % intervals",
@@ -43,7 +43,6 @@ PLOTS = {
     "win-rates": "Mean win rate against each other model alike",
     "time": "Ratings over time",
 }
-OUTCOMES = {"": "all votes", **dict(zip(("a", "b", "tie", "bad"), WINNERS, strict=True))}
 
 Text = Annotated[str, Query(max_length=300)]
 
@@ -134,6 +133,7 @@ def _lifespan(source: Source, boards: Boards) -> Any:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if isinstance(source, LiveSource):
             source.bind(part_of(app, Database))
+        boards.warm()
         try:
             yield
         finally:
@@ -150,6 +150,7 @@ class Pages:
     def __init__(self, boards: Boards, results: ResultStore | None, snapshots: Snapshots | None) -> None:
         self.boards, self.results, self.snapshots = boards, results, snapshots
         self.source = boards.following.source
+        self._curves: dict[Choice, tuple[float, plots.Curves | None]] = {}
 
     def listed(self, request: Request, what: AskedDep) -> HTMLResponse:
         """The leaderboard."""
@@ -208,8 +209,8 @@ class Pages:
             "all_models": len(battles.models),
             "n_votes": shown.n_votes,
             "all_votes": len(battles),
-            "newest": _moment(float(np.nanmax(battles.time))) if _is_timed(battles.time) else "",
-            "read": _moment(shown.votes.read),
+            "newest": moment(float(np.nanmax(battles.time))) if _is_timed(battles.time) else "",
+            "read": moment(shown.votes.read),
         }
 
     def plot(self, request: Request, name: str, what: AskedDep) -> HTMLResponse:
@@ -223,7 +224,7 @@ class Pages:
                 "wins": lambda: plots.wins_map(shown),
                 "counts": lambda: plots.counts_map(shown),
                 "win-rates": lambda: plots.win_rates(shown),
-                "time": lambda: plots.over_time(shown, self.boards.options),
+                "time": lambda: self._over_time(shown),
             }
             drawn = makers[name]()
         except CamelidError as error:
@@ -239,6 +240,15 @@ class Pages:
         values |= {"cell": plots.CELL, "names": plots.NAMES, "above": plots.ABOVE, "height": plots.HEIGHT}
         return render(request, "board/plot.html", **values)
 
+    def _over_time(self, shown: Shown) -> plots.Curves | None:
+        """Dozens of boards, so those of at most `TIME_SECONDS` ago are good."""
+        kept = self._curves.get(shown.choice)
+        if kept is not None and 0 <= shown.votes.read - kept[0] < TIME_SECONDS:
+            return kept[1]
+        curves = plots.over_time(shown, self.boards.options)
+        self._curves[shown.choice] = (shown.votes.read, curves)
+        return curves
+
     def votes(
         self,
         request: Request,
@@ -251,12 +261,12 @@ class Pages:
         """Votes on a model, or on two against each other, whichever side they were on; the newest first."""
         try:
             votes = self.boards.following.votes()
-            places = _found(votes.battles, model_a, model_b, outcome, self._category(category))
+            places = found(votes.battles, model_a, model_b, outcome, self._category(category))
         except CamelidError as error:
             return self._wrong(request, error)
         start = int(at) if at.isascii() and at.isdigit() and len(at) < 12 else 0
         start -= start % AT_ONCE
-        rows = [_vote(votes.battles, int(place)) for place in places[start : start + AT_ONCE]]
+        rows = [shown_vote(votes.battles, int(place)) for place in places[start : start + AT_ONCE]]
         query = [("model_a", model_a), ("model_b", model_b), ("outcome", outcome), ("category", category)]
         paging: dict[str, int] = {"first": start + 1, "last": start + len(rows), "of": len(places)}
         paging |= {"before": start - AT_ONCE if start else -1}
@@ -285,7 +295,7 @@ class Pages:
             text = self.source.text(id)
         except CamelidError as error:
             return self._wrong(request, error)
-        votes = [_vote(battles, int(place)) for place in found[:AT_ONCE]]
+        votes = [shown_vote(battles, int(place)) for place in found[:AT_ONCE]]
         return render(request, "board/battle.html", id=id, text=text, votes=votes)
 
     def moved(self, request: Request, since: Text = "", until: Text = "") -> HTMLResponse:
@@ -310,7 +320,7 @@ class Pages:
         except CamelidError as error:
             return self._wrong(request, error)
         n = 0 if flip is None else len(flip.votes)
-        rows = [] if flip is None else [_vote(votes.battles, int(place)) for place in flip.votes[:AT_ONCE]]
+        rows = [] if flip is None else [shown_vote(votes.battles, int(place)) for place in flip.votes[:AT_ONCE]]
         values = {"asked": what, "categories": self.boards.categories(), "n": n, "n_votes": n_votes, "rows": rows}
         return render(request, "board/influence.html", flip=flip, **_any(values))
 
@@ -350,55 +360,6 @@ def _heads(what: Asked, tasks: Sequence[str]) -> list[dict[str, str]]:
         first, other = (f"-{name}", name) if most_first else (name, f"-{name}")
         heads.append({"name": name, "title": title, "now": now, "sort": other if what.sort == first else first})
     return heads
-
-
-def _found(battles: Any, model_a: str, model_b: str, outcome: str, category: str) -> np.ndarray[Any, Any]:
-    """Places of votes, the last first. `outcome` is said of model_a against model_b.
-
-    Raises:
-        NotFoundError: no votes are on such a model.
-    """
-    number = {name: at for at, name in enumerate(battles.models)}
-    for name in (model_a, model_b):
-        if name and name not in number:
-            raise NotFoundError(f"There is no vote on a model {name}.")
-    wanted = mask_of(battles, category)
-    chosen = np.ones(len(battles), bool) if wanted is None else wanted.copy()
-    straight, turned = chosen, np.zeros(len(battles), bool)
-    if model_a:
-        a, b = number[model_a], number.get(model_b, -1)
-        straight = chosen & (battles.a == a) & ((battles.b == b) if model_b else True)
-        turned = chosen & (battles.b == a) & ((battles.a == b) if model_b else True)
-    if outcome in OUTCOMES and outcome:
-        code = list(OUTCOMES).index(outcome) - 1
-        straight = straight & (battles.winner == code)
-        turned = turned & (battles.winner == (1 - code if code < 2 else code))
-    return cast("np.ndarray[Any, Any]", np.flatnonzero(straight | turned)[::-1])
-
-
-def _vote(battles: Any, place: int) -> dict[str, Any]:
-    """A vote as a page shows it; who voted is not among it."""
-    a, b, winner = battles.models[battles.a[place]], battles.models[battles.b[place]], int(battles.winner[place])
-    id, language = str(battles.ids[place]), int(battles.language[place])
-    return {
-        "id": id,
-        "address": link(f"/leaderboard/battles/{quote(id, safe='')}") if id else "",
-        "model_a": a,
-        "model_b": b,
-        "winner": winner,
-        "words": (f"{a} is better", f"{b} is better", "tie", "both are bad")[winner],
-        "when": _moment(float(battles.time[place])),
-        "turns": int(battles.turns[place]),
-        "language": battles.languages[language] if language >= 0 else "",
-    }
-
-
-def _moment(seconds: float) -> str:
-    """`2026-11-30 20:15 UTC`; empty if it is not said."""
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return ""
 
 
 def _is_timed(times: np.ndarray[Any, Any]) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from camelid.arena.battles import Battles
 
 _SIZE = re.compile(r"(?<![\w.])(?:(\d+)x)?(\d+(?:\.\d+)?)\s?([bm])(?![a-z0-9])", re.IGNORECASE)
+MOST = 50_000  # votes that a live source gives at once
 CLOSED = ("", "proprietary", "closed", "unknown")  # licences that open nothing, in small letters
 
 
@@ -84,7 +85,10 @@ class Source(Protocol):
         """Something that changes when votes that were given out already no longer count, or count again."""
 
     def since(self, number: int) -> tuple[Battles, int]:
-        """The votes behind the first `number` of the source's own count, and that count now."""
+        """Votes behind the first `number` of the source's own count, and the count that they reach.
+
+        Whoever gets on by `MOST` or more asks again, for there may be others.
+        """
 
     def facts(self) -> Mapping[str, Facts]:
         """What is known of models, by name; models without votes may be among them."""

@@ -8,20 +8,23 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from sqlalchemy import NullPool, create_engine, text
 
 from camelid.arena.app import arena_app
 from camelid.arena.config import ArenaConfig, ArenaModel, LimitOptions, PaceOptions
 from camelid.arena.live.contenders import NoAnswer, Record
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
+from camelid.serve.storage import database as databases
 from camelid.tokens.templates.message import Message
-from tests.serve.storage.test_postgresql import cluster, url
+from tests.serve.storage.test_postgresql import cluster
 
-__all__ = ["cluster", "url"]
+__all__ = ["cluster"]
 
 ANSWER = "Llamas live in the Andes, and **sleep** on their feet.\n\n- Peru\n- Bolivia\n"
 MODELS = (
@@ -107,9 +110,23 @@ def vote(client: TestClient, ticket: str, choice: str = "A") -> Any:
     return client.post("/arena/api/votes", json={"ticket": ticket, "vote": choice})
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'arena.db'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'arena.db'}"
+    at, name = request.getfixturevalue("cluster"), f"arena_{uuid4().hex}"
+    engine = databases._postgresql(databases._checked(f"{at}/postgres"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return f"{at}/{name}"
+
+
+def rows(database: str, query: str) -> list[tuple[Any, ...]]:
+    engine = create_engine(databases._checked(database), poolclass=NullPool)
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
 
 
 @pytest.fixture
