@@ -13,6 +13,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -37,19 +38,22 @@ from camelid.arena.pages.direct import HIDDEN
 from camelid.arena.pages.routes import NOTICE, arena_pages
 from camelid.arena.pairing import Tally
 from camelid.errors import MissingError, OptionError
+from camelid.evals.browsing import ResultStore
+from camelid.hub.store import home
 from camelid.serve.app import create_app, database_of
 from camelid.serve.dependencies import provide
 from camelid.serve.errors import ApiError, error_response
 from camelid.serve.keys import Keys
 from camelid.serve.models import Models
 from camelid.serve.options import ServeOptions
+from camelid.serve.pages.benchmarks.routes import benchmarks_router
 from camelid.serve.storage.database import Database
 
 OPEN = (
     *("/", "/arena", "/battle", "/side-by-side", "/chat", "/leaderboard", "/about", "/health", "/login"),
     *("/favicon.ico", "/api/panel", "/api/conversations"),
 )
-OPEN_BELOW = ("/arena/", "/leaderboard/", "/leaderboard.", "/static/", "/chat/", "/api/conversations/")
+OPEN_BELOW = ("/arena/", "/benchmarks/", "/leaderboard/", "/leaderboard.", "/static/", "/chat/", "/api/conversations/")
 SECRET = 32  # characters that a signing key of the environment must have
 TALLY_SECONDS = 30.0  # for which pairs are drawn by the votes as they were
 
@@ -85,11 +89,13 @@ def arena_app(
     api = ArenaApi(rounds, store, Log(config.log) if config.log is not None else None)
     operators = os.environ.get(config.admin_key_env)
     source = LiveSource(lambda: facts_of(config), name=config.name)
+    results = ResultStore(options.results or Path("results"))
     routers = [
         APIRouter(lifespan=_lifespan(api, signing)),
         api.router(),
         arena_pages(config.models, api.shared, config.notice or NOTICE, _longest(config)),
-        *board_routers(source, admin_key=operators),
+        *board_routers(source, results=results, snapshots=_boards(options), admin_key=operators),
+        benchmarks_router(results),
     ]
     app = create_app(models, options, routers, database, HIDDEN)
     provide(app, config, store, rounds, api)
@@ -100,6 +106,11 @@ def arena_app(
 
 def _longest(config: ArenaConfig) -> dict[str, int]:
     return {"battle": config.limits.question, "side-by-side": config.limits.question_side_by_side}
+
+
+def _boards(options: ServeOptions) -> Path:
+    """Where the board of each day is kept: beside the database's file, else in camelid's folder."""
+    return (options.data.parent if options.data is not None else home()) / "arena-boards"
 
 
 def contenders_of(config: ArenaConfig, models: Models) -> dict[str, Contender]:
