@@ -2,11 +2,11 @@
 
     python benchmarks/rlhf/ppo.py MODEL-FOLDER --trl PYTHON [--rounds 3] [--iterations 3]
 
-MODEL-FOLDER is in Hugging Face's form; PYTHON is one that has TRL 1.12 and transformers (later TRL has no PPO). Both get
-the same 32 questions an iteration, write answers of up to 64 tokens at temperature 1, judge them by a reward model of
-the same size (a head of random numbers), learn from them once in 4 minibatches in bf16 with float32 masters, and keep
-away from a frozen reference. TRL's values are a second whole model, ours a head; TRL pads. Each turn is a process of its
-own whose first iteration is not counted. Told: seconds an iteration, median, lowest to highest, and the ratio.
+MODEL-FOLDER is in Hugging Face's form; PYTHON is one that has TRL 1.12 and transformers (later TRL has no PPO). Both
+get the same 32 questions an iteration, write answers of up to 64 tokens at temperature 1, judge them by a reward model
+of the same size (a head of random numbers), learn from them once in 4 minibatches in bf16 with float32 masters, and
+stay near a frozen reference. TRL's values are a second whole model, ours a head; TRL pads. Each turn is a process of
+its own whose first iteration is not counted. Told: seconds an iteration, median, lowest to highest, and the ratio.
 Appends a line to benchmarks/results/ppo.jsonl.
 """
 
@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 RESULTS = Path(__file__).parent.parent / "results" / "ppo.jsonl"
 PROMPTS, TOKENS, MINIBATCHES = 32, 64, 4
@@ -76,7 +78,7 @@ def camelid(args: argparse.Namespace, folder: Path) -> list[float]:
     for _, event in live([stage]):
         if isinstance(event, Step) and event.step % MINIBATCHES == 0:
             ends.append(time.perf_counter())
-    return [end - start for start, end in zip(ends[1:], ends[2:], strict=False)]
+    return np.diff(ends[1:]).tolist()
 
 
 def trl(args: argparse.Namespace, folder: Path) -> list[float]:
@@ -147,7 +149,7 @@ def trl(args: argparse.Namespace, folder: Path) -> list[float]:
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[Clock()],
     ).train()
-    return [end - start for start, end in zip(ends[1:], ends[2:], strict=False)]
+    return np.diff(ends[1:]).tolist()
 
 
 def turn(python: str, who: str, args: argparse.Namespace) -> list[float]:
