@@ -1,9 +1,9 @@
 """How far judges and people agree, with intervals.
 
 Agreement is the chance that two votes on the same question and pair of models are equal, one of each group, or of two
-voters of one group (Zheng et al. 2023, arXiv 2306.05685, 4.2). Setup S1 has ties, S2 leaves them out: chance
-alone gives a third and a half. Cohen's kappa and Krippendorff's alpha (nominal) take chance away. Intervals: bootstrap over the
-units, so that votes on the same pair stay together.
+voters of one group (Zheng et al. 2023, arXiv 2306.05685, 4.2). Setup S1 has ties, S2 leaves them out: chance alone
+gives a third and a half. Cohen's kappa and Krippendorff's alpha (nominal) take chance away. Intervals: bootstrap over
+the units, so that votes on the same pair stay together.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def _write_votes(out: Path, lines: Sequence[dict[str, Any]], texts: Mapping[str,
         for line in lines:
             if line["winner"] is not None:
                 text = texts[line["id"]]
-                row = {"question_id": text.id, "model_a": text.model_a, "model_b": text.model_b}
+                row: dict[str, Any] = {"question_id": text.id, "model_a": text.model_a, "model_b": text.model_b}
                 row |= {"winner": line["winner"], "judge": name, "turn": len(text.conversation_a) // 2}
                 sides = {"conversation_a": list(text.conversation_a), "conversation_b": list(text.conversation_b)}
                 file.write((json.dumps({**row, **sides}, ensure_ascii=False) + "\n").encode())
