@@ -55,7 +55,7 @@ def _battle(row: Row, place: str) -> Vote:
         _text_or_none(row.get("language")),
         int(turns) if str(turns or "").isdigit() else 0,
         str(row.get("anony", True)).casefold() not in ("false", "0"),
-        _numbers(row.get("conv_metadata")),
+        _numbers(row.get("conv_metadata")) | _own_numbers(row.get("numbers"), place),
     )
 
 
@@ -199,6 +199,20 @@ def _numbers(about: Any) -> dict[str, float | tuple[float, float]]:
         if all(side is not None for side in sides):
             numbers[name] = (_total(sides[0]), _total(sides[1]))
     return numbers
+
+
+def _own_numbers(value: Any, place: str) -> dict[str, float | tuple[float, float]]:
+    """Columns as the arena's own log has them: a number, or a list of two."""
+    if value is None:
+        return {}
+    try:
+        pairs = {name: each if isinstance(each, list) else [each] for name, each in value.items()}
+        return {
+            str(name): (float(each[0]), float(each[1])) if len(each) == 2 else float(each[0])
+            for name, each in pairs.items()
+        }
+    except (AttributeError, IndexError, TypeError, ValueError):
+        raise FormatError(f"{place}: numbers are no names with a number, or one for each side") from None
 
 
 def _total(value: Any) -> float:

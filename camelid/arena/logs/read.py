@@ -14,17 +14,19 @@ from camelid.arena.logs.columns import ENDING, open_battles
 from camelid.arena.logs.forms import FORMS, Form
 from camelid.arena.logs.rows import Row, rows_of
 from camelid.arena.logs.vote import BattleText, Vote, gather, votes_of
+from camelid.arena.logs.write import COUNTS
 from camelid.errors import FormatError, OptionError
 
 log = logging.getLogger(__name__)
 
 
-def read_battles(paths: Sequence[Path], form: str | None = None) -> Battles:
+def read_battles(paths: Sequence[Path], form: str | None = None, telling: bool = True) -> Battles:
     """The votes that count: those where the names were hidden. What is left out is told in a line, by reason.
 
     Args:
         paths: files, read one after the other; folders: of FastChat's logs, or a published one.
         form: a name of `FORMS`, or fastchat; None: guessed for each file.
+        telling: say what is left out.
 
     Raises:
         MissingError: there is no such file.
@@ -35,15 +37,32 @@ def read_battles(paths: Sequence[Path], form: str | None = None) -> Battles:
         return open_battles(files[0])
     left_out: Counter[str] = Counter()
     battles = gather(_counting(files, form, left_out))
-    for reason, count in left_out.items():
+    for reason, count in left_out.items() if telling else ():
         log.warning("%s votes left out: %s", f"{count:,}", reason)
     return battles
 
 
-def read_votes(paths: Sequence[Path], form: str | None = None) -> Iterator[Vote]:
-    """All votes in their order, those with names shown too; of FastChat's logs without those whose names contradict
-    each other."""
-    yield from _counting(_files(paths), form, None)
+def read_logged(paths: Sequence[Path]) -> Iterator[tuple[str, Vote, str | None, BattleText | None]]:
+    """All votes in their order, each with where it stands, what its log says against it, and its texts if it has any.
+    LLMFAO's texts come from `results.jsonl` beside the votes, if that is there."""
+    for path in _files(paths):
+        if path.name.endswith(ENDING):
+            yield from (
+                (f"{path}: vote {n}", vote, None, None) for n, vote in enumerate(votes_of(open_battles(path)), 1)
+            )
+            continue
+        kind, rows = _opened(path, None)
+        texts: dict[str, BattleText] = {}
+        if kind == "llmfao" and path.with_name("results.jsonl").is_file():
+            texts = {text.id: text for text in read_texts([path])}
+        for place, row in rows:
+            if kind == "fastchat":
+                if (logged := fastchat.logged_vote(row, place)) is not None:
+                    yield place, logged.vote, logged.invalid, logged.text
+                continue
+            vote, reason = _vote(kind, row, place)
+            assert vote is not None
+            yield place, vote, reason, texts.get(vote.id or "") or FORMS[kind].text(row, place)
 
 
 def read_texts(paths: Sequence[Path]) -> Iterator[BattleText]:
@@ -107,8 +126,8 @@ def _opened(path: Path, form: str | None) -> tuple[str, Iterator[tuple[str, Row]
     return kind, again()
 
 
-def _counting(files: list[Path], form: str | None, left_out: Counter[str] | None) -> Iterator[Vote]:
-    """Votes; with `left_out` those alone that count, and how many do not, by reason."""
+def _counting(files: list[Path], form: str | None, left_out: Counter[str]) -> Iterator[Vote]:
+    """The votes that count, and into `left_out` how many do not, by reason."""
     for path in files:
         if path.name.endswith(ENDING):
             yield from votes_of(open_battles(path))
@@ -116,24 +135,25 @@ def _counting(files: list[Path], form: str | None, left_out: Counter[str] | None
         kind, rows = _opened(path, form)
         for place, row in rows:
             vote, reason = _vote(kind, row, place)
-            reason = reason or ("the names were shown" if vote and not vote.anony else None)
-            if left_out is not None and reason:
+            if reason is None and vote is not None and not vote.anony:
+                reason = "the names were shown"
+            if reason:
                 left_out[reason] += 1
-            elif vote is not None and (left_out is not None or reason != "invalid"):
+            elif vote is not None:
                 yield vote
 
 
 def _vote(kind: str, row: Row, place: str) -> tuple[Vote | None, str | None]:
     if kind == "fastchat":
         logged = fastchat.logged_vote(row, place)
-        return (None, None) if logged is None else (logged.vote if logged.invalid is None else None, logged.invalid)
+        return (None, None) if logged is None else (logged.vote, logged.invalid)
     form: Form = FORMS[kind]
     try:
         vote = form.vote(row, place)
     except KeyError as error:
         raise FormatError(f"{place}: lacks {error}; mend or remove the row") from None
     state = row.get("state")
-    return vote, f"{row.get('reason') or state}" if state not in (None, "counts") else None
+    return vote, str(row.get("reason") or state) if state not in (None, COUNTS) else None
 
 
 def _llmfao_texts(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[BattleText]:
