@@ -8,16 +8,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from camelid.arena.judging.agreement import Estimate, agreement
+from camelid.arena.judging.agreement import Estimate, agreement, blind_votes
 from camelid.arena.logs import read_battles, read_texts
-from camelid.arena.logs.read import read_votes
 from camelid.arena.ratings import RateOptions, rate
 from camelid.arena.ratings.style import add_columns
 
 
 def main(folder: Path) -> None:
     logs = {name: folder / f"{name}crowd-comparisons.csv" for name in ("", "gpt3-", "gpt4-")}
-    votes = {name: list(read_votes([path])) for name, path in logs.items()}
+    votes = {name: blind_votes(path) for name, path in logs.items()}
     for title, one, two in (
         ("people, people", "", None),
         ("people, GPT-3", "", "gpt3-"),

@@ -8,16 +8,21 @@ the units, so that votes on the same pair stay together.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from camelid.arena.logs.read import read_logged
 from camelid.arena.logs.vote import Vote
 from camelid.errors import OptionError
 
+log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 By = Literal["question", "battle"]
 Unit = tuple[str, str, str]
@@ -56,6 +61,21 @@ class Agreement:
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         return asdict(self)
+
+
+def blind_votes(path: Path) -> list[Vote]:
+    """The votes of a log that count: nothing is said against them, and the names were hidden. What is left out is told
+    in a line, by reason."""
+    votes: list[Vote] = []
+    left_out: Counter[str] = Counter()
+    for _, vote, reason, _ in read_logged([path]):
+        if reason is None and vote.anony:
+            votes.append(vote)
+        else:
+            left_out[reason or "the names were shown"] += 1
+    for reason, count in left_out.items():
+        log.warning("%s: %s votes left out: %s", path, f"{count:,}", reason)
+    return votes
 
 
 def count_units(votes: Iterable[Vote], by: By = "question") -> dict[Unit, list[int]]:

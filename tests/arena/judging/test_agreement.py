@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import evalica
 import numpy as np
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 
 from camelid.arena.judging import agreement
+from camelid.arena.judging.agreement import blind_votes
 from camelid.arena.logs.vote import Vote
+from camelid.cli import main
 from camelid.errors import OptionError
 
 WINNERS = ("model_a", "model_b", "tie")
@@ -74,3 +77,30 @@ def test_nothing_in_common_is_said():
         agreement([Vote("x", "y", "tie", prompt="1")], [Vote("x", "z", "tie", prompt="1")])
     with pytest.raises(OptionError, match="no question"):
         agreement([Vote("x", "y", "tie")])
+
+
+def test_the_verb_takes_the_votes_that_count(tmp_path, capsys, caplog):
+    def log(name, *rows):
+        path = tmp_path / name
+        path.write_text(
+            "".join(
+                json.dumps({"model_a": "x", "model_b": "y", "question_id": str(k), **row}) + "\n" for k, row in rows
+            )
+        )
+        return path
+
+    asked = [{"role": "user", "content": "Why?"}]
+    a_wins = {"winner": "model_a", "conversation_a": asked}
+    people = log("people.jsonl", (1, a_wins), (2, {**a_wins, "anony": False}), (3, {**a_wins, "state": "refused"}))
+    judge = log("judge.jsonl", (1, {**a_wins, "winner": "model_b"}))
+    assert len(blind_votes(people)) == 1
+    assert "the names were shown" in caplog.text
+    assert "refused" in caplog.text
+    with pytest.raises(SystemExit) as end:
+        main(["arena", "agree", str(people), str(judge), "--resamples", "10", "--json"])
+    assert end.value.code == 0
+    found = json.loads(capsys.readouterr().out)["agreement"]
+    assert [(each["setup"], each["units"], each["pairs"], each["per_vote"]["value"]) for each in found] == [
+        ("S1", 1, 1, 0.0),
+        ("S2", 1, 1, 0.0),
+    ]

@@ -27,11 +27,10 @@ def run(
 ) -> None:
     """As MT-bench's paper counts it: the chance that two votes are equal, with ties (S1) and without (S2); besides
     Cohen's kappa and Krippendorff's alpha, all with 95 % intervals."""
-    from camelid.arena.judging.agreement import agreement
-    from camelid.arena.logs.read import read_votes
+    from camelid.arena.judging.agreement import agreement, blind_votes
 
-    first = list(read_votes([log]))
-    second = None if other is None else list(read_votes([other]))
+    first = blind_votes(log)
+    second = None if other is None else blind_votes(other)
     found = [agreement(first, second, ties, by, resamples) for ties in (True, False)]
     if json:
         print_json({"agreement": [each.as_json() for each in found]})
