@@ -24,7 +24,7 @@ _UNITS: dict[Against, tuple[tuple[str, float], ...]] = {
     "tokens": (("tokens", 1), ("thousand tokens", 1e3), ("million tokens", 1e6), ("billion tokens", 1e9)),
     "time": (("seconds of training", 1), ("minutes of training", 60), ("hours of training", 3600), ("days", 86400)),
 }
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.spines.top": False,
@@ -97,7 +97,7 @@ def _draw(parts: Sequence[tuple[str, Runs, Sequence[str]]], out: Path, against: 
         raise MissingError("plots need matplotlib: pip install 'camelid[plots]'") from None
     columns = min(2 if len(parts) == 1 else 4, max(len(metrics) for _, _, metrics in parts))
     rows = [-(-len(metrics) // columns) for _, _, metrics in parts]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         size = (4.8 * columns + 0.6, 2.7 * sum(rows) + 0.5 * len(parts))
         figure = Figure(figsize=size, layout="constrained")
         figures: list[FigureBase] = [figure]
@@ -110,7 +110,7 @@ def _draw(parts: Sequence[tuple[str, Runs, Sequence[str]]], out: Path, against: 
                 part.suptitle(title, x=0.01, ha="left", fontweight="bold")
             if len(runs) > 1:
                 _legend(part, runs)
-        return _write(figure, out)
+        return write_figure(figure, out)
 
 
 def _panel(axes: Axes, runs: Runs, name: str, against: Against, smooth: int | None) -> None:
@@ -191,7 +191,8 @@ def _unit(runs: Runs, against: Against) -> tuple[str, float]:
     return name, per
 
 
-def _write(figure: Figure, out: Path) -> Path:
+def write_figure(figure: Figure, out: Path) -> Path:
+    """A whole picture at `out`, or none; its ending says which kind. ResourceError: the place cannot be written."""
     beside = out.with_name(f".{out.stem}.partial-{os.getpid()}{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -40,15 +40,20 @@ def run(
     seems to is told."""
     anchors = dict(_anchor(each) for each in anchor or [])
     options = options.with_(anchors=anchors, covariates=tuple(column or ()))
-    from camelid.arena.ratings.rate import rate
-
-    with saying("reading"):
-        battles = _read(logs, options)
-    board = rate(battles, options)
+    _, board = rated(logs, options)
     if json:
         print_json(board.as_json())
     else:
         _show(board)
+
+
+def rated(logs: list[Path], options: RateOptions) -> tuple[Battles, Board]:
+    """The votes of logs, and their board."""
+    from camelid.arena.ratings.rate import rate
+
+    with saying("reading"):
+        battles = _read(logs, options)
+    return battles, rate(battles, options)
 
 
 def _anchor(text: str) -> tuple[str, float]:
