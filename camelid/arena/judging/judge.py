@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from camelid.arena.judging.prompts import Prompts, References, load_prompts, pair_request, single_request, why_not
 from camelid.arena.logs.vote import BattleText
-from camelid.errors import FormatError, OptionError
+from camelid.errors import FormatError, OptionError, ResourceError
 from camelid.evals.ask import Asker
 from camelid.evals.scorers import judge as reading
 from camelid.evals.task import Generate, Written
-from camelid.files import whole_file, writing
+from camelid.files import lock, whole_file, writing
 
 Mode = Literal["pair", "single"]
 RECORD, LINES, VOTES = "judge.json", "judgements.jsonl", "votes.jsonl"
@@ -58,34 +58,53 @@ def judge(
     prompts: Prompts | None = None,
     references: References | None = None,
 ) -> Judged:
-    """Judge all battles into a folder; what is there already is not asked again.
+    """Judge all battles into a folder; what is there already is not asked again. Several battles with the same two
+    answers, as where several people voted on them, are judged once, as the first of them.
 
     Raises:
         OptionError: the folder holds votes of another judge, or made in another way; the model has no chat format.
         FormatError: a line of the folder is none.
+        ResourceError: another process judges into it, or the place cannot be written.
     """
     if not asker.has_chat:
         raise OptionError(f"{asker.name}: has no chat format; a judge needs one", param="judge")
     prompts, references = prompts or load_prompts(), references or {}
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        _check_record(out, asker, mode, prompts, references)
+        with lock(out / ".lock", lambda: _refuse(out)):
+            _check_record(out, asker, mode, prompts, references)
+            return _judge(texts, asker, out, lambda text: _requests(text, mode, prompts, references), mode)
+
+
+def _refuse(out: Path) -> NoReturn:
+    raise ResourceError(f"{out}: another process judges into it; wait for it, or choose another --out")
+
+
+def _judge(
+    texts: Iterable[BattleText], asker: Asker, out: Path, requests: Callable[[BattleText], list[Generate]], mode: Mode
+) -> Judged:
     done = {line["id"] for line in _lines(out)}
     left_out: Counter[str] = Counter()
     todo: list[tuple[BattleText, list[Generate]]] = []
     kept: dict[str, BattleText] = {}
+    seen: set[tuple[frozenset[str], frozenset[str]]] = set()
     for text in texts:
         if reason := why_not(text):
             left_out[reason] += 1
             continue
-        asked = _requests(text, mode, prompts, references)
+        asked = requests(text)
+        same = frozenset((text.model_a, text.model_b)), frozenset(repr(each.prompt) for each in asked)
+        if same in seen:  # a judge would only repeat itself, and its votes look surer than they are
+            left_out["the same answers were judged in an earlier one"] += 1
+            continue
+        seen.add(same)
         if any(asker.excess(each) > 0 for each in asked):
             left_out["too long for the judge"] += 1
             continue
         kept[text.id] = text
         if text.id not in done:
             todo.append((text, asked))
-    with writing(out), (out / LINES).open("a", encoding="utf-8") as file:
+    with (out / LINES).open("a", encoding="utf-8") as file:
         for line in _asked(asker, todo, mode):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()

@@ -9,9 +9,10 @@ import pytest
 from camelid.arena.judging.judge import LINES, judge, verdict
 from camelid.arena.judging.prompts import load_prompts, pair_request
 from camelid.arena.logs import BattleText, read_battles
-from camelid.errors import OptionError
+from camelid.errors import OptionError, ResourceError
 from camelid.evals.ask import Reply
 from camelid.evals.task import Written
+from camelid.files import lock
 
 
 def battle(name, a, b, question="Why?", turns=1):
@@ -77,6 +78,22 @@ def test_it_goes_on_after_a_kill(tmp_path):
     assert len(asker.asked) == 6
     assert (out / LINES).read_bytes() == (whole / LINES).read_bytes()
     assert (out / "votes.jsonl").read_bytes() == (whole / "votes.jsonl").read_bytes()
+
+
+def test_the_same_answers_are_judged_once_whichever_side_they_are_on(tmp_path):
+    again = BattleText("8", "two", "one", BATTLES[0].conversation_b, BATTLES[0].conversation_a)
+    others = BattleText("9", "three", "two", BATTLES[0].conversation_a, BATTLES[0].conversation_b)
+    asker = Longer()
+    found = judge([BATTLES[0], battle("7", "long {answer}", "no"), again, others], asker, tmp_path)
+    assert found.left_out == {"the same answers were judged in an earlier one": 2}
+    assert len(asker.asked) == 4
+    assert read_battles([tmp_path / "votes.jsonl"]).ids.tolist() == ["1", "9"]
+
+
+def test_two_processes_do_not_judge_into_one_folder(tmp_path):
+    with lock(tmp_path / ".lock", lambda: None), pytest.raises(ResourceError, match="another process"):
+        judge(BATTLES, Longer(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_another_way_of_judging_is_refused(tmp_path):
