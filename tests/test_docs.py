@@ -44,7 +44,7 @@ def walks() -> list[tuple[str, list[str]]]:
 WALKS = dict(walks())
 SHORT = "--set pretrain.steps=12 --set pretrain.warmup_steps=2 --set pretrain.validation_every=6"
 RUN_HERE = {line for _, line in shell_lines() if NETWORK not in line and not line.startswith("make ")}
-SERVERS = sorted(line for line in RUN_HERE if line.startswith("camelid serve"))
+SERVERS = sorted(line for line in RUN_HERE if line.startswith(("camelid serve", "camelid arena serve")))
 COMMANDS = sorted(RUN_HERE - {*SERVERS})
 
 

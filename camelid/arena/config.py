@@ -33,6 +33,7 @@ from camelid.arena.pairing import Rules
 from camelid.engine.options import EngineOptions
 from camelid.engine.request import SamplingParams
 from camelid.errors import FormatError, MissingError, OptionError, one_of
+from camelid.hub.catalog import DEFAULT_MODEL
 from camelid.options import Options
 from camelid.parsing import MAX_TOML, parse_toml
 
@@ -190,14 +191,32 @@ class ArenaConfig(Options):
         return self
 
 
-def read_config(path: Path | str) -> ArenaConfig:
-    """Read a file.
+def first_config() -> ArenaConfig:
+    """An arena to begin with: the default model, cautious against lively."""
+    of_both = {"model": DEFAULT_MODEL, "organisation": "Hugging Face", "licence": "Apache-2.0", "parameters": 0.135}
+    lines = {"cautious": (0.2, "the likeliest words"), "lively": (1.0, "words as likely as they are")}
+    models = (
+        ArenaModel(
+            name=f"SmolLM2 135M, {name}",
+            description=f"Temperature {temperature:g}: {what}.",
+            sampling={"temperature": temperature, "max_tokens": 300},
+            **of_both,
+        )
+        for name, (temperature, what) in lines.items()
+    )
+    return ArenaConfig(name="A first arena", models=tuple(models)).checked()
+
+
+def read_config(path: Path | str | None) -> ArenaConfig:
+    """Read a file; None: `first_config`.
 
     Raises:
         MissingError: there is none.
         FormatError: it is not TOML.
         OptionError: an unknown key, a value that cannot be, or as `ArenaConfig.checked`.
     """
+    if path is None:
+        return first_config()
     path = Path(path)
     try:
         with path.open("rb") as file:

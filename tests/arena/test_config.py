@@ -78,3 +78,9 @@ def test_no_file_and_no_toml(tmp_path):
         read_config(tmp_path / "none.toml")
     with pytest.raises(FormatError, match="TOML"):
         read_config(written(tmp_path, "= ="))
+
+
+def test_an_arena_to_begin_with():
+    arena = read_config(None)
+    assert len({model.name for model in arena.models}) == 2
+    assert len({model.sampling["temperature"] for model in arena.models}) == 2

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def run(
     battle: Annotated[str, typer.Argument(help="Name of the battle, as exports and the leaderboard's votes have it.")],
     *,
-    config: ConfigFile,
+    config: ConfigFile = None,
     database: Annotated[str | None, typer.Option(help="Where the arena keeps it; as camelid arena serve.")] = None,
     data: Annotated[Path | None, typer.Option(help="The arena's SQLite file.")] = None,
     json_: Json = False,

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from camelid.arena.config import ArenaConfig
     from camelid.serve.models import Models
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="The arena's models and rules, as TOML.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="The arena's models and rules, as TOML; the default model at two temperatures if not given."
+    ),
+]
 
 
 @takes("options", ServeOptions, without=("api_keys", "cors_origins", "allowed_hosts"))
 def run(
     *,
-    config: ConfigFile,
+    config: ConfigFile = None,
     api_key: Annotated[
         list[str] | None, typer.Option(help="A key that everybody must bring; several may be given.")
     ] = None,
