@@ -115,12 +115,12 @@ def test_the_verbs(tmp_path, capsys):
         "--columns",
         str(tmp_path / "c.battles"),
     ]
-    run_verb("arena export", [str(tmp_path / "clean.jsonl"), *where, "--json"])
+    run_verb("arena export", [str(tmp_path / "clean.jsonl"), *where, "--licence", "CC-BY-4.0", "--json"])
     told = json.loads(capsys.readouterr().out)
     won = sum(row["winner"] in ("model_a", "model_b") for row in rows)
     assert told["preferences"] == {"preferences": won, "left out: a tie": 80 - won}
     first = json.loads((tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    assert set(first) == {"id", "chosen_model", "rejected_model", "prompt", "chosen", "rejected"}
+    assert set(first) == {"id", "chosen_model", "rejected_model", "prompt", "chosen", "rejected", "licence"}
     run_verb("arena verify", [str(tmp_path / "b")])
     assert "equal, 80 votes" in capsys.readouterr().out
     run_verb("arena rate", [str(tmp_path / "c.battles"), "--json"])

@@ -13,6 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from camelid.arena.cleaning.candidates import candidates
+from camelid.arena.cleaning.clean import clean
+from camelid.arena.config import read_config as read_arena
+from camelid.arena.logs import open_battles, read_battles, save_battles
+from camelid.arena.publish import publish, verify
+from camelid.arena.ratings.options import RateOptions
 from camelid.chat.conversation import Conversation
 from camelid.data.chats.layouts import LAYOUTS, layout_of
 from camelid.data.chats.model import read_chat_model
@@ -138,10 +144,21 @@ def open_conversation(folder: Path) -> None:
     Conversation(None, SamplingParams()).read(folder / "conversation.json")  # type: ignore[arg-type] - no model needed
 
 
+def open_votes(name: str) -> Callable[[Path], None]:
+    """A log of votes, read and cleaned."""
+
+    def open_it(folder: Path) -> None:
+        read_battles([folder / "votes" / name])
+        clean(candidates([folder / "votes" / name]))
+
+    return open_it
+
+
 def _hf(name: str) -> Format:
     return Format(f"hf/{name}", lambda folder: open_model(folder / "hf"))
 
 
+VOTES = ("battles.jsonl", "battles.json", "x-conv.json", "train.csv", "crowd.csv", "battles.parquet")
 FORMATS = [
     Format("model.gguf", lambda folder: open_model(folder / "model.gguf")),
     Format("llama2.gguf", lambda folder: open_model(folder / "llama2.gguf")),
@@ -181,6 +198,11 @@ FORMATS = [
     Format("corpus.parquet", open_corpus("parquet", "corpus.parquet")),
     Format("documents.jsonl.gz", lambda folder: list(read_documents(folder / "documents.jsonl.gz"))),
     Format("conversation.json", open_conversation),
+    *(Format(f"votes/{name}", open_votes(name)) for name in VOTES),
+    Format("votes/x.battles", lambda folder: open_battles(folder / "votes" / "x.battles")),
+    Format("votes/board/board.json", lambda folder: verify(folder / "votes" / "board")),
+    Format("votes/board/votes.jsonl", lambda folder: verify(folder / "votes" / "board")),
+    Format("votes/arena.toml", lambda folder: read_arena(folder / "votes" / "arena.toml")),
 ]
 
 
@@ -211,6 +233,7 @@ def make_good(folder: Path) -> None:
     _documents(folder)
     make_data(folder, vocab_size=320)
     _chats(folder / "chats")
+    _votes(folder / "votes")
 
 
 def _chats(folder: Path) -> None:
@@ -261,3 +284,37 @@ def _documents(folder: Path) -> None:
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "corpus.parquet")
+
+
+def _votes(folder: Path) -> None:
+    """The same few votes in every form that is read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    folder.mkdir()
+    talk = [{"role": "user", "content": TEXT}, {"role": "assistant", "content": "So."}]
+    about = {"judge": "v", "turn": 1, "anony": True, "language": "English"}
+    rows: list[dict[str, Any]] = [
+        {"question_id": f"q{n}", "model_a": f"m{n % 3}", "model_b": f"m{(n + 1) % 3}", "winner": "model_a", **about}
+        | {"tstamp": 1.7e9 + n, "conversation_a": talk, "conversation_b": talk}
+        for n in range(9)
+    ]
+    (folder / "battles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "battles.json").write_text(json.dumps(rows))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "battles.parquet")
+    state = {"roles": ["U", "A"], "offset": 0, "messages": [["U", TEXT], ["A", "So."]], "model_name": "m"}
+    logged = [
+        {"type": "leftvote", "models": ["", ""], "ip": "v", "tstamp": 1.7e9 + n}
+        | {"states": [{**state, "conv_id": f"c{n}", "model_name": f"m{n % 3 + side}"} for side in (0, 1)]}
+        for n in range(9)
+    ]
+    (folder / "x-conv.json").write_text("".join(json.dumps(row) + "\n" for row in logged))
+    head = "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n"
+    lines = "".join(f'{n},m{n % 3},m{n % 2 + 3},"[""Hi""]","[""So.""]","[""No.""]",1,0,0\n' for n in range(9))
+    (folder / "train.csv").write_text(head + lines)
+    (folder / "crowd.csv").write_text(
+        "id,winner,left,right\n" + "".join(f"{n},tie,m{n % 3},n{n % 2}\n" for n in range(9))
+    )
+    save_battles(read_battles([folder / "battles.jsonl"]), folder / "x.battles")
+    publish(clean(candidates([folder / "battles.jsonl"])), folder / "board", RateOptions())
+    (folder / "arena.toml").write_text('name = "A"\n[limits]\nturns = 3\n[[models]]\nname = "a"\nweight = 2\n')

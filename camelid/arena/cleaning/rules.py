@@ -54,8 +54,9 @@ def _no_text(candidate: Candidate) -> str | None:
 
 
 def _empty(candidate: Candidate) -> str | None:
-    empty = any(content is not None and not str(content).strip() for content in candidate.contents("assistant"))
-    return "an answer is empty" if empty else None
+    """An answer that is empty lost to one that is not; of two, nothing can be said."""
+    said = [str(content).strip() for content in candidate.contents("assistant") if content is not None]
+    return "both answers are empty" if said and not any(said) else None
 
 
 def _leaked_anywhere(candidate: Candidate) -> str | None:
@@ -143,7 +144,7 @@ RULES: Mapping[str, Collection[Rule]] = {
         Rule("shown", _plain(_shown)),
         Rule("itself", _plain(_itself)),
         Rule("no answer", _plain(_no_text)),
-        Rule("empty answer", _plain(_empty)),
+        Rule("empty answers", _plain(_empty)),
         Rule("identity", _plain(_leaked)),
         Rule("error", _plain(_failed)),
         Rule("unfinished", _plain(_unfinished)),

@@ -23,13 +23,13 @@ ERRORS = (
 )
 UNFINISHED = ("▌", '<span class="cursor">')
 
-_WHOLE = re.compile(
-    r"(?<!\w)(?:" + "|".join(map(re.escape, sorted(IDENTITY, key=len, reverse=True))) + r")(?!\w)", re.I
-)
+_NEWER = ("gpt-4o",)  # names that go on after a word of the list
+_LONGEST_FIRST = "|".join(re.escape(word) for word in sorted((*IDENTITY, *_NEWER), key=len, reverse=True))
+_WHOLE = re.compile(rf"(?<!\w)(?:{_LONGEST_FIRST})(?![^\W\d_])", re.I)  # a number may follow: Qwen2, Claude3
 
 
 def identity_word(text: str) -> str | None:
-    """The first word of `IDENTITY` that stands in a text as a whole word, in lower case."""
+    """The first name that stands in a text as a whole word, or before a number; in lower case."""
     found = _WHOLE.search(text)
     return found[0].casefold() if found else None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from camelid.arena.logs.forms import time_of
 from camelid.arena.logs.rows import Row
 from camelid.arena.logs.vote import BattleText, Conversation, Vote
 from camelid.errors import FormatError
@@ -66,7 +67,7 @@ def logged_vote(row: Row, place: str) -> LoggedVote | None:
         hidden[1] if anony else shown[1],
         WINNERS[row["type"]],
         ids[0] or None,
-        row.get("tstamp"),
+        time_of(row.get("tstamp"), place),
         str(row["ip"]) if row.get("ip") else None,
         next((each["content"] for each in sides[0] if each["role"] == "user"), None),
         row.get("language"),

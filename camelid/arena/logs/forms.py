@@ -17,6 +17,7 @@ _WINNERS = {name: name for name in WINNERS} | {
     "both_bad": "tie (bothbad)",  # as in the set of 140,000
     "bothbad": "tie (bothbad)",
 }
+_LATEST = 1e11  # seconds since 1970: the year 5138
 _SIDES = {"left": "model_a", "right": "model_b", "tie": "tie"}
 _TOKENS = ("sum_assistant_a_tokens", "sum_assistant_b_tokens")
 _STYLE = {"headers": "header_count", "lists": "list_count", "bold": "bold_count"}
@@ -49,11 +50,11 @@ def _battle(row: Row, place: str) -> Vote:
         b,
         winner,
         _text_or_none(_first(row, "question_id", "battle_id", "id")),
-        _time(_first(row, "tstamp", "timestamp"), place),
+        time_of(_first(row, "tstamp", "timestamp"), place),
         None if voter is None else str(voter),
         next((str(each["content"]) for each in conversation if each["role"] == "user"), None),
         _text_or_none(row.get("language")),
-        int(turns) if str(turns or "").isdigit() else 0,
+        _turns(turns, place),
         str(row.get("anony", True)).casefold() not in ("false", "0"),
         _numbers(row.get("conv_metadata")) | _own_numbers(row.get("numbers"), place),
     )
@@ -135,19 +136,44 @@ def _winner(value: Any, known: Mapping[str, str], place: str) -> str:
     return winner
 
 
-def _time(value: Any, place: str) -> float | None:
-    if value is None or isinstance(value, float | int):
-        return None if value is None else float(value)
+def _turns(value: Any, place: str) -> int:
+    """A whole number, which a table may hold as 2.0; 0: not said."""
+    try:
+        number = 0.0 if value is None else float(value)
+        if number >= 0 and number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise FormatError(f"{place}: turn {str(value)[:40]!r} is no number of questions; mend or remove the row")
+
+
+def time_of(value: Any, place: str) -> float | None:
+    """Seconds since 1970, from a number, a text with one, or a date in ISO 8601.
+
+    Raises:
+        FormatError: it is none, or of no year that there is.
+    """
+    if value is None:
+        return None
+    seconds = _seconds(value)
+    if seconds is None or not 0 <= seconds < _LATEST:
+        raise FormatError(f"{place}: {str(value)[:40]!r} is no time; give seconds since 1970, or ISO 8601")
+    return seconds
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            return None
     if isinstance(value, datetime.datetime):
         return (value if value.tzinfo else value.replace(tzinfo=datetime.UTC)).timestamp()
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return _time(datetime.datetime.fromisoformat(str(value)), place)
-    except ValueError:
-        raise FormatError(f"{place}: {str(value)[:40]!r} is no time; give seconds since 1970, or ISO 8601") from None
+    return float(value) if isinstance(value, float | int) else None
 
 
 def _messages(value: Any, place: str) -> Conversation:

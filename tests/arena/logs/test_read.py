@@ -149,6 +149,7 @@ def test_what_does_not_count_is_told_by_reason(tmp_path, caplog):
         ('{"model_a": "a", "model_b": "b", "winner": "C"}\n', r"x\.jsonl:1: winner 'C' is none of model_a"),
         ('{"model_a": "", "model_b": "b", "winner": "tie"}\n', r"x\.jsonl:1: model_a is empty"),
         ('{"model_a": "a", "model_b": "b", "winner": "tie", "tstamp": "noon"}\n', r"x\.jsonl:1: 'noon' is no time"),
+        ('{"model_a": "a", "model_b": "b", "winner": "tie", "tstamp": 1e300}\n', r"x\.jsonl:1: '1e\+300' is no time"),
         ("[1]", r"x\.jsonl: entry 1 is no object"),
         ("", r"x\.jsonl: is empty"),
     ],
@@ -220,3 +221,18 @@ def test_llmfao():
     texts = [*read_texts([folder / "crowd-comparisons.csv"])]
     assert [each.id for each in texts] == battles.ids.tolist()
     assert len(read_battles([folder / "gpt4-crowd-comparisons.csv"])) == 2139
+
+
+@pytest.mark.parametrize(("turn", "read"), [(2, 2), (2.0, 2), ("3", 3), (None, 0)])
+def test_turns_that_a_table_holds_as_numbers(tmp_path, turn, read):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"model_a": "x", "model_b": "y", "winner": "tie", "turn": turn}) + "\n")
+    assert read_battles([path]).turns.tolist() == [read]
+
+
+@pytest.mark.parametrize("turn", [2.5, -1, "many", "nan"])
+def test_turns_that_are_none(tmp_path, turn):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"model_a": "x", "model_b": "y", "winner": "tie", "turn": turn}) + "\n")
+    with pytest.raises(FormatError, match=r"a\.jsonl:1: turn"):
+        read_battles([path])

@@ -32,6 +32,7 @@ def run(
     ] = None,
     columns: Annotated[Path | None, typer.Option(help="A new .battles file, which is read at once.")] = None,
     texts: Annotated[bool, typer.Option("--texts", help="Publish what was said too.")] = False,
+    licence: Annotated[str | None, typer.Option(help="Of the texts; goes into each preference.")] = None,
     rules: Annotated[str, typer.Option(help="Of cleaning: default or compat.")] = "default",
     anchor: Annotated[list[str] | None, typer.Option(metavar="NAME=RATING", help="As of rate; several.")] = None,
     json: Json = False,
@@ -56,7 +57,7 @@ def run(
     if columns is not None:
         save_battles(cleaned.battles, columns)
     if preferences is not None:
-        told["preferences"] = _preferences(cleaned, preferences, logs)
+        told["preferences"] = _preferences(cleaned, preferences, logs, licence)
     if to is not None:
         chosen = options.with_(anchors=dict(_anchor(each) for each in anchor or []))
         told["board"] = publish(cleaned, to, chosen, [path for path in logs if path.is_file()], texts).as_json()
@@ -71,7 +72,7 @@ def run(
         console.print(", ".join(f"{literal(name)} {count:,}" for name, count in counted.items()))  # type: ignore[attr-defined]
 
 
-def _preferences(cleaned: Cleaned, path: Path, logs: list[Path]) -> dict[str, int]:
+def _preferences(cleaned: Cleaned, path: Path, logs: list[Path], licence: str | None) -> dict[str, int]:
     """Write what became preferences, and count what did not by reason."""
     from camelid.arena.logs.write import preference_row
     from camelid.files import whole_file
@@ -85,9 +86,12 @@ def _preferences(cleaned: Cleaned, path: Path, logs: list[Path]) -> dict[str, in
                 counts[f"left out: {row}"] += 1
             else:
                 counts["preferences"] += 1
+                row = row if licence is None else {**row, "licence": licence}
                 file.write(json_.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
     if not counts["preferences"]:
         path.unlink()
         raise OptionError(f"preferences: no vote of this log can be one ({dict(counts)})")
-    write_pedigree(path, "arena export", [log for log in logs if log.is_file()], {"preferences": True}, counts)
+    write_pedigree(
+        path, "arena export", [log for log in logs if log.is_file()], {"preferences": True, "licence": licence}, counts
+    )
     return dict(counts)
