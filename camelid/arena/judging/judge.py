@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from camelid.arena.judging.prompts import Prompts, References, load_prompts, pair_request, single_request, why_not
+from camelid.arena.logs.read import BY_MODEL
 from camelid.arena.logs.vote import BattleText
 from camelid.errors import FormatError, OptionError, ResourceError
 from camelid.evals.ask import Asker
@@ -28,8 +29,9 @@ class Judged:
     """What came of it.
 
     Attributes:
-        folder: with `judgements.jsonl` (all that the judge wrote), `votes.jsonl` (votes in LMSYS's form, the judge's
-            name as `judge`) and `judge.json` (who judged, and how).
+        folder: with `judgements.jsonl` (all that the judge wrote), `votes.jsonl` (votes in LMSYS's form, the judge
+            as `judge`, and `by_model`, so that they are not read together with people's) and `judge.json` (who
+            judged, and how).
         winners: how often each outcome.
         unparsable: battles of which the judge's words name no winner; they are no votes.
         inconsistent: pairs whose two orders contradict each other: ties.
@@ -187,7 +189,7 @@ def _write_votes(out: Path, lines: Sequence[dict[str, Any]], texts: Mapping[str,
             if line["winner"] is not None:
                 text = texts[line["id"]]
                 row: dict[str, Any] = {"question_id": text.id, "model_a": text.model_a, "model_b": text.model_b}
-                row |= {"winner": line["winner"], "judge": name, "turn": len(text.conversation_a) // 2}
+                row |= {"winner": line["winner"], "judge": name, BY_MODEL: True, "turn": len(text.conversation_a) // 2}
                 sides = {"conversation_a": list(text.conversation_a), "conversation_b": list(text.conversation_b)}
                 file.write((json.dumps({**row, **sides}, ensure_ascii=False) + "\n").encode())
 

@@ -18,6 +18,7 @@ from camelid.arena.logs.write import COUNTS
 from camelid.errors import FormatError, OptionError
 
 log = logging.getLogger(__name__)
+BY_MODEL = "by_model"  # true in the rows of a judge that is a model
 
 
 def read_battles(paths: Sequence[Path], form: str | None = None, telling: bool = True) -> Battles:
@@ -31,7 +32,7 @@ def read_battles(paths: Sequence[Path], form: str | None = None, telling: bool =
     Raises:
         MissingError: there is no such file.
         FormatError: a row is cut, or says no vote; the message says which.
-        OptionError: no form that is known; no votes.
+        OptionError: no form that is known; no votes; votes of a model among people's.
     """
     if len(files := _files(paths)) == 1 and files[0].name.endswith(ENDING):
         return open_battles(files[0])
@@ -45,6 +46,7 @@ def read_battles(paths: Sequence[Path], form: str | None = None, telling: bool =
 def read_logged(paths: Sequence[Path]) -> Iterator[tuple[str, Vote, str | None, BattleText | None]]:
     """All votes in their order, each with where it stands, what its log says against it, and its texts if it has any.
     LLMFAO's texts come from `results.jsonl` beside the votes, if that is there."""
+    who: set[bool] = set()
     for path in _files(paths):
         if path.name.endswith(ENDING):
             yield from (
@@ -55,7 +57,7 @@ def read_logged(paths: Sequence[Path]) -> Iterator[tuple[str, Vote, str | None, 
         texts: dict[str, BattleText] = {}
         if kind == "llmfao" and path.with_name("results.jsonl").is_file():
             texts = {text.id: text for text in read_texts([path])}
-        for place, row in rows:
+        for place, row in _apart(rows, who):
             if kind == "fastchat":
                 if (logged := fastchat.logged_vote(row, place)) is not None:
                     yield place, logged.vote, logged.invalid, logged.text
@@ -126,14 +128,24 @@ def _opened(path: Path, form: str | None) -> tuple[str, Iterator[tuple[str, Row]
     return kind, again()
 
 
+def _apart(rows: Iterator[tuple[str, Row]], who: set[bool]) -> Iterator[tuple[str, Row]]:
+    """The rows, as long as all are people's votes, or all a model's; `who` remembers it from file to file."""
+    for place, row in rows:
+        who.add(bool(row.get(BY_MODEL)))
+        if len(who) > 1:
+            raise OptionError(f"{place}: votes of a model that judges, and votes of people; give one of both")
+        yield place, row
+
+
 def _counting(files: list[Path], form: str | None, left_out: Counter[str]) -> Iterator[Vote]:
     """The votes that count, and into `left_out` how many do not, by reason."""
+    who: set[bool] = set()
     for path in files:
         if path.name.endswith(ENDING):
             yield from votes_of(open_battles(path))
             continue
         kind, rows = _opened(path, form)
-        for place, row in rows:
+        for place, row in _apart(rows, who):
             vote, reason = _vote(kind, row, place)
             if reason is None and vote is not None and not vote.anony:
                 reason = "the names were shown"

@@ -9,6 +9,7 @@ import pytest
 from camelid.arena.judging.judge import LINES, judge, verdict
 from camelid.arena.judging.prompts import load_prompts, pair_request
 from camelid.arena.logs import BattleText, read_battles
+from camelid.arena.logs.read import read_logged
 from camelid.errors import OptionError, ResourceError
 from camelid.evals.ask import Reply
 from camelid.evals.task import Written
@@ -63,6 +64,17 @@ def test_votes_need_both_orders(tmp_path):
     assert votes.voters == ("longer",)
     assert votes.ids.tolist() == ["1", "2", "3"]
     assert votes.winner.tolist() == [0, 1, 2]
+
+
+def test_votes_of_a_model_are_not_read_together_with_peoples(tmp_path):
+    judge(BATTLES, Longer(), tmp_path / "out")
+    votes, people = tmp_path / "out" / "votes.jsonl", tmp_path / "people.jsonl"
+    people.write_text('{"model_a": "one", "model_b": "two", "winner": "tie", "judge": "Ada"}\n')
+    for paths in ([people, votes], [votes, people]):
+        for read in (read_battles, lambda paths: list(read_logged(paths))):
+            with pytest.raises(OptionError, match=r":1: votes of a model that judges, and votes of people"):
+                read(paths)
+    assert len(read_battles([people])) == 1
 
 
 def test_it_goes_on_after_a_kill(tmp_path):
