@@ -101,8 +101,11 @@ def verify(folder: Path) -> Verified:
         faults.append(f"{LOG}: has {lines:,} votes, and {published['n_lines']:,} were published")
     elif head != published["head"] and not faults:
         faults.append(f"{LOG}: its last line is not what was published")
-    board = rate(_counting(folder), RateOptions(**published["options"]))
-    faults += _differences(published["board"], _rounded(board))
+    try:
+        board = rate(_counting(folder), RateOptions(**published["options"]))
+        faults += _differences(published["board"], _rounded(board))
+    except (AttributeError, KeyError, TypeError):
+        raise FormatError(f"{folder / BOARD}: is no published board") from None
     return Verified(lines, board, tuple(faults))
 
 

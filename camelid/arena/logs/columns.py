@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def open_battles(path: Path) -> Battles:
         return _battles(arrays, about)
     except FileNotFoundError:
         raise MissingError(f"{path}: no such file; give the log of an arena") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         raise FormatError(f"{path}: is no whole {ENDING} file; make it again from the log") from None
 
 

@@ -50,7 +50,7 @@ def logged_vote(row: Row, place: str) -> LoggedVote | None:
         FormatError: a vote without both states.
     """
     public, states = row.get("models"), row.get("states")
-    if row.get("type") not in WINNERS or not isinstance(public, list) or None in public:
+    if str(row.get("type")) not in WINNERS or not isinstance(public, list) or None in public:
         return None
     if len(public) != 2 or not isinstance(states, list) or len(states) != 2:
         raise FormatError(f"{place}: a vote without the states of two models")
@@ -65,12 +65,12 @@ def logged_vote(row: Row, place: str) -> LoggedVote | None:
     vote = Vote(
         hidden[0] if anony else shown[0],
         hidden[1] if anony else shown[1],
-        WINNERS[row["type"]],
+        WINNERS[str(row["type"])],
         ids[0] or None,
         time_of(row.get("tstamp"), place),
         str(row["ip"]) if row.get("ip") else None,
         next((each["content"] for each in sides[0] if each["role"] == "user"), None),
-        row.get("language"),
+        str(row["language"]) if row.get("language") else None,
         len(sides[0]) // 2,
         anony,
     )
@@ -91,6 +91,8 @@ def _conversation(state: Mapping[str, Any]) -> Conversation:
     first, second = (str(role) for role in state["roles"][:2])
     roles = {first: "user", second: "assistant"}
     messages: Sequence[Sequence[Any]] = state["messages"][int(state["offset"]) :]
+    if not all(content is None or isinstance(content, str) for _, content in messages):
+        raise ValueError("content")
     return tuple({"role": roles.get(str(role), str(role)), "content": content} for role, content in messages)
 
 

@@ -56,7 +56,7 @@ def _battle(row: Row, place: str) -> Vote:
         _text_or_none(row.get("language")),
         _turns(turns, place),
         str(row.get("anony", True)).casefold() not in ("false", "0"),
-        _numbers(row.get("conv_metadata")) | _own_numbers(row.get("numbers"), place),
+        _numbers(row.get("conv_metadata"), place) | _own_numbers(row.get("numbers"), place),
     )
 
 
@@ -179,10 +179,7 @@ def _seconds(value: Any) -> float | None:
 def _messages(value: Any, place: str) -> Conversation:
     """Messages with text; content in parts, as of the set of 140,000, is joined."""
     if isinstance(value, str) and value.strip():
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise FormatError(f"{place}: the conversation is not JSON") from None
+        value = _json(value, f"{place}: the conversation is not JSON")
     if not isinstance(value, Sequence) or isinstance(value, str):
         return ()
     if not all(isinstance(each, Mapping) and "role" in each and "content" in each for each in value):
@@ -196,11 +193,15 @@ def _content(value: Any) -> Any:
     return value
 
 
-def _strings(value: Any, place: str) -> list[str]:
+def _json(text: str, fault: str) -> Any:
     try:
-        texts = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise FormatError(f"{place}: is no JSON list of texts; fetch the file again") from None
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise FormatError(f"{fault}; fetch the file again") from None
+
+
+def _strings(value: Any, place: str) -> list[str]:
+    texts = _json(value, f"{place}: is no JSON list of texts") if isinstance(value, str) else value
     if not isinstance(texts, list):
         raise FormatError(f"{place}: is no JSON list of texts; fetch the file again")
     return ["" if text is None else str(text) for text in texts]
@@ -213,17 +214,22 @@ def _alternating(questions: list[str], answers: list[str]) -> Conversation:
     return tuple(messages)
 
 
-def _numbers(about: Any) -> dict[str, float | tuple[float, float]]:
+def _numbers(about: Any, place: str) -> dict[str, float | tuple[float, float]]:
     """What style control takes, from LMSYS's `conv_metadata`: tokens, and counts of Markdown by kind."""
     if isinstance(about, str) and about.strip().startswith("{"):
-        about = json.loads(about)
+        about = _json(about, f"{place}: conv_metadata is not JSON")
     if not isinstance(about, Mapping) or not all(name in about for name in _TOKENS):
         return {}
-    numbers: dict[str, float | tuple[float, float]] = {"tokens": (float(about[_TOKENS[0]]), float(about[_TOKENS[1]]))}
-    for name, field in _STYLE.items():
-        sides = [about.get(f"{field}_{side}") for side in "ab"]
-        if all(side is not None for side in sides):
-            numbers[name] = (_total(sides[0]), _total(sides[1]))
+    try:
+        numbers: dict[str, float | tuple[float, float]] = {
+            "tokens": (float(about[_TOKENS[0]]), float(about[_TOKENS[1]]))
+        }
+        for name, field in _STYLE.items():
+            sides = [about.get(f"{field}_{side}") for side in "ab"]
+            if all(side is not None for side in sides):
+                numbers[name] = (_total(sides[0]), _total(sides[1]))
+    except (OverflowError, TypeError, ValueError):
+        raise FormatError(f"{place}: conv_metadata has counts that are no numbers") from None
     return numbers
 
 
@@ -237,7 +243,7 @@ def _own_numbers(value: Any, place: str) -> dict[str, float | tuple[float, float
             str(name): (float(each[0]), float(each[1])) if len(each) == 2 else float(each[0])
             for name, each in pairs.items()
         }
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError):
         raise FormatError(f"{place}: numbers are no names with a number, or one for each side") from None
 
 

@@ -64,7 +64,7 @@ def read_logged(paths: Sequence[Path]) -> Iterator[tuple[str, Vote, str | None, 
                 continue
             vote, reason = _vote(kind, row, place)
             assert vote is not None
-            yield place, vote, reason, texts.get(vote.id or "") or FORMS[kind].text(row, place)
+            yield place, vote, reason, texts.get(vote.id or "") or _text(kind, row, place)
 
 
 def read_texts(paths: Sequence[Path]) -> Iterator[BattleText]:
@@ -85,7 +85,7 @@ def read_texts(paths: Sequence[Path]) -> Iterator[BattleText]:
                 logged = fastchat.logged_vote(row, place)
                 text = logged.text if logged and logged.invalid is None else None
             else:
-                text = FORMS[kind].text(row, place)
+                text = _text(kind, row, place)
             if text is not None:
                 yield text
 
@@ -166,6 +166,13 @@ def _vote(kind: str, row: Row, place: str) -> tuple[Vote | None, str | None]:
         raise FormatError(f"{place}: lacks {error}; mend or remove the row") from None
     state = row.get("state")
     return vote, str(row.get("reason") or state) if state not in (None, COUNTS) else None
+
+
+def _text(kind: str, row: Row, place: str) -> BattleText | None:
+    try:
+        return FORMS[kind].text(row, place)
+    except KeyError as error:
+        raise FormatError(f"{place}: lacks {error}; mend or remove the row") from None
 
 
 def _llmfao_texts(path: Path, rows: Iterator[tuple[str, Row]]) -> Iterator[BattleText]:
