@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from camelid.cli.console import saying
+from camelid.cli.console import print_json, saying
 from camelid.cli.options import Json
 from camelid.cli.verbs.arena.serve import ConfigFile, with_database
 from camelid.errors import OptionError, VerifyError, one_of
+from camelid.streams import write
 
 if TYPE_CHECKING:
     from camelid.arena.live.store import Whole
@@ -48,11 +48,11 @@ def run(
 
     found = list(replay(whole, opened))
     if json_:
-        print(json.dumps({"battle": battle, "answers": [asdict(each) for each in found]}))
+        print_json({"battle": battle, "answers": [asdict(each) for each in found]})
     else:
         for each in found:
             more = f" ({each.detail})" if each.detail else ""
-            print(f"turn {each.turn}, {each.side.upper()}, {each.model}: {each.outcome}{more}")
+            write(f"turn {each.turn}, {each.side.upper()}, {each.model}: {each.outcome}{more}\n")
     if wrong := [each for each in found if each.outcome not in ("equal", "elsewhere", "deleted")]:
         first = wrong[0]
         raise VerifyError(f"{battle}: turn {first.turn}, {first.side.upper()}, {first.model}: {first.outcome}")
