@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import importlib.util
 import os
 import signal
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 settings.register_profile("camelid", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("camelid")
 QUICK_EXAMPLES = 10  # of each property in the fast lane
+LARGE = 2_500_000_000  # bytes of a test process
 
 # One thread a test process, its children too: workers side by side would otherwise wait for each other's threads.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -71,3 +75,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if chosen is not None and chosen.max_examples > QUICK_EXAMPLES:
             few = settings(chosen, max_examples=QUICK_EXAMPLES)
             getattr(function, "__func__", function)._hypothesis_internal_use_settings = few
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What large tests have freed goes back to the system, so that the other worker's tests have room."""
+    statm = Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > LARGE:
+        gc.collect()
+        with contextlib.suppress(AttributeError, OSError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

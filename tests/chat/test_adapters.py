@@ -135,20 +135,21 @@ def real(smollm2_path, tmp_path_factory):
 @pytest.mark.parametrize("backend", ["cpu", "numpy"])
 def test_a_real_model_with_an_adapter(real, backend):
     path, folder = real
-    ways = [
-        load(folder, backend=backend),
-        load(path, adapter=folder, backend=backend),
-        load(adapter=folder, backend=backend),
-    ]
-    ways.append(beside(load(path, backend=backend), open_adapter(folder)))
-    ids = ways[0].prompt_ids("The capital of France is")
-    first = ways[0].logits(ids)
-    for llama in ways[1:]:
-        assert np.array_equal(llama.logits(ids), first)
-    assert not np.allclose(load(path, backend=backend).logits(ids), first, atol=1e-3)
+    ways = (  # one after the other: each holds a model
+        lambda: load(path, adapter=folder, backend=backend),
+        lambda: load(adapter=folder, backend=backend),
+        lambda: beside(load(path, backend=backend), open_adapter(folder)),
+    )
+    llama = load(folder, backend=backend)
+    ids = llama.prompt_ids("The capital of France is")
+    first = llama.logits(ids)
     whole = adapted(open_weights(path), open_adapter(folder))
-    assert ways[0].tokenizer.fingerprint() == whole.tokenizer.fingerprint()
-    assert ways[0].chat("Hello", max_tokens=3, temperature=0).text
+    assert llama.tokenizer.fingerprint() == whole.tokenizer.fingerprint()
+    assert llama.chat("Hello", max_tokens=3, temperature=0).text
+    del llama, whole
+    for way in ways:
+        assert np.array_equal(way().logits(ids), first)
+    assert not np.allclose(load(path, backend=backend).logits(ids), first, atol=1e-3)
 
 
 def said(capsys, *words):
