@@ -11,22 +11,16 @@ Tokens are those of both texts of a pair, padding left out.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.rlhf import posttrain
-from benchmarks.rlhf.posttrain import Shape, Step, Taken, Turn, llama_of, trl_options, word_tokenizer
+from benchmarks.rlhf.posttrain import Shape, Step, Taken, learning, llama_of, trl_options, word_tokenizer
 from camelid.data.chats.examples import Example, Pair
-from camelid.model.llama_torch import LlamaTorch
-from camelid.train.init import initialise
-from camelid.train.loop import State, optimise
 from camelid.train.mixed_precision import Learner
-from camelid.train.optim import make_optimizer
 from camelid.train.parallel import Parallel
 
 PAIRS = 8  # of a step
@@ -46,6 +40,13 @@ def pairs_of(shape: Shape, count: int, seed: int = 0) -> list[Pair]:
         texts = (np.concatenate([prompt, answer]) for answer in (chosen, rejected))
         pairs.append(Pair(*(Example(ids, np.arange(len(ids)) >= len(prompt)) for ids in texts)))
     return pairs
+
+
+def pairs_at(step: int, pairs: list[Pair]) -> tuple[list[Pair], int]:
+    """Those of a step, over and over, and their tokens."""
+    start = step * PAIRS % (len(pairs) - PAIRS + 1)
+    own = pairs[start : start + PAIRS]
+    return own, sum(len(pair.chosen.ids) + len(pair.rejected.ids) for pair in own)
 
 
 def dpo_camelid(shape: Shape, count: int) -> Step:
@@ -70,24 +71,10 @@ def dpo_camelid(shape: Shape, count: int) -> Step:
 
         def batch(self, step: int, learner: Learner) -> PairShare:
             nonlocal n_tokens
-            start = step * PAIRS % (len(pairs) - PAIRS + 1)
-            own = pairs[start : start + PAIRS]
-            n_tokens = sum(len(pair.chosen.ids) + len(pair.rejected.ids) for pair in own)
+            own, n_tokens = pairs_at(step, pairs)
             return self._share(own)
 
-    with torch.device("meta"):
-        model = LlamaTorch(shape.config, shape.context)
-    parallel.shard(model)
-    initialise(model, 0)
-    learner = Learner(model, options, parallel, False)
-    steps = optimise(State(model, make_optimizer(model, options)), learner, Given(), parallel)
-
-    def step() -> Turn:
-        started = time.perf_counter()
-        next(steps)
-        return time.perf_counter() - started, n_tokens
-
-    return step
+    return learning(Given(), shape, parallel, lambda: n_tokens)
 
 
 def dpo_trl(asked_before: bool) -> Callable[[Shape, int], Step]:

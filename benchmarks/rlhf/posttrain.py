@@ -38,9 +38,10 @@ from camelid.data.chats.examples import Example
 from camelid.machine import keep_freed_memory, threads
 from camelid.model.config import ModelConfig
 from camelid.model.llama_torch import LlamaTorch
-from camelid.train.init import initialise
+from camelid.train.init import initialise, initialise_score
 from camelid.train.loop import State, optimise
 from camelid.train.mixed_precision import Learner
+from camelid.train.objective import Objective
 from camelid.train.optim import make_optimizer
 from camelid.train.packing import pack
 from camelid.train.parallel import Parallel
@@ -120,19 +121,31 @@ def sft_camelid(shape: Shape, count: int) -> Step:
             share, n_tokens = next(shares)
             return share
 
+    return learning(Given(), shape, parallel, lambda: n_tokens)
+
+
+def learning(
+    objective: Objective[Any], shape: Shape, parallel: Parallel, tokens: Callable[[], int], score: bool = False
+) -> Step:
+    """The loop of `camelid train` over an objective.
+
+    Args:
+        tokens: how many the step that was just made had.
+        score: the model ends in a scalar head.
+    """
     with torch.device("meta"):
-        model = LlamaTorch(shape.config, shape.context)
+        model = LlamaTorch(objective.config, shape.context)
     parallel.shard(model)
     initialise(model, 0)
-    steps = optimise(
-        State(model, make_optimizer(model, options)), Learner(model, options, parallel, False), Given(), parallel
-    )
+    if score:
+        initialise_score(model, (objective.config.dim + 1) ** -0.5, 0)
+    learner = Learner(model, objective.options, parallel, False)
+    steps = optimise(State(model, make_optimizer(model, objective.options)), learner, objective, parallel)
 
     def step() -> Turn:
         started = time.perf_counter()
         next(steps)
-        seconds = time.perf_counter() - started
-        return seconds, n_tokens
+        return time.perf_counter() - started, tokens()
 
     return step
 

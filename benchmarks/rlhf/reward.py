@@ -9,32 +9,20 @@ without padding, in its own loop. Tokens are those of both texts of a pair, padd
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-import torch
-
 from benchmarks.rlhf import posttrain
-from benchmarks.rlhf.dpo import PAIRS, pairs_of
-from benchmarks.rlhf.posttrain import Shape, Step, Taken, Turn, llama_of, trl_options, word_tokenizer
-from camelid.model.llama_torch import LlamaTorch
-from camelid.train.init import initialise, initialise_score
-from camelid.train.loop import State, optimise
+from benchmarks.rlhf.dpo import PAIRS, pairs_at, pairs_of
+from benchmarks.rlhf.posttrain import Shape, Step, Taken, learning, llama_of, trl_options, word_tokenizer
 from camelid.train.mixed_precision import Learner
-from camelid.train.optim import make_optimizer
 from camelid.train.parallel import Parallel
-
-
-class Unnamed:
-    """In place of a tokenizer: what fills a row."""
-
-    eos_id = 1
 
 
 def reward_camelid(shape: Shape, count: int) -> Step:
     """The loop of `camelid train`."""
     from dataclasses import replace
 
+    from camelid.train.answers.packed import Packer
     from camelid.train.stages.reward import Piece, Reward, RewardOptions
 
     options = RewardOptions(
@@ -47,31 +35,15 @@ def reward_camelid(shape: Shape, count: int) -> Step:
 
     class Given(Reward):
         def __init__(self) -> None:
-            self.options, self.config, self.seed, self.tokenizer = options, config, 0, Unnamed()
-            self._parallel, self._rows = parallel, max(2, options.rows_at_once(1, False))
-            self._alike = False
+            self.options, self.config, self.seed = options, config, 0
+            self.packer = Packer(options, parallel, together=2)
 
         def batch(self, step: int, learner: Learner) -> tuple[Piece, ...]:
             nonlocal n_tokens
-            start = step * PAIRS % (len(pairs) - PAIRS + 1)
-            own = pairs[start : start + PAIRS]
-            n_tokens = sum(len(pair.chosen.ids) + len(pair.rejected.ids) for pair in own)
+            own, n_tokens = pairs_at(step, pairs)
             return self._pieces(own)
 
-    with torch.device("meta"):
-        model = LlamaTorch(config, shape.context)
-    parallel.shard(model)
-    initialise(model, 0)
-    initialise_score(model, (config.dim + 1) ** -0.5, 0)
-    learner = Learner(model, options, parallel, False)
-    steps = optimise(State(model, make_optimizer(model, options)), learner, Given(), parallel)
-
-    def step() -> Turn:
-        started = time.perf_counter()
-        next(steps)
-        return time.perf_counter() - started, n_tokens
-
-    return step
+    return learning(Given(), shape, parallel, lambda: n_tokens, score=True)
 
 
 def reward_trl(shape: Shape, count: int) -> Step:
