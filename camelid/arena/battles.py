@@ -12,6 +12,7 @@ from camelid.errors import OptionError
 
 A, B, TIE, BOTH_BAD = range(4)
 WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")  # by number, as LMSYS's files write them
+COUNTS = "counts"  # the state of a vote that counts; each other one has a reason
 UNKNOWN = -1  # a voter, a language … that is not said
 
 

@@ -89,7 +89,9 @@ def agreement(pairs: Sequence[Judged], left_out: Mapping[str, int] | None = None
 
 
 def wilson(n_right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n."""
+    """The 95 % interval of a share of n (Wilson 1927, JASA 22); of none, all that it can be."""
+    if n == 0:
+        return 0.0, 1.0
     share, extra = n_right / n, _Z**2 / n
     middle = (share + extra / 2) / (1 + extra)
     half = _Z * math.sqrt(share * (1 - share) / n + extra / (4 * n)) / (1 + extra)

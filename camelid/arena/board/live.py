@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session
 
-from camelid.arena.battles import UNKNOWN, Battles
+from camelid.arena.battles import COUNTS, UNKNOWN, Battles
 from camelid.arena.board.source import MOST, Facts, Text, Turn
 from camelid.arena.live.tables import Answer, Battle, Vote
 from camelid.arena.live.tables import Turn as Asked
 from camelid.arena.ratings.covariates import STYLE
 from camelid.serve.storage.database import Database, file_url
 
-COUNTS = "counts"  # the state of a vote that counts
 CHECK_SECONDS = 10  # between looks at whether votes that were read have changed their state
 
 

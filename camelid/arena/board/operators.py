@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 
 from camelid.arena.battles import A, B, Battles
 from camelid.arena.live.tables import Answer, Battle, Turn, Vote
+from camelid.evals.agreement import wilson
 
 HOUR, DAY = 3600, 86400
-_Z = 1.959963984540054  # of a two-sided 95 % interval
 
 
 @dataclass(frozen=True)
@@ -158,16 +158,6 @@ def drift(battles: Battles, days: int = 30) -> list[Drift]:
         share = a / (a + b) if a + b else math.nan
         found.append(Drift(float(day) * DAY, a + b, len(of_day) - a - b, share, low, high))
     return found
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """A 95 % interval of the share k / n (Wilson 1927, JASA 22)."""
-    if n == 0:
-        return 0.0, 1.0
-    p, z2 = k / n, _Z * _Z / n
-    middle = (p + z2 / 2) / (1 + z2)
-    half = _Z / (1 + z2) * math.sqrt(p * (1 - p) / n + z2 / n / 4)
-    return middle - half, middle + half
 
 
 def columns_of(hours: Sequence[Hour], width: float, height: float) -> list[dict[str, Any]]:

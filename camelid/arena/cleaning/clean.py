@@ -37,17 +37,28 @@ class Cleaned:
     """Votes after cleaning.
 
     Attributes:
+        options: by which they were judged.
         judged: all of them, in their order.
         counts: rule → votes that it left out, in the order of the rules.
-        words: identity word → votes that it cost.
-        others: how many votes each way of looking for identities would leave out: whole words in answers, and parts of
-            words anywhere.
     """
 
+    options: CleanOptions
     judged: tuple[Judged, ...]
     counts: Mapping[str, int]
-    words: Mapping[str, int]
-    others: Mapping[str, int]
+
+    @property
+    def words(self) -> Mapping[str, int]:
+        """Identity word → votes that it cost, the costliest first."""
+        reasons = (each.reason for each in self.judged if each.rule == "identity")
+        return dict(Counter(reason.removeprefix("identity: ") for reason in reasons if reason).most_common())
+
+    @property
+    def others(self) -> Mapping[str, int]:
+        """How many votes the identity rule of each kind would leave out; it reads all texts again."""
+        every = [each.candidate for each in self.judged]
+        rules = {name: next(rule for rule in RULES[name] if rule.name == "identity") for name in RULES}
+        checks = {name: rule.make(self.options, every) for name, rule in rules.items()}
+        return {name: sum(check(each) is not None for each in every) for name, check in checks.items()}
 
     @property
     def votes(self) -> list[Vote]:
@@ -74,11 +85,7 @@ def clean(candidates: Iterable[Candidate], options: CleanOptions | None = None) 
     checks = [(rule.name, rule.make(options, every)) for rule in RULES[options.rules]]
     judged = tuple(_judge(each, checks) for each in every)
     found = Counter(each.rule for each in judged if each.rule is not None)
-    reasons = (each.reason for each in judged if each.rule == "identity")
-    leaked = Counter(reason.removeprefix("identity: ") for reason in reasons if reason)
-    both = {name: {rule.name: rule for rule in RULES[name]}["identity"].make(options, every) for name in RULES}
-    others = {name: sum(check(each) is not None for each in every) for name, check in both.items()}
-    return Cleaned(judged, {name: found[name] for name, _ in checks}, dict(leaked.most_common()), others)
+    return Cleaned(options, judged, {name: found[name] for name, _ in checks})
 
 
 def _judge(candidate: Candidate, checks: Sequence[tuple[str, Check]]) -> Judged:

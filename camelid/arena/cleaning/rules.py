@@ -72,16 +72,14 @@ def _leaked(candidate: Candidate) -> str | None:
     return None
 
 
-def _failed(candidate: Candidate) -> str | None:
-    return "an error stands in it" if any(c and words.failed(str(c)) for c in candidate.contents("assistant")) else None
+def _failed(role: str | None) -> Check:
+    """In what this role said; None: anywhere."""
 
+    def check(candidate: Candidate) -> str | None:
+        over = any(content and words.failed(str(content)) for content in candidate.contents(role))
+        return "an error stands in it" if over else None
 
-def _failed_anywhere(candidate: Candidate) -> str | None:
-    return (
-        "an error stands in it"
-        if any(content and words.failed(str(content)) for content in candidate.contents())
-        else None
-    )
+    return check
 
 
 def _unfinished(candidate: Candidate) -> str | None:
@@ -146,7 +144,7 @@ RULES: Mapping[str, Collection[Rule]] = {
         Rule("no answer", _plain(_no_text)),
         Rule("empty answers", _plain(_empty)),
         Rule("identity", _plain(_leaked)),
-        Rule("error", _plain(_failed)),
+        Rule("error", _plain(_failed("assistant"))),
         Rule("unfinished", _plain(_unfinished)),
         Rule("excluded", _excluded),
         Rule("banned", _banned),
@@ -157,7 +155,7 @@ RULES: Mapping[str, Collection[Rule]] = {
         Rule("invalid", _plain(_invalid)),
         Rule("no answer", _plain(_no_text)),
         Rule("identity", _plain(_leaked_anywhere)),
-        Rule("error", _plain(_failed_anywhere)),
+        Rule("error", _plain(_failed(None))),
         Rule("unfinished", _plain(_unfinished)),
         Rule("excluded", _excluded),
         Rule("banned", _banned),

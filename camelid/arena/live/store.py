@@ -16,6 +16,7 @@ from sqlalchemy import CursorResult, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from camelid.arena.battles import COUNTS
 from camelid.arena.live.clock import DAY, Clock
 from camelid.arena.live.limits import Limited, Limits
 from camelid.arena.live.style import style_of
@@ -354,7 +355,7 @@ def _vote_of(session: Session, battle: Battle, ticket: Ticket, person: str, winn
         prompt=hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest(),
         names_maker=any(each.names_maker for each in answers),
         style={name: [sides[0][name], sides[1][name]] for name in sides[0]},
-        state="counts",
+        state=COUNTS,
     )
 
 

@@ -12,6 +12,8 @@ from uuid import uuid4
 from sqlalchemy import JSON, BigInteger, Double, ForeignKeyConstraint, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from camelid.arena.battles import COUNTS
+
 MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 VERSIONS = "arena_alembic_version"  # the table that says how far a database is
 
@@ -148,7 +150,7 @@ class Vote(Table):
     prompt: Mapped[str | None] = mapped_column(String(64))
     names_maker: Mapped[bool]
     style: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    state: Mapped[str] = mapped_column(String(32), default="counts")
+    state: Mapped[str] = mapped_column(String(32), default=COUNTS)
     reason: Mapped[str | None] = mapped_column(default=None)
     made: Mapped[float] = mapped_column(index=True)
 

@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from camelid.arena.battles import Battles
+from camelid.arena.battles import COUNTS, Battles
 from camelid.arena.logs import fastchat
 from camelid.arena.logs.columns import ENDING, open_battles
 from camelid.arena.logs.forms import FORMS, Form
 from camelid.arena.logs.rows import Row, rows_of
 from camelid.arena.logs.vote import BattleText, Vote, gather, votes_of
-from camelid.arena.logs.write import COUNTS
 from camelid.errors import FormatError, OptionError
 
 log = logging.getLogger(__name__)

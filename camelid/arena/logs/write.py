@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from camelid.arena.battles import COUNTS
 from camelid.arena.logs.vote import Conversation, Vote
 
-COUNTS, LEFT_OUT = "counts", "left out"
+LEFT_OUT = "left out"
 
 
 def battle_row(

@@ -57,6 +57,7 @@ def run(
             console.print(f"  {count:>9,}  {literal(name)}")
     if cleaned.words:
         console.print("words: " + ", ".join(f"{literal(word)} {count:,}" for word, count in cleaned.words.items()))
-    if len(set(cleaned.others.values())) > 1:
-        both = ", ".join(f"{name} {count:,}" for name, count in cleaned.others.items())
+    others = cleaned.others
+    if len(set(others.values())) > 1:
+        both = ", ".join(f"{name} {count:,}" for name, count in others.items())
         stderr.print(f"identities by the rules of each kind: {both}", soft_wrap=True)

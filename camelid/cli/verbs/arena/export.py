@@ -14,6 +14,7 @@ from camelid.arena.ratings.options import RateOptions
 from camelid.cli.console import print_json, saying
 from camelid.cli.flags import takes
 from camelid.cli.options import Json
+from camelid.cli.ratings import ratings_by_name
 from camelid.console import Terminal
 from camelid.errors import OptionError
 from camelid.streams import literal
@@ -44,7 +45,6 @@ def run(
     from camelid.arena.cleaning.clean import clean
     from camelid.arena.logs import save_battles
     from camelid.arena.publish import publish
-    from camelid.cli.verbs.arena.rate import _anchor
 
     places = [place for place in (to, preferences, columns) if place is not None]
     if not places:
@@ -59,7 +59,7 @@ def run(
     if preferences is not None:
         told["preferences"] = _preferences(cleaned, preferences, logs, licence)
     if to is not None:
-        chosen = options.with_(anchors=dict(_anchor(each) for each in anchor or []))
+        chosen = options.with_(anchors=ratings_by_name("anchor", anchor))
         told["board"] = publish(cleaned, to, chosen, [path for path in logs if path.is_file()], texts).as_json()
     if json:
         print_json(told)

@@ -11,8 +11,8 @@ from camelid.arena.ratings.options import RateOptions
 from camelid.cli.console import print_json, saying, stderr
 from camelid.cli.flags import takes
 from camelid.cli.options import Json
+from camelid.cli.ratings import ratings_by_name
 from camelid.console import Terminal
-from camelid.errors import OptionError
 from camelid.streams import literal
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def run(
     """Ratings are on Elo's scale (400 points: ten to one), 1000 on average where no anchor is given; newman gives
     strengths and win-rate shares. Ranks count the models whose interval lies above. What makes a board say less than it
     seems to is told."""
-    anchors = dict(_anchor(each) for each in anchor or [])
+    anchors = ratings_by_name("anchor", anchor)
     options = options.with_(anchors=anchors, covariates=tuple(column or ()))
     _, board = rated(logs, options)
     if json:
@@ -54,16 +54,6 @@ def rated(logs: list[Path], options: RateOptions) -> tuple[Battles, Board]:
     with saying("reading"):
         battles = _read(logs, options)
     return battles, rate(battles, options)
-
-
-def _anchor(text: str) -> tuple[str, float]:
-    name, sign, rating = text.rpartition("=")
-    try:
-        if name and sign:
-            return name, float(rating)
-    except ValueError:
-        pass
-    raise OptionError(f"--anchor: {text!r}: give NAME=RATING, as gpt-4=1200", param="anchor")
 
 
 def _read(logs: list[Path], options: RateOptions) -> Battles:

@@ -10,6 +10,7 @@ import typer
 
 from camelid.cli.console import print_json, saying, stderr
 from camelid.cli.options import Json
+from camelid.cli.ratings import ratings_by_name
 from camelid.console import Terminal
 from camelid.errors import OptionError
 from camelid.streams import literal, write
@@ -45,7 +46,7 @@ def run(
 ) -> None:
     """Without --out, says how many of the 95 % intervals held the truth, how wide they were, and how far ratings were
     off. The same command gives the same votes."""
-    strengths = dict(_strength(each) for each in strength or []) or _spread(models)
+    strengths = ratings_by_name("strength", strength) or _spread(models)
     how: dict[str, Any] = {"ties": ties, "outcome": outcome, "active": active, "seed": seed}
     if out is None:
         if attack is not None:
@@ -66,16 +67,6 @@ def run(
     else:
         stderr.print(f"{len(battles):,} votes written: ", end="")
         write(f"{out}\n")
-
-
-def _strength(text: str) -> tuple[str, float]:
-    name, sign, rating = text.rpartition("=")
-    try:
-        if name and sign:
-            return name, float(rating)
-    except ValueError:
-        pass
-    raise OptionError(f"--strength: {text!r}: give NAME=RATING, as gpt-4=1200", param="strength")
 
 
 def _spread(models: int) -> dict[str, float]:
