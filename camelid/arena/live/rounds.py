@@ -16,9 +16,9 @@ import numpy as np
 from camelid.arena.config import ArenaConfig
 from camelid.arena.live.contenders import Contender, Side, sampling_of, write
 from camelid.arena.live.limits import Limited, Limits
+from camelid.arena.live.maker import names_maker
 from camelid.arena.live.pace import Pace
 from camelid.arena.live.store import Begun, Pair, Refused, Store
-from camelid.arena.live.style import names_maker
 from camelid.arena.live.tables import Answer, Mode
 from camelid.arena.live.tickets import Signer
 from camelid.arena.pairing import Tally, draw_pair

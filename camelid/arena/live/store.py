@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 from camelid.arena.battles import COUNTS
 from camelid.arena.live.clock import DAY, Clock
 from camelid.arena.live.limits import Limited, Limits
-from camelid.arena.live.style import style_of
 from camelid.arena.live.tables import MIGRATIONS, VERSIONS, Answer, Battle, Mode, Secret, Turn, Use, Vote
 from camelid.arena.live.tickets import Ticket
+from camelid.arena.ratings.covariates import STYLE
+from camelid.arena.ratings.style import style_of_answers
 from camelid.errors import NotFoundError, OptionError
 from camelid.serve.storage.database import Database
 
@@ -340,7 +341,7 @@ def _vote_of(session: Session, battle: Battle, ticket: Ticket, person: str, winn
     newest = {(turn.number, turn.attempt) for turn in _newest_turns(session, battle.id)}
     rows = session.scalars(select(Answer).where(Answer.battle == battle.id))
     answers = [each for each in rows if (each.number, each.attempt) in newest]
-    sides = [style_of([each.text or "" for each in answers if each.side == side]) for side in "ab"]
+    sides = [style_of_answers([each.text or "" for each in answers if each.side == side]) for side in "ab"]
     return Vote(
         battle=battle.id,
         turn=ticket.turn,
@@ -354,7 +355,7 @@ def _vote_of(session: Session, battle: Battle, ticket: Ticket, person: str, winn
         address=battle.address,
         prompt=hashlib.sha256(question.encode("utf-8", "surrogatepass")).hexdigest(),
         names_maker=any(each.names_maker for each in answers),
-        style={name: [sides[0][name], sides[1][name]] for name in sides[0]},
+        style={name: [int(side[k]) for side in sides] for k, name in enumerate(STYLE)},
         state=COUNTS,
     )
 

@@ -45,7 +45,11 @@ def count_style(text: str) -> tuple[int, int, int, int]:
 
 def style_of(conversation: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     """(4,) counts of `STYLE` over an assistant's messages."""
-    answers = [message["content"] for message in conversation if message["role"] == "assistant"]
+    return style_of_answers([message["content"] for message in conversation if message["role"] == "assistant"])
+
+
+def style_of_answers(answers: Sequence[str]) -> NDArray[np.float64]:
+    """(4,) counts of `STYLE` over texts."""
     return (
         np.sum([count_style(each) for each in answers], axis=0, dtype=np.float64) if answers else np.zeros(len(STYLE))
     )
