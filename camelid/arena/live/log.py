@@ -5,17 +5,19 @@ A deletion does not reach into it; whoever keeps one says so in the notice.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from camelid.arena.battles import BOTH_BAD, TIE, A, B
+from camelid.arena.battles import WINNERS
 from camelid.arena.live.store import Whole
+from camelid.arena.logs.fastchat import WINNERS as FASTCHATS
+from camelid.arena.logs.fastchat import FastChatLog, vote_row
+from camelid.arena.logs.vote import BattleText, Vote
+from camelid.errors import ResourceError
 
-TYPES = {A: "leftvote", B: "rightvote", TIE: "tievote", BOTH_BAD: "bothbad_vote"}
+_MADE = ("seed", "sampling", "prompt_hash", "made_with", "names_maker")  # of an answer
+TYPES = {winner: kind for kind, winner in FASTCHATS.items()}
 
 log = logging.getLogger(__name__)
 
@@ -29,65 +31,34 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._files = FastChatLog(folder)
 
     def vote(self, whole: Whole) -> None:
         """Append a vote that the database has; a battle whose answer was asked for twice may stand twice, with one
         `conv_id`. What cannot be written is told to the operators, and loses no vote."""
         assert whole.vote is not None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            day = datetime.fromtimestamp(whole.vote.made, UTC).strftime("%Y-%m-%d")
-            line = (json.dumps(row_of(whole), ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
-            file = os.open(self.folder / f"{day}-conv.json", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(file, line)  # one write: lines of several processes do not mix
-            finally:
-                os.close(file)
-        except OSError as error:
+            self._files.append(row_of(whole), whole.vote.made)
+        except ResourceError as error:
             log.error("arena: the log %s was not written: %s", self.folder, error)
 
 
 def row_of(whole: Whole) -> dict[str, Any]:
-    """A vote as FastChat writes it; public names are empty where they were hidden."""
+    """A vote as FastChat writes it, and what is needed to have the answers written again."""
     vote, battle = whole.vote, whole.battle
     assert vote is not None
-    hidden = vote.anony
-    names = (vote.model_a, vote.model_b)
-    states = [_state(whole, side, name) for side, name in zip("ab", names, strict=True)]
-    return {
-        "tstamp": round(vote.made, 4),
-        "type": TYPES[vote.winner],
-        "models": ["", ""] if hidden else list(names),
-        "states": states,
-        "ip": battle.address or "",
-        "person": battle.person or "",
-    }
-
-
-def _state(whole: Whole, side: str, name: str) -> dict[str, Any]:
-    messages: list[list[str]] = []
-    made: list[dict[str, Any]] = []
+    said: dict[str, list[dict[str, str]]] = {"a": [], "b": []}
+    made: dict[str, list[dict[str, Any]]] = {"a": [], "b": []}
     for turn, answers in whole.turns:
         if turn.state != "complete":
             continue
-        answer = answers[side]
-        messages += [["user", turn.question or ""], ["assistant", answer.text or ""]]
-        made.append(
-            {
-                "seed": answer.seed,
-                "sampling": answer.sampling,
-                "prompt_hash": answer.prompt_hash,
-                "made_with": answer.made_with,
-                "names_maker": answer.names_maker,
-            }
-        )
-    return {
-        "template_name": "camelid",
-        "system_message": "",
-        "roles": ["user", "assistant"],
-        "messages": messages,
-        "offset": 0,
-        "conv_id": whole.battle.id,
-        "model_name": name,
-        "made": made,
-    }
+        for side, answer in answers.items():
+            question = {"role": "user", "content": turn.question or ""}
+            said[side] += [question, {"role": "assistant", "content": answer.text or ""}]
+            made[side].append({name: getattr(answer, name) for name in _MADE})
+    winner = WINNERS[vote.winner]
+    told = Vote(vote.model_a, vote.model_b, winner, battle.id, vote.made, battle.address, anony=vote.anony)
+    row = vote_row(TYPES[winner], told, BattleText(battle.id, vote.model_a, vote.model_b, said["a"], said["b"]))
+    for side, state in zip("ab", row["states"], strict=True):
+        state["made"] = made[side]
+    return {**row, "person": battle.person or ""}

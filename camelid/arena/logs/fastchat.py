@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,22 +115,26 @@ class FastChatLog:
         """
         day = datetime.datetime.fromtimestamp(time, datetime.UTC)
         path = self.folder / f"{day:%Y-%m-%d}-conv.json"
-        line = json.dumps({"tstamp": round(time, 4), **row}, ensure_ascii=False) + "\n"
+        line = (json.dumps({"tstamp": round(time, 4), **row}, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        )
         with writing(path):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with path.open("ab", buffering=0) as file:
-                file.write(line.encode("utf-8", "surrogatepass"))
+            file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(file, line)
+            finally:
+                os.close(file)
         return path
 
 
-def vote_row(kind: str, vote: Vote, text: BattleText, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def vote_row(kind: str, vote: Vote, text: BattleText) -> dict[str, Any]:
     """A vote as such a line without its time. `kind`: leftvote, rightvote, tievote or bothbad_vote."""
     shown = ["", ""] if vote.anony else [vote.model_a, vote.model_b]
     sides = zip((vote.model_a, vote.model_b), (text.conversation_a, text.conversation_b), strict=True)
     return {
         "type": kind,
         "models": shown,
-        "gen_params": dict(params or {}),
         "states": [_state(name, text.id, conversation) for name, conversation in sides],
         "ip": vote.voter or "",
     }
@@ -137,7 +142,7 @@ def vote_row(kind: str, vote: Vote, text: BattleText, params: Mapping[str, Any] 
 
 def _state(model: str, battle: str, conversation: Conversation) -> dict[str, Any]:
     return {
-        "template_name": model,
+        "template_name": "camelid",
         "system_message": "",
         "roles": ["user", "assistant"],
         "messages": [[each["role"], each["content"]] for each in conversation],
