@@ -135,7 +135,7 @@ def moderation_of(config: ArenaConfig) -> Moderation | None:
     """The function that `moderation` names, as package.module:function; it may be a coroutine function.
 
     Raises:
-        MissingError: there is none.
+        MissingError: no such module or function.
     """
     if not config.moderation:
         return None

@@ -211,7 +211,7 @@ def read_config(path: Path | str | None) -> ArenaConfig:
     """Read a file; None: `first_config`.
 
     Raises:
-        MissingError: there is none.
+        MissingError: no such file.
         FormatError: it is not TOML.
         OptionError: an unknown key, a value that cannot be, or as `ArenaConfig.checked`.
     """

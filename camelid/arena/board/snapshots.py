@@ -75,7 +75,7 @@ def board_of(record: Mapping[str, Any]) -> Board:
     """A board from its JSON.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        KeyError, TypeError, ValueError: the record is not that of a board.
     """
     rows = tuple(
         Row(

@@ -94,7 +94,7 @@ class Source(Protocol):
         """What is known of models, by name; models without votes may be among them."""
 
     def text(self, id: str) -> Text | None:
-        """What may be published of a battle; None if nothing may, or there is none."""
+        """What may be published of a battle; None where nothing may, or the id is unknown."""
 
 
 class LogSource:

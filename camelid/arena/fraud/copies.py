@@ -49,7 +49,7 @@ def alike(battles: Battles, alarm: float, more: float) -> list[Alike]:
 
     An item is two models and a question; each voter's first vote on it counts. Two honest voters agree at most as often
     as the middle voter agrees with all others (weighted by votes), and `more`; nearly half of the votes may be copies,
-    and the middle one still is none. With Q pairs that are compared, a pair is named at alarm/Q (Bonferroni): the
+    and the middle voter is still no copy. With Q pairs that are compared, a pair is named at alarm/Q (Bonferroni): the
     chance that any honest pair is named is at most `alarm`.
     """
     u, v, same = _met(battles)

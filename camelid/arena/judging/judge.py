@@ -65,7 +65,7 @@ def judge(
 
     Raises:
         OptionError: the folder holds votes of another judge, or made in another way; the model has no chat format.
-        FormatError: a line of the folder is none.
+        FormatError: a line of judgements.jsonl is not JSON.
         ResourceError: another process judges into it, or the place cannot be written.
     """
     if not asker.has_chat:

@@ -192,7 +192,7 @@ class Store:
         """A battle; of this person, if one is named.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: no battle has this id.
         """
 
         def work(session: Session) -> Whole:

@@ -151,7 +151,7 @@ def time_of(value: Any, place: str) -> float | None:
     """Seconds since 1970, from a number, a text with one, or a date in ISO 8601.
 
     Raises:
-        FormatError: it is none, or of no year that there is.
+        FormatError: not a time, or outside of the years 1970 to 5138.
     """
     if value is None:
         return None

@@ -119,7 +119,7 @@ def _value(value: Any) -> float | tuple[float, float]:
 
 
 def _numbered(names: list[str | None]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Numbers in the order of the names; UNKNOWN where there is none."""
+    """Numbers in the order of the names; UNKNOWN where nothing is said."""
     known = sorted({name for name in names if name is not None})
     codes = {name: number for number, name in enumerate(known)}
     return np.array([UNKNOWN if name is None else codes[name] for name in names], np.int32), tuple(known)

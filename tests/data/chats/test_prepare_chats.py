@@ -83,7 +83,7 @@ def test_it_goes_on_after_a_kill(tmp_path):
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert len(list((tmp_path / "data/work/read").glob("*.json"))) == 2
+    assert len(list((tmp_path / "data" / "work" / "read").glob("*.json"))) == 2
     source = [{"name": "a", "kind": "jsonl", "path": "a.jsonl", "unit_bytes": 3000}]
     assert files_of(prepare(tmp_path, source).folder) == files_of(prepare(tmp_path, source, name="other").folder)
 
